@@ -1,0 +1,270 @@
+//! The configuration document: what a user wrote, decoded and checked for shape, with the span of everything that a later
+//! check may want to point at. Knows no sockets, no other crate of ours, and resolves no references: `compile` does.
+
+use crate::span::Spanned;
+use crate::values::{HeaderName, HeaderValue, HostPattern, IpNet, PathTemplate, Secret, Template};
+use indexmap::IndexMap;
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One whole configuration, all `include`d files merged into it.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// `None` is `auto`: one worker per core.
+    pub workers: Option<NonZeroU16>,
+    pub listen: Vec<Spanned<Listener>>,
+    pub trusted_proxies: Vec<IpNet>,
+    pub limits: Limits,
+    pub admin: Admin,
+    pub upstreams: IndexMap<String, Spanned<Upstream>>,
+    pub apis: IndexMap<String, Spanned<Api>>,
+    pub telemetry: Telemetry,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    pub address: SocketAddr,
+}
+
+/// Every limit has a default; the field docs become the schema's descriptions.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub connections: NonZeroU32,
+    pub connections_per_ip: NonZeroU32,
+    /// bytes
+    pub header_bytes: NonZeroU32,
+    pub headers: NonZeroU32,
+    /// bytes
+    pub uri_bytes: NonZeroU32,
+    /// bytes; streamed, so a limit and not a buffer
+    pub body_bytes: u64,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub write_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub drain_timeout: Duration,
+    pub half_close: HalfClose,
+    pub underscores: Underscores,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HalfClose {
+    Deliver,
+    Abort,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Underscores {
+    Drop,
+    Allow,
+}
+
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Default 127.0.0.1:9080.
+    pub listen: Spanned<SocketAddr>,
+    pub token: Option<Secret>,
+    pub metrics: MetricsAccess,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsAccess {
+    Open,
+    Protected,
+}
+
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    pub endpoints: Vec<Spanned<Endpoint>>,
+    pub host: UpstreamHost,
+    pub timeouts: UpstreamTimeouts,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub authority: Authority,
+    /// The URL's own path, prefixed to every request's path: "" or "/base", never ending in `/`.
+    pub path: String,
+    /// Default 1.
+    pub weight: NonZeroU32,
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Authority {
+    /// An address written as numbers.
+    Address(SocketAddr),
+    /// A DNS name and port. `every`: all addresses behind it are endpoints (`dns:` form); else the name is one endpoint
+    /// whose addresses are tried in turn (`http://name:port`).
+    Name { host: String, port: u16, every: bool },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamHost {
+    /// The endpoint's own authority (default).
+    Upstream,
+    /// What the client sent.
+    Client,
+    Literal(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamTimeouts {
+    /// Default 5s.
+    pub connect: Duration,
+    /// From the request fully sent to the response head. Default 15s.
+    pub response: Duration,
+    /// A connection on which no byte moves for so long is closed, be it pooled or in the middle of a body. Default 60s.
+    pub idle: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Empty: any host.
+    pub hosts: Vec<Spanned<HostPattern>>,
+    /// "" or "/shop": canonical, never ending in `/`.
+    pub base_path: Spanned<String>,
+    pub cors: Option<Spanned<Cors>>,
+    pub ip: Option<Spanned<IpRules>>,
+    /// `policies:` of the API, which every route has unless it says otherwise.
+    pub policies: Policies,
+    pub routes: Vec<Spanned<Route>>,
+}
+
+/// What an API's `policies:` and a route itself may both say.
+#[derive(Debug, Clone, Default)]
+pub struct Policies {
+    pub timeout: Option<Duration>,
+    pub body_bytes: Option<u64>,
+    pub transform: Option<Spanned<Transform>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub matcher: Spanned<Match>,
+    pub name: Option<Spanned<String>>,
+    pub when: When,
+    pub integration: Spanned<Integration>,
+    pub rewrite: Option<Spanned<Template>>,
+    pub policies: Policies,
+    pub cors: Option<Setting<Spanned<Cors>>>,
+    pub ip: Option<Setting<Spanned<IpRules>>>,
+}
+
+/// A protection inherited from the API may be dropped in writing: `cors: none`.
+#[derive(Debug, Clone)]
+pub enum Setting<T> {
+    None,
+    Some(T),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    /// Empty: ANY.
+    pub methods: Vec<String>,
+    pub path: PathTemplate,
+}
+
+/// More conditions; all must hold.
+#[derive(Debug, Clone, Default)]
+pub struct When {
+    pub headers: Vec<(HeaderName, ValueMatch)>,
+    pub query: Vec<(String, ValueMatch)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ValueMatch {
+    Exact(String),
+    /// `*`: present, whatever its value.
+    Present,
+}
+
+#[derive(Debug, Clone)]
+pub enum Integration {
+    /// The name of an upstream, or a URL of its own.
+    Proxy(ProxyTarget),
+    Respond(Respond),
+    Redirect(Redirect),
+}
+
+#[derive(Debug, Clone)]
+pub enum ProxyTarget {
+    Named(String),
+    Url(Endpoint),
+}
+
+#[derive(Debug, Clone)]
+pub struct Respond {
+    /// Default 200.
+    pub status: u16,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// `text:` (text/plain; charset=utf-8), `json:` (application/json), or none. A `content-type` in `headers` wins.
+    pub body: RespondBody,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum RespondBody {
+    Empty,
+    Text(String),
+    Json(serde_json::Value),
+}
+
+#[derive(Debug, Clone)]
+pub struct Redirect {
+    /// An absolute URL or a path; `{name}` is replaced as in `rewrite`. The query is kept unless `to` has one.
+    pub to: Template,
+    /// 301, 302, 303, 307 or 308 (default).
+    pub status: u16,
+}
+
+#[derive(Debug, Clone)]
+pub struct Cors {
+    /// Exact origins such as `https://app.example.com`, or the one entry `*`.
+    pub origins: Vec<String>,
+    /// Default GET, HEAD, POST.
+    pub methods: Vec<String>,
+    /// Request headers allowed; `*` allows whatever is asked for. Default none.
+    pub headers: Vec<String>,
+    /// Response headers scripts may read.
+    pub expose: Vec<String>,
+    pub credentials: bool,
+    pub max_age: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IpRules {
+    /// Empty: everyone not denied.
+    pub allow: Vec<IpNet>,
+    /// Wins over `allow`.
+    pub deny: Vec<IpNet>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Transform {
+    pub request: HeaderEdits,
+    pub response: HeaderEdits,
+}
+
+/// Applied in this order: remove, set, add.
+#[derive(Debug, Clone, Default)]
+pub struct HeaderEdits {
+    pub remove: Vec<HeaderName>,
+    pub set: Vec<(HeaderName, Spanned<Template>)>,
+    pub add: Vec<(HeaderName, Spanned<Template>)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    pub access_log: AccessLog,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    None,
+    Stdout,
+    Stderr,
+    File(PathBuf),
+}
+
