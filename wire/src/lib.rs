@@ -1,1 +1,27 @@
+//! HTTP/1.1 as pure functions over bytes: parse a head, decide its framing once, emit what is forwarded.
+//! No sockets, no clock, no async: what is here can be fuzzed byte by byte and replayed exactly.
+//!
+//! Strictness is the point (RFC 9112 §11.2): whatever two implementations could read differently is refused, and what is
+//! forwarded is written anew from what was understood, never copied raw.
 
+mod chunked;
+mod emit;
+mod headers;
+mod host;
+mod names;
+mod parse;
+pub mod path;
+mod request;
+mod response;
+
+pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head};
+pub use emit::{LAST_CHUNK, decimal, field, reason, request_line, status_line};
+pub use headers::{Entry, Headers, Slice};
+pub use host::{Authority, split_authority};
+pub use names::Name;
+pub use parse::{HeadLimits, Parsed, Refusal};
+pub use request::{Framing, Method, RequestHead, Version};
+pub use response::{ResponseHead, ResponseRefusal};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! What both heads share: where a head ends, bare line feeds, and fields into `Headers`. Decides no framing.
+
+use crate::headers::{Headers, Slice};
+use std::mem::MaybeUninit;
+
+/// Bounds of a head, from the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadLimits {
+    /// Bytes of the whole head, request line included.
+    pub head_bytes: usize,
+    /// Number of fields.
+    pub fields: usize,
+    /// Bytes of the request target.
+    pub target_bytes: usize,
+    /// Drop fields whose name has an underscore: behind WSGI and CGI they impersonate `-`.
+    pub drop_underscores: bool,
+}
+
+/// Most fields any configuration can allow: it bounds the parser's stack, 32 bytes a field.
+pub const FIELDS_MAX: usize = 256;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed {
+    /// More bytes are needed.
+    Partial,
+    /// A whole head; so many bytes of the input were it.
+    Complete(usize),
+}
+
+/// Why a request head is refused. Each closes the connection, since what follows can't be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// 400, with a reason for the log.
+    Bad(&'static str),
+    /// 431: the head is larger than `header_bytes`, or has more than `headers` fields.
+    HeadTooLarge,
+    /// 414
+    TargetTooLong,
+    /// 501: CONNECT, TRACE, or a transfer coding other than chunked.
+    NotImplemented(&'static str),
+    /// 505
+    Version,
+}
+
+pub(crate) type Fields<'a> = [MaybeUninit<httparse::Header<'a>>; FIELDS_MAX];
+
+pub(crate) fn empty_fields<'a>() -> Fields<'a> {
+    [const { MaybeUninit::uninit() }; FIELDS_MAX]
+}
+
+/// httparse takes a bare LF for a line's end; two implementations would not agree, so it is refused.
+pub(crate) fn has_bare_line_feed(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
+}
+
+/// Copies the head into `headers` and records where each field is.
+pub(crate) fn keep(headers: &mut Headers, head: &[u8], fields: &[httparse::Header<'_>], drop_underscores: bool) {
+    headers.bytes.extend_from_slice(head);
+    let base = head.as_ptr() as usize;
+    for field in fields {
+        if drop_underscores && field.name.as_bytes().contains(&b'_') {
+            continue;
+        }
+        let name = field.name.as_ptr() as usize - base;
+        // An empty value's pointer is not promised to lie within the head.
+        let value = if field.value.is_empty() { 0 } else { field.value.as_ptr() as usize - base };
+        headers.push_slices(
+            Slice::new(name, name + field.name.len()),
+            Slice::new(value, value + field.value.len()),
+        );
+    }
+}
+
+/// 1*DIGIT that fits, and nothing else: no sign, no space, no list (RFC 9110 §8.6).
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 18 {
+        return None;
+    }
+    value.iter().try_fold(0u64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))
+}
+
+/// The comma-separated members of a list field, trimmed, without empty ones.
+pub(crate) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}

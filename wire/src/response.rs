@@ -1,0 +1,138 @@
+//! A response head from a back end: parsed as strictly as a request, its framing decided once (RFC 9112 §6.3).
+
+use crate::headers::{Headers, Slice};
+use crate::names::Name;
+use crate::parse::{FIELDS_MAX, HeadLimits, Parsed, content_length, empty_fields, has_bare_line_feed, keep, members};
+use crate::request::{Framing, Version, remove_nominated};
+
+/// Why a back end's head is not believed; all become 502. The text is for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponseRefusal(pub &'static str);
+
+/// One response head. Reused: `parse` starts by forgetting the last.
+#[derive(Debug, Clone, Default)]
+pub struct ResponseHead {
+    pub headers: Headers,
+    pub status: u16,
+    /// What stood behind the status; empty for the standard phrase.
+    pub reason: Slice,
+    pub version: Version,
+    pub framing: Framing,
+    /// The length the head states although no body follows: HEAD and 304.
+    pub stated_length: Option<u64>,
+    pub keep_alive: bool,
+}
+
+impl ResponseHead {
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        let mut headers = std::mem::take(&mut self.headers);
+        headers.clear();
+        *self = ResponseHead { headers, ..ResponseHead::default() };
+    }
+
+    /// Reads a head from the start of `input`. `to_head`: the request was HEAD, so no body follows.
+    pub fn parse(&mut self, input: &[u8], to_head: bool, limits: &HeadLimits) -> Result<Parsed, ResponseRefusal> {
+        self.clear();
+        let mut storage = empty_fields();
+        let mut response = httparse::Response::new(&mut []);
+        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, input, &mut storage[..FIELDS_MAX]);
+        let length = match parsed {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if input.len() >= limits.head_bytes => return Err(ResponseRefusal("a head larger than header_bytes")),
+            Ok(httparse::Status::Partial) => return Ok(Parsed::Partial),
+            Err(_) => return Err(ResponseRefusal("a malformed head")),
+        };
+        let head = &input[..length];
+        if length > limits.head_bytes {
+            return Err(ResponseRefusal("a head larger than header_bytes"));
+        }
+        if has_bare_line_feed(head) {
+            return Err(ResponseRefusal("a bare line feed"));
+        }
+        let (Some(status), Some(version)) = (response.code, response.version) else {
+            return Err(ResponseRefusal("an incomplete status line"));
+        };
+        if !(100..=999).contains(&status) {
+            return Err(ResponseRefusal("a status below 100"));
+        }
+        self.status = status;
+        self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
+        keep(&mut self.headers, head, response.headers, false);
+        if let Some(reason) = response.reason.filter(|reason| !reason.is_empty()) {
+            let start = reason.as_ptr() as usize - head.as_ptr() as usize;
+            self.reason = Slice::new(start, start + reason.len());
+        }
+        self.read_framing(to_head)?;
+        self.read_connection()?;
+        Ok(Parsed::Complete(length))
+    }
+
+    pub fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+
+    fn read_framing(&mut self, to_head: bool) -> Result<(), ResponseRefusal> {
+        let coding = self.headers.known(Name::TransferEncoding);
+        let length = self.headers.known(Name::ContentLength);
+        if self.headers.is_repeated(Name::TransferEncoding) || self.headers.is_repeated(Name::ContentLength) {
+            return Err(ResponseRefusal("a framing header given twice"));
+        }
+        if coding.is_some() && length.is_some() {
+            return Err(ResponseRefusal("both Content-Length and Transfer-Encoding"));
+        }
+        if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
+            return Err(ResponseRefusal("a Transfer-Encoding other than chunked"));
+        }
+        if coding.is_some() && self.version == Version::Http10 {
+            return Err(ResponseRefusal("Transfer-Encoding in HTTP/1.0"));
+        }
+        let length = match length {
+            None => None,
+            Some(value) => Some(content_length(value).ok_or(ResponseRefusal("a malformed Content-Length"))?),
+        };
+        self.framing = if to_head || self.status == 304 {
+            self.stated_length = length;
+            Framing::None
+        } else if self.status < 200 || self.status == 204 {
+            // RFC 9110 §8.6 and RFC 9112 §6.1 forbid both here; one that announces bytes would desynchronise whoever believes it.
+            if coding.is_some() || length.is_some_and(|length| length > 0) {
+                return Err(ResponseRefusal("a body announced in a response that has none"));
+            }
+            Framing::None
+        } else {
+            match (coding, length) {
+                (Some(_), _) => Framing::Chunked,
+                (None, Some(0)) => {
+                    self.stated_length = Some(0);
+                    Framing::None
+                }
+                (None, Some(length)) => Framing::Length(length),
+                (None, None) => Framing::Close,
+            }
+        };
+        Ok(())
+    }
+
+    fn read_connection(&mut self) -> Result<(), ResponseRefusal> {
+        let mut close = false;
+        let mut keep_alive = false;
+        let mut nominated = false;
+        for value in self.headers.all_known(Name::Connection) {
+            for option in members(value) {
+                if option.eq_ignore_ascii_case(b"close") {
+                    close = true;
+                } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                    keep_alive = true;
+                } else if !option.eq_ignore_ascii_case(b"upgrade") {
+                    nominated = true;
+                }
+            }
+        }
+        self.keep_alive = !close && self.framing != Framing::Close && (self.version == Version::Http11 || keep_alive);
+        if nominated {
+            remove_nominated(&mut self.headers).map_err(ResponseRefusal)?;
+        }
+        Ok(())
+    }
+}
