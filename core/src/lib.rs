@@ -1,1 +1,24 @@
+//! What every floor above shares: the exchange, its body, faults, the trait of policies, the clock, counters. Opens no sockets,
+//! and knows no configuration file.
 
+pub mod address;
+pub mod body;
+pub mod chance;
+pub mod clock;
+pub mod exchange;
+pub mod fault;
+pub mod metrics;
+pub mod policy;
+pub mod render;
+pub mod response;
+
+pub use address::Forwarded;
+pub use body::{Body, Duplex, Progress, Stream};
+pub use chance::Chance;
+pub use clock::Clock;
+pub use exchange::{Client, Exchange, Held, Hold, Record, RequestId, Scheme};
+pub use fault::{Fault, Kind};
+pub use policy::{Chain, Flow, Hook, Permit, Policy};
+pub use response::Response;
+
+pub use maitred_wire as wire;

@@ -1,0 +1,63 @@
+//! A body as it streams: whoever reads it pulls, so back-pressure needs no word of its own. Nothing here buffers a whole body.
+
+use crate::fault::Fault;
+use std::cell::Ref;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// What a reader finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// `data` is not empty.
+    Data,
+    /// The body is over, complete.
+    End,
+}
+
+/// A body that arrives over time. One task reads it.
+pub trait Stream {
+    /// Ready when bytes are at hand, or the body ended, or broke.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<Progress, Fault>>;
+
+    /// The bytes at hand. Do not hold them over a poll.
+    fn data(&self) -> Ref<'_, [u8]>;
+
+    /// So many bytes of `data` are done with.
+    fn consume(&self, count: usize);
+
+    /// Appends the trailer fields, each a line with CRLF, that came at the end.
+    fn trailers(&self, out: &mut Vec<u8>) {
+        let _ = out;
+    }
+
+    /// The end was seen and everything was consumed: what carried the body may be used again.
+    fn finish(self: Rc<Self>);
+}
+
+/// Both directions of a connection that stopped speaking HTTP (after 101).
+pub trait Duplex: Stream {
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Fault>>;
+
+    /// Sends FIN.
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;
+}
+
+/// A body of either direction.
+#[derive(Default)]
+pub enum Body {
+    #[default]
+    Empty,
+    /// All of it is here.
+    Bytes(Rc<[u8]>),
+    /// All of it is here, part of the configuration.
+    Shared(std::sync::Arc<[u8]>),
+    Stream(Rc<dyn Stream>),
+    /// After 101: the rest of the connection.
+    Tunnel(Rc<dyn Duplex>),
+}
+
+impl Body {
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Body::Empty)
+    }
+}

@@ -1,0 +1,212 @@
+//! The request, the response to be, and what was learned on the way. Kept from request to request by its worker: a steady
+//! stream of requests allocates nothing here.
+
+use crate::address::Forwarded;
+use crate::body::Body;
+use crate::fault::{Fault, Kind};
+use crate::metrics::RouteSeries;
+use maitred_wire::{RequestHead, ResponseHead, Slice};
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// Most parameters one path template may have; they live inside the exchange.
+pub const PARAMS_MAX: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scheme {
+    #[default]
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub fn text(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+/// The client's side of the exchange while a back end is asked.
+pub trait Client {
+    /// Queues an interim (1xx) response; it goes out at the next chance.
+    fn interim(&self, head: &ResponseHead);
+
+    /// Sends what is queued.
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;
+
+    /// Ready when nobody waits for the answer any more.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// Whoever owns the counters of a route.
+pub trait Held {
+    fn series(&self, route: u32) -> &Arc<RouteSeries>;
+}
+
+/// What the exchange keeps alive until it is recorded. While a short answer is written that is the whole world, which costs
+/// nothing; a stream or an upgrade lets go of it and keeps only its route's counters.
+#[derive(Default)]
+pub enum Hold {
+    #[default]
+    Nothing,
+    World(Rc<dyn Held>, u32),
+    Series(Arc<RouteSeries>),
+}
+
+impl Hold {
+    pub fn series(&self) -> Option<&RouteSeries> {
+        match self {
+            Hold::Nothing => None,
+            Hold::World(world, route) => Some(world.series(*route)),
+            Hold::Series(series) => Some(series),
+        }
+    }
+
+    /// Lets go of the world.
+    pub fn narrow(&mut self) {
+        if let Hold::World(world, route) = self {
+            *self = Hold::Series(world.series(*route).clone());
+        }
+    }
+}
+
+/// The id of a request, as text in the request's buffer.
+pub type RequestId = Slice;
+
+/// What is logged and counted when the exchange is over.
+#[derive(Debug)]
+pub struct Record {
+    /// When the head was complete.
+    pub started: Instant,
+    /// From the request on its way to the response head.
+    pub upstream_time: Option<Duration>,
+    /// The endpoint that answered, or was tried last.
+    pub endpoint: Option<SocketAddr>,
+    pub attempts: u32,
+    /// Bytes of bodies.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub status: u16,
+    pub fault: Option<(Kind, Cow<'static, str>)>,
+}
+
+pub struct Exchange {
+    pub request: RequestHead,
+    pub body: Body,
+    pub client: Option<Rc<dyn Client>>,
+    pub peer: SocketAddr,
+    /// The address that was connected to.
+    pub local: SocketAddr,
+    pub scheme: Scheme,
+    pub forwarded: Forwarded,
+    pub request_id: RequestId,
+    /// The path without the API's base path: what routes match.
+    pub local_path: Slice,
+    /// The values of the route's path parameters, in the request's buffer.
+    pub params: [Slice; PARAMS_MAX],
+    pub params_len: u8,
+    /// How many policies were entered.
+    pub entered: u8,
+    /// Path and query for the back end; empty: the request's own.
+    pub target: Vec<u8>,
+    /// The response head must be there by then.
+    pub deadline: Option<Instant>,
+    pub record: Record,
+    pub hold: Hold,
+    spare: Option<Box<ResponseHead>>,
+}
+
+impl Exchange {
+    pub fn new(now: Instant) -> Exchange {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Exchange {
+            request: RequestHead::default(),
+            body: Body::Empty,
+            client: None,
+            peer: nowhere,
+            local: nowhere,
+            scheme: Scheme::Http,
+            forwarded: Forwarded { client: IpAddr::V4(Ipv4Addr::UNSPECIFIED), trusted: false },
+            request_id: Slice::default(),
+            local_path: Slice::default(),
+            params: [Slice::default(); PARAMS_MAX],
+            params_len: 0,
+            entered: 0,
+            target: Vec::new(),
+            deadline: None,
+            record: Record {
+                started: now,
+                upstream_time: None,
+                endpoint: None,
+                attempts: 0,
+                bytes_in: 0,
+                bytes_out: 0,
+                status: 0,
+                fault: None,
+            },
+            hold: Hold::Nothing,
+            spare: None,
+        }
+    }
+
+    /// Forgets the request, keeps the memory up to what an ordinary one needs.
+    pub fn clear(&mut self) {
+        self.request.clear();
+        self.request.headers.shrink(16 * 1024, 128);
+        self.body = Body::Empty;
+        self.client = None;
+        self.request_id = Slice::default();
+        self.local_path = Slice::default();
+        self.params_len = 0;
+        self.entered = 0;
+        self.target.clear();
+        self.deadline = None;
+        self.hold = Hold::Nothing;
+        if let Some(spare) = &mut self.spare {
+            spare.headers.shrink(16 * 1024, 128);
+        }
+        let record = &mut self.record;
+        record.upstream_time = None;
+        record.endpoint = None;
+        record.attempts = 0;
+        record.bytes_in = 0;
+        record.bytes_out = 0;
+        record.status = 0;
+        record.fault = None;
+    }
+
+    pub fn client_ip(&self) -> IpAddr {
+        self.forwarded.client
+    }
+
+    pub fn request_id(&self) -> &[u8] {
+        self.request.headers.slice(self.request_id)
+    }
+
+    pub fn local_path(&self) -> &[u8] {
+        self.request.headers.slice(self.local_path)
+    }
+
+    /// The value of the route's n-th path parameter, as it stands in the canonical path.
+    pub fn param(&self, index: usize) -> &[u8] {
+        self.request.headers.slice(self.params[index])
+    }
+
+    /// An empty response head, the last one's memory where there is one.
+    pub fn take_head(&mut self) -> Box<ResponseHead> {
+        let mut head = self.spare.take().unwrap_or_default();
+        head.clear();
+        head
+    }
+
+    /// Gives a head's memory back.
+    pub fn keep_head(&mut self, head: Box<ResponseHead>) {
+        self.spare = Some(head);
+    }
+}

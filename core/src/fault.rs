@@ -1,0 +1,105 @@
+//! Everything that can go wrong with a request, in one closed table: status, whose side it is on, whether the same request may
+//! be tried again, and the words that strangers may read. Detail goes to the log and never out.
+
+use std::borrow::Cow;
+
+/// Which side of the gateway is to blame; a label in logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Gateway,
+    Upstream,
+}
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $status:literal, $side:ident, retry: $retry:literal, $title:literal;)+) => {
+        /// The kind of a fault: metric label, log field, and the last part of its documentation's address.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Kind { $($(#[$doc])* $kind),+ }
+
+        impl Kind {
+            pub const ALL: &[Kind] = &[$(Kind::$kind),+];
+
+            /// Lower-case name with underscores.
+            pub fn name(self) -> &'static str {
+                match self { $(Kind::$kind => $name),+ }
+            }
+
+            pub fn status(self) -> u16 {
+                match self { $(Kind::$kind => $status),+ }
+            }
+
+            pub fn side(self) -> Side {
+                match self { $(Kind::$kind => Side::$side),+ }
+            }
+
+            /// Nothing of the request reached a back end that could have acted on it.
+            pub fn is_unsent(self) -> bool {
+                match self { $(Kind::$kind => $retry),+ }
+            }
+
+            /// What the client is told.
+            pub fn title(self) -> &'static str {
+                match self { $(Kind::$kind => $title),+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// The request breaks HTTP's rules, or could be read in two ways.
+    BadRequest = "bad_request", 400, Client, retry: false, "The request is not valid HTTP.";
+    AddressDenied = "address_denied", 403, Client, retry: false, "Your address may not use this API.";
+    NoRoute = "no_route", 404, Client, retry: false, "There is nothing at this address.";
+    MethodNotAllowed = "method_not_allowed", 405, Client, retry: false, "This address does not answer to that method.";
+    /// The client stopped in the middle of its request.
+    RequestTimeout = "request_timeout", 408, Client, retry: false, "The request took too long to arrive.";
+    BodyTooLarge = "body_too_large", 413, Client, retry: false, "The request's body is too large.";
+    UriTooLong = "uri_too_long", 414, Client, retry: false, "The request's target is too long.";
+    HeadTooLarge = "head_too_large", 431, Client, retry: false, "The request's headers are too large.";
+    /// The client went away before it was answered; nobody reads this one.
+    ClientGone = "client_gone", 499, Client, retry: false, "The client closed the connection.";
+    Internal = "internal", 500, Gateway, retry: false, "Something went wrong in the gateway.";
+    NotImplemented = "not_implemented", 501, Client, retry: false, "The gateway does not do that.";
+    /// The back end's connection broke, or closed, before it answered.
+    UpstreamReset = "upstream_reset", 502, Upstream, retry: false, "The service closed the connection without an answer.";
+    /// No connection could be made.
+    UpstreamUnreachable = "upstream_unreachable", 502, Upstream, retry: true, "The service cannot be reached.";
+    /// The back end answered with something that is not HTTP, or could be read in two ways.
+    UpstreamProtocol = "upstream_protocol", 502, Upstream, retry: false, "The service gave an answer that is not valid HTTP.";
+    /// The upstream has no address at all: its name resolves to nothing.
+    NoEndpoint = "no_endpoint", 503, Upstream, retry: true, "The service has no address at the moment.";
+    Overloaded = "overloaded", 503, Gateway, retry: true, "The gateway is at its limit of connections.";
+    ConnectTimeout = "connect_timeout", 504, Upstream, retry: true, "The service did not accept a connection in time.";
+    UpstreamTimeout = "upstream_timeout", 504, Upstream, retry: false, "The service did not answer in time.";
+    HttpVersion = "http_version", 505, Client, retry: false, "The gateway does not speak that version of HTTP.";
+}
+
+/// One fault, with what the log may know about it.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    pub kind: Kind,
+    pub detail: Cow<'static, str>,
+    /// For 405: what is allowed.
+    pub allow: Option<String>,
+}
+
+impl Fault {
+    pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Fault {
+        Fault { kind, detail: detail.into(), allow: None }
+    }
+}
+
+impl From<maitred_wire::Refusal> for Fault {
+    fn from(refusal: maitred_wire::Refusal) -> Fault {
+        use maitred_wire::Refusal;
+        match refusal {
+            Refusal::Bad(why) => Fault::new(Kind::BadRequest, why),
+            Refusal::HeadTooLarge => Fault::new(Kind::HeadTooLarge, "over limits.header_bytes or limits.headers"),
+            Refusal::TargetTooLong => Fault::new(Kind::UriTooLong, "over limits.uri_bytes"),
+            Refusal::NotImplemented(why) => Fault::new(Kind::NotImplemented, why),
+            Refusal::Version => Fault::new(Kind::HttpVersion, "not HTTP/1.0 or HTTP/1.1"),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Fills templates in. Each substitution is encoded for where it lands: one path segment, one query value, one header value.
+//! Nothing that lands can become more than it was: no new segment, no new parameter, no new header.
+
+use crate::exchange::Exchange;
+use crate::fault::{Fault, Kind};
+use maitred_model::{Part, Template, Variable};
+use maitred_wire::path;
+
+/// A template whose parameters are known by index.
+#[derive(Debug, Clone)]
+pub struct Text {
+    pieces: Box<[Piece]>,
+}
+
+#[derive(Debug, Clone)]
+enum Piece {
+    Literal(Box<str>),
+    Param(u8),
+    Variable(Variable),
+}
+
+impl Text {
+    /// `params`: the names of the route's path parameters, in order. `Err` is a name that is not among them.
+    pub fn compile(template: &Template, params: &[&str]) -> Result<Text, String> {
+        let piece = |part: &Part| match part {
+            Part::Literal(text) => Ok(Piece::Literal(text.as_str().into())),
+            Part::Param(name) => match params.iter().position(|param| param == name) {
+                Some(index) => Ok(Piece::Param(index as u8)),
+                None => Err(name.clone()),
+            },
+            Part::Variable(variable) => Ok(Piece::Variable(variable.clone())),
+        };
+        Ok(Text { pieces: template.parts.iter().map(piece).collect::<Result<_, _>>()? })
+    }
+
+    /// Appends a path. A result with a dot segment, or anything else that is not canonical, is refused.
+    pub fn path(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let start = out.len();
+        self.encoded(exchange, out);
+        if !path::is_canonical(&out[start..]) {
+            return Err(Fault::new(Kind::BadRequest, "a rewritten path that is not canonical"));
+        }
+        Ok(())
+    }
+
+    /// Appends a URL or path with perhaps a query.
+    pub fn url(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let start = out.len();
+        self.encoded(exchange, out);
+        let whole = &out[start..];
+        let end = memchr(b'?', whole).unwrap_or(whole.len());
+        // Behind "scheme://authority", or from the start where the target is a path.
+        let authority = whole[..end].windows(3).position(|w| w == b"://").map_or(0, |at| at + 3);
+        let slash = memchr(b'/', &whole[authority..end]).map_or(end, |at| authority + at);
+        if slash < end && !path::is_canonical(&whole[slash..end]) {
+            return Err(Fault::new(Kind::BadRequest, "a redirect target that is not canonical"));
+        }
+        Ok(())
+    }
+
+    fn encoded(&self, exchange: &Exchange, out: &mut Vec<u8>) {
+        let mut in_query = false;
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(text) => {
+                    out.extend_from_slice(text.as_bytes());
+                    in_query |= text.contains('?');
+                }
+                // `&` and `=` are ordinary in a segment and are not in a query.
+                Piece::Param(index) if in_query => {
+                    let mut decoded = Vec::new();
+                    path::decode(exchange.param(*index as usize), &mut decoded);
+                    path::encode(&decoded, out);
+                }
+                // A segment of a canonical path is encoded already, and so is a remainder, slashes and all.
+                Piece::Param(index) => out.extend_from_slice(exchange.param(*index as usize)),
+                Piece::Variable(variable) => with_variable(variable, exchange, |text| path::encode(text, out)),
+            }
+        }
+    }
+
+    /// Appends a header value; a control character, as an escape may hide in a parameter, is refused.
+    pub fn header(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let start = out.len();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Piece::Param(index) => path::decode(exchange.param(*index as usize), out),
+                Piece::Variable(variable) => with_variable(variable, exchange, |text| out.extend_from_slice(text)),
+            }
+        }
+        if out[start..].iter().any(|&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
+            return Err(Fault::new(Kind::BadRequest, "a control character on its way into a header"));
+        }
+        Ok(())
+    }
+}
+
+fn memchr(byte: u8, text: &[u8]) -> Option<usize> {
+    text.iter().position(|&b| b == byte)
+}
+
+fn with_variable(variable: &Variable, exchange: &Exchange, mut then: impl FnMut(&[u8])) {
+    match variable {
+        Variable::ClientIp => then(exchange.client_ip().to_string().as_bytes()),
+        Variable::RequestId => then(exchange.request_id()),
+        Variable::RequestHost => then(exchange.request.host()),
+        Variable::RequestMethod => then(exchange.request.method_text()),
+        Variable::RequestPath => then(exchange.request.path()),
+        Variable::RequestScheme => then(exchange.scheme.text().as_bytes()),
+        Variable::Header(name) => then(exchange.request.headers.get(name.as_str().as_bytes()).unwrap_or_default()),
+        Variable::Query(name) => {
+            let mut decoded = Vec::new();
+            if let Some(value) = query_value(exchange.request.query().unwrap_or_default(), name.as_bytes()) {
+                path::decode(value, &mut decoded);
+            }
+            then(&decoded);
+        }
+    }
+}
+
+/// The first value of a query parameter, still encoded. Names are compared decoded.
+pub fn query_value<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    query_values(query, name).next()
+}
+
+/// Every value of a query parameter, still encoded.
+pub fn query_values<'a>(query: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    query.split(|&byte| byte == b'&').filter_map(move |pair| {
+        let at = memchr(b'=', pair).unwrap_or(pair.len());
+        let (key, value) = (&pair[..at], pair.get(at + 1..).unwrap_or_default());
+        if key == name {
+            return Some(value);
+        }
+        let mut decoded = Vec::new();
+        if key.contains(&b'%') {
+            path::decode(key, &mut decoded);
+        }
+        (decoded == name && !decoded.is_empty()).then_some(value)
+    })
+}
