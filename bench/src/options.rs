@@ -1,0 +1,183 @@
+//! The command line of the benchmark. Starts nothing; a wrong word is an error that names the right ones.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::sys;
+
+/// Everything that `--only` can name, with what it measures.
+pub const SCENARIOS: [(&str, &str); 10] = [
+    ("get-1k", "CPU time per request, saturated, GET 1 KB"),
+    ("post-4k", "CPU time per request, saturated, POST 4 KB"),
+    ("get-64k", "CPU time per request, saturated, response of 64 KB"),
+    ("p99", "latency at 30% of nginx's saturated rate, one core each"),
+    ("idle", "resident memory per idle connection"),
+    ("start", "spawning to the first answer"),
+    ("routes", "loading 100,000 routes (gateway only)"),
+    ("reload", "reloads under load, with WebSockets open (gateway only)"),
+    ("syscalls", "system calls per request, by strace"),
+    ("instructions", "user instructions per request, by callgrind"),
+];
+
+pub struct Options {
+    pub rounds: usize,
+    pub only: Vec<String>,
+    pub quick: bool,
+    pub workers: usize,
+    pub maitred: Option<PathBuf>,
+    pub markdown: bool,
+    pub out: PathBuf,
+}
+
+/// Fewer rounds than this have no quartiles worth the name.
+const ROUNDS_WANTED: usize = 9;
+const ROUNDS_QUICK: usize = 3;
+
+pub enum Command {
+    Measure(Options),
+    Backend,
+    Help,
+}
+
+pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
+    let mut options = Options {
+        rounds: 0,
+        only: Vec::new(),
+        quick: false,
+        workers: sys::cores().len(),
+        maitred: None,
+        markdown: false,
+        out: PathBuf::from("bench/out"),
+    };
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        match word.as_str() {
+            "backend" => return Ok(Command::Backend),
+            "--help" | "-h" => return Ok(Command::Help),
+            "--rounds" => options.rounds = number(&value()?)?,
+            "--workers" => options.workers = number(&value()?)?,
+            "--only" => options.only.extend(value()?.split(',').map(String::from)),
+            "--maitred" => options.maitred = Some(value()?.into()),
+            "--out" => options.out = value()?.into(),
+            "--quick" => options.quick = true,
+            "--markdown" => options.markdown = true,
+            _ => return Err(format!("unknown option {word}; --help lists them")),
+        }
+    }
+    if options.rounds == 0 {
+        options.rounds = if options.quick { ROUNDS_QUICK } else { ROUNDS_WANTED };
+    }
+    options.only = expand(options.only)?;
+    Ok(Command::Measure(options))
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or(format!("{text} is not a number above 0"))
+}
+
+/// `saturated` stands for the three saturated rows.
+fn expand(only: Vec<String>) -> Result<Vec<String>, String> {
+    let mut names = Vec::new();
+    for name in only {
+        match name.as_str() {
+            "saturated" => names.extend(crate::scenarios::saturated::NAMES.map(String::from)),
+            known if SCENARIOS.iter().any(|(scenario, _)| *scenario == known) => names.push(name),
+            _ => return Err(format!("no scenario {name}; --help lists them")),
+        }
+    }
+    Ok(names)
+}
+
+impl Options {
+    fn pick<T>(&self, quick: T, full: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    pub fn warmup(&self) -> Duration {
+        Duration::from_millis(self.pick(200, 500))
+    }
+
+    pub fn window(&self) -> Duration {
+        Duration::from_millis(self.pick(500, 2000))
+    }
+
+    /// At a third of the rate of a saturated run, a p99 needs longer to have a tail of some hundred requests.
+    pub fn latency_window(&self) -> Duration {
+        Duration::from_millis(self.pick(1000, 4000))
+    }
+
+    pub fn idle_connections(&self) -> usize {
+        self.pick(1_000, 10_000)
+    }
+
+    pub fn starts(&self) -> usize {
+        self.pick(3, 11)
+    }
+
+    pub fn reloads(&self) -> usize {
+        self.pick(20, 200)
+    }
+
+    /// Requests in the shorter and the longer count whose difference is measured.
+    pub fn counted(&self) -> (u64, u64) {
+        self.pick((500, 1_500), (1_000, 6_000))
+    }
+}
+
+pub fn help() -> String {
+    let mut text = String::from(
+        "Measures Maitred against nginx and haproxy on this machine, on loopback only.
+
+usage: bench/run [options]
+
+  --rounds N       rounds of interleaved measurements (default 9; with --quick 3)
+  --only NAME      only this scenario; may be repeated, or NAME,NAME; `saturated` is the first three
+  --quick          short windows and small counts: to see that all runs, not to believe
+  --workers N      workers of each proxy in the saturated rows (default: the cores)
+  --markdown       print the table as Markdown, for docs/performance.md
+  --out FOLDER     where figures, configurations and logs go (default bench/out)
+  --no-maitred     neither build nor measure the gateway
+  --maitred PATH   measure this gateway instead of building one
+  --help           this text
+
+scenarios:
+",
+    );
+    for (name, what) in SCENARIOS {
+        text.push_str(&format!("  {name:<16} {what}\n"));
+    }
+    text.push_str("\nExit code: 0 all bars held, 1 a bar was missed or could not be judged, 2 the benchmark itself failed.\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> Result<Options, String> {
+        match parse(line.split_whitespace().map(String::from))? {
+            Command::Measure(options) => Ok(options),
+            Command::Backend | Command::Help => Err("no measurement".into()),
+        }
+    }
+
+    #[test]
+    fn rounds_default_to_nine_and_quickly_to_three() {
+        assert_eq!(options("").unwrap().rounds, 9);
+        assert_eq!(options("--quick").unwrap().rounds, 3);
+        assert_eq!(options("--quick --rounds 7").unwrap().rounds, 7);
+    }
+
+    #[test]
+    fn only_takes_lists_and_knows_its_names() {
+        assert_eq!(options("--only saturated,idle --only p99").unwrap().only, ["get-1k", "post-4k", "get-64k", "idle", "p99"]);
+        assert!(options("--only gett").is_err());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in ["--rounds", "--rounds 0", "--rounds x", "--fast"] {
+            assert!(options(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The contenders: how each is configured, started and found ready. Knows nothing of what is measured on them.
+//! nginx and haproxy get what makes them cheap: no logs, long-lived connections on both sides, pools without bounds.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::http::{self, Progress, Responses};
+use crate::process::{self, Ending, Running};
+use crate::routes::Routes;
+use crate::sys;
+
+/// Ports are taken by others between our asking and a proxy's binding; more attempts than this is another fault.
+const ATTEMPTS: usize = 5;
+/// How long a proxy may take to its first answer; under valgrind with 100,000 routes, minutes.
+const READY: Duration = Duration::from_secs(20);
+const READY_WRAPPED: Duration = Duration::from_secs(400);
+const PROBE_ANSWER: Duration = Duration::from_secs(10);
+const PROBE_BYTES: usize = 1024;
+
+#[derive(Clone, PartialEq)]
+pub enum Kind {
+    Nginx,
+    Haproxy,
+    /// Copies bytes without reading them: the floor.
+    HaproxyTcp,
+    Maitred { binary: PathBuf, routes: Routes },
+}
+
+#[derive(Clone)]
+pub struct Contender {
+    pub name: String,
+    pub kind: Kind,
+}
+
+/// What every contender of one scenario shares.
+#[derive(Clone)]
+pub struct Setup<'a> {
+    pub workers: usize,
+    pub core: Option<usize>,
+    pub backend: u16,
+    /// A folder for configurations and error logs.
+    pub folder: &'a Path,
+    /// A program that runs the proxy, with its arguments: valgrind.
+    pub wrapper: Vec<String>,
+}
+
+pub struct Proxy {
+    pub name: String,
+    pub port: u16,
+    pub admin: u16,
+    pub config: PathBuf,
+    pub config_text: String,
+    /// From spawning to the first whole answer.
+    pub ready_after: Duration,
+    running: Running,
+}
+
+impl Proxy {
+    pub fn start(contender: &Contender, setup: &Setup) -> io::Result<Proxy> {
+        let mut last = io::Error::other("not tried");
+        for _ in 0..ATTEMPTS {
+            match Proxy::attempt(contender, setup) {
+                Err(error) if error.to_string().to_lowercase().contains("in use") => last = error,
+                outcome => return outcome,
+            }
+        }
+        Err(last)
+    }
+
+    fn attempt(contender: &Contender, setup: &Setup) -> io::Result<Proxy> {
+        let folder = setup.folder.join(&contender.name);
+        fs::create_dir_all(&folder)?;
+        let (port, admin) = (sys::free_port()?, sys::free_port()?);
+        let (config, log) = (folder.join("config"), folder.join("stderr.log"));
+        let config_text = configuration(&contender.kind, setup, port, admin, &folder);
+        fs::write(&config, &config_text)?;
+        let mut command = command(&contender.kind, setup, &config);
+        let output = File::create(&log)?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).current_dir(&folder);
+        let ending = match contender.kind {
+            Kind::Nginx => Ending::Terminate,
+            Kind::Haproxy | Kind::HaproxyTcp | Kind::Maitred { .. } => Ending::Kill,
+        };
+        let began = Instant::now();
+        let mut running = Running::start(command, ending, setup.core)?;
+        let limit = if setup.wrapper.is_empty() { READY } else { READY_WRAPPED };
+        let probe = contender.kind.probe();
+        let ready = process::until(limit, || match running.ended() {
+            true => Some(Err(io::Error::other(format!("it ended: {}", tail(&log))))),
+            false => ask(Ipv4Addr::LOCALHOST, port, &probe).ok().map(|_| Ok(())),
+        });
+        let ready_after = began.elapsed();
+        ready.unwrap_or_else(|| Err(io::Error::other(format!("no answer in time: {}", tail(&log)))))?;
+        let name = contender.name.clone();
+        Ok(Proxy { name, port, admin, config, config_text, ready_after, running })
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.running.pid()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        self.running.signal(signal);
+    }
+}
+
+impl Kind {
+    pub fn is_maitred(&self) -> bool {
+        matches!(self, Kind::Maitred { .. })
+    }
+
+    fn probe(&self) -> String {
+        match self {
+            Kind::Maitred { routes, .. } => routes.probe(),
+            Kind::Nginx | Kind::Haproxy | Kind::HaproxyTcp => "/1k".into(),
+        }
+    }
+}
+
+/// One request on a fresh connection, answered as the back end answers. The connection stays open.
+pub fn ask(source: Ipv4Addr, port: u16, path: &str) -> io::Result<TcpStream> {
+    let request = http::get(path, PROBE_BYTES);
+    let mut stream = sys::connect_from(source, sys::loopback(port))?;
+    stream.set_read_timeout(Some(PROBE_ANSWER))?;
+    stream.write_all(&request.bytes)?;
+    let (mut responses, mut buffer) = (Responses::default(), [0; 4096]);
+    loop {
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let progress = responses.feed(&buffer[..count], request.answer).map_err(io::Error::other)?;
+        if progress != Progress::More {
+            return Ok(stream);
+        }
+    }
+}
+
+/// The last words of a process that failed.
+fn tail(log: &Path) -> String {
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(5)..].join(" | ")
+}
+
+fn command(kind: &Kind, setup: &Setup, config: &Path) -> Command {
+    let (program, arguments): (PathBuf, Vec<&str>) = match kind {
+        Kind::Nginx => ("nginx".into(), vec!["-e", "stderr", "-p", ".", "-c"]),
+        Kind::Haproxy | Kind::HaproxyTcp => ("haproxy".into(), vec!["-db", "-f"]),
+        Kind::Maitred { binary, .. } => (binary.clone(), vec!["run"]),
+    };
+    let mut command = match setup.wrapper.split_first() {
+        None => Command::new(program),
+        Some((wrapper, arguments)) => {
+            let mut command = Command::new(wrapper);
+            command.args(arguments).arg(program);
+            command
+        }
+    };
+    command.args(arguments).arg(config);
+    command
+}
+
+fn configuration(kind: &Kind, setup: &Setup, port: u16, admin: u16, folder: &Path) -> String {
+    match kind {
+        Kind::Nginx => nginx(setup, port, folder),
+        Kind::Haproxy => haproxy(setup, port, "http"),
+        Kind::HaproxyTcp => haproxy(setup, port, "tcp"),
+        Kind::Maitred { routes, .. } => maitred(setup.workers, port, admin, setup.backend, *routes),
+    }
+}
+
+/// Under valgrind one process must do the work itself. The larger proxy buffers spare nginx reads and writes of a 64 KB
+/// answer, and its temporary files; small answers cost it the same.
+fn nginx(setup: &Setup, port: u16, folder: &Path) -> String {
+    let (workers, backend, folder) = (setup.workers, setup.backend, folder.display());
+    let master = if setup.wrapper.is_empty() { "on" } else { "off" };
+    // SAFETY: takes and gives integers.
+    let user = if unsafe { libc::geteuid() } == 0 { "user root;\n" } else { "" };
+    format!(
+        "daemon off;
+{user}master_process {master};
+worker_processes {workers};
+pid {folder}/nginx.pid;
+error_log stderr crit;
+events {{
+    worker_connections 16384;
+}}
+http {{
+    access_log off;
+    keepalive_timeout 600s;
+    keepalive_requests 1000000000;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    upstream backend {{
+        server 127.0.0.1:{backend};
+        keepalive 1024;
+        keepalive_requests 1000000000;
+        keepalive_timeout 600s;
+    }}
+    server {{
+        listen 127.0.0.1:{port} reuseport backlog=4096;
+        location / {{
+            proxy_pass http://backend;
+            proxy_http_version 1.1;
+            proxy_set_header Connection \"\";
+            proxy_buffers 16 16k;
+            proxy_busy_buffers_size 64k;
+            proxy_max_temp_file_size 0;
+        }}
+    }}
+}}
+"
+    )
+}
+
+/// haproxy reckons two files for each of `maxconn` and refuses to start with fewer, though idle clients need one.
+fn haproxy(setup: &Setup, port: u16, mode: &str) -> String {
+    let (workers, backend) = (setup.workers, setup.backend);
+    let reuse = if mode == "http" { "    option http-keep-alive\n    http-reuse always\n" } else { "" };
+    format!(
+        "global
+    nbthread {workers}
+    no strict-limits
+    maxconn 12000
+defaults
+    mode {mode}
+{reuse}    maxconn 12000
+    timeout connect 5s
+    timeout client 600s
+    timeout server 600s
+frontend bench
+    bind 127.0.0.1:{port} backlog 4096
+    default_backend bench
+backend bench
+    server backend 127.0.0.1:{backend}
+"
+    )
+}
+
+/// Metrics stay on, as they always are; the access log is off, as it is in the others.
+pub fn maitred(workers: usize, port: u16, admin: u16, backend: u16, routes: Routes) -> String {
+    let routes = routes.yaml();
+    format!(
+        "workers: {workers}
+listen: 127.0.0.1:{port}
+admin: {{ listen: 127.0.0.1:{admin} }}
+limits: {{ connections_per_ip: 20000 }}
+telemetry: {{ access_log: none }}
+upstreams:
+  backend: http://127.0.0.1:{backend}
+apis:
+  bench:
+    routes:
+{routes}"
+    )
+}
+
+/// The back end: this same program in another process, on a core of its own if asked.
+pub struct Backend {
+    pub port: u16,
+    _running: Running,
+}
+
+impl Backend {
+    pub fn start(core: Option<usize>) -> io::Result<Backend> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("backend").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut running = Running::start(command, Ending::Kill, core)?;
+        let mut line = Vec::new();
+        let mut output = running.child().stdout.take().ok_or_else(|| io::Error::other("no stdout"))?;
+        let mut byte = [0];
+        while output.read(&mut byte)? == 1 && byte[0] != b'\n' {
+            line.push(byte[0]);
+        }
+        let port = String::from_utf8_lossy(&line).parse().map_err(|_| io::Error::other("the back end named no port"))?;
+        Ok(Backend { port, _running: running })
+    }
+}

@@ -1,0 +1,190 @@
+//! What is counted, not timed: system calls (strace) and user instructions (callgrind) per request. Two runs over
+//! different numbers of requests on the same connections; the difference over the difference is the cost of one request,
+//! free of start-up, accepts and closing.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::http::{self, Request};
+use crate::load::{self, Job, Pace, Until};
+use crate::process::{self, Ending, Running};
+use crate::proxies::{Backend, Contender, Proxy, Setup};
+use crate::report::{Bar, Row};
+use crate::routes::{self, Routes};
+use crate::scenarios::footprint::ROUTES_COUNT;
+use crate::scenarios::{CONNECTIONS, Lab};
+use crate::stats::Spread;
+
+pub const INSTRUCTIONS: &str = "instructions";
+pub const SYSCALLS: &str = "syscalls";
+
+const FEW: usize = 10;
+/// A request drawn from 100,000 routes costs at most this many times one among ten.
+const MANY_BAR: f64 = 1.10;
+/// Fills pools and buffers before anything is counted.
+const WARMUP: u64 = 500;
+const ATTACH: Duration = Duration::from_secs(10);
+const DUMP: Duration = Duration::from_secs(60);
+
+pub fn instructions(lab: &mut Lab) -> io::Result<()> {
+    let backend = Backend::start(None)?;
+    let mut cases: Vec<(Contender, usize)> = lab.peers().into_iter().map(|peer| (peer, FEW)).collect();
+    for (name, count) in [("maitred-10", FEW), ("maitred-100k", ROUTES_COUNT)] {
+        cases.extend(lab.maitred(name, Routes::Generated(count)).map(|contender| (contender, count)));
+    }
+    let folder = lab.folder.join(INSTRUCTIONS);
+    let mut few = None;
+    for (contender, count) in cases {
+        let requests = routes::requests(count);
+        let counted = instructions_of(lab, &contender, &Lab::setup(&folder, &backend, 1), &requests);
+        let many = count == ROUTES_COUNT;
+        let bar = many.then_some(Bar::ratio(MANY_BAR));
+        let mut row = row_of("instructions/request", &contender, counted.as_ref(), bar);
+        if let (true, Ok(own), Some(few)) = (many, &counted, few) {
+            row.ratio = Spread::of(&[own / few]);
+            row.note = "ratio to maitred-10".into();
+        }
+        if contender.name == "maitred-10" {
+            few = counted.ok();
+        }
+        lab.report.add(row);
+    }
+    Ok(())
+}
+
+fn row_of(scenario: &str, contender: &Contender, counted: Result<&f64, &io::Error>, bar: Option<Bar>) -> Row {
+    match counted {
+        Ok(figure) => Row { bar, ..Row::new(scenario, &contender.name, "", &[*figure]) },
+        Err(error) => Row::failed(scenario, &contender.name, bar, &error.to_string()),
+    }
+}
+
+/// Callgrind writes and zeroes its counters at each dump, so both counts come from one process.
+fn instructions_of(lab: &mut Lab, contender: &Contender, setup: &Setup, requests: &[Request]) -> io::Result<f64> {
+    let output = setup.folder.join(format!("{}.callgrind", contender.name));
+    fs::create_dir_all(setup.folder)?;
+    for number in 1..=3 {
+        let _ = fs::remove_file(dump_file(&output, number));
+    }
+    let wrapper = ["valgrind", "--quiet", "--tool=callgrind", &format!("--callgrind-out-file={}", output.display())];
+    let setup = Setup { wrapper: wrapper.map(String::from).to_vec(), ..setup.clone() };
+    let proxy = Proxy::start(contender, &setup)?;
+    lab.report.add_config(&format!("{INSTRUCTIONS}/{}", proxy.name), &proxy.config_text);
+    let (short, long) = lab.options.counted();
+    count(&proxy, requests, WARMUP)?;
+    dump(&proxy, &output, 1)?;
+    count(&proxy, requests, short)?;
+    let few = dump(&proxy, &output, 2)?;
+    count(&proxy, requests, long)?;
+    let many = dump(&proxy, &output, 3)?;
+    lab.report.add_raw(&format!("{INSTRUCTIONS}/{}", contender.name), json!({ short.to_string(): few, long.to_string(): many }));
+    Ok((many - few) / (long - short) as f64)
+}
+
+fn dump_file(output: &Path, number: usize) -> String {
+    format!("{}.{number}", output.display())
+}
+
+/// Has the counters written, and reads their total.
+fn dump(proxy: &Proxy, output: &Path, number: usize) -> io::Result<f64> {
+    let mut command = Command::new("vgdb");
+    command.arg(format!("--pid={}", proxy.pid())).arg("dump");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Running::start(command, Ending::Kill, None)?.wait(DUMP)?;
+    let total = process::until(DUMP, || {
+        let text = fs::read_to_string(dump_file(output, number)).ok()?;
+        let line = text.lines().rev().find_map(|line| line.strip_prefix("totals:"))?;
+        line.trim().parse::<f64>().ok()
+    });
+    total.ok_or_else(|| io::Error::other("callgrind wrote no totals"))
+}
+
+/// Exactly this many requests, every one answered.
+fn count(proxy: &Proxy, requests: &[Request], count: u64) -> io::Result<()> {
+    let until = Until::Count(count);
+    let job = Job { port: proxy.port, connections: CONNECTIONS, requests, pace: Pace::Closed, until };
+    load::run_plain(&job)?.valid().map(drop).map_err(io::Error::other)
+}
+
+pub fn syscalls(lab: &mut Lab) -> io::Result<()> {
+    let backend = Backend::start(None)?;
+    let mut contenders = lab.peers();
+    contenders.extend(lab.maitred("maitred", Routes::CatchAll));
+    let folder = lab.folder.join(SYSCALLS);
+    for contender in contenders {
+        let counted = syscalls_of(lab, &contender, &Lab::setup(&folder, &backend, 1));
+        let row = row_of("system calls/request", &contender, counted.as_ref(), None);
+        lab.report.add(row);
+    }
+    Ok(())
+}
+
+fn syscalls_of(lab: &mut Lab, contender: &Contender, setup: &Setup) -> io::Result<f64> {
+    let proxy = Proxy::start(contender, setup)?;
+    let requests = [http::get("/1k", 1024)];
+    let (short, long) = lab.options.counted();
+    count(&proxy, &requests, WARMUP)?;
+    let few = traced(&proxy, setup, &requests, short)?;
+    let many = traced(&proxy, setup, &requests, long)?;
+    let each: serde_json::Map<_, _> = many
+        .iter()
+        .map(|(name, calls)| {
+            let before = few.iter().find(|(other, _)| other == name).map_or(0.0, |(_, calls)| *calls);
+            (name.clone(), json!((calls - before) / (long - short) as f64))
+        })
+        .collect();
+    lab.report.add_raw(&format!("{SYSCALLS}/{}", contender.name), each.into());
+    let total = |calls: &[(String, f64)]| calls.iter().map(|(_, calls)| calls).sum::<f64>();
+    Ok((total(&many) - total(&few)) / (long - short) as f64)
+}
+
+/// Attaches strace to the proxy, counts over so many requests, and detaches.
+fn traced(proxy: &Proxy, setup: &Setup, requests: &[Request], number: u64) -> io::Result<Vec<(String, f64)>> {
+    let output = setup.folder.join(format!("{}.strace.{number}", proxy.name));
+    let family = process::tree(proxy.pid());
+    let mut command = Command::new("strace");
+    command.args(["-f", "-c", "-U", "name,calls", "-o"]).arg(&output);
+    family.iter().for_each(|pid| _ = command.args(["-p", &pid.to_string()]));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut strace = Running::start(command, Ending::Terminate, None)?;
+    let attached = process::until(ATTACH, || (strace.ended() || family.iter().all(|&pid| is_traced(pid))).then_some(()));
+    if attached.is_none() || strace.ended() {
+        return Err(io::Error::other("strace could not attach"));
+    }
+    count(proxy, requests, number)?;
+    strace.signal(libc::SIGINT);
+    strace.wait(ATTACH)?;
+    Ok(calls(&fs::read_to_string(&output)?))
+}
+
+fn is_traced(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.map(|thread| fs::read_to_string(thread.path().join("status")).unwrap_or_default()).all(|status| {
+        status.lines().find_map(|line| line.strip_prefix("TracerPid:")).is_some_and(|tracer| tracer.trim() != "0")
+    })
+}
+
+/// Lines of `name calls` between the rules of strace's table.
+fn calls(text: &str) -> Vec<(String, f64)> {
+    let line = |line: &str| {
+        let (name, calls) = line.trim().split_once(char::is_whitespace)?;
+        Some((name.to_string(), calls.trim().parse::<f64>().ok()?))
+    };
+    text.lines().filter_map(line).filter(|(name, _)| name != "total").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_strace_is_read_without_its_rules_and_total() {
+        let text = "syscall              calls\n---------------- ---------\nread                    12\nepoll_wait               3\n---------------- ---------\ntotal                   15\n";
+        assert_eq!(calls(text), [("read".to_string(), 12.0), ("epoll_wait".to_string(), 3.0)]);
+    }
+}
