@@ -1,8 +1,257 @@
-//! A document as JSON, for the admin API.
+//! A document as JSON in the language's own words, defaults filled in: what the admin API shows. Secrets are `***`, and header values
+//! that came by `${}` are shown as they were written. The body of `respond` is shown: every client of that route may read it.
 
-use crate::document::Document;
-use serde_json::Value;
+use crate::document::*;
+use crate::span::Spanned;
+use crate::values::{HeaderName, Template, format_duration, format_size};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
 
-pub fn to_json(_document: &Document) -> Value {
-    Value::Null
+pub fn to_json(document: &Document) -> Value {
+    let Document { workers, listen, trusted_proxies, limits, admin, upstreams, apis, telemetry } = document;
+    json!({
+        "version": 1,
+        "workers": workers.map_or(json!("auto"), |workers| json!(workers.get())),
+        "listen": listen.iter().map(|listener| json!({ "address": listener.address.to_string() })).collect::<Value>(),
+        "trusted_proxies": texts(trusted_proxies),
+        "limits": print_limits(limits),
+        "admin": print_admin(admin),
+        "upstreams": upstreams.iter().map(|(name, upstream)| (name.clone(), print_upstream(upstream))).collect::<Map<_, _>>(),
+        "apis": apis.iter().map(|(name, api)| (name.clone(), print_api(api))).collect::<Map<_, _>>(),
+        "telemetry": { "access_log": print_access_log(&telemetry.access_log) },
+    })
+}
+
+fn texts<T: std::fmt::Display>(list: &[T]) -> Value {
+    list.iter().map(|item| Value::String(item.to_string())).collect()
+}
+
+fn duration(duration: Duration) -> Value {
+    format_duration(duration).into()
+}
+
+fn print_limits(limits: &Limits) -> Value {
+    let Limits {
+        connections,
+        connections_per_ip,
+        header_bytes,
+        headers,
+        uri_bytes,
+        body_bytes,
+        header_timeout,
+        body_timeout,
+        write_timeout,
+        idle_timeout,
+        drain_timeout,
+        half_close,
+        underscores,
+    } = limits;
+    json!({
+        "connections": connections.get(),
+        "connections_per_ip": connections_per_ip.get(),
+        "header_bytes": format_size(header_bytes.get().into()),
+        "headers": headers.get(),
+        "uri_bytes": format_size(uri_bytes.get().into()),
+        "body_bytes": format_size(*body_bytes),
+        "header_timeout": duration(*header_timeout),
+        "body_timeout": duration(*body_timeout),
+        "write_timeout": duration(*write_timeout),
+        "idle_timeout": duration(*idle_timeout),
+        "drain_timeout": duration(*drain_timeout),
+        "half_close": match half_close {
+            HalfClose::Deliver => "deliver",
+            HalfClose::Abort => "abort",
+        },
+        "underscores": match underscores {
+            Underscores::Drop => "drop",
+            Underscores::Allow => "allow",
+        },
+    })
+}
+
+fn print_admin(admin: &Admin) -> Value {
+    let Admin { listen, token, metrics } = admin;
+    let mut map = Map::new();
+    map.insert("listen".to_owned(), listen.value.to_string().into());
+    if let Some(token) = token {
+        map.insert("token".to_owned(), token.to_string().into());
+    }
+    let metrics = match metrics {
+        MetricsAccess::Open => "open",
+        MetricsAccess::Protected => "protected",
+    };
+    map.insert("metrics".to_owned(), metrics.into());
+    Value::Object(map)
+}
+
+fn print_upstream(upstream: &Upstream) -> Value {
+    let Upstream { endpoints, host, timeouts: UpstreamTimeouts { connect, response, idle } } = upstream;
+    let host = match host {
+        UpstreamHost::Upstream => "upstream",
+        UpstreamHost::Client => "client",
+        UpstreamHost::Literal(host) => host,
+    };
+    json!({
+        "endpoints": endpoints.iter().map(|endpoint| print_endpoint(endpoint)).collect::<Value>(),
+        "balance": "round_robin",
+        "protocol": "http1",
+        "host": host,
+        "timeouts": { "connect": duration(*connect), "response": duration(*response), "idle": duration(*idle) },
+    })
+}
+
+fn print_endpoint(endpoint: &Endpoint) -> Value {
+    let Endpoint { authority, path: _, weight } = endpoint;
+    match authority {
+        Authority::Name { host, port, every: true } => {
+            json!({ "dns": format!("{host}:{port}"), "scheme": "http", "weight": weight.get() })
+        }
+        Authority::Name { every: false, .. } | Authority::Address(_) => json!({ "url": url(endpoint), "weight": weight.get() }),
+    }
+}
+
+fn url(endpoint: &Endpoint) -> String {
+    let Endpoint { authority, path, weight: _ } = endpoint;
+    match authority {
+        Authority::Address(address) => format!("http://{address}{path}"),
+        Authority::Name { host, port, every: _ } => format!("http://{host}:{port}{path}"),
+    }
+}
+
+fn print_api(api: &Api) -> Value {
+    let Api { hosts, base_path, cors, ip, policies, routes } = api;
+    let mut map = Map::new();
+    map.insert("hosts".to_owned(), texts(hosts));
+    map.insert("base_path".to_owned(), base_path.value.as_str().into());
+    if let Some(cors) = cors {
+        map.insert("cors".to_owned(), print_cors(cors));
+    }
+    if let Some(ip) = ip {
+        map.insert("ip".to_owned(), print_ip(ip));
+    }
+    let mut shared = Map::new();
+    print_policies(policies, &mut shared);
+    map.insert("policies".to_owned(), Value::Object(shared));
+    map.insert("routes".to_owned(), routes.iter().map(|route| print_route(route)).collect());
+    Value::Object(map)
+}
+
+fn print_route(route: &Route) -> Value {
+    let Route { matcher, name, when, integration, rewrite, policies, cors, ip } = route;
+    let mut map = Map::new();
+    let methods = if matcher.methods.is_empty() { "ANY".to_owned() } else { matcher.methods.join(",") };
+    map.insert("match".to_owned(), format!("{methods} {}", matcher.path).into());
+    if let Some(name) = name {
+        map.insert("name".to_owned(), name.value.as_str().into());
+    }
+    print_when(when, &mut map);
+    let (key, value) = print_integration(integration);
+    map.insert(key.to_owned(), value);
+    if let Some(rewrite) = rewrite {
+        map.insert("rewrite".to_owned(), rewrite.source.as_str().into());
+    }
+    print_policies(policies, &mut map);
+    if let Some(cors) = cors {
+        map.insert("cors".to_owned(), print_setting(cors, print_cors));
+    }
+    if let Some(ip) = ip {
+        map.insert("ip".to_owned(), print_setting(ip, print_ip));
+    }
+    Value::Object(map)
+}
+
+fn print_setting<T>(setting: &Setting<Spanned<T>>, print: fn(&T) -> Value) -> Value {
+    match setting {
+        Setting::None => "none".into(),
+        Setting::Some(value) => print(value),
+    }
+}
+
+fn print_when(when: &When, map: &mut Map<String, Value>) {
+    let When { headers, query } = when;
+    let value = |value: &ValueMatch| match value {
+        ValueMatch::Exact(text) => Value::String(text.clone()),
+        ValueMatch::Present => "*".into(),
+    };
+    let mut conditions = Map::new();
+    if !headers.is_empty() {
+        let headers: Map<String, Value> = headers.iter().map(|(name, m)| (name.to_string(), value(m))).collect();
+        conditions.insert("headers".to_owned(), Value::Object(headers));
+    }
+    if !query.is_empty() {
+        let query: Map<String, Value> = query.iter().map(|(name, m)| (name.clone(), value(m))).collect();
+        conditions.insert("query".to_owned(), Value::Object(query));
+    }
+    if !conditions.is_empty() {
+        map.insert("when".to_owned(), Value::Object(conditions));
+    }
+}
+
+fn print_integration(integration: &Integration) -> (&'static str, Value) {
+    match integration {
+        Integration::Proxy(ProxyTarget::Named(name)) => ("proxy", name.as_str().into()),
+        Integration::Proxy(ProxyTarget::Url(endpoint)) => ("proxy", url(endpoint).into()),
+        Integration::Respond(Respond { status, headers, body }) => {
+            let mut map = Map::new();
+            map.insert("status".to_owned(), json!(status));
+            if !headers.is_empty() {
+                let headers: Map<String, Value> = headers.iter().map(|(name, value)| (name.to_string(), value.shown().into())).collect();
+                map.insert("headers".to_owned(), Value::Object(headers));
+            }
+            match body {
+                RespondBody::Empty => {}
+                RespondBody::Text(text) => drop(map.insert("text".to_owned(), text.as_str().into())),
+                RespondBody::Json(json) => drop(map.insert("json".to_owned(), json.clone())),
+            }
+            ("respond", Value::Object(map))
+        }
+        Integration::Redirect(Redirect { to, status }) => ("redirect", json!({ "to": to.source, "status": status })),
+    }
+}
+
+fn print_policies(policies: &Policies, map: &mut Map<String, Value>) {
+    let Policies { timeout, body_bytes, transform } = policies;
+    if let Some(timeout) = timeout {
+        map.insert("timeout".to_owned(), duration(*timeout));
+    }
+    if let Some(bytes) = body_bytes {
+        map.insert("body_bytes".to_owned(), format_size(*bytes).into());
+    }
+    if let Some(transform) = transform {
+        let Transform { request, response } = &transform.value;
+        let sides = json!({ "request": { "headers": print_edits(request) }, "response": { "headers": print_edits(response) } });
+        map.insert("transform".to_owned(), sides);
+    }
+}
+
+fn print_edits(edits: &HeaderEdits) -> Value {
+    let HeaderEdits { remove, set, add } = edits;
+    let map = |list: &[(HeaderName, Spanned<Template>)]| -> Map<String, Value> {
+        list.iter().map(|(name, template)| (name.to_string(), template.source.as_str().into())).collect()
+    };
+    json!({ "remove": texts(remove), "set": map(set), "add": map(add) })
+}
+
+fn print_cors(cors: &Cors) -> Value {
+    let Cors { origins, methods, headers, expose, credentials, max_age } = cors;
+    let mut value =
+        json!({ "origins": origins, "methods": methods, "headers": headers, "expose": expose, "credentials": credentials });
+    if let Some(age) = max_age {
+        value["max_age"] = duration(*age);
+    }
+    value
+}
+
+fn print_ip(ip: &IpRules) -> Value {
+    let IpRules { allow, deny } = ip;
+    json!({ "allow": texts(allow), "deny": texts(deny) })
+}
+
+fn print_access_log(log: &AccessLog) -> Value {
+    match log {
+        AccessLog::None => "none".into(),
+        AccessLog::Stdout => json!({ "to": "stdout", "format": "json" }),
+        AccessLog::Stderr => json!({ "to": "stderr", "format": "json" }),
+        AccessLog::File(path) => json!({ "to": path.display().to_string(), "format": "json" }),
+    }
 }

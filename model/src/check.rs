@@ -1,0 +1,234 @@
+//! What only the whole document shows: names that do not exist, addresses that clash, secrets that are missing. Pure: asks neither the
+//! network nor the clock. Routes have a file of their own.
+
+mod routes;
+
+use crate::decode::{nearest, suggest};
+use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::document::{Api, Authority, Document, Endpoint, Integration, ProxyTarget};
+use crate::span::{Span, Spanned};
+use crate::values::format_size;
+use crate::yaml::{Kind, Node};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+/// Comparisons spent on "did you mean" in one load. A file with a hundred thousand wrong names gets no hints for the last of them, and
+/// still loads in time.
+const SUGGESTION_BUDGET: usize = 500_000;
+
+/// What the text said beyond what the document keeps.
+pub(crate) struct Written<'a> {
+    pub root: &'a Node,
+    /// Scalars that hold a value from elsewhere, which is not to be repeated.
+    pub tainted: &'a HashSet<Span>,
+}
+
+impl Written<'_> {
+    /// Where a value of a section stands, or else the section, or else nowhere.
+    fn span(&self, section: &str, key: &str) -> Span {
+        let section = self.root.get(section);
+        let value = section.and_then(|section| section.get(key));
+        value.or(section).map_or(Span::none(), |node| node.span)
+    }
+
+    fn upstreams(&self) -> HashSet<&str> {
+        match self.root.get("upstreams").map(|node| &node.kind) {
+            Some(Kind::Mapping(entries)) => entries.iter().map(|(key, _)| key.value.as_str()).collect(),
+            Some(Kind::Scalar(_) | Kind::Sequence(_) | Kind::Poisoned) | None => HashSet::new(),
+        }
+    }
+}
+
+/// Where checks put what they find.
+struct Checker<'a> {
+    written: &'a Written<'a>,
+    diagnostics: &'a mut Diagnostics,
+    budget: usize,
+}
+
+impl Checker<'_> {
+    fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>, hint: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(code, span, message).hint(hint));
+    }
+
+    fn clash(&mut self, code: &'static str, spans: (Span, Span), message: String, hint: &str, label: &str) {
+        self.diagnostics.push(Diagnostic::error(code, spans.0, message).hint(hint).also(spans.1, label));
+    }
+
+    fn warning(&mut self, code: &'static str, span: Span, message: impl Into<String>, hint: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::warning(code, span, message).hint(hint));
+    }
+
+    /// A name as it may be printed.
+    fn quote(&self, name: &str, span: Span) -> String {
+        if self.written.tainted.contains(&span) { "from elsewhere".to_owned() } else { format!("`{name}`") }
+    }
+}
+
+pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mut Diagnostics) {
+    // A part that could not be decoded is missing from the document: what seems unused may be used there.
+    let whole = !diagnostics.has_errors();
+    let mut checker = Checker { written, diagnostics, budget: SUGGESTION_BUDGET };
+    listeners(document, &mut checker);
+    limits(document, &mut checker);
+    admin(document, &mut checker);
+    let used = targets(document, &mut checker);
+    places(document, &mut checker);
+    for (_, api) in &document.apis {
+        routes::check(api, &mut checker);
+    }
+    if whole {
+        unused(document, &used, &mut checker);
+    }
+}
+
+fn listeners(document: &Document, checker: &mut Checker<'_>) {
+    let listed = checker.written.root.get("listen").filter(|node| matches!(&node.kind, Kind::Sequence(items) if items.is_empty()));
+    if let Some(node) = listed {
+        checker.error("missing-value", node.span, "no listener: nobody could connect", "write `listen: 127.0.0.1:8080`");
+    }
+    for (at, listener) in document.listen.iter().enumerate() {
+        let same = |other: &SocketAddr| *other == listener.address && other.port() != 0;
+        if let Some(first) = document.listen[..at].iter().find(|first| same(&first.address)) {
+            let message = format!("the address {} is listened on twice", listener.address);
+            checker.clash("address-twice", (listener.span, first.span), message, "remove one of them", "first written here");
+        }
+        if same(&document.admin.listen) {
+            let message = format!("the address {} is the admin listener's", listener.address);
+            checker.error("address-twice", listener.span, message, "give one of them another port; the admin listener's default is 9080");
+        }
+    }
+}
+
+fn limits(document: &Document, checker: &mut Checker<'_>) {
+    let limits = &document.limits;
+    if limits.uri_bytes > limits.header_bytes {
+        let [uri, header] = [limits.uri_bytes, limits.header_bytes].map(|size| format_size(size.get().into()));
+        let key = if checker.written.root.get("limits").is_some_and(|limits| limits.get("uri_bytes").is_some()) { "uri_bytes" } else { "header_bytes" };
+        let span = checker.written.span("limits", key);
+        let message = format!("`uri_bytes` of {uri} is more than `header_bytes` of {header}, which counts the target too");
+        checker.error("contradiction", span, message, format!("write `uri_bytes: {header}` or less"));
+    }
+}
+
+fn admin(document: &Document, checker: &mut Checker<'_>) {
+    let admin = &document.admin;
+    let broken_token = checker.written.root.get("admin").is_some_and(|admin| admin.get("token").is_some());
+    if admin.token.is_none() && !broken_token {
+        if !admin.listen.ip().to_canonical().is_loopback() {
+            let message = format!("the admin listener on {} is open to others, and has no token", admin.listen.value);
+            checker.error("open-admin", admin.listen.span, message, "add `token: ${env:MAITRED_ADMIN_TOKEN}`, or listen on 127.0.0.1");
+        }
+        if admin.metrics == crate::document::MetricsAccess::Protected {
+            let span = checker.written.span("admin", "metrics");
+            checker.error("contradiction", span, "protected metrics need a token", "add `token: ${env:MAITRED_ADMIN_TOKEN}`");
+        }
+    }
+    let endpoints = document.upstreams.values().flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| (endpoint, endpoint.span)));
+    let routes = document.apis.values().flat_map(|api| &api.routes);
+    let direct = routes.filter_map(|route| match &route.integration.value {
+        Integration::Proxy(ProxyTarget::Url(endpoint)) => Some((endpoint, route.integration.span)),
+        Integration::Proxy(ProxyTarget::Named(_)) | Integration::Respond(_) | Integration::Redirect(_) => None,
+    });
+    let endpoints = endpoints.map(|(endpoint, span)| (&endpoint.value, span));
+    for (_, span) in endpoints.chain(direct).filter(|(endpoint, _)| reaches(endpoint, admin.listen.value)) {
+        checker.error("admin-exposed", span, "this is the admin listener: clients would reach it", "name the address of the upstream");
+    }
+}
+
+/// Whether an endpoint is plainly the admin listener. Names other than `localhost` are compared when they are resolved.
+fn reaches(endpoint: &Endpoint, admin: SocketAddr) -> bool {
+    let (ip, port) = (admin.ip().to_canonical(), admin.port());
+    if port == 0 {
+        return false;
+    }
+    match &endpoint.authority {
+        Authority::Address(address) => {
+            let other = address.ip().to_canonical();
+            let here = other.is_loopback() || other.is_unspecified();
+            address.port() == port && (other == ip || (ip.is_unspecified() && here) || (ip.is_loopback() && other.is_unspecified()))
+        }
+        Authority::Name { host, port: other, every: _ } => {
+            *other == port && host == "localhost" && (ip.is_loopback() || ip.is_unspecified())
+        }
+    }
+}
+
+/// Every upstream that a route names, having looked for each.
+fn targets<'d>(document: &'d Document, checker: &mut Checker<'_>) -> HashSet<&'d str> {
+    let known = checker.written.upstreams();
+    let mut used = HashSet::new();
+    for route in document.apis.values().flat_map(|api| &api.routes) {
+        match &route.integration.value {
+            Integration::Proxy(ProxyTarget::Named(name)) => {
+                if !known.contains(name.as_str()) {
+                    unknown_upstream(name, route.integration.span, document, checker);
+                }
+                used.insert(name.as_str());
+            }
+            Integration::Proxy(ProxyTarget::Url(_)) | Integration::Respond(_) | Integration::Redirect(_) => {}
+        }
+    }
+    used
+}
+
+/// Names listed in a hint; more would bury it.
+const LISTED_MAX: usize = 12;
+
+fn unknown_upstream(name: &str, span: Span, document: &Document, checker: &mut Checker<'_>) {
+    let names = || document.upstreams.keys().map(String::as_str);
+    let cost = document.upstreams.len().max(1);
+    let hint = if checker.written.tainted.contains(&span) || checker.budget < cost {
+        "add it under `upstreams`".to_owned()
+    } else {
+        checker.budget -= cost;
+        match nearest(name, names()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if (1..=LISTED_MAX).contains(&document.upstreams.len()) => suggest(name, names().collect::<Vec<_>>(), "the upstreams are"),
+            None => format!("add it under `upstreams`: `{name}: http://127.0.0.1:9001`"),
+        }
+    };
+    let message = format!("no upstream has the name {}", checker.quote(name, span));
+    checker.error("unknown-upstream", span, message, hint);
+}
+
+/// The same host and base path twice: neither API would know which requests are its own.
+fn places(document: &Document, checker: &mut Checker<'_>) {
+    let mut seen: HashMap<(String, &str), Span> = HashMap::new();
+    for api in document.apis.values() {
+        let base = api.base_path.value.as_str();
+        for (host, span) in hosts(api) {
+            let host_text = if host.is_empty() { "any host".to_owned() } else { format!("host `{host}`") };
+            match seen.insert((host, base), span) {
+                None => {}
+                Some(first) => {
+                    let base = if base.is_empty() { "no base path".to_owned() } else { format!("base path `{base}`") };
+                    let message = format!("{host_text} with {base} is served twice");
+                    checker.clash("place-twice", (span, first), message, "give one of them another host or `base_path`", "first written here");
+                }
+            }
+        }
+    }
+}
+
+fn hosts(api: &Spanned<Api>) -> Vec<(String, Span)> {
+    if api.hosts.is_empty() {
+        let span = if api.base_path.span.is_none() { api.span } else { api.base_path.span };
+        return vec![(String::new(), span)];
+    }
+    api.hosts.iter().map(|host| (host.value.to_string(), host.span)).collect()
+}
+
+fn unused(document: &Document, used: &HashSet<&str>, checker: &mut Checker<'_>) {
+    for (name, upstream) in &document.upstreams {
+        if !used.contains(name.as_str()) {
+            checker.warning("unused-upstream", upstream.span, format!("no route uses the upstream `{name}`"), "remove it, or name it in a route");
+        }
+    }
+    if document.apis.is_empty() {
+        checker.warning("no-apis", checker.written.root.span, "no API: every request is answered with 404", "add `apis:`");
+    }
+    for (name, api) in document.apis.iter().filter(|(_, api)| api.routes.is_empty()) {
+        checker.warning("no-routes", api.span, format!("the API `{name}` has no routes"), "add `- GET /menu: kitchen` under `routes`");
+    }
+}

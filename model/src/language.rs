@@ -1,0 +1,10 @@
+//! The keys of the configuration, declared once: from here come the decoder, the schema and its descriptions. Whether names exist and
+//! routes collide is `check`'s work.
+
+mod apis;
+mod root;
+mod routes;
+mod upstreams;
+mod values;
+
+pub(crate) use root::{RawDocument, into_document};

@@ -1,0 +1,281 @@
+//! The top of the document: listeners, limits, admin, telemetry.
+
+use super::upstreams::UpstreamForm;
+use super::values::{Address, Network, SecretText, Size, SmallSize, Text, Timeout};
+use crate::decode::{Cx, Defs, List, NamedMap, Null, OneOrMany, ScalarOr, Shape, or_reference, record, text, whole, words};
+use crate::document::{AccessLog, Admin, Api, Document, HalfClose, Limits, Listener, MetricsAccess, Telemetry, Underscores};
+use crate::span::Spanned;
+use crate::values::ValueError;
+use crate::yaml::Node;
+use serde_json::{Value, json};
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+
+words! {
+    /// What a client's FIN after a complete request means.
+    HalfClose {
+        /// The answer is still delivered.
+        Deliver = "deliver",
+        /// The client is gone.
+        Abort = "abort",
+    }
+}
+
+words! {
+    /// What becomes of header names with `_`, which impersonate `-` behind WSGI and CGI.
+    Underscores {
+        /// They are dropped.
+        Drop = "drop",
+        /// They are passed on.
+        Allow = "allow",
+    }
+}
+
+words! {
+    /// Who may read /metrics.
+    MetricsAccess {
+        /// Everyone who reaches the admin address.
+        Open = "open",
+        /// Who has the token.
+        Protected = "protected",
+    }
+}
+
+pub(crate) enum LogFormat {
+    Json,
+}
+
+words! {
+    /// How a line of the access log is written.
+    LogFormat {
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+record! {
+    /// Bounds on what clients may ask for.
+    "`limits`" => Limits {
+        /// Client connections open at once.
+        connections: NonZeroU32 = "50000",
+        /// Client connections open at once from one address.
+        connections_per_ip: NonZeroU32 = "1000",
+        /// The head of a request: request line and headers.
+        header_bytes: SmallSize = "64KiB",
+        /// Headers of a request.
+        headers: NonZeroU32 = "100",
+        /// The target of a request: path and query.
+        uri_bytes: SmallSize = "16KiB",
+        /// The body of a request. It is streamed: a limit and not a buffer. A route may have its own.
+        body_bytes: Size = "10MiB",
+        /// For a whole head to arrive.
+        header_timeout: Timeout = "10s",
+        /// Between two reads of a body.
+        body_timeout: Timeout = "30s",
+        /// Between two writes to a client.
+        write_timeout: Timeout = "30s",
+        /// For the next request on a kept connection.
+        idle_timeout: Timeout = "75s",
+        /// For requests under way when the gateway stops.
+        drain_timeout: Timeout = "30s",
+        /// What a client's FIN after a complete request means.
+        half_close: HalfClose = "deliver",
+        /// What becomes of header names with `_`.
+        underscores: Underscores = "drop",
+    }
+}
+
+record! {
+    /// The admin listener.
+    "`admin`" => Admin {
+        /// Where the admin API, /metrics, /healthz and /readyz answer.
+        listen: Spanned<Address> = "127.0.0.1:9080",
+        /// What callers of the admin API must send; required unless the address is loopback.
+        token: Option<SecretText> = absent,
+        /// Who may read /metrics.
+        metrics: MetricsAccess = "open",
+    }
+}
+
+record! {
+    /// A listener in long form.
+    "a listener" => Listener {
+        /// An IP address and a port.
+        address: Address = required,
+    }
+}
+
+record! {
+    /// Where the access log goes, in long form.
+    "`access_log`" => struct RawAccessLog {
+        /// `stdout`, `stderr`, `none`, or the path of a file.
+        to: LogTarget = "stdout",
+        /// How a line is written.
+        format: LogFormat = "json",
+    }
+}
+
+record! {
+    /// What the gateway tells about itself.
+    "`telemetry`" => Telemetry {
+        /// One line for each request: `stdout`, `stderr`, `none`, or a mapping.
+        access_log: ScalarOr<LogWord, AccessLogLong> = "stdout",
+    }
+}
+
+record! {
+    /// The configuration of a gateway.
+    "the configuration" => struct RawDocument {
+        /// The version of this language.
+        version: Version = "1",
+        /// Worker threads: `auto` for one per core. A change needs a restart.
+        workers: Workers = "auto",
+        /// More files, relative to this one; `*` and `?` stand for characters. They may hold `upstreams`, `apis` and `include`.
+        include: Option<OneOrMany<Text>> = absent,
+        /// Where clients connect: one address, or a list.
+        listen: OneOrMany<Spanned<ScalarOr<ListenerShort, Listener>>> = needed,
+        /// Networks whose X-Forwarded-For and Forwarded are believed.
+        trusted_proxies: List<Network> = absent,
+        /// Bounds on what clients may ask for.
+        limits: Limits = empty,
+        /// The admin listener.
+        admin: Admin = empty,
+        /// Where requests are sent: names, each with a URL or a mapping.
+        upstreams: Null<NamedMap<UpstreamForm>> = absent,
+        /// What is served: names, each with routes.
+        apis: Null<NamedMap<Api>> = absent,
+        /// What the gateway tells about itself.
+        telemetry: Telemetry = empty,
+    }
+}
+
+/// The document of a tree. A part that is wrong is left out, having been complained about, so that the rest can be checked.
+pub(crate) fn into_document(raw: RawDocument) -> Document {
+    // `include` was followed before; it is declared so that it has its place in the schema.
+    let RawDocument { version: (), workers, include: _included, listen, trusted_proxies, limits, admin, upstreams, apis, telemetry } = raw;
+    Document { workers, listen, trusted_proxies, limits, admin, upstreams, apis, telemetry }
+}
+
+pub(crate) struct Version;
+
+impl Shape for Version {
+    type Out = ();
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<()> {
+        let scalar = cx.scalar(node, "the number 1")?;
+        if scalar.text != "1" {
+            cx.error("bad-version", node.span, format!("version `{}` of the language is not known", scalar.shown()), "write `version: 1`");
+            return None;
+        }
+        Some(())
+    }
+
+    fn schema(_: &mut Defs) -> Value {
+        json!({ "enum": [1, "1"] })
+    }
+}
+
+/// More threads than this is a slip of the finger.
+const WORKERS_MAX: u64 = 1024;
+
+pub(crate) struct Workers;
+
+impl Shape for Workers {
+    type Out = Option<NonZeroU16>;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Option<NonZeroU16>> {
+        let scalar = cx.scalar(node, "`auto` or a number")?;
+        if scalar.text == "auto" {
+            return Some(None);
+        }
+        if !scalar.text.starts_with(|c: char| c.is_ascii_digit()) {
+            let message = format!("`{}` is no number of workers", scalar.shown());
+            cx.error("unknown-word", node.span, message, format!("write `auto`, or a number from 1 to {WORKERS_MAX}"));
+            return None;
+        }
+        let number = whole(node, cx, 1, WORKERS_MAX)?;
+        u16::try_from(number).ok().and_then(NonZeroU16::new).map(Some)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        let number = json!({ "type": "integer", "minimum": 1, "maximum": WORKERS_MAX });
+        or_reference(defs, json!({ "anyOf": [{ "const": "auto" }, number] }))
+    }
+}
+
+pub(crate) struct ListenerShort;
+
+impl Shape for ListenerShort {
+    type Out = Listener;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Listener> {
+        Address::decode(node, cx).map(|address| Listener { address })
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        Address::schema(defs)
+    }
+}
+
+/// `access_log` as one word. A file is named in the long form, so that `stdot` is a slip and no file.
+pub(crate) struct LogWord;
+
+impl Shape for LogWord {
+    type Out = AccessLog;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<AccessLog> {
+        text(node, cx, "`stdout`, `stderr` or `none`", |scalar| {
+            log_word(&scalar.text).ok_or_else(|| {
+                let message = format!("`{}` is not known here", scalar.text);
+                ValueError::new(message).hint(format!("write `stdout`, `stderr` or `none`; a file is `{{ to: \"{}\" }}`", scalar.text))
+            })
+        })
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        or_reference(defs, json!({ "enum": ["none", "stdout", "stderr"] }))
+    }
+}
+
+fn log_word(text: &str) -> Option<AccessLog> {
+    match text {
+        "none" => Some(AccessLog::None),
+        "stdout" => Some(AccessLog::Stdout),
+        "stderr" => Some(AccessLog::Stderr),
+        _ => None,
+    }
+}
+
+pub(crate) struct LogTarget;
+
+impl Shape for LogTarget {
+    type Out = AccessLog;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<AccessLog> {
+        let folder = cx.folder.to_owned();
+        text(node, cx, "`stdout`, `stderr`, `none` or a file", |scalar| match log_word(&scalar.text) {
+            Some(word) => Ok(word),
+            None if scalar.text.is_empty() || scalar.text.contains('\0') => Err(ValueError::new("the path of a file is empty")),
+            None => Ok(AccessLog::File(folder.join(PathBuf::from(&scalar.text)))),
+        })
+    }
+
+    fn schema(_: &mut Defs) -> Value {
+        json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+pub(crate) struct AccessLogLong;
+
+impl Shape for AccessLogLong {
+    type Out = AccessLog;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<AccessLog> {
+        let RawAccessLog { to, format: LogFormat::Json } = RawAccessLog::decode(node, cx)?;
+        Some(to)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        RawAccessLog::schema(defs)
+    }
+}
