@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::http::{Progress, Request, Responses};
@@ -33,7 +33,8 @@ pub enum Until<'a> {
     Window { warmup: Duration, length: Duration },
     /// Exactly this many requests, all of them answered.
     Count(u64),
-    Flag(&'a AtomicBool),
+    /// Until somebody else says so, who may watch the answers meanwhile.
+    Flag { over: &'a AtomicBool, answered: &'a AtomicU64 },
 }
 
 pub struct Job<'a> {
@@ -162,7 +163,7 @@ impl<'a> Run<'a> {
             (Phase::Warming, _) => Phase::Measuring,
             (Phase::Measuring, Until::Window { length, .. }) if lasted >= *length => Phase::Draining,
             (Phase::Measuring, Until::Count(count)) if self.outcome.answered + self.outcome.errors >= *count => Phase::Draining,
-            (Phase::Measuring, Until::Flag(flag)) if flag.load(Ordering::Relaxed) => Phase::Draining,
+            (Phase::Measuring, Until::Flag { over, .. }) if over.load(Ordering::Relaxed) => Phase::Draining,
             (Phase::Measuring, _) if self.outcome.errors >= ERRORS_MAX => Phase::Draining,
             (Phase::Measuring | Phase::Draining, _) => return Ok(()),
         };
@@ -304,6 +305,9 @@ impl<'a> Run<'a> {
         connection.busy = false;
         if self.phase == Phase::Measuring {
             self.outcome.answered += 1;
+            if let Until::Flag { answered, .. } = self.job.until {
+                answered.store(self.outcome.answered, Ordering::Relaxed);
+            }
             self.outcome.latencies.record((now - connection.since).as_nanos() as u64);
         }
         if close {

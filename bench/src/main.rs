@@ -67,9 +67,11 @@ fn measure(mut options: Options) -> io::Result<bool> {
     print(&lab, &out)
 }
 
+type Measurement = fn(&mut Lab) -> io::Result<()>;
+
 /// A scenario that cannot be measured is a row that says so; the others go on.
 fn run(lab: &mut Lab) {
-    let scenarios: [(&str, fn(&mut Lab) -> io::Result<()>); 8] = [
+    let scenarios: [(&str, Measurement); 8] = [
         ("saturated", saturated::run),
         (latency::NAME, latency::run),
         (footprint::IDLE, footprint::idle),

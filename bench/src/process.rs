@@ -166,6 +166,17 @@ pub fn cpu_gauge(root: i32) -> impl FnMut() -> io::Result<u64> {
     move || family.iter().map(|&pid| sys::process_cpu_ns(pid)).sum()
 }
 
+/// Time in user space and in the kernel, in ticks, of a process and all its descendants. Sampled by the tick, so good
+/// for a share over seconds and for nothing finer.
+pub fn user_and_system_ticks(root: i32) -> (u64, u64) {
+    let ticks = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11).map(|field| field.parse::<u64>().ok());
+        Some((fields.next()??, fields.next()??))
+    };
+    tree(root).into_iter().filter_map(ticks).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
 /// Resident memory of a process and all its descendants, in bytes.
 pub fn resident_bytes(root: i32) -> io::Result<u64> {
     tree(root).into_iter().map(resident).sum()

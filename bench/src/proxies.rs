@@ -23,17 +23,52 @@ const PROBE_BYTES: usize = 1024;
 
 #[derive(Clone, PartialEq)]
 pub enum Kind {
-    Nginx,
+    Nginx(Tuning),
     Haproxy,
     /// Copies bytes without reading them: the floor.
     HaproxyTcp,
     Maitred { binary: PathBuf, routes: Routes },
 }
 
+/// What nginx is told beyond logs, pools and keep-alive.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Tuning {
+    /// Debian's defaults; the baseline of every ratio.
+    Plain,
+    /// Buffers that hold a 64 KB answer in a few pieces, which spares it most of its reads and writes.
+    Buffers,
+    /// Sends the headers that a gateway owes its back end, as Maitred does always.
+    Duties,
+}
+
+impl Tuning {
+    fn lines(self) -> &'static str {
+        match self {
+            Tuning::Plain => "",
+            Tuning::Buffers => "            proxy_buffers 16 16k;\n            proxy_busy_buffers_size 64k;\n",
+            Tuning::Duties => {
+                "            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host $http_host;
+            proxy_set_header X-Request-ID $request_id;
+            proxy_set_header Via \"1.1 nginx\";
+"
+            }
+        }
+    }
+}
+
 #[derive(Clone)]
 pub struct Contender {
     pub name: String,
     pub kind: Kind,
+}
+
+impl Contender {
+    pub fn new(name: &str, kind: Kind) -> Contender {
+        Contender { name: name.to_string(), kind }
+    }
 }
 
 /// What every contender of one scenario shares.
@@ -82,7 +117,7 @@ impl Proxy {
         let output = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).current_dir(&folder);
         let ending = match contender.kind {
-            Kind::Nginx => Ending::Terminate,
+            Kind::Nginx(_) => Ending::Terminate,
             Kind::Haproxy | Kind::HaproxyTcp | Kind::Maitred { .. } => Ending::Kill,
         };
         let began = Instant::now();
@@ -116,7 +151,7 @@ impl Kind {
     fn probe(&self) -> String {
         match self {
             Kind::Maitred { routes, .. } => routes.probe(),
-            Kind::Nginx | Kind::Haproxy | Kind::HaproxyTcp => "/1k".into(),
+            Kind::Nginx(_) | Kind::Haproxy | Kind::HaproxyTcp => "/1k".into(),
         }
     }
 }
@@ -149,7 +184,7 @@ fn tail(log: &Path) -> String {
 
 fn command(kind: &Kind, setup: &Setup, config: &Path) -> Command {
     let (program, arguments): (PathBuf, Vec<&str>) = match kind {
-        Kind::Nginx => ("nginx".into(), vec!["-e", "stderr", "-p", ".", "-c"]),
+        Kind::Nginx(_) => ("nginx".into(), vec!["-e", "stderr", "-p", ".", "-c"]),
         Kind::Haproxy | Kind::HaproxyTcp => ("haproxy".into(), vec!["-db", "-f"]),
         Kind::Maitred { binary, .. } => (binary.clone(), vec!["run"]),
     };
@@ -167,16 +202,16 @@ fn command(kind: &Kind, setup: &Setup, config: &Path) -> Command {
 
 fn configuration(kind: &Kind, setup: &Setup, port: u16, admin: u16, folder: &Path) -> String {
     match kind {
-        Kind::Nginx => nginx(setup, port, folder),
+        Kind::Nginx(tuning) => nginx(setup, port, folder, *tuning),
         Kind::Haproxy => haproxy(setup, port, "http"),
         Kind::HaproxyTcp => haproxy(setup, port, "tcp"),
         Kind::Maitred { routes, .. } => maitred(setup.workers, port, admin, setup.backend, *routes),
     }
 }
 
-/// Under valgrind one process must do the work itself. The larger proxy buffers spare nginx reads and writes of a 64 KB
-/// answer, and its temporary files; small answers cost it the same.
-fn nginx(setup: &Setup, port: u16, folder: &Path) -> String {
+/// Under valgrind one process must do the work itself. Temporary files are off: they would measure a disk.
+fn nginx(setup: &Setup, port: u16, folder: &Path, tuning: Tuning) -> String {
+    let more = tuning.lines();
     let (workers, backend, folder) = (setup.workers, setup.backend, folder.display());
     let master = if setup.wrapper.is_empty() { "on" } else { "off" };
     // SAFETY: takes and gives integers.
@@ -211,10 +246,8 @@ http {{
             proxy_pass http://backend;
             proxy_http_version 1.1;
             proxy_set_header Connection \"\";
-            proxy_buffers 16 16k;
-            proxy_busy_buffers_size 64k;
             proxy_max_temp_file_size 0;
-        }}
+{more}        }}
     }}
 }}
 "

@@ -74,7 +74,7 @@ impl Row {
             Some(slack) => format!("<= {:.2} (upper <= {:.2})", bar.limit, bar.limit + slack),
             None => format!("<= {}", bar.limit),
         });
-        let figure = self.figure.map(|spread| format!("{} {}", show(spread), self.unit));
+        let figure = self.figure.map(|spread| format!("{} {}", show(spread), self.unit).trim_end().to_string());
         [
             self.scenario.clone(),
             self.contender.clone(),
@@ -101,6 +101,7 @@ const TITLES: [&str; 7] = ["scenario", "contender", "median [quartiles]", "ratio
 /// A figure alone where there is no spread, else with its quartiles.
 fn show(spread: Spread) -> String {
     let digits = match spread.median.abs() {
+        0.0 => 0,
         0.0..10.0 => 3,
         10.0..1000.0 => 1,
         _ => 0,

@@ -71,7 +71,8 @@ fn instructions_of(lab: &mut Lab, contender: &Contender, setup: &Setup, requests
     for number in 1..=3 {
         let _ = fs::remove_file(dump_file(&output, number));
     }
-    let wrapper = ["valgrind", "--quiet", "--tool=callgrind", &format!("--callgrind-out-file={}", output.display())];
+    // Fair scheduling: valgrind runs one thread at a time, and a busy one must not starve the others.
+    let wrapper = ["valgrind", "--quiet", "--fair-sched=try", "--tool=callgrind", &format!("--callgrind-out-file={}", output.display())];
     let setup = Setup { wrapper: wrapper.map(String::from).to_vec(), ..setup.clone() };
     let proxy = Proxy::start(contender, &setup)?;
     lab.report.add_config(&format!("{INSTRUCTIONS}/{}", proxy.name), &proxy.config_text);

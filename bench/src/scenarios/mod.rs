@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::options::Options;
-use crate::proxies::{Backend, Contender, Kind, Proxy, Setup};
+use crate::proxies::{Backend, Contender, Kind, Proxy, Setup, Tuning};
 use crate::report::{Bar, Report, Row};
 use crate::routes::Routes;
 
@@ -33,15 +33,12 @@ impl Lab {
 
     pub fn maitred(&self, name: &str, routes: Routes) -> Option<Contender> {
         let binary = self.options.maitred.clone()?;
-        Some(Contender { name: name.into(), kind: Kind::Maitred { binary, routes } })
+        Some(Contender::new(name, Kind::Maitred { binary, routes }))
     }
 
     /// nginx first: the others are compared with it.
     pub fn peers(&self) -> Vec<Contender> {
-        [("nginx", Kind::Nginx), ("haproxy", Kind::Haproxy)]
-            .into_iter()
-            .map(|(name, kind)| Contender { name: name.into(), kind })
-            .collect()
+        vec![Contender::new(BASELINE, Kind::Nginx(Tuning::Plain)), Contender::new("haproxy", Kind::Haproxy)]
     }
 
     pub fn setup<'a>(folder: &'a Path, backend: &Backend, workers: usize) -> Setup<'a> {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::http;
@@ -22,6 +22,8 @@ const GENERATION: &str = "maitred_config_generation";
 const WEBSOCKETS: usize = 8;
 /// A reload that takes longer counts as failed.
 const RELOAD_LIMIT: Duration = Duration::from_secs(10);
+/// Answers between two reloads, so that each of them meets connections at work.
+const BETWEEN: u64 = 500;
 /// The two tables that take turns.
 const TABLES: [Routes; 2] = [Routes::Mixed(20), Routes::Mixed(10)];
 
@@ -40,7 +42,8 @@ pub fn run(lab: &mut Lab) -> io::Result<()> {
     };
     let mut sockets = open_sockets(proxy.port)?;
     let texts = TABLES.map(|routes| proxies::maitred(workers, proxy.port, proxy.admin, backend.port, routes));
-    let (times, outcome) = under_load(&proxy, || reload_often(&proxy, &texts, lab.options.reloads()));
+    let reload_often = |answered: &AtomicU64| reload_often(&proxy, &texts, lab.options.reloads(), answered);
+    let (times, outcome) = under_load(&proxy, reload_often);
     let silent = sockets.iter_mut().filter_map(|socket| socket.echo("after").err()).count();
     record(lab, times, outcome?, silent);
     Ok(())
@@ -55,14 +58,14 @@ fn open_sockets(port: u16) -> io::Result<Vec<WebSocket>> {
 }
 
 /// Does something while 64 connections ask without pause.
-fn under_load<T>(proxy: &Proxy, act: impl FnOnce() -> T) -> (T, io::Result<Outcome>) {
-    let over = AtomicBool::new(false);
+fn under_load<T>(proxy: &Proxy, act: impl FnOnce(&AtomicU64) -> T) -> (T, io::Result<Outcome>) {
+    let (over, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     let requests = [http::get("/1k", 1024)];
-    let until = Until::Flag(&over);
+    let until = Until::Flag { over: &over, answered: &answered };
     let job = Job { port: proxy.port, connections: CONNECTIONS, requests: &requests, pace: Pace::Closed, until };
     std::thread::scope(|scope| {
         let load = scope.spawn(|| load::run_plain(&job));
-        let done = act();
+        let done = act(&answered);
         over.store(true, Ordering::Relaxed);
         let outcome = load.join().unwrap_or_else(|_| Err(io::Error::other("the load generator panicked")));
         (done, outcome)
@@ -70,9 +73,11 @@ fn under_load<T>(proxy: &Proxy, act: impl FnOnce() -> T) -> (T, io::Result<Outco
 }
 
 /// Milliseconds of each reload, from SIGHUP to the new generation; up to the first that failed.
-fn reload_often(proxy: &Proxy, texts: &[String; 2], count: usize) -> (Vec<f64>, Option<io::Error>) {
+fn reload_often(proxy: &Proxy, texts: &[String; 2], count: usize, answered: &AtomicU64) -> (Vec<f64>, Option<io::Error>) {
     let mut times = Vec::new();
     for number in 0..count {
+        let wanted = answered.load(Ordering::Relaxed) + BETWEEN;
+        process::until(RELOAD_LIMIT, || (answered.load(Ordering::Relaxed) >= wanted).then_some(()));
         match reload(proxy, &texts[number % 2]) {
             Ok(took) => times.push(took.as_secs_f64() * 1000.0),
             Err(error) => return (times, Some(error)),

@@ -3,13 +3,15 @@
 
 use std::io;
 
+use serde_json::json;
+
 use crate::http::{self, Request};
 use crate::load::{self, Job, Outcome, Pace, Until};
 use crate::process;
-use crate::proxies::{Backend, Contender, Kind, Proxy};
+use crate::proxies::{Backend, Contender, Kind, Proxy, Tuning};
 use crate::report::Bar;
 use crate::routes::Routes;
-use crate::scenarios::{self, CONNECTIONS, Lab, Sample};
+use crate::scenarios::{self, CONNECTIONS, Lab};
 use crate::stats::Spread;
 
 pub const NAMES: [&str; 3] = ["get-1k", "post-4k", "get-64k"];
@@ -18,13 +20,19 @@ struct Scenario {
     name: &'static str,
     request: Request,
     bar: Bar,
+    /// An nginx tuned for this scenario, shown beside: whoever tunes theirs should see what is left.
+    tuned: Option<&'static str>,
 }
 
+const DUTIES: &str = "nginx-duties";
+const BUFFERS: &str = "nginx-buffers";
+
 fn scenarios() -> [Scenario; 3] {
+    let scenario = |name, request, limit, tuned| Scenario { name, request, bar: Bar::ratio_and_upper(limit), tuned };
     [
-        Scenario { name: "get-1k", request: http::get("/1k", 1024), bar: Bar::ratio_and_upper(0.70) },
-        Scenario { name: "post-4k", request: http::post("/echo", 4096, 2), bar: Bar::ratio_and_upper(0.85) },
-        Scenario { name: "get-64k", request: http::get("/64k", 64 * 1024), bar: Bar::ratio_and_upper(0.70) },
+        scenario("get-1k", http::get("/1k", 1024), 0.70, Some(DUTIES)),
+        scenario("post-4k", http::post("/echo", 4096, 2), 0.85, None),
+        scenario("get-64k", http::get("/64k", 64 * 1024), 0.70, Some(BUFFERS)),
     ]
 }
 
@@ -35,36 +43,50 @@ pub fn run(lab: &mut Lab) -> io::Result<()> {
     }
     let backend = Backend::start(None)?;
     let mut contenders = lab.peers();
-    contenders.push(Contender { name: "haproxy-tcp".into(), kind: Kind::HaproxyTcp });
+    contenders.push(Contender::new("haproxy-tcp", Kind::HaproxyTcp));
+    contenders.push(Contender::new(DUTIES, Kind::Nginx(Tuning::Duties)));
+    contenders.push(Contender::new(BUFFERS, Kind::Nginx(Tuning::Buffers)));
     contenders.extend(lab.maitred("maitred", Routes::CatchAll));
     contenders.extend(lab.maitred("maitred-200", Routes::Mixed(200)));
     let folder = lab.folder.join("saturated");
     let setup = Lab::setup(&folder, &backend, lab.options.workers);
     let proxies = lab.start_all("saturated", &contenders, &setup, Bar::ratio_and_upper(0.70));
     for scenario in &wanted {
-        compare(lab, scenario, &proxies);
+        let fits = |proxy: &&Proxy| ![DUTIES, BUFFERS].contains(&proxy.name.as_str()) || scenario.tuned == Some(&proxy.name);
+        compare(lab, scenario, &proxies.iter().filter(fits).collect::<Vec<_>>());
     }
     Ok(())
 }
 
-fn compare(lab: &mut Lab, scenario: &Scenario, proxies: &[Proxy]) {
+fn compare(lab: &mut Lab, scenario: &Scenario, proxies: &[&Proxy]) {
     let names: Vec<String> = proxies.iter().map(|proxy| proxy.name.clone()).collect();
     let mut rates = vec![Vec::new(); proxies.len()];
+    let mut ticks = vec![(0, 0); proxies.len()];
     let options = &lab.options;
     let until = || Until::Window { warmup: options.warmup(), length: options.window() };
     let samples = scenarios::interleave(scenario.name, &names, options.rounds, |who| {
-        let outcome = measure(&proxies[who], scenario, until())?;
+        let before = process::user_and_system_ticks(proxies[who].pid());
+        let outcome = measure(proxies[who], scenario, until())?;
+        let after = process::user_and_system_ticks(proxies[who].pid());
+        ticks[who].0 += after.0 - before.0;
+        ticks[who].1 += after.1 - before.1;
         rates[who].push(outcome.per_second());
         Ok(outcome.gauge as f64 / outcome.answered as f64 / 1000.0)
     });
-    lab.report.add_raw(scenario.name, serde_json::json!({
-        "cpu_us_per_request": scenarios::raw(&names, &samples),
-        "requests_per_second": scenarios::raw(&names, &rates.iter().map(|r| r.iter().map(|&v| Sample::Ok(v)).collect()).collect::<Vec<_>>()),
-    }));
+    let raw_rates: serde_json::Map<_, _> = names.iter().cloned().zip(rates.iter().map(|rates| json!(rates))).collect();
+    let raw = json!({"cpu_us_per_request": scenarios::raw(&names, &samples), "requests_per_second": raw_rates});
+    lab.report.add_raw(scenario.name, raw);
+    let tuned = scenario.tuned.and_then(|tuned| Some((tuned, &samples[names.iter().position(|name| name == tuned)?])));
     let title = format!("{} CPU/request", scenario.name);
-    for (mut row, rates) in scenarios::compare("µs", &title, &names, &samples, scenario.bar).into_iter().zip(rates) {
-        if let (true, Some(rate)) = (row.note.is_empty(), Spread::of(&rates)) {
-            row.note = format!("{:.0} requests/s", rate.median);
+    let rows = scenarios::compare("µs", &title, &names, &samples, scenario.bar);
+    for (who, mut row) in rows.into_iter().enumerate() {
+        let (user, system) = ticks[who];
+        if let (true, Some(rate)) = (row.note.is_empty(), Spread::of(&rates[who])) {
+            row.note = format!("{:.0} requests/s, {}% in user space", rate.median, user * 100 / (user + system).max(1));
+        }
+        if let (true, Some((tuned, base))) = (row.bar.is_some(), tuned) {
+            let ratio = Spread::of(&scenarios::ratios(&samples[who], base)).map_or(f64::NAN, |ratio| ratio.median);
+            row.note.push_str(&format!(", {ratio:.3} of {tuned}"));
         }
         lab.report.add(row);
     }
