@@ -4,6 +4,7 @@ use crate::fault::Fault;
 use std::cell::Ref;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// What a reader finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,11 @@ pub trait Stream {
     /// So many bytes of `data` are done with.
     fn consume(&self, count: usize);
 
+    /// More body bytes than this are a fault.
+    fn limit(&self, bytes: u64) {
+        let _ = bytes;
+    }
+
     /// Appends the trailer fields, each a line with CRLF, that came at the end.
     fn trailers(&self, out: &mut Vec<u8>) {
         let _ = out;
@@ -37,6 +43,9 @@ pub trait Stream {
 /// Both directions of a connection that stopped speaking HTTP (after 101).
 pub trait Duplex: Stream {
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Fault>>;
+
+    /// With no byte in either direction for so long, it is over.
+    fn idle_timeout(&self) -> Duration;
 
     /// Sends FIN.
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;

@@ -1,6 +1,8 @@
 //! The chunked transfer coding (RFC 9112 §7.1), read strictly: exact CRLFs, hexadecimal sizes, bounded extensions and trailers.
 //! Works on whatever bytes are at hand; copies nothing.
 
+use crate::names::Name;
+
 /// Above this a trailer section is not worth forwarding and is refused.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
@@ -176,4 +178,34 @@ pub fn chunk_head(out: &mut Vec<u8>, len: usize) {
         out.push(DIGITS[len >> shift & 15]);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends those of `lines` (a checked trailer section) that may be forwarded: fields that frame, route, authenticate or
+/// control a message mean nothing at its end and are dropped (RFC 9110 §6.5.1).
+pub fn forward_trailers(lines: &[u8], out: &mut Vec<u8>) {
+    for line in lines.split_inclusive(|&byte| byte == b'\n') {
+        let colon = memchr::memchr(b':', line).unwrap_or(0);
+        let name = Name::of(&line[..colon]);
+        let forbidden = name.is_hop_by_hop()
+            || matches!(
+                name,
+                Name::Host
+                    | Name::Authorization
+                    | Name::Cookie
+                    | Name::ContentType
+                    | Name::CacheControl
+                    | Name::Date
+                    | Name::Forwarded
+                    | Name::Location
+                    | Name::Origin
+                    | Name::Trailer
+                    | Name::Vary
+                    | Name::XForwardedFor
+                    | Name::XForwardedHost
+                    | Name::XForwardedProto
+            );
+        if colon > 0 && !forbidden && !line[..colon].contains(&b'_') {
+            out.extend_from_slice(line);
+        }
+    }
 }

@@ -14,7 +14,7 @@ pub mod path;
 mod request;
 mod response;
 
-pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head};
+pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};
 pub use emit::{LAST_CHUNK, decimal, field, reason, request_line, status_line};
 pub use headers::{Entry, Headers, Slice};
 pub use host::{Authority, split_authority};

@@ -1,0 +1,679 @@
+//! The client's side of HTTP/1.1: one task per connection reads a head, has it answered, writes the response, and goes on.
+//! Knows no routes; `Service` answers.
+
+use crate::client::end_of_chunks;
+use crate::input::BUFFER_BYTES;
+use crate::reader::{ReadError, Reader};
+use crate::socket::{Peek, Socket};
+use crate::timers::Timer;
+use crate::worker::Worker;
+use maitred_core::{Body, Client, Duplex, Exchange, Fault, Kind, Progress, Response, Stream};
+use maitred_wire::{Framing, HeadLimits, Method, Name, Parsed, RequestHead, ResponseHead, Version, chunk_head, decimal, field, status_line};
+use std::cell::{Cell, Ref, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+/// A refused request's body is discarded up to here, so that the answer is not lost to a reset.
+const DISCARD_BYTES_MAX: usize = 1024 * 1024;
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
+/// Body bytes up to here are copied behind the head, to go out in one write.
+const COPY_BYTES_MAX: usize = BUFFER_BYTES;
+
+/// Bounds of a connection, from the configuration.
+#[derive(Debug, Clone)]
+pub struct ServerLimits {
+    pub head: HeadLimits,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub write_timeout: Duration,
+    pub idle_timeout: Duration,
+    /// A FIN after a complete request means that nobody waits.
+    pub half_close_aborts: bool,
+}
+
+/// Whoever answers requests.
+pub trait Service: 'static {
+    /// In force for the next request.
+    fn limits(&self) -> Rc<ServerLimits>;
+    fn call(&self, exchange: &mut Exchange) -> impl Future<Output = Response>;
+    /// The answer to a head that could not be read.
+    fn refuse(&self, exchange: &mut Exchange, fault: Fault) -> Response;
+    /// The exchange is over: count and log it.
+    fn finish(&self, exchange: &mut Exchange, now: Instant);
+    /// No further request is wanted on any connection.
+    fn is_draining(&self) -> bool;
+    /// The text of a Date header for `now`.
+    fn date(&self, now: Instant, out: &mut Vec<u8>);
+}
+
+/// Serves one connection until it ends.
+pub async fn serve<S: Service>(stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>, service: &S) {
+    let Ok(local) = stream.local_addr() else { return };
+    let limits = service.limits();
+    let connection = Rc::new(Connection {
+        socket: Socket::new(stream),
+        read_timer: Timer::new(&worker.timers),
+        write_timer: Timer::new(&worker.timers),
+        worker,
+        peer,
+        local,
+        reader: RefCell::default(),
+        out: RefCell::default(),
+        written: Cell::new(0),
+        limits: RefCell::new(limits),
+        body_limit: Cell::new(u64::MAX),
+        owes_continue: Cell::new(false),
+        watching: Cell::new(true),
+        reading_timed: Cell::new(false),
+        writing_timed: Cell::new(false),
+        tunnelled: Cell::new(false),
+    });
+    connection.run(service).await;
+}
+
+struct Connection {
+    socket: Socket,
+    worker: Rc<Worker>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    reader: RefCell<Reader>,
+    out: RefCell<Vec<u8>>,
+    /// How much of `out` is written.
+    written: Cell<usize>,
+    read_timer: Timer,
+    write_timer: Timer,
+    limits: RefCell<Rc<ServerLimits>>,
+    body_limit: Cell<u64>,
+    /// The client waits for 100 before it sends its body.
+    owes_continue: Cell<bool>,
+    /// Whether a sign that the client is gone would be news.
+    watching: Cell<bool>,
+    reading_timed: Cell<bool>,
+    writing_timed: Cell<bool>,
+    /// No HTTP any more: the tunnel has its own idle time.
+    tunnelled: Cell<bool>,
+}
+
+/// What becomes of the connection after a response.
+enum Next {
+    Request,
+    Close,
+    /// The client may still be sending: answer, discard, close.
+    Linger,
+}
+
+/// Why there is no request.
+enum NoHead {
+    /// Closed, broken or idle too long: nobody expects an answer.
+    Over,
+    Fault(Fault),
+}
+
+impl Connection {
+    async fn run<S: Service>(self: &Rc<Self>, service: &S) {
+        let mut now = self.worker.now();
+        let mut patience = self.limits.borrow().header_timeout;
+        loop {
+            self.read_timer.arm(now + patience);
+            if poll_fn(|cx| self.poll_first_byte(cx)).await.is_err() {
+                return;
+            }
+            let limits = service.limits();
+            *self.limits.borrow_mut() = limits.clone();
+            now = self.worker.now();
+            let mut exchange = self.worker.take_exchange(now);
+            // Counted from its first byte: a drain waits for it.
+            self.worker.shard().requests_open.add(1);
+            let head = poll_fn(|cx| self.poll_head(cx, &mut exchange.request, &limits)).await;
+            let response = match head {
+                Err(NoHead::Over) => {
+                    self.worker.shard().requests_open.sub(1);
+                    return self.worker.give_exchange(exchange);
+                }
+                Err(NoHead::Fault(fault)) => {
+                    self.begin(&mut exchange, Framing::None);
+                    exchange.request.keep_alive = false;
+                    service.refuse(&mut exchange, fault)
+                }
+                Ok(()) => {
+                    let framing = exchange.request.framing;
+                    self.begin(&mut exchange, framing);
+                    service.call(&mut exchange).await
+                }
+            };
+            let next = self.respond(&mut exchange, response, service).await;
+            now = self.worker.now();
+            exchange.record.bytes_in = self.reader.borrow().read;
+            service.finish(&mut exchange, now);
+            self.worker.shard().requests_open.sub(1);
+            self.worker.give_exchange(exchange);
+            match next {
+                Next::Request => patience = limits.idle_timeout,
+                Next::Close => return,
+                Next::Linger => return self.linger(now).await,
+            }
+        }
+    }
+
+    /// Ready when a request begins to arrive; holds no buffer while it waits.
+    fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        if !self.reader.borrow().input.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        match self.socket.poll_read_ready(cx) {
+            Poll::Ready(ready) => Poll::Ready(ready.map_err(drop)),
+            Poll::Pending => self.read_timer.poll(cx).map(|()| Err(())),
+        }
+    }
+
+    fn poll_head(&self, cx: &mut Context<'_>, request: &mut RequestHead, limits: &ServerLimits) -> Poll<Result<(), NoHead>> {
+        let mut reader = self.reader.borrow_mut();
+        loop {
+            if !reader.input.is_empty() {
+                match request.parse(reader.input.data(), &limits.head).map_err(|refusal| NoHead::Fault(refusal.into()))? {
+                    Parsed::Complete(length) => {
+                        reader.input.consume(length, &self.worker);
+                        self.read_timer.disarm();
+                        self.reading_timed.set(false);
+                        return Poll::Ready(Ok(()));
+                    }
+                    Parsed::Partial if !self.reading_timed.get() => {
+                        self.reading_timed.set(true);
+                        self.read_timer.arm(self.worker.now() + limits.header_timeout);
+                    }
+                    Parsed::Partial => {}
+                }
+            }
+            let most = limits.head.head_bytes + limits.head.target_bytes;
+            match reader.input.poll_fill(cx, &self.socket, &self.worker, most) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoHead::Over)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => {
+                    ready!(self.read_timer.poll(cx));
+                    let begun = !reader.input.is_empty();
+                    let late = || NoHead::Fault(Fault::new(Kind::RequestTimeout, "the head took longer than limits.header_timeout"));
+                    return Poll::Ready(Err(if begun { late() } else { NoHead::Over }));
+                }
+            }
+        }
+    }
+
+    /// A head was read, or refused: make the exchange this connection's.
+    fn begin(self: &Rc<Self>, exchange: &mut Exchange, framing: Framing) {
+        self.reader.borrow_mut().begin(framing);
+        self.body_limit.set(u64::MAX);
+        self.watching.set(true);
+        self.owes_continue.set(exchange.request.expect_continue);
+        exchange.peer = self.peer;
+        exchange.local = self.local;
+        exchange.client = Some(self.clone());
+        exchange.body = if framing == Framing::None { Body::Empty } else { Body::Stream(self.clone()) };
+    }
+
+    async fn respond<S: Service>(self: &Rc<Self>, exchange: &mut Exchange, response: Response, service: &S) -> Next {
+        if matches!(exchange.record.fault, Some((Kind::ClientGone, _))) {
+            exchange.keep_head(response.head);
+            return Next::Close;
+        }
+        let Response { head, body } = response;
+        exchange.record.status = head.status;
+        if let Body::Tunnel(upstream) = body {
+            self.queue_head(exchange, &head, Mode::Upgrade, true, service);
+            exchange.keep_head(head);
+            exchange.hold.narrow();
+            return self.tunnel(exchange, upstream).await;
+        }
+        let body_over = poll_fn(|cx| Poll::Ready(self.skip_request_body(cx, exchange))).await;
+        let keep = exchange.request.keep_alive && body_over && !service.is_draining();
+        let mode = Mode::of(&head, exchange);
+        let keep = keep && mode != Mode::UntilClose;
+        self.queue_head(exchange, &head, mode, keep, service);
+        exchange.keep_head(head);
+        let mut sending = Sending { body: if mode == Mode::NoBody { finish_unsent(body) } else { body }, chunked: mode == Mode::Chunked, at: 0 };
+        let sent = poll_fn(|cx| self.poll_send(cx, &mut sending, exchange)).await;
+        self.out_is_done();
+        if let Err(fault) = sent {
+            exchange.record.fault = Some((fault.kind, fault.detail));
+            if mode == Mode::UntilClose {
+                // Here FIN would say "complete".
+                self.socket.reset();
+            }
+            return Next::Close;
+        }
+        let reader = self.reader.borrow();
+        match (keep && reader.is_done(), reader.is_done() && reader.input.is_empty()) {
+            (true, _) => Next::Request,
+            (false, true) => Next::Close,
+            (false, false) => Next::Linger,
+        }
+    }
+
+    /// Whether the request's body is over. What is left of a short one, and at hand, is skipped, unless somebody else reads it.
+    fn skip_request_body(&self, cx: &mut Context<'_>, exchange: &mut Exchange) -> bool {
+        let mut reader = self.reader.borrow_mut();
+        let unread = matches!(exchange.body, Body::Stream(_)) && !self.owes_continue.get();
+        let mut skipped = 0;
+        while unread && !reader.is_done() && skipped < BUFFER_BYTES {
+            match reader.poll_ready(cx, &self.socket, &self.worker) {
+                Poll::Ready(Ok(Progress::Data)) => {
+                    let count = reader.data().len();
+                    reader.consume(count, &self.worker);
+                    skipped += count;
+                }
+                Poll::Ready(_) | Poll::Pending => break,
+            }
+        }
+        reader.is_done()
+    }
+
+    fn queue_head<S: Service>(&self, exchange: &Exchange, head: &ResponseHead, mode: Mode, keep: bool, service: &S) {
+        let mut out = self.out.borrow_mut();
+        if out.capacity() == 0 {
+            *out = self.worker.take_output();
+        }
+        let headers = &head.headers;
+        status_line(&mut out, head.status, headers.slice(head.reason));
+        for entry in headers.iter() {
+            if !entry.known.is_hop_by_hop() && entry.known != Name::XRequestId {
+                field(&mut out, headers.name(entry), headers.value(entry));
+            }
+        }
+        if !headers.has(Name::Date) {
+            out.extend_from_slice(b"date: ");
+            service.date(exchange.record.started, &mut out);
+            out.extend_from_slice(b"\r\n");
+        }
+        if !exchange.request_id.is_empty() {
+            field(&mut out, b"x-request-id", exchange.request_id());
+        }
+        match (head.framing, head.stated_length) {
+            (Framing::Length(length), _) | (_, Some(length)) => {
+                out.extend_from_slice(b"content-length: ");
+                decimal(&mut out, length);
+                out.extend_from_slice(b"\r\n");
+            }
+            (Framing::None | Framing::Chunked | Framing::Close, None) => {}
+        }
+        match mode {
+            Mode::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Mode::Upgrade => {
+                out.extend_from_slice(b"connection: upgrade\r\n");
+                for protocol in headers.all_known(Name::Upgrade) {
+                    field(&mut out, b"upgrade", protocol);
+                }
+            }
+            Mode::NoBody | Mode::Plain | Mode::UntilClose => {}
+        }
+        if !keep {
+            out.extend_from_slice(b"connection: close\r\n");
+        } else if exchange.request.version == Version::Http10 {
+            out.extend_from_slice(b"connection: keep-alive\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes head and body as fast as both sides allow. Ready when all is written.
+    fn poll_send(&self, cx: &mut Context<'_>, sending: &mut Sending, exchange: &mut Exchange) -> Poll<Result<(), Fault>> {
+        loop {
+            let more = sending.poll_top_up(cx, self, &mut exchange.record.bytes_out)?;
+            match more {
+                TopUp::Direct => {
+                    let count = ready!(sending.poll_direct(cx, self))?;
+                    exchange.record.bytes_out += count;
+                    continue;
+                }
+                TopUp::Copied if self.out.borrow().len() < COPY_BYTES_MAX => continue,
+                TopUp::Copied | TopUp::Waiting | TopUp::Over => {}
+            }
+            ready!(self.poll_flush_out(cx))?;
+            match more {
+                TopUp::Over => return Poll::Ready(Ok(())),
+                TopUp::Waiting => {
+                    exchange.hold.narrow();
+                    return Poll::Pending;
+                }
+                TopUp::Copied | TopUp::Direct => {}
+            }
+        }
+    }
+
+    fn poll_flush_out(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let mut out = self.out.borrow_mut();
+        while self.written.get() < out.len() {
+            let count = ready!(self.poll_timed_write(cx, |cx| self.socket.poll_write(cx, &out[self.written.get()..])))?;
+            self.written.set(self.written.get() + count);
+        }
+        out.clear();
+        self.written.set(0);
+        Poll::Ready(Ok(()))
+    }
+
+    /// A write that may not wait longer than `write_timeout`.
+    fn poll_timed_write(&self, cx: &mut Context<'_>, write: impl FnOnce(&mut Context<'_>) -> Poll<std::io::Result<usize>>) -> Poll<Result<usize, Fault>> {
+        match write(cx) {
+            Poll::Ready(done) => {
+                if self.writing_timed.replace(false) {
+                    self.write_timer.disarm();
+                }
+                match done {
+                    Ok(count) if count > 0 => Poll::Ready(Ok(count)),
+                    _ => Poll::Ready(Err(Fault::new(Kind::ClientGone, "the client closed the connection while it was answered"))),
+                }
+            }
+            Poll::Pending => {
+                if !self.writing_timed.replace(true) {
+                    self.write_timer.arm(self.worker.now() + self.limits.borrow().write_timeout);
+                }
+                ready!(self.write_timer.poll(cx));
+                Poll::Ready(Err(Fault::new(Kind::ClientGone, "the client took nothing for limits.write_timeout")))
+            }
+        }
+    }
+
+    /// The response is out: its buffer goes back.
+    fn out_is_done(&self) {
+        let out = std::mem::take(&mut *self.out.borrow_mut());
+        self.written.set(0);
+        self.worker.give_output(out);
+    }
+
+    async fn tunnel(self: &Rc<Self>, exchange: &mut Exchange, upstream: Rc<dyn Duplex>) -> Next {
+        if poll_fn(|cx| self.poll_flush_out(cx)).await.is_err() {
+            return Next::Close;
+        }
+        self.out_is_done();
+        self.reader.borrow_mut().begin(Framing::Close);
+        self.body_limit.set(u64::MAX);
+        self.tunnelled.set(true);
+        self.worker.shard().tunnels_open.add(1);
+        let client: Rc<dyn Duplex> = self.clone();
+        let moved = crate::tunnel::relay(&self.worker, client, upstream).await;
+        self.worker.shard().tunnels_open.sub(1);
+        exchange.record.bytes_out += moved;
+        Next::Close
+    }
+
+    /// Says FIN, then reads and forgets for a while, so that the client gets to read its answer.
+    async fn linger(&self, now: Instant) {
+        self.read_timer.arm(now + DISCARD_TIME_MAX);
+        let mut discarded = 0;
+        poll_fn(|cx| {
+            let _ = self.socket.poll_shutdown(cx);
+            let mut reader = self.reader.borrow_mut();
+            loop {
+                discarded += reader.input.data().len();
+                reader.input.release(&self.worker);
+                if discarded > DISCARD_BYTES_MAX {
+                    return Poll::Ready(());
+                }
+                match reader.input.poll_fill(cx, &self.socket, &self.worker, BUFFER_BYTES) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => return self.read_timer.poll(cx),
+                }
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.reader.borrow_mut().input.release(&self.worker);
+        self.out_is_done();
+    }
+}
+
+/// How a response's body goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    NoBody,
+    Plain,
+    Chunked,
+    /// HTTP/1.0 and no length.
+    UntilClose,
+    Upgrade,
+}
+
+impl Mode {
+    fn of(head: &ResponseHead, exchange: &Exchange) -> Mode {
+        if exchange.request.method == Method::Head {
+            return Mode::NoBody;
+        }
+        match head.framing {
+            Framing::None => Mode::NoBody,
+            Framing::Length(_) => Mode::Plain,
+            Framing::Chunked | Framing::Close if exchange.request.version == Version::Http11 => Mode::Chunked,
+            Framing::Chunked | Framing::Close => Mode::UntilClose,
+        }
+    }
+}
+
+fn finish_unsent(body: Body) -> Body {
+    drop(body);
+    Body::Empty
+}
+
+/// A response body on its way.
+struct Sending {
+    body: Body,
+    chunked: bool,
+    /// How much of a `Bytes` body is copied.
+    at: usize,
+}
+
+enum TopUp {
+    /// Bytes went behind what is queued.
+    Copied,
+    /// There is much at hand: write it from where it lies.
+    Direct,
+    /// The body has nothing at the moment.
+    Waiting,
+    Over,
+}
+
+impl Sending {
+    /// Brings the next bytes of the body behind the queued ones, or says where they are.
+    fn poll_top_up(&mut self, cx: &mut Context<'_>, connection: &Connection, sent: &mut u64) -> Result<TopUp, Fault> {
+        let mut out = connection.out.borrow_mut();
+        let room = COPY_BYTES_MAX.saturating_sub(out.len());
+        let stream = match &self.body {
+            Body::Empty | Body::Tunnel(_) => return Ok(TopUp::Over),
+            Body::Bytes(bytes) => return Ok(copy_piece(bytes, &mut self.at, &mut out, sent)),
+            Body::Shared(bytes) => return Ok(copy_piece(bytes, &mut self.at, &mut out, sent)),
+            Body::Stream(stream) => stream,
+        };
+        match stream.poll_ready(cx) {
+            Poll::Pending => Ok(TopUp::Waiting),
+            Poll::Ready(Err(fault)) => Err(fault),
+            Poll::Ready(Ok(Progress::End)) => {
+                if self.chunked {
+                    end_of_chunks(stream, &mut out);
+                }
+                if let Body::Stream(stream) = std::mem::take(&mut self.body) {
+                    stream.finish();
+                }
+                Ok(TopUp::Over)
+            }
+            Poll::Ready(Ok(Progress::Data)) => {
+                let data = stream.data();
+                if !self.chunked && data.len() > room {
+                    return Ok(TopUp::Direct);
+                }
+                if room == 0 {
+                    return Ok(TopUp::Copied);
+                }
+                let count = data.len().min(room);
+                if self.chunked {
+                    chunk_head(&mut out, count);
+                }
+                out.extend_from_slice(&data[..count]);
+                if self.chunked {
+                    out.extend_from_slice(b"\r\n");
+                }
+                drop(data);
+                stream.consume(count);
+                *sent += count as u64;
+                Ok(TopUp::Copied)
+            }
+        }
+    }
+
+    /// Writes what is queued and what is at hand, in one system call; gives how many bytes of the body went.
+    fn poll_direct(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<Result<u64, Fault>> {
+        let Body::Stream(stream) = &self.body else { return Poll::Ready(Ok(0)) };
+        let mut out = connection.out.borrow_mut();
+        let written = connection.written.get();
+        let data = stream.data();
+        let queued = out.len() - written;
+        let count = ready!(connection.poll_timed_write(cx, |cx| match queued {
+            0 => connection.socket.poll_write(cx, &data),
+            _ => connection.socket.poll_write_two(cx, &out[written..], &data),
+        }))?;
+        drop(data);
+        if count < queued {
+            connection.written.set(written + count);
+            return Poll::Ready(Ok(0));
+        }
+        out.clear();
+        connection.written.set(0);
+        let of_body = count - queued;
+        if of_body > 0 {
+            stream.consume(of_body);
+        }
+        Poll::Ready(Ok(of_body as u64))
+    }
+}
+
+fn copy_piece(bytes: &[u8], at: &mut usize, out: &mut Vec<u8>, sent: &mut u64) -> TopUp {
+    let room = COPY_BYTES_MAX.saturating_sub(out.len());
+    let piece = &bytes[*at..bytes.len().min(*at + room)];
+    out.extend_from_slice(piece);
+    *at += piece.len();
+    *sent += piece.len() as u64;
+    if *at == bytes.len() { TopUp::Over } else { TopUp::Copied }
+}
+
+/// The request's body.
+impl Stream for Connection {
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<Progress, Fault>> {
+        let mut reader = self.reader.borrow_mut();
+        if self.owes_continue.replace(false) && reader.input.is_empty() {
+            self.queue(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        if !self.out.borrow().is_empty() {
+            let _ = self.poll_flush_out(cx)?;
+        }
+        match reader.poll_ready(cx, &self.socket, &self.worker) {
+            Poll::Ready(done) => {
+                if self.reading_timed.replace(false) {
+                    self.read_timer.disarm();
+                }
+                let progress = done.map_err(body_fault)?;
+                if reader.read + reader.data().len() as u64 > self.body_limit.get() {
+                    return Poll::Ready(Err(Fault::new(Kind::BodyTooLarge, "the body grew over body_bytes")));
+                }
+                Poll::Ready(Ok(progress))
+            }
+            Poll::Pending if self.tunnelled.get() => Poll::Pending,
+            Poll::Pending => {
+                if !self.reading_timed.replace(true) {
+                    self.read_timer.arm(self.worker.now() + self.limits.borrow().body_timeout);
+                }
+                ready!(self.read_timer.poll(cx));
+                Poll::Ready(Err(Fault::new(Kind::RequestTimeout, "no byte of the body came for limits.body_timeout")))
+            }
+        }
+    }
+
+    fn data(&self) -> Ref<'_, [u8]> {
+        Ref::map(self.reader.borrow(), Reader::data)
+    }
+
+    fn consume(&self, count: usize) {
+        self.reader.borrow_mut().consume(count, &self.worker);
+    }
+
+    fn limit(&self, bytes: u64) {
+        self.body_limit.set(bytes);
+    }
+
+    fn trailers(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.reader.borrow().trailers);
+    }
+
+    fn finish(self: Rc<Self>) {}
+}
+
+fn body_fault(error: ReadError) -> Fault {
+    match error {
+        ReadError::Truncated => Fault::new(Kind::ClientGone, "the client closed the connection in the middle of its body"),
+        ReadError::Io(error) => Fault::new(Kind::ClientGone, format!("the client's connection broke in the middle of its body: {error}")),
+        ReadError::Coding(why) => Fault::new(Kind::BadRequest, why),
+    }
+}
+
+/// After 101 the connection is bytes both ways.
+impl Duplex for Connection {
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Fault>> {
+        self.poll_timed_write(cx, |cx| self.socket.poll_write(cx, bytes))
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        self.limits.borrow().idle_timeout
+    }
+
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.socket.poll_shutdown(cx).map_err(|_| Fault::new(Kind::ClientGone, "the client closed the connection"))
+    }
+}
+
+impl Connection {
+    fn queue(&self, bytes: &[u8]) {
+        let mut out = self.out.borrow_mut();
+        if out.capacity() == 0 {
+            *out = self.worker.take_output();
+        }
+        out.extend_from_slice(bytes);
+    }
+}
+
+impl Client for Connection {
+    fn interim(&self, head: &ResponseHead) {
+        let mut lines = Vec::new();
+        status_line(&mut lines, head.status, head.headers.slice(head.reason));
+        for entry in head.headers.iter().filter(|entry| !entry.known.is_hop_by_hop()) {
+            field(&mut lines, head.headers.name(entry), head.headers.value(entry));
+        }
+        lines.extend_from_slice(b"\r\n");
+        self.queue(&lines);
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.poll_flush_out(cx)
+    }
+
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.watching.get() || self.socket.poll_read_ready(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let reader = self.reader.borrow();
+        if !reader.is_done() || !reader.input.is_empty() {
+            // Whoever reads the body, or the next request, finds out.
+            return Poll::Pending;
+        }
+        match self.socket.peek() {
+            Peek::Broken => Poll::Ready(()),
+            Peek::Closed if self.limits.borrow().half_close_aborts => Poll::Ready(()),
+            Peek::Nothing => Poll::Pending,
+            Peek::Closed | Peek::Bytes => {
+                self.watching.set(false);
+                Poll::Pending
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What one core keeps for itself: buffers, timers, chance, its counters. One core, one world: nothing here is shared.
+
+use crate::input::{BUFFER_BYTES, RELAY_BYTES};
+use crate::timers::Timers;
+use maitred_core::metrics::{Metrics, WorkerShard};
+use maitred_core::{Chance, Clock, Exchange};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Free buffers kept for the next request; more are given back to the allocator. 256 × 16 KiB = 4 MiB.
+const BUFFERS_KEPT: usize = 256;
+/// 16 × 64 KiB = 1 MiB.
+const RELAYS_KEPT: usize = 16;
+const EXCHANGES_KEPT: usize = 256;
+
+pub struct Worker {
+    pub index: usize,
+    pub clock: Clock,
+    pub timers: Rc<Timers>,
+    pub chance: Chance,
+    pub metrics: Arc<Metrics>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    relays: RefCell<Vec<Vec<u8>>>,
+    outputs: RefCell<Vec<Vec<u8>>>,
+    #[allow(clippy::vec_box, reason = "an exchange is moved in and out of connections; boxed it is a pointer")]
+    exchanges: RefCell<Vec<Box<Exchange>>>,
+    /// A moment on both clocks, so that wall time costs no second reading.
+    wall: Cell<(Instant, Duration)>,
+}
+
+/// How long the two clocks may drift before they are compared again.
+const WALL_AGE_MAX: Duration = Duration::from_secs(1);
+
+impl Worker {
+    pub fn new(index: usize, clock: Clock, metrics: Arc<Metrics>) -> Rc<Worker> {
+        let wall = Cell::new((clock.now(), unix(clock.wall())));
+        Rc::new(Worker {
+            index,
+            timers: Timers::new(clock.clone()),
+            clock,
+            chance: Chance::default(),
+            metrics,
+            buffers: RefCell::default(),
+            relays: RefCell::default(),
+            outputs: RefCell::default(),
+            exchanges: RefCell::default(),
+            wall,
+        })
+    }
+
+    pub fn shard(&self) -> &WorkerShard {
+        &self.metrics.workers[self.index]
+    }
+
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Time since 1970 at `now`.
+    pub fn unix_time(&self, now: Instant) -> Duration {
+        let (then, wall) = self.wall.get();
+        let age = now.saturating_duration_since(then);
+        if age < WALL_AGE_MAX {
+            return wall + age;
+        }
+        let wall = unix(self.clock.wall());
+        self.wall.set((self.clock.now(), wall));
+        wall
+    }
+
+    /// `BUFFER_BYTES` of zeroed or used memory.
+    pub fn take_buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER_BYTES])
+    }
+
+    /// `RELAY_BYTES`, for bodies that fill ordinary buffers.
+    pub fn take_relay(&self) -> Vec<u8> {
+        self.relays.borrow_mut().pop().unwrap_or_else(|| vec![0; RELAY_BYTES])
+    }
+
+    pub fn give_buffer(&self, buffer: Vec<u8>) {
+        let (kept, most) = match buffer.len() {
+            BUFFER_BYTES => (&self.buffers, BUFFERS_KEPT),
+            RELAY_BYTES => (&self.relays, RELAYS_KEPT),
+            _ => return,
+        };
+        let mut kept = kept.borrow_mut();
+        if kept.len() < most {
+            kept.push(buffer);
+        }
+    }
+
+    /// An empty buffer to write a head into.
+    pub fn take_output(&self) -> Vec<u8> {
+        self.outputs.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub fn give_output(&self, mut output: Vec<u8>) {
+        let mut kept = self.outputs.borrow_mut();
+        if output.capacity() <= 2 * BUFFER_BYTES && kept.len() < BUFFERS_KEPT {
+            output.clear();
+            kept.push(output);
+        }
+    }
+
+    pub fn take_exchange(&self, now: Instant) -> Box<Exchange> {
+        let mut exchange = self.exchanges.borrow_mut().pop().unwrap_or_else(|| Box::new(Exchange::new(now)));
+        exchange.record.started = now;
+        exchange
+    }
+
+    pub fn give_exchange(&self, mut exchange: Box<Exchange>) {
+        exchange.clear();
+        let mut kept = self.exchanges.borrow_mut();
+        if kept.len() < EXCHANGES_KEPT {
+            kept.push(exchange);
+        }
+    }
+}
+
+fn unix(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
