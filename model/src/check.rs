@@ -31,10 +31,11 @@ impl Written<'_> {
         value.or(section).map_or(Span::none(), |node| node.span)
     }
 
-    fn upstreams(&self) -> HashSet<&str> {
+    /// Also those that could not be decoded: their names are right.
+    fn upstreams(&self) -> Vec<&str> {
         match self.root.get("upstreams").map(|node| &node.kind) {
             Some(Kind::Mapping(entries)) => entries.iter().map(|(key, _)| key.value.as_str()).collect(),
-            Some(Kind::Scalar(_) | Kind::Sequence(_) | Kind::Poisoned) | None => HashSet::new(),
+            Some(Kind::Scalar(_) | Kind::Sequence(_) | Kind::Poisoned) | None => Vec::new(),
         }
     }
 }
@@ -61,13 +62,11 @@ impl Checker<'_> {
 
     /// A name as it may be printed.
     fn quote(&self, name: &str, span: Span) -> String {
-        if self.written.tainted.contains(&span) { "from elsewhere".to_owned() } else { format!("`{name}`") }
+        if self.written.tainted.contains(&span) { "that `${…}` gives".to_owned() } else { format!("`{name}`") }
     }
 }
 
 pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mut Diagnostics) {
-    // A part that could not be decoded is missing from the document: what seems unused may be used there.
-    let whole = !diagnostics.has_errors();
     let mut checker = Checker { written, diagnostics, budget: SUGGESTION_BUDGET };
     listeners(document, &mut checker);
     limits(document, &mut checker);
@@ -77,7 +76,8 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     for (_, api) in &document.apis {
         routes::check(api, &mut checker);
     }
-    if whole {
+    // A part that could not be decoded is missing from the document, and a mistyped name uses nothing: both are said already.
+    if !checker.diagnostics.has_errors() {
         unused(document, &used, &mut checker);
     }
 }
@@ -156,13 +156,14 @@ fn reaches(endpoint: &Endpoint, admin: SocketAddr) -> bool {
 
 /// Every upstream that a route names, having looked for each.
 fn targets<'d>(document: &'d Document, checker: &mut Checker<'_>) -> HashSet<&'d str> {
-    let known = checker.written.upstreams();
+    let names = checker.written.upstreams();
+    let known: HashSet<&str> = names.iter().copied().collect();
     let mut used = HashSet::new();
     for route in document.apis.values().flat_map(|api| &api.routes) {
         match &route.integration.value {
             Integration::Proxy(ProxyTarget::Named(name)) => {
                 if !known.contains(name.as_str()) {
-                    unknown_upstream(name, route.integration.span, document, checker);
+                    unknown_upstream(name, route.integration.span, &names, checker);
                 }
                 used.insert(name.as_str());
             }
@@ -175,16 +176,15 @@ fn targets<'d>(document: &'d Document, checker: &mut Checker<'_>) -> HashSet<&'d
 /// Names listed in a hint; more would bury it.
 const LISTED_MAX: usize = 12;
 
-fn unknown_upstream(name: &str, span: Span, document: &Document, checker: &mut Checker<'_>) {
-    let names = || document.upstreams.keys().map(String::as_str);
-    let cost = document.upstreams.len().max(1);
+fn unknown_upstream(name: &str, span: Span, names: &[&str], checker: &mut Checker<'_>) {
+    let cost = names.len().max(1);
     let hint = if checker.written.tainted.contains(&span) || checker.budget < cost {
         "add it under `upstreams`".to_owned()
     } else {
         checker.budget -= cost;
-        match nearest(name, names()) {
+        match nearest(name, names.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None if (1..=LISTED_MAX).contains(&document.upstreams.len()) => suggest(name, names().collect::<Vec<_>>(), "the upstreams are"),
+            None if (1..=LISTED_MAX).contains(&names.len()) => suggest(name, names.iter().copied(), "the upstreams are"),
             None => format!("add it under `upstreams`: `{name}: http://127.0.0.1:9001`"),
         }
     };

@@ -12,6 +12,8 @@ pub mod print;
 pub mod schema;
 mod sources;
 pub mod span;
+#[cfg(test)]
+mod tests;
 pub mod values;
 mod yaml;
 

@@ -5,6 +5,8 @@ mod headers;
 mod net;
 mod path;
 mod template;
+#[cfg(test)]
+mod tests;
 mod units;
 
 pub use headers::{HeaderName, HeaderValue, parse_method};

@@ -55,8 +55,9 @@ pub struct Origin {
 }
 
 impl Node {
-    pub fn scalar(text: impl Into<String>) -> Node {
-        Node { span: Span::none(), kind: Kind::Scalar(Scalar { text: text.into(), quoted: false, origin: None }) }
+    /// A text that no file wrote. The empty one is text too, and not nothing.
+    pub fn scalar(text: &str) -> Node {
+        Node { span: Span::none(), kind: Kind::Scalar(Scalar { text: text.to_owned(), quoted: text.is_empty(), origin: None }) }
     }
 
     pub fn empty_mapping() -> Node {
@@ -360,7 +361,25 @@ impl Builder<'_> {
         if self.near_brace(at) {
             return ("a value with an unquoted `{` is read as a mapping".to_owned(), Some(QUOTE_BRACE.to_owned()));
         }
+        if self.text[..at].ends_with('"') && matches!(kind, ErrorKind::ExpectedBlockMappingKey) {
+            return ("text follows a closing quote".to_owned(), Some("quote the whole value".to_owned()));
+        }
         let (message, hint) = match kind {
+            ErrorKind::RecursionLimitExceeded => {
+                return (format!("more than {DEPTH_MAX} levels of nesting"), Some("write it flatter".to_owned()));
+            }
+            ErrorKind::UnclosedFlowCollection { open } => {
+                return (format!("this `{open}` is never closed"), Some("close it, or quote the value".to_owned()));
+            }
+            ErrorKind::UnclosedQuotedScalar | ErrorKind::InvalidQuotedScalarIndent => {
+                ("a quote is open here, and is not closed on its line", "close it at the end of the value")
+            }
+            ErrorKind::InvalidColonPlacement => ("a `:` where none can stand", "close the `[` or `{` before it, or quote the value"),
+            ErrorKind::SimpleKeyExpected => ("this is neither a key nor part of the list above", "write `key: value`, or `- value` in a list"),
+            ErrorKind::UnknownAnchor => ("YAML aliases are not part of this language", "quote text that starts with `*`"),
+            ErrorKind::UnknownQuotedScalarEscape | ErrorKind::InvalidQuotedScalarHexEscape => {
+                ("an unknown escape in double quotes", "write \\\\ for a backslash, or use single quotes")
+            }
             ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation => ("a tab indents nothing in YAML", "indent with spaces"),
             ErrorKind::MappingValueNotAllowed => {
                 ("a second `: ` on one line", "quote a value that contains `: `, or put the second key on a line of its own")

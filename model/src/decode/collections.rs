@@ -63,6 +63,8 @@ impl<S: Shape, L: Shape<Out = S::Out>> Shape for ScalarOr<S, L> {
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Self::Out> {
         match &node.kind {
+            // An unquoted `{id}` is a mapping to YAML, and text to whoever wrote it.
+            Kind::Mapping(entries) if !entries.is_empty() && entries.iter().all(|(_, value)| value.is_null()) => S::decode(node, cx),
             Kind::Mapping(_) => L::decode(node, cx),
             Kind::Scalar(_) | Kind::Sequence(_) | Kind::Poisoned => S::decode(node, cx),
         }

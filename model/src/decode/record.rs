@@ -1,7 +1,7 @@
 //! Records: mappings with known keys. The macro `record!` is the one declaration from which decoder and schema come; a field's doc
 //! comment is its description, and its default is written as a user would write it.
 
-use super::{Cx, Defs, Shape, suggest};
+use super::{Cx, Defs, Shape, nearest, suggest};
 use crate::diagnostics::Diagnostic;
 use crate::diagnostics::Diagnostics;
 use crate::span::{FileId, Span};
@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 pub(crate) struct Fields<'n> {
     entries: &'n [Entry],
     span: Span,
+    known: &'n [&'static str],
     what: &'static str,
 }
 
 impl<'n> Fields<'n> {
     /// Complains about keys that are not known, and goes on with those that are.
-    pub fn open(node: &'n Node, known: &[&'static str], what: &'static str, cx: &mut Cx<'_>) -> Option<Fields<'n>> {
+    pub fn open(node: &'n Node, known: &'n [&'static str], what: &'static str, cx: &mut Cx<'_>) -> Option<Fields<'n>> {
         let Kind::Mapping(entries) = &node.kind else {
             cx.expected(node, &format!("{what}, a mapping"));
             return None;
@@ -28,7 +29,7 @@ impl<'n> Fields<'n> {
                 cx.error("unknown-key", key.span, message, suggest(&key.value, known.iter().copied(), "the keys here are"));
             }
         }
-        Some(Fields { entries, span: node.span, what })
+        Some(Fields { entries, span: node.span, known, what })
     }
 
     fn find(&self, key: &str) -> Option<&'n Node> {
@@ -38,6 +39,8 @@ impl<'n> Fields<'n> {
     pub fn required<S: Shape>(&self, key: &str, cx: &mut Cx<'_>) -> Option<S::Out> {
         match self.find(key) {
             Some(node) => S::decode(node, cx),
+            // Its misspelling has been complained about, with the right spelling.
+            None if self.entries.iter().any(|(name, _)| !self.known.contains(&name.value.as_str()) && nearest(&name.value, [key]).is_some()) => None,
             None => {
                 let message = format!("{} needs the key `{key}`", self.what);
                 cx.push(Diagnostic::error("missing-key", self.span, message).hint(format!("add `{key}: …`")));

@@ -253,7 +253,10 @@ fn parse_match(text: &str) -> Result<Match, ValueError> {
     }
     let mut list = Vec::new();
     for method in methods.split(',') {
-        let method = parse_method(method)?;
+        let method = parse_method(method).map_err(|error| match methods.to_ascii_uppercase() {
+            upper if upper != methods && parse_method(&method.to_ascii_uppercase()).is_ok() => error.hint(format!("write `{upper} {path}`")),
+            _ => error,
+        })?;
         if method == "ANY" {
             return Err(ValueError::new("`ANY` stands alone").hint(format!("write `ANY {path}`")));
         }
@@ -346,12 +349,17 @@ impl Shape for RedirectStatus {
 const FRAMING: [&str; 9] =
     ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"];
 
-fn refuse_framing<'a>(names: impl IntoIterator<Item = &'a HeaderName>, span: Span, cx: &mut Cx<'_>) {
-    for name in names {
-        if FRAMING.contains(&name.as_str()) {
-            let message = format!("the header `{name}` belongs to the connection, and is written by the gateway");
-            cx.error("framing-header", span, message, "remove it");
-        }
+fn refuse_framing(name: &HeaderName, span: Span, cx: &mut Cx<'_>) {
+    if FRAMING.contains(&name.as_str()) {
+        let message = format!("the header `{name}` belongs to the connection, and is written by the gateway");
+        cx.error("framing-header", span, message, "remove it");
+    }
+}
+
+fn key_span(map: Option<&Node>, name: &HeaderName) -> Option<Span> {
+    match &map?.kind {
+        Kind::Mapping(entries) => entries.iter().find(|(key, _)| key.value.eq_ignore_ascii_case(name.as_str())).map(|(key, _)| key.span),
+        Kind::Scalar(_) | Kind::Sequence(_) | Kind::Poisoned => None,
     }
 }
 
@@ -362,7 +370,9 @@ impl Shape for RespondShape {
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Respond> {
         let RawRespond { status, headers, text, json } = RawRespond::decode(node, cx)?;
-        refuse_framing(headers.iter().map(|(name, _)| name), node.get("headers").map_or(node.span, |headers| headers.span), cx);
+        for (name, _) in &headers {
+            refuse_framing(name, key_span(node.get("headers"), name).unwrap_or(node.span), cx);
+        }
         let place = text.as_ref().map(|text| text.span).or(json.as_ref().map(|json| json.span));
         let body = match (text, json) {
             (Some(text), Some(json)) => {
@@ -396,7 +406,7 @@ impl Shape for TransformShape {
         let response = response.map(|side| side.headers).unwrap_or_default();
         for edits in [&request, &response] {
             for (name, value) in edits.set.iter().chain(&edits.add) {
-                refuse_framing([name], value.span, cx);
+                refuse_framing(name, value.span, cx);
             }
         }
         for (name, value) in request.set.iter().chain(&request.add).filter(|(name, _)| name.as_str() == "host") {

@@ -108,6 +108,8 @@ impl Template {
         let after = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         match after {
             Some(host) if host.is_empty() || host.starts_with('/') => Err(ValueError::new("the redirect names no host")),
+            Some(host) if !host_is_fixed(host) => Err(ValueError::new("the redirect's host comes from the request, which could name any")
+                .hint("write the host out, or `{request.host}` alone: `https://{request.host}{request.path}`")),
             Some(_) => Ok(template),
             None if text.starts_with('/') => Ok(template),
             None => Err(ValueError::new("a redirect is a path or an absolute URL")
@@ -146,6 +148,14 @@ impl Template {
         }
         Ok(())
     }
+}
+
+/// Whether the host of an absolute URL is written out, or is the one that was asked.
+fn host_is_fixed(rest: &str) -> bool {
+    let rest = rest.strip_prefix("{request.host}").unwrap_or(rest);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let brace = rest.find('{').unwrap_or(rest.len());
+    end <= brace || rest.starts_with("{request.path}")
 }
 
 fn substitution(name: &str) -> Result<Part, ValueError> {
