@@ -30,11 +30,17 @@ pub enum Pace {
 }
 
 pub enum Until<'a> {
-    Window { warmup: Duration, length: Duration },
+    Window {
+        warmup: Duration,
+        length: Duration,
+    },
     /// Exactly this many requests, all of them answered.
     Count(u64),
     /// Until somebody else says so, who may watch the answers meanwhile.
-    Flag { over: &'a AtomicBool, answered: &'a AtomicU64 },
+    Flag {
+        over: &'a AtomicBool,
+        answered: &'a AtomicU64,
+    },
 }
 
 pub struct Job<'a> {

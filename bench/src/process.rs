@@ -177,6 +177,17 @@ pub fn user_and_system_ticks(root: i32) -> (u64, u64) {
     tree(root).into_iter().filter_map(ticks).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
+/// How often others took the core from a process tree or its threads. Pinned alone on a core, nobody should.
+pub fn preemptions(root: i32) -> u64 {
+    let threads = |pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let count = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))?;
+        line.trim().parse::<u64>().ok()
+    };
+    let statuses = tree(root).into_iter().flat_map(threads).map(|thread| fs::read_to_string(thread.path().join("status")));
+    statuses.filter_map(|status| count(status.ok()?)).sum()
+}
+
 /// Resident memory of a process and all its descendants, in bytes.
 pub fn resident_bytes(root: i32) -> io::Result<u64> {
     tree(root).into_iter().map(resident).sum()
@@ -184,8 +195,8 @@ pub fn resident_bytes(root: i32) -> io::Result<u64> {
 
 /// smaps_rollup counts pages; the figures in statm may lag by some dozens of them for each core.
 fn resident(pid: i32) -> io::Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
-        .or_else(|_| fs::read_to_string(format!("/proc/{pid}/status")))?;
+    let text =
+        fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).or_else(|_| fs::read_to_string(format!("/proc/{pid}/status")))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Rss:").or_else(|| line.strip_prefix("VmRSS:")));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     Ok(kilobytes.ok_or_else(|| io::Error::other("no resident size"))? * 1024)

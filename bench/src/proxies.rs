@@ -27,7 +27,10 @@ pub enum Kind {
     Haproxy,
     /// Copies bytes without reading them: the floor.
     HaproxyTcp,
-    Maitred { binary: PathBuf, routes: Routes },
+    Maitred {
+        binary: PathBuf,
+        routes: Routes,
+    },
 }
 
 /// What nginx is told beyond logs, pools and keep-alive.
@@ -299,7 +302,7 @@ apis:
 /// The back end: this same program in another process, on a core of its own if asked.
 pub struct Backend {
     pub port: u16,
-    _running: Running,
+    running: Running,
 }
 
 impl Backend {
@@ -314,6 +317,10 @@ impl Backend {
             line.push(byte[0]);
         }
         let port = String::from_utf8_lossy(&line).parse().map_err(|_| io::Error::other("the back end named no port"))?;
-        Ok(Backend { port, _running: running })
+        Ok(Backend { port, running })
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.running.pid()
     }
 }

@@ -72,7 +72,8 @@ fn instructions_of(lab: &mut Lab, contender: &Contender, setup: &Setup, requests
         let _ = fs::remove_file(dump_file(&output, number));
     }
     // Fair scheduling: valgrind runs one thread at a time, and a busy one must not starve the others.
-    let wrapper = ["valgrind", "--quiet", "--fair-sched=try", "--tool=callgrind", &format!("--callgrind-out-file={}", output.display())];
+    let wrapper =
+        ["valgrind", "--quiet", "--fair-sched=try", "--tool=callgrind", &format!("--callgrind-out-file={}", output.display())];
     let setup = Setup { wrapper: wrapper.map(String::from).to_vec(), ..setup.clone() };
     let proxy = Proxy::start(contender, &setup)?;
     lab.report.add_config(&format!("{INSTRUCTIONS}/{}", proxy.name), &proxy.config_text);
@@ -165,9 +166,9 @@ fn traced(proxy: &Proxy, setup: &Setup, requests: &[Request], number: u64) -> io
 
 fn is_traced(pid: i32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.map(|thread| fs::read_to_string(thread.path().join("status")).unwrap_or_default()).all(|status| {
-        status.lines().find_map(|line| line.strip_prefix("TracerPid:")).is_some_and(|tracer| tracer.trim() != "0")
-    })
+    threads
+        .map(|thread| fs::read_to_string(thread.path().join("status")).unwrap_or_default())
+        .all(|status| status.lines().find_map(|line| line.strip_prefix("TracerPid:")).is_some_and(|tracer| tracer.trim() != "0"))
 }
 
 /// Lines of `name calls` between the rules of strace's table.

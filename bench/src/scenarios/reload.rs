@@ -111,10 +111,13 @@ fn generation(admin: u16) -> io::Result<f64> {
 }
 
 fn record(lab: &mut Lab, (times, error): (Vec<f64>, Option<io::Error>), outcome: Outcome, silent: usize) {
-    lab.report.add_raw(NAME, serde_json::json!({
-        "reload_ms": times, "answered": outcome.answered, "failed": outcome.errors,
-        "first_error": outcome.first_error, "reconnects": outcome.reconnects, "silent_websockets": silent,
-    }));
+    lab.report.add_raw(
+        NAME,
+        serde_json::json!({
+            "reload_ms": times, "answered": outcome.answered, "failed": outcome.errors,
+            "first_error": outcome.first_error, "reconnects": outcome.reconnects, "silent_websockets": silent,
+        }),
+    );
     let title = format!("{} reloads under load", times.len());
     let failed = (outcome.errors as usize + silent) as f64;
     let mut row = Row::new(&title, "maitred", "failures", &[failed]);
