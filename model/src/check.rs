@@ -83,7 +83,8 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
 }
 
 fn listeners(document: &Document, checker: &mut Checker<'_>) {
-    let listed = checker.written.root.get("listen").filter(|node| matches!(&node.kind, Kind::Sequence(items) if items.is_empty()));
+    let listed =
+        checker.written.root.get("listen").filter(|node| matches!(&node.kind, Kind::Sequence(items) if items.is_empty()));
     if let Some(node) = listed {
         checker.error("missing-value", node.span, "no listener: nobody could connect", "write `listen: 127.0.0.1:8080`");
     }
@@ -95,7 +96,12 @@ fn listeners(document: &Document, checker: &mut Checker<'_>) {
         }
         if same(&document.admin.listen) {
             let message = format!("the address {} is the admin listener's", listener.address);
-            checker.error("address-twice", listener.span, message, "give one of them another port; the admin listener's default is 9080");
+            checker.error(
+                "address-twice",
+                listener.span,
+                message,
+                "give one of them another port; the admin listener's default is 9080",
+            );
         }
     }
 }
@@ -104,7 +110,11 @@ fn limits(document: &Document, checker: &mut Checker<'_>) {
     let limits = &document.limits;
     if limits.uri_bytes > limits.header_bytes {
         let [uri, header] = [limits.uri_bytes, limits.header_bytes].map(|size| format_size(size.get().into()));
-        let key = if checker.written.root.get("limits").is_some_and(|limits| limits.get("uri_bytes").is_some()) { "uri_bytes" } else { "header_bytes" };
+        let key = if checker.written.root.get("limits").is_some_and(|limits| limits.get("uri_bytes").is_some()) {
+            "uri_bytes"
+        } else {
+            "header_bytes"
+        };
         let span = checker.written.span("limits", key);
         let message = format!("`uri_bytes` of {uri} is more than `header_bytes` of {header}, which counts the target too");
         checker.error("contradiction", span, message, format!("write `uri_bytes: {header}` or less"));
@@ -117,14 +127,20 @@ fn admin(document: &Document, checker: &mut Checker<'_>) {
     if admin.token.is_none() && !broken_token {
         if !admin.listen.ip().to_canonical().is_loopback() {
             let message = format!("the admin listener on {} is open to others, and has no token", admin.listen.value);
-            checker.error("open-admin", admin.listen.span, message, "add `token: ${env:MAITRED_ADMIN_TOKEN}`, or listen on 127.0.0.1");
+            checker.error(
+                "open-admin",
+                admin.listen.span,
+                message,
+                "add `token: ${env:MAITRED_ADMIN_TOKEN}`, or listen on 127.0.0.1",
+            );
         }
         if admin.metrics == crate::document::MetricsAccess::Protected {
             let span = checker.written.span("admin", "metrics");
             checker.error("contradiction", span, "protected metrics need a token", "add `token: ${env:MAITRED_ADMIN_TOKEN}`");
         }
     }
-    let endpoints = document.upstreams.values().flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| (endpoint, endpoint.span)));
+    let endpoints =
+        document.upstreams.values().flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| (endpoint, endpoint.span)));
     let routes = document.apis.values().flat_map(|api| &api.routes);
     let direct = routes.filter_map(|route| match &route.integration.value {
         Integration::Proxy(ProxyTarget::Url(endpoint)) => Some((endpoint, route.integration.span)),
@@ -132,7 +148,12 @@ fn admin(document: &Document, checker: &mut Checker<'_>) {
     });
     let endpoints = endpoints.map(|(endpoint, span)| (&endpoint.value, span));
     for (_, span) in endpoints.chain(direct).filter(|(endpoint, _)| reaches(endpoint, admin.listen.value)) {
-        checker.error("admin-exposed", span, "this is the admin listener: clients would reach it", "name the address of the upstream");
+        checker.error(
+            "admin-exposed",
+            span,
+            "this is the admin listener: clients would reach it",
+            "name the address of the upstream",
+        );
     }
 }
 
@@ -146,7 +167,8 @@ fn reaches(endpoint: &Endpoint, admin: SocketAddr) -> bool {
         Authority::Address(address) => {
             let other = address.ip().to_canonical();
             let here = other.is_loopback() || other.is_unspecified();
-            address.port() == port && (other == ip || (ip.is_unspecified() && here) || (ip.is_loopback() && other.is_unspecified()))
+            address.port() == port
+                && (other == ip || (ip.is_unspecified() && here) || (ip.is_loopback() && other.is_unspecified()))
         }
         Authority::Name { host, port: other, every: _ } => {
             *other == port && host == "localhost" && (ip.is_loopback() || ip.is_unspecified())
@@ -195,7 +217,8 @@ fn unknown_upstream(name: &str, span: Span, names: &[&str], checker: &mut Checke
 /// The same host and base path twice: neither API would know which requests are its own.
 fn places(document: &Document, checker: &mut Checker<'_>) {
     let mut seen: HashMap<(String, &str), Span> = HashMap::new();
-    for api in document.apis.values() {
+    let uncertain = uncertain_places(document, checker.written);
+    for (_, api) in document.apis.iter().filter(|(name, _)| !uncertain.contains(name.as_str())) {
         let base = api.base_path.value.as_str();
         for (host, span) in hosts(api) {
             let host_text = if host.is_empty() { "any host".to_owned() } else { format!("host `{host}`") };
@@ -204,11 +227,33 @@ fn places(document: &Document, checker: &mut Checker<'_>) {
                 Some(first) => {
                     let base = if base.is_empty() { "no base path".to_owned() } else { format!("base path `{base}`") };
                     let message = format!("{host_text} with {base} is served twice");
-                    checker.clash("place-twice", (span, first), message, "give one of them another host or `base_path`", "first written here");
+                    checker.clash(
+                        "place-twice",
+                        (span, first),
+                        message,
+                        "give one of them another host or `base_path`",
+                        "first written here",
+                    );
                 }
             }
         }
     }
+}
+
+/// APIs whose host or base path was wrong, and is already complained about: where they are served is not known.
+fn uncertain_places<'a>(document: &Document, written: &Written<'a>) -> HashSet<&'a str> {
+    let Some(Kind::Mapping(entries)) = written.root.get("apis").map(|node| &node.kind) else { return HashSet::new() };
+    let uncertain = |(key, node): &&'a (Spanned<String>, Node)| {
+        document.apis.get(&key.value).is_some_and(|api| {
+            let listed = match node.get("hosts").map(|hosts| &hosts.kind) {
+                Some(Kind::Sequence(items)) => items.len(),
+                Some(Kind::Scalar(_) | Kind::Mapping(_) | Kind::Poisoned) => usize::MAX,
+                None => 0,
+            };
+            listed != api.hosts.len() || (node.get("base_path").is_some() && api.base_path.span.is_none())
+        })
+    };
+    entries.iter().filter(uncertain).map(|(key, _)| key.value.as_str()).collect()
 }
 
 fn hosts(api: &Spanned<Api>) -> Vec<(String, Span)> {
@@ -222,13 +267,23 @@ fn hosts(api: &Spanned<Api>) -> Vec<(String, Span)> {
 fn unused(document: &Document, used: &HashSet<&str>, checker: &mut Checker<'_>) {
     for (name, upstream) in &document.upstreams {
         if !used.contains(name.as_str()) {
-            checker.warning("unused-upstream", upstream.span, format!("no route uses the upstream `{name}`"), "remove it, or name it in a route");
+            checker.warning(
+                "unused-upstream",
+                upstream.span,
+                format!("no route uses the upstream `{name}`"),
+                "remove it, or name it in a route",
+            );
         }
     }
     if document.apis.is_empty() {
         checker.warning("no-apis", checker.written.root.span, "no API: every request is answered with 404", "add `apis:`");
     }
     for (name, api) in document.apis.iter().filter(|(_, api)| api.routes.is_empty()) {
-        checker.warning("no-routes", api.span, format!("the API `{name}` has no routes"), "add `- GET /menu: kitchen` under `routes`");
+        checker.warning(
+            "no-routes",
+            api.span,
+            format!("the API `{name}` has no routes"),
+            "add `- GET /menu: kitchen` under `routes`",
+        );
     }
 }

@@ -53,7 +53,9 @@ impl Cx<'_> {
     pub fn expected(&mut self, node: &Node, what: &str) {
         let (found, hint) = match &node.kind {
             Kind::Poisoned => return,
-            Kind::Scalar(scalar) if scalar.is_null() => ("nothing".to_owned(), Some("give it a value, or remove the key".to_owned())),
+            Kind::Scalar(scalar) if scalar.is_null() => {
+                ("nothing".to_owned(), Some("give it a value, or remove the key".to_owned()))
+            }
             Kind::Scalar(scalar) => (format!("`{}`", scalar.shown()), None),
             Kind::Sequence(_) => ("a list".to_owned(), None),
             Kind::Mapping(entries) if !entries.is_empty() && entries.iter().all(|(_, value)| value.is_null()) => {
@@ -88,6 +90,13 @@ impl Cx<'_> {
             }
         }
     }
+}
+
+/// A record of defaults alone, for those that have one for each key.
+pub(crate) fn default_of<S: Shape>() -> S::Out {
+    let mut diagnostics = Diagnostics::new();
+    let mut cx = Cx { diagnostics: &mut diagnostics, plain_secrets: Vec::new(), folder: Path::new("") };
+    S::decode(&Node::empty_mapping(), &mut cx).expect("declared defaults decode: a test goes through them")
 }
 
 impl<S: Shape> Shape for Spanned<S> {

@@ -181,7 +181,7 @@ impl Files {
 impl File {
     /// The nearest character boundary at or before an offset.
     fn floor(&self, offset: u32) -> usize {
-        self.text.floor_char_boundary(offset as usize)
+        floor_boundary(&self.text, offset as usize)
     }
 
     fn line_of(&self, at: usize) -> usize {
@@ -248,7 +248,7 @@ fn add_place<'a>(group: Group<'a>, files: &'a Files, span: Span, label: &'a str,
     // A span over several lines is shown by its first: the rest is what the user knows anyway.
     let to = (file.floor(span.end).max(at) - line_start).min(text.len()).max(from);
     let (window, shift) = window(text, from);
-    let to = text.floor_char_boundary(to.min(shift + window.len()));
+    let to = floor_boundary(text, to.min(shift + window.len()));
     let path = if shift == 0 {
         file.name.display().to_string()
     } else {
@@ -261,12 +261,21 @@ fn add_place<'a>(group: Group<'a>, files: &'a Files, span: Span, label: &'a str,
     group.element(Snippet::source(window).path(path).line_start(line + 1).annotation(annotation))
 }
 
+/// The nearest character boundary at or before an offset.
+pub(crate) fn floor_boundary(text: &str, offset: usize) -> usize {
+    let mut at = offset.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
 /// The part of a line that is shown, and where it starts. Lines are shown whole unless they are very long.
 fn window(text: &str, from: usize) -> (&str, usize) {
     if text.len() <= 2 * LINE_CONTEXT_MAX {
         return (text, 0);
     }
-    let start = text.floor_char_boundary(from.saturating_sub(LINE_CONTEXT_MAX));
-    let end = text.floor_char_boundary((from + LINE_CONTEXT_MAX).min(text.len()));
+    let start = floor_boundary(text, from.saturating_sub(LINE_CONTEXT_MAX));
+    let end = floor_boundary(text, from + LINE_CONTEXT_MAX);
     (&text[start..end], start)
 }

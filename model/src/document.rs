@@ -267,4 +267,3 @@ pub enum AccessLog {
     Stderr,
     File(PathBuf),
 }
-

@@ -104,7 +104,9 @@ impl Interpolation<'_> {
         let found = match inner.split_once(':') {
             Some(("env", name)) if !name.is_empty() => self.env(name),
             Some(("file", path)) if !path.is_empty() => self.file(path),
-            Some(("stage", _)) => Err(("stage variables need `stages`, which this version does not have".to_owned(), "remove it".to_owned())),
+            Some(("stage", _)) => {
+                Err(("stage variables need `stages`, which this version does not have".to_owned(), "remove it".to_owned()))
+            }
             Some((kind, _)) if kind != "env" && kind != "file" => {
                 Err((format!("`${{{kind}:…}}` is not known"), "known are `${env:NAME}` and `${file:path}`".to_owned()))
             }

@@ -198,7 +198,8 @@ impl<'s> Loader<'s> {
         let key = tidy(path);
         if stack.contains(&key) {
             let message = format!("`{}` includes itself", path.display());
-            self.diagnostics.push(Diagnostic::error("include-cycle", span, message).hint("remove one of the `include`s on the way round"));
+            self.diagnostics
+                .push(Diagnostic::error("include-cycle", span, message).hint("remove one of the `include`s on the way round"));
             return;
         }
         if stack.len() > INCLUDE_DEPTH_MAX {
@@ -304,7 +305,11 @@ fn append(names: &mut Vec<Entry>, merged: Vec<Entry>, section: &str, diagnostics
     for (key, node) in merged {
         if let Some(first) = seen.get(&key.value) {
             let message = format!("the name `{}` stands twice under `{section}`", key.value);
-            diagnostics.push(Diagnostic::error("duplicate-key", key.span, message).hint("rename one of them").also(*first, "first written here"));
+            diagnostics.push(
+                Diagnostic::error("duplicate-key", key.span, message)
+                    .hint("rename one of them")
+                    .also(*first, "first written here"),
+            );
             continue;
         }
         seen.insert(key.value.clone(), key.span);
@@ -326,4 +331,3 @@ fn tidy(path: &Path) -> PathBuf {
     }
     tidy
 }
-

@@ -195,7 +195,8 @@ fn print_integration(integration: &Integration) -> (&'static str, Value) {
             let mut map = Map::new();
             map.insert("status".to_owned(), json!(status));
             if !headers.is_empty() {
-                let headers: Map<String, Value> = headers.iter().map(|(name, value)| (name.to_string(), value.shown().into())).collect();
+                let headers: Map<String, Value> =
+                    headers.iter().map(|(name, value)| (name.to_string(), value.shown().into())).collect();
                 map.insert("headers".to_owned(), Value::Object(headers));
             }
             match body {

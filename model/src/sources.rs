@@ -96,9 +96,10 @@ impl Sources for Memory {
     fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
         let fits = |path: &Path| {
             path.components().count() == pattern.components().count()
-                && path.components().zip(pattern.components()).all(|(name, pattern)| {
-                    matches(&pattern.as_os_str().to_string_lossy(), &name.as_os_str().to_string_lossy())
-                })
+                && path
+                    .components()
+                    .zip(pattern.components())
+                    .all(|(name, pattern)| matches(&pattern.as_os_str().to_string_lossy(), &name.as_os_str().to_string_lossy()))
         };
         Ok(self.files.keys().filter(|path| fits(path)).cloned().collect())
     }

@@ -1,6 +1,5 @@
 //! What holds for the whole crate: the schema says what the decoder does, no bytes bring it down, and large files load in time.
 
-use crate::decode::Shape;
 use crate::decode::basic::to_json;
 use crate::diagnostics::Diagnostics;
 use crate::document::*;
@@ -41,13 +40,16 @@ fn check(schema: &Value, value: &Value, root: &Value, at: &str) -> Result<(), St
                 true
             }
             "anyOf" => {
-                let tried: Vec<_> = rule.as_array().expect("a list").iter().map(|schema| check(schema, value, root, at)).collect();
+                let tried: Vec<_> =
+                    rule.as_array().expect("a list").iter().map(|schema| check(schema, value, root, at)).collect();
                 if tried.iter().all(Result::is_err) {
                     return Err(format!("{at}: none of {tried:?}"));
                 }
                 true
             }
-            "oneOf" => rule.as_array().expect("a list").iter().filter(|schema| check(schema, value, root, at).is_ok()).count() == 1,
+            "oneOf" => {
+                rule.as_array().expect("a list").iter().filter(|schema| check(schema, value, root, at).is_ok()).count() == 1
+            }
             "const" => rule == value,
             "enum" => rule.as_array().expect("a list").contains(value),
             "type" => {
@@ -85,7 +87,11 @@ fn check(schema: &Value, value: &Value, root: &Value, at: &str) -> Result<(), St
                 for (key, item) in value.as_object().into_iter().flatten() {
                     let at = format!("{at}.{key}");
                     let named = schema["properties"].get(key);
-                    let patterned = schema["patternProperties"].as_object().into_iter().flatten().find(|(p, _)| pattern(&Value::from(p.as_str())).is_match(key));
+                    let patterned = schema["patternProperties"]
+                        .as_object()
+                        .into_iter()
+                        .flatten()
+                        .find(|(p, _)| pattern(&Value::from(p.as_str())).is_match(key));
                     match named.or(patterned.map(|(_, schema)| schema)) {
                         Some(schema) => check(schema, item, root, &at)?,
                         None if *rule == Value::Bool(false) => return Err(format!("{at}: not a key")),
@@ -204,10 +210,11 @@ fn defaults_are_those_of_the_page() {
     assert_eq!(printed["admin"]["listen"], "127.0.0.1:9080");
     assert_eq!(printed["telemetry"]["access_log"]["to"], "stdout");
     assert!(document.workers.is_none());
-    let node = yaml::Node::empty_mapping();
-    let mut diagnostics = Diagnostics::new();
-    let mut cx = crate::decode::Cx { diagnostics: &mut diagnostics, plain_secrets: Vec::new(), folder: Path::new("") };
-    assert_eq!(UpstreamTimeouts::decode(&node, &mut cx), Some(UpstreamTimeouts::default()));
+    assert_eq!(Limits::default().headers, document.limits.headers);
+    assert_eq!(Admin::default().listen.value, document.admin.listen.value);
+    assert_eq!(Telemetry::default().access_log, AccessLog::Stdout);
+    let timeouts = UpstreamTimeouts::default();
+    assert_eq!([timeouts.connect, timeouts.response, timeouts.idle].map(|time| time.as_secs()), [5, 15, 60]);
 }
 
 #[test]
@@ -288,9 +295,52 @@ fn wide_and_hostile_files_are_answered() {
 
 /// Pieces that make a configuration, so that chance reaches behind the parser.
 const WORDS: &[&str] = &[
-    "listen", "upstreams", "apis", "routes", "limits", "admin", "match", "proxy", "respond", "redirect", "rewrite", "cors", "ip", "none",
-    "GET /a/{id}", "http://x:1", "127.0.0.1:8080", "${env:X}", "$${", "{", "}", "[", "]", ": ", ":\n  ", "\n", "\n    - ", ", ", "\"", "'",
-    "|\n", "#", "*", "&a", "!t", "---\n", "\t", "é", "\u{feff}", "\0", "5s", "10MiB", "true", "yes", "~", "a",
+    "listen",
+    "upstreams",
+    "apis",
+    "routes",
+    "limits",
+    "admin",
+    "match",
+    "proxy",
+    "respond",
+    "redirect",
+    "rewrite",
+    "cors",
+    "ip",
+    "none",
+    "GET /a/{id}",
+    "http://x:1",
+    "127.0.0.1:8080",
+    "${env:X}",
+    "$${",
+    "{",
+    "}",
+    "[",
+    "]",
+    ": ",
+    ":\n  ",
+    "\n",
+    "\n    - ",
+    ", ",
+    "\"",
+    "'",
+    "|\n",
+    "#",
+    "*",
+    "&a",
+    "!t",
+    "---\n",
+    "\t",
+    "é",
+    "\u{feff}",
+    "\0",
+    "5s",
+    "10MiB",
+    "true",
+    "yes",
+    "~",
+    "a",
 ];
 
 proptest! {

@@ -1,8 +1,7 @@
 //! From text to a tree of nodes with spans. The part of YAML that a configuration needs and no more: what two readers could take
 //! differently (anchors, tags, merge keys, `yes`) is refused. Knows no key of the configuration.
 
-use crate::diagnostics::Diagnostic;
-use crate::diagnostics::Diagnostics;
+use crate::diagnostics::{Diagnostic, Diagnostics, floor_boundary};
 use crate::span::{FileId, Span, Spanned};
 use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError};
 use std::collections::HashMap;
@@ -98,7 +97,8 @@ impl Scalar {
 pub fn parse(text: &str, file: FileId, diagnostics: &mut Diagnostics) -> Option<Node> {
     if text.len() > FILE_BYTES_MAX {
         let message = format!("the file is larger than {} MiB", FILE_BYTES_MAX / 1024 / 1024);
-        diagnostics.push(Diagnostic::error("file-too-large", Span::new(file, 0, 0), message).hint("split it, and `include` the parts"));
+        diagnostics
+            .push(Diagnostic::error("file-too-large", Span::new(file, 0, 0), message).hint("split it, and `include` the parts"));
         return None;
     }
     let mut options = Options::default();
@@ -154,7 +154,12 @@ impl Builder<'_> {
             Event::DocumentStart(_, _) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    self.error("yaml-documents", span, "a configuration is one YAML document", "remove the `---`, or `include` a second file");
+                    self.error(
+                        "yaml-documents",
+                        span,
+                        "a configuration is one YAML document",
+                        "remove the `---`, or `include` a second file",
+                    );
                     return Flow::Break(());
                 }
             }
@@ -199,10 +204,20 @@ impl Builder<'_> {
 
     fn refuse_properties(&mut self, span: Span, anchor: usize, tagged: bool) -> bool {
         if anchor != 0 {
-            self.error("yaml-anchor", span, "YAML anchors are not part of this language", "remove the `&name`; quote text that starts with `&`");
+            self.error(
+                "yaml-anchor",
+                span,
+                "YAML anchors are not part of this language",
+                "remove the `&name`; quote text that starts with `&`",
+            );
         }
         if tagged {
-            self.error("yaml-tag", span, "YAML tags are not part of this language", "remove the `!tag`; quote text that starts with `!`");
+            self.error(
+                "yaml-tag",
+                span,
+                "YAML tags are not part of this language",
+                "remove the `!tag`; quote text that starts with `!`",
+            );
         }
         anchor != 0 || tagged
     }
@@ -216,7 +231,12 @@ impl Builder<'_> {
         if !quoted && is_value && is_old_boolean(&text) {
             let truth = matches!(text.to_ascii_lowercase().as_str(), "yes" | "on");
             let message = format!("`{text}` is no value: some readers take it for text and some for a boolean");
-            self.error("yaml-boolean", span, &message, &format!("type `{truth}` for the boolean; quote it if you mean the text: \"{text}\""));
+            self.error(
+                "yaml-boolean",
+                span,
+                &message,
+                &format!("type `{truth}` for the boolean; quote it if you mean the text: \"{text}\""),
+            );
             return Node { span, kind: Kind::Poisoned };
         }
         Node { span, kind: Kind::Scalar(Scalar { text, quoted, origin: None }) }
@@ -348,7 +368,7 @@ impl Builder<'_> {
 
     fn syntax(&mut self, error: &ScanError) {
         let at = error.marker().byte_offset().unwrap_or(0).min(self.text.len());
-        let at = self.text.floor_char_boundary(at);
+        let at = floor_boundary(self.text, at);
         let width = self.text[at..].chars().next().map_or(0, |c| if c == '\n' { 0 } else { c.len_utf8() });
         let span = Span::new(self.file, at as u32, (at + width) as u32);
         let (message, hint) = self.explain(error.kind(), at, error);
@@ -374,13 +394,19 @@ impl Builder<'_> {
             ErrorKind::UnclosedQuotedScalar | ErrorKind::InvalidQuotedScalarIndent => {
                 ("a quote is open here, and is not closed on its line", "close it at the end of the value")
             }
-            ErrorKind::InvalidColonPlacement => ("a `:` where none can stand", "close the `[` or `{` before it, or quote the value"),
-            ErrorKind::SimpleKeyExpected => ("this is neither a key nor part of the list above", "write `key: value`, or `- value` in a list"),
+            ErrorKind::InvalidColonPlacement => {
+                ("a `:` where none can stand", "close the `[` or `{` before it, or quote the value")
+            }
+            ErrorKind::SimpleKeyExpected => {
+                ("this is neither a key nor part of the list above", "write `key: value`, or `- value` in a list")
+            }
             ErrorKind::UnknownAnchor => ("YAML aliases are not part of this language", "quote text that starts with `*`"),
             ErrorKind::UnknownQuotedScalarEscape | ErrorKind::InvalidQuotedScalarHexEscape => {
                 ("an unknown escape in double quotes", "write \\\\ for a backslash, or use single quotes")
             }
-            ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation => ("a tab indents nothing in YAML", "indent with spaces"),
+            ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation => {
+                ("a tab indents nothing in YAML", "indent with spaces")
+            }
             ErrorKind::MappingValueNotAllowed => {
                 ("a second `: ` on one line", "quote a value that contains `: `, or put the second key on a line of its own")
             }

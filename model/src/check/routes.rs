@@ -158,7 +158,13 @@ fn shared_templates(api: &Api, checker: &mut Checker<'_>) {
             if let Some(route) = api.routes.iter().find(without) {
                 let message = format!("not every route has the parameter `{{{name}}}`");
                 let spans = (template.span, route.matcher.span);
-                checker.clash("unknown-parameter", spans, message, "set this header in the routes that have it", "this one has not");
+                checker.clash(
+                    "unknown-parameter",
+                    spans,
+                    message,
+                    "set this header in the routes that have it",
+                    "this one has not",
+                );
             }
         }
     }

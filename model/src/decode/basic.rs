@@ -41,7 +41,12 @@ pub(crate) fn whole(node: &Node, cx: &mut Cx<'_>, min: u64, max: u64) -> Option<
     match number {
         Some(number) if bare && (min..=max).contains(&number) => Some(number),
         Some(number) if bare => {
-            cx.error("out-of-range", node.span, format!("{number} is out of range"), format!("write a number from {min} to {max}"));
+            cx.error(
+                "out-of-range",
+                node.span,
+                format!("{number} is out of range"),
+                format!("write a number from {min} to {max}"),
+            );
             None
         }
         Some(number) => {
@@ -49,7 +54,12 @@ pub(crate) fn whole(node: &Node, cx: &mut Cx<'_>, min: u64, max: u64) -> Option<
             None
         }
         None if digits && !octal => {
-            cx.error("out-of-range", node.span, format!("`{}` is out of range", scalar.shown()), format!("write a number from {min} to {max}"));
+            cx.error(
+                "out-of-range",
+                node.span,
+                format!("`{}` is out of range", scalar.shown()),
+                format!("write a number from {min} to {max}"),
+            );
             None
         }
         None => {

@@ -18,7 +18,12 @@ impl<S: Shape> Shape for List<S> {
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Self::Out> {
         match &node.kind {
-            Kind::Sequence(items) => Some(items.iter().filter_map(|item| S::decode(item, cx)).collect()),
+            Kind::Sequence(items) => {
+                // Room for all at once: a list of routes is large, and growing would copy it again and again.
+                let mut list = Vec::with_capacity(items.len());
+                list.extend(items.iter().filter_map(|item| S::decode(item, cx)));
+                Some(list)
+            }
             Kind::Scalar(scalar) if !scalar.is_null() => {
                 let message = format!("expected a list, found `{}`", scalar.shown());
                 cx.error("wrong-kind", node.span, message, format!("write `[{}]`", scalar.shown()));
@@ -64,7 +69,9 @@ impl<S: Shape, L: Shape<Out = S::Out>> Shape for ScalarOr<S, L> {
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Self::Out> {
         match &node.kind {
             // An unquoted `{id}` is a mapping to YAML, and text to whoever wrote it.
-            Kind::Mapping(entries) if !entries.is_empty() && entries.iter().all(|(_, value)| value.is_null()) => S::decode(node, cx),
+            Kind::Mapping(entries) if !entries.is_empty() && entries.iter().all(|(_, value)| value.is_null()) => {
+                S::decode(node, cx)
+            }
             Kind::Mapping(_) => L::decode(node, cx),
             Kind::Scalar(_) | Kind::Sequence(_) | Kind::Poisoned => S::decode(node, cx),
         }
@@ -182,7 +189,11 @@ impl<S: Shape> Shape for HeaderMap<S> {
             };
             if let Some(first) = spans.insert(name.clone(), key.span) {
                 let message = format!("the header `{name}` stands twice; case makes no difference");
-                cx.push(Diagnostic::error("duplicate-key", key.span, message).hint("remove one of them").also(first, "first written here"));
+                cx.push(
+                    Diagnostic::error("duplicate-key", key.span, message)
+                        .hint("remove one of them")
+                        .also(first, "first written here"),
+                );
                 continue;
             }
             list.extend(value.map(|value| (name, value)));

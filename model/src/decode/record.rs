@@ -2,8 +2,7 @@
 //! comment is its description, and its default is written as a user would write it.
 
 use super::{Cx, Defs, Shape, nearest, suggest};
-use crate::diagnostics::Diagnostic;
-use crate::diagnostics::Diagnostics;
+use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::span::{FileId, Span};
 use crate::yaml::{self, Entry, Kind, Node};
 use serde_json::{Value, json};
@@ -40,7 +39,13 @@ impl<'n> Fields<'n> {
         match self.find(key) {
             Some(node) => S::decode(node, cx),
             // Its misspelling has been complained about, with the right spelling.
-            None if self.entries.iter().any(|(name, _)| !self.known.contains(&name.value.as_str()) && nearest(&name.value, [key]).is_some()) => None,
+            None if self
+                .entries
+                .iter()
+                .any(|(name, _)| !self.known.contains(&name.value.as_str()) && nearest(&name.value, [key]).is_some()) =>
+            {
+                None
+            }
             None => {
                 let message = format!("{} needs the key `{key}`", self.what);
                 cx.push(Diagnostic::error("missing-key", self.span, message).hint(format!("add `{key}: …`")));
@@ -66,12 +71,8 @@ impl<'n> Fields<'n> {
     }
 
     pub fn defaulted<S: Shape>(&self, key: &str, default: &str, cx: &mut Cx<'_>) -> Option<S::Out> {
-        if let Some(node) = self.find(key) {
-            if let Some(value) = S::decode(node, cx) {
-                return Some(value);
-            }
-        }
-        S::decode(&default_node(default), cx)
+        let written = self.find(key).and_then(|node| S::decode(node, cx));
+        written.or_else(|| S::decode(&default_node(default), cx))
     }
 }
 
@@ -109,9 +110,11 @@ pub(crate) fn text_of(doc: &[&str]) -> String {
 
 /// The schema of a record from those of its fields.
 pub(crate) fn record_schema(doc: &[&str], properties: Vec<(&str, Value)>, required: &[bool]) -> Value {
-    let required: Vec<&str> = properties.iter().zip(required).filter(|(_, required)| **required).map(|((key, _), _)| *key).collect();
+    let required: Vec<&str> =
+        properties.iter().zip(required).filter(|(_, required)| **required).map(|((key, _), _)| *key).collect();
     let properties: Defs = properties.into_iter().map(|(key, schema)| (key.to_owned(), schema)).collect();
-    let mut schema = json!({ "description": text_of(doc), "type": "object", "properties": properties, "additionalProperties": false });
+    let mut schema =
+        json!({ "description": text_of(doc), "type": "object", "properties": properties, "additionalProperties": false });
     if !required.is_empty() {
         schema["required"] = json!(required);
     }

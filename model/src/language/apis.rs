@@ -1,7 +1,7 @@
 //! APIs: which hosts and paths, and the rules that all their routes share.
 
 use super::routes::RouteForm;
-use super::values::{BasePath, HeaderOrAny, Host, Method, Network, Origin, Duration};
+use super::values::{BasePath, Duration, HeaderOrAny, Host, Method, Network, Origin};
 use crate::decode::{Bool, Cx, Defs, List, Shape, record};
 use crate::document::{Api, Cors, IpRules, Policies};
 use crate::span::Spanned;
@@ -69,7 +69,12 @@ impl Shape for CorsShape {
             cx.error("contradiction", origins, message, "list the origins, or remove `credentials`");
         }
         if any && cors.origins.len() > 1 {
-            cx.error("contradiction", origins, "`*` is every origin, and stands alone", "write `[\"*\"]`, or list the origins without it");
+            cx.error(
+                "contradiction",
+                origins,
+                "`*` is every origin, and stands alone",
+                "write `[\"*\"]`, or list the origins without it",
+            );
         }
         Some(cors)
     }

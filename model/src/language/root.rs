@@ -2,7 +2,9 @@
 
 use super::upstreams::UpstreamForm;
 use super::values::{Address, Network, SecretText, Size, SmallSize, Text, Timeout};
-use crate::decode::{Cx, Defs, List, NamedMap, Null, OneOrMany, ScalarOr, Shape, or_reference, record, text, whole, words};
+use crate::decode::{
+    Cx, Defs, List, NamedMap, Null, OneOrMany, ScalarOr, Shape, default_of, or_reference, record, text, whole, words,
+};
 use crate::document::{AccessLog, Admin, Api, Document, HalfClose, Limits, Listener, MetricsAccess, Telemetry, Underscores};
 use crate::span::Spanned;
 use crate::values::ValueError;
@@ -149,10 +151,39 @@ record! {
     }
 }
 
+impl Default for Limits {
+    fn default() -> Limits {
+        default_of::<Limits>()
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Admin {
+        default_of::<Admin>()
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Telemetry {
+        default_of::<Telemetry>()
+    }
+}
+
 /// The document of a tree. A part that is wrong is left out, having been complained about, so that the rest can be checked.
 pub(crate) fn into_document(raw: RawDocument) -> Document {
     // `include` was followed before; it is declared so that it has its place in the schema.
-    let RawDocument { version: (), workers, include: _included, listen, trusted_proxies, limits, admin, upstreams, apis, telemetry } = raw;
+    let RawDocument {
+        version: (),
+        workers,
+        include: _included,
+        listen,
+        trusted_proxies,
+        limits,
+        admin,
+        upstreams,
+        apis,
+        telemetry,
+    } = raw;
     Document { workers, listen, trusted_proxies, limits, admin, upstreams, apis, telemetry }
 }
 
@@ -164,7 +195,12 @@ impl Shape for Version {
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<()> {
         let scalar = cx.scalar(node, "the number 1")?;
         if scalar.text != "1" {
-            cx.error("bad-version", node.span, format!("version `{}` of the language is not known", scalar.shown()), "write `version: 1`");
+            cx.error(
+                "bad-version",
+                node.span,
+                format!("version `{}` of the language is not known", scalar.shown()),
+                "write `version: 1`",
+            );
             return None;
         }
         Some(())
@@ -227,7 +263,8 @@ impl Shape for LogWord {
         text(node, cx, "`stdout`, `stderr` or `none`", |scalar| {
             log_word(&scalar.text).ok_or_else(|| {
                 let message = format!("`{}` is not known here", scalar.text);
-                ValueError::new(message).hint(format!("write `stdout`, `stderr` or `none`; a file is `{{ to: \"{}\" }}`", scalar.text))
+                ValueError::new(message)
+                    .hint(format!("write `stdout`, `stderr` or `none`; a file is `{{ to: \"{}\" }}`", scalar.text))
             })
         })
     }

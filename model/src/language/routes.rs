@@ -4,7 +4,8 @@ use super::apis::{CorsShape, IpShape};
 use super::upstreams::{is_url, parse_endpoint};
 use super::values::{FixedHeader, HeaderTemplate, HeaderWord, Name, RedirectTemplate, RewriteTemplate, Size, Text, Timeout};
 use crate::decode::{
-    Cx, Defs, HeaderMap, Json, List, QueryMap, ScalarOr, Setting, Shape, check_name, define, record, text, texts, whole, whole_schema,
+    Cx, Defs, HeaderMap, Json, List, QueryMap, ScalarOr, Setting, Shape, check_name, define, record, text, texts, whole,
+    whole_schema,
 };
 use crate::diagnostics::Diagnostic;
 use crate::document::{
@@ -254,7 +255,9 @@ fn parse_match(text: &str) -> Result<Match, ValueError> {
     let mut list = Vec::new();
     for method in methods.split(',') {
         let method = parse_method(method).map_err(|error| match methods.to_ascii_uppercase() {
-            upper if upper != methods && parse_method(&method.to_ascii_uppercase()).is_ok() => error.hint(format!("write `{upper} {path}`")),
+            upper if upper != methods && parse_method(&method.to_ascii_uppercase()).is_ok() => {
+                error.hint(format!("write `{upper} {path}`"))
+            }
             _ => error,
         })?;
         if method == "ANY" {
@@ -285,7 +288,9 @@ impl Shape for Target {
             }
             match check_name(&scalar.text) {
                 Ok(()) => Ok(ProxyTarget::Named(scalar.text.clone())),
-                Err((message, _)) => Err(ValueError::new(message).hint("write the name of an upstream, or `http://127.0.0.1:9001`")),
+                Err((message, _)) => {
+                    Err(ValueError::new(message).hint("write the name of an upstream, or `http://127.0.0.1:9001`"))
+                }
             }
         })
     }
@@ -358,7 +363,9 @@ fn refuse_framing(name: &HeaderName, span: Span, cx: &mut Cx<'_>) {
 
 fn key_span(map: Option<&Node>, name: &HeaderName) -> Option<Span> {
     match &map?.kind {
-        Kind::Mapping(entries) => entries.iter().find(|(key, _)| key.value.eq_ignore_ascii_case(name.as_str())).map(|(key, _)| key.span),
+        Kind::Mapping(entries) => {
+            entries.iter().find(|(key, _)| key.value.eq_ignore_ascii_case(name.as_str())).map(|(key, _)| key.span)
+        }
         Kind::Scalar(_) | Kind::Sequence(_) | Kind::Poisoned => None,
     }
 }
@@ -385,7 +392,12 @@ impl Shape for RespondShape {
             (None, None) => RespondBody::Empty,
         };
         if let (204 | 205 | 304, Some(span)) = (status, place) {
-            cx.error("contradiction", span, format!("an answer of status {status} has no body"), "remove the body, or change `status`");
+            cx.error(
+                "contradiction",
+                span,
+                format!("an answer of status {status} has no body"),
+                "remove the body, or change `status`",
+            );
         }
         Some(Respond { status, headers, body })
     }

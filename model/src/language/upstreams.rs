@@ -1,7 +1,7 @@
 //! Upstreams and their endpoints: where requests go.
 
 use super::values::Timeout;
-use crate::decode::{Cx, Defs, List, ScalarOr, Shape, record, texts, words};
+use crate::decode::{Cx, Defs, List, ScalarOr, Shape, default_of, record, texts, words};
 use crate::diagnostics::Diagnostic;
 use crate::document::{Authority, Endpoint, Upstream, UpstreamHost, UpstreamTimeouts};
 use crate::span::Spanned;
@@ -175,9 +175,16 @@ impl Shape for UpstreamLong {
         let RawUpstream { endpoints, balance: Balance::RoundRobin, protocol: Protocol::Http1, host, timeouts } =
             RawUpstream::decode(node, cx)?;
         if endpoints.is_empty() {
-            let listed = node.get("endpoints").is_some_and(|list| matches!(&list.kind, crate::yaml::Kind::Sequence(items) if items.is_empty()));
+            let listed = node
+                .get("endpoints")
+                .is_some_and(|list| matches!(&list.kind, crate::yaml::Kind::Sequence(items) if items.is_empty()));
             if listed {
-                cx.error("missing-value", node.span, "an upstream without endpoints answers nothing", "add `- http://127.0.0.1:9001`");
+                cx.error(
+                    "missing-value",
+                    node.span,
+                    "an upstream without endpoints answers nothing",
+                    "add `- http://127.0.0.1:9001`",
+                );
             }
             return None;
         }
@@ -191,8 +198,7 @@ impl Shape for UpstreamLong {
 
 impl Default for UpstreamTimeouts {
     fn default() -> UpstreamTimeouts {
-        use std::time::Duration;
-        UpstreamTimeouts { connect: Duration::from_secs(5), response: Duration::from_secs(15), idle: Duration::from_secs(60) }
+        default_of::<UpstreamTimeouts>()
     }
 }
 
@@ -203,8 +209,12 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, ValueError> {
     }
     let Some(rest) = text.strip_prefix("http://") else {
         return Err(match text.split_once("://") {
-            Some((scheme, rest)) => ValueError::new(format!("the scheme `{scheme}` is not known")).hint(format!("write `http://{rest}`")),
-            None => ValueError::new(format!("`{text}` is not a URL")).hint(format!("write `http://{}`", text.trim_start_matches('/'))),
+            Some((scheme, rest)) => {
+                ValueError::new(format!("the scheme `{scheme}` is not known")).hint(format!("write `http://{rest}`"))
+            }
+            None => {
+                ValueError::new(format!("`{text}` is not a URL")).hint(format!("write `http://{}`", text.trim_start_matches('/')))
+            }
         });
     };
     if rest.contains(['?', '#']) {
@@ -224,13 +234,14 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, ValueError> {
 
 fn parse_dns(text: &str) -> Result<Authority, ValueError> {
     if let Some((_, rest)) = text.split_once("://") {
-        return Err(ValueError::new("`dns` is a name and port, not a URL").hint(format!("write `{}`", rest.trim_end_matches('/'))));
+        return Err(
+            ValueError::new("`dns` is a name and port, not a URL").hint(format!("write `{}`", rest.trim_end_matches('/')))
+        );
     }
     match parse_authority(text, None)? {
         Authority::Name { host, port, every: _ } => Ok(Authority::Name { host, port, every: true }),
-        Authority::Address(address) => {
-            Err(ValueError::new(format!("`{address}` is an address, and needs no DNS")).hint(format!("write `url: http://{address}`")))
-        }
+        Authority::Address(address) => Err(ValueError::new(format!("`{address}` is an address, and needs no DNS"))
+            .hint(format!("write `url: http://{address}`"))),
     }
 }
 
@@ -249,7 +260,8 @@ fn parse_authority(text: &str, default_port: Option<u16>) -> Result<Authority, V
         Some((host, digits)) => {
             let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
             let port = digits.parse().ok().filter(|_| plain).ok_or_else(|| {
-                ValueError::new(format!("`{digits}` is not a port")).hint(format!("write a number from 1 to 65535: `{host}:9001`"))
+                ValueError::new(format!("`{digits}` is not a port"))
+                    .hint(format!("write a number from 1 to 65535: `{host}:9001`"))
             })?;
             (host, nonzero(port, text)?)
         }

@@ -3,7 +3,8 @@
 use crate::decode::{Cx, Defs, Shape, check_name, named, text, texts};
 use crate::diagnostics::Diagnostic;
 use crate::values::{
-    HeaderName, HeaderValue, HostPattern, IpNet, Secret, Template, ValueError, canonical_path, parse_duration, parse_method, parse_size,
+    HeaderName, HeaderValue, HostPattern, IpNet, Secret, Template, ValueError, canonical_path, parse_duration, parse_method,
+    parse_size,
 };
 use crate::yaml::{Node, Scalar};
 use serde_json::Value;
@@ -160,7 +161,12 @@ impl Shape for SecretText {
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Secret> {
         let scalar = cx.scalar(node, "a secret")?;
         if scalar.text.is_empty() {
-            cx.error("bad-value", node.span, "a secret of nothing protects nothing", "write `${env:NAME}` or `${file:path}`, and give it a value");
+            cx.error(
+                "bad-value",
+                node.span,
+                "a secret of nothing protects nothing",
+                "write `${env:NAME}` or `${file:path}`, and give it a value",
+            );
             return None;
         }
         if scalar.origin.is_none() {

@@ -133,7 +133,9 @@ fn parse_host(text: &str, host: &str) -> Result<String, ValueError> {
         return Err(ValueError::new(format!("`{text}` is not ASCII")).hint("write the name in punycode: `xn--…`"));
     }
     if let Some((_, rest)) = text.split_once("://") {
-        return Err(ValueError::new(format!("`{text}` is a URL, not a host")).hint(format!("write `{}`", rest.trim_end_matches('/'))));
+        return Err(
+            ValueError::new(format!("`{text}` is a URL, not a host")).hint(format!("write `{}`", rest.trim_end_matches('/')))
+        );
     }
     if let Some(inner) = host.strip_prefix('[') {
         return match inner.split_once(']') {

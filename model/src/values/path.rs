@@ -168,7 +168,8 @@ fn refused(part: &str, at: usize) -> ValueError {
             for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                 encoded.push_str(&format!("%{byte:02X}"));
             }
-            ValueError::new(format!("a path cannot hold `{}` as it is", c.escape_debug())).hint(format!("percent-encode it: `{encoded}`"))
+            ValueError::new(format!("a path cannot hold `{}` as it is", c.escape_debug()))
+                .hint(format!("percent-encode it: `{encoded}`"))
         }
     }
 }

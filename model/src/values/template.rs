@@ -1,8 +1,8 @@
 //! Texts with `{name}` in them, for rewrites, redirects and header values. Parses; filling in and encoding for the place where it
 //! lands are done per request, elsewhere.
 
-use super::headers::{HeaderName, check_value};
 use super::ValueError;
+use super::headers::{HeaderName, check_value};
 use super::path::{literal, literal_text, param_name};
 use std::fmt;
 
@@ -108,8 +108,10 @@ impl Template {
         let after = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         match after {
             Some(host) if host.is_empty() || host.starts_with('/') => Err(ValueError::new("the redirect names no host")),
-            Some(host) if !host_is_fixed(host) => Err(ValueError::new("the redirect's host comes from the request, which could name any")
-                .hint("write the host out, or `{request.host}` alone: `https://{request.host}{request.path}`")),
+            Some(host) if !host_is_fixed(host) => {
+                Err(ValueError::new("the redirect's host comes from the request, which could name any")
+                    .hint("write the host out, or `{request.host}` alone: `https://{request.host}{request.path}`"))
+            }
             Some(_) => Ok(template),
             None if text.starts_with('/') => Ok(template),
             None => Err(ValueError::new("a redirect is a path or an absolute URL")

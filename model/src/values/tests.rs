@@ -13,7 +13,15 @@ fn durations_have_units() {
     for (text, ms) in [("250ms", 250), ("5s", 5_000), ("5min", 300_000), ("1h", 3_600_000), ("30d", 2_592_000_000), ("0s", 0)] {
         assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
     }
-    for (text, hint) in [("15", "`15s`"), ("5m", "`5min`"), ("5 s", "`5s`"), ("1.5s", "`1500ms`"), ("s", "`15s`"), ("", "`15s`"), ("-1s", "`15s`")] {
+    for (text, hint) in [
+        ("15", "`15s`"),
+        ("5m", "`5min`"),
+        ("5 s", "`5s`"),
+        ("1.5s", "`1500ms`"),
+        ("s", "`15s`"),
+        ("", "`15s`"),
+        ("-1s", "`15s`"),
+    ] {
         let error = parse_duration(text).expect_err(text);
         assert!(error.hint.as_ref().is_some_and(|given| given.contains(hint)), "{text}: {error}");
     }
@@ -24,7 +32,9 @@ fn durations_have_units() {
 
 #[test]
 fn sizes_have_units() {
-    for (text, bytes) in [("512B", 512), ("64KiB", 65_536), ("10MiB", 10_485_760), ("1GiB", 1 << 30), ("1KB", 1_000), ("2MB", 2_000_000)] {
+    for (text, bytes) in
+        [("512B", 512), ("64KiB", 65_536), ("10MiB", 10_485_760), ("1GiB", 1 << 30), ("1KB", 1_000), ("2MB", 2_000_000)]
+    {
         assert_eq!(parse_size(text), Ok(bytes), "{text}");
     }
     for text in ["64", "64k", "64kib", "ten", "", "99999999999TiB"] {
@@ -72,7 +82,13 @@ fn hosts_are_exact_or_end_in_a_suffix() {
     assert_eq!(HostPattern::parse("API.example.com"), Ok(HostPattern::Exact("api.example.com".to_owned())));
     let wildcard = HostPattern::parse("*.Example.com").expect("good");
     assert_eq!(wildcard, HostPattern::Wildcard("example.com".to_owned()));
-    for (host, fits) in [("a.example.com", true), ("a.b.example.com", true), ("example.com", false), (".example.com", false), ("xexample.com", false)] {
+    for (host, fits) in [
+        ("a.example.com", true),
+        ("a.b.example.com", true),
+        ("example.com", false),
+        (".example.com", false),
+        ("xexample.com", false),
+    ] {
         assert_eq!(wildcard.matches(host), fits, "{host}");
     }
     for text in ["*", "", "a:80", "http://a", "ä.example", "a.*.b", "::1", "[::1", "a..b", "a.", "*.127.0.0.1", "*.[::1]"] {
@@ -86,8 +102,34 @@ fn a_path_template_is_canonical() {
     let literal = |text: &str| Segment::Literal(text.to_owned());
     assert_eq!(parse("/"), Ok(vec![literal("")]));
     assert_eq!(parse("/a//"), Ok(vec![literal("a"), literal(""), literal("")]));
-    assert_eq!(parse("/%7Eann/%2f/{id}/{rest+}"), Ok(vec![literal("~ann"), literal("%2F"), Segment::Param("id".to_owned()), Segment::Rest("rest".to_owned())]));
-    for text in ["", "a", "/v{id}", "/{id", "/id}", "/{a}{b}", "/{rest+}/x", "/{a}/{a}", "/{1}", "/{}", "/{+}", "/..", "/%2e%2E", "/a?b", "/a#", "/a b", "/%", "/%0", "/%+1", "/%00", "/%5C", "/\\"] {
+    assert_eq!(
+        parse("/%7Eann/%2f/{id}/{rest+}"),
+        Ok(vec![literal("~ann"), literal("%2F"), Segment::Param("id".to_owned()), Segment::Rest("rest".to_owned())])
+    );
+    for text in [
+        "",
+        "a",
+        "/v{id}",
+        "/{id",
+        "/id}",
+        "/{a}{b}",
+        "/{rest+}/x",
+        "/{a}/{a}",
+        "/{1}",
+        "/{}",
+        "/{+}",
+        "/..",
+        "/%2e%2E",
+        "/a?b",
+        "/a#",
+        "/a b",
+        "/%",
+        "/%0",
+        "/%+1",
+        "/%00",
+        "/%5C",
+        "/\\",
+    ] {
         assert!(PathTemplate::parse(text).is_err(), "{text}");
     }
 }
@@ -113,10 +155,31 @@ fn a_template_has_parts() {
 
 #[test]
 fn a_redirect_leads_where_the_file_says() {
-    for text in ["/", "/x/{id}", "https://a.example", "https://a.example/{id}", "http://{request.host}/x", "https://{request.host}{request.path}", "https://{request.host}"] {
+    for text in [
+        "/",
+        "/x/{id}",
+        "https://a.example",
+        "https://a.example/{id}",
+        "http://{request.host}/x",
+        "https://{request.host}{request.path}",
+        "https://{request.host}",
+    ] {
         assert!(Template::parse_redirect(text).is_ok(), "{text}");
     }
-    for text in ["", "x", "//x", "{id}", "https://", "https:///x", "https://{id}", "https://{id}.example.com/", "https://a.example{id}", "https://{request.host}{id}", "https://{header.x}/", "ftp://x"] {
+    for text in [
+        "",
+        "x",
+        "//x",
+        "{id}",
+        "https://",
+        "https:///x",
+        "https://{id}",
+        "https://{id}.example.com/",
+        "https://a.example{id}",
+        "https://{request.host}{id}",
+        "https://{header.x}/",
+        "ftp://x",
+    ] {
         assert!(Template::parse_redirect(text).is_err(), "{text}");
     }
 }
