@@ -237,6 +237,22 @@ fn a_missing_main_file_is_a_diagnostic() {
     assert_eq!(loaded.dependencies, [PathBuf::from("gone.yaml")]);
 }
 
+fn codes(loaded: &crate::Loaded) -> Vec<&'static str> {
+    loaded.diagnostics.iter().map(|diagnostic| diagnostic.code).collect()
+}
+
+#[test]
+fn what_is_too_large_is_refused() {
+    let text = "#".repeat(yaml::FILE_BYTES_MAX + 1);
+    assert_eq!(codes(&load_text("x.yaml", &text, &Memory::default())), ["file-too-large"]);
+    let mut memory = Memory::default();
+    for number in 0..10_001 {
+        memory = memory.file(format!("{number}.yml"), "apis: {}");
+    }
+    let loaded = load_text("x.yaml", "listen: 127.0.0.1:8080\ninclude: '*.yml'", &memory);
+    assert_eq!(codes(&loaded).iter().filter(|code| **code == "include-size").count(), 1);
+}
+
 #[test]
 fn values_from_elsewhere_are_text_in_a_template() {
     let text = "listen: 127.0.0.1:8080\napis: { a: { routes: [ { match: GET /, proxy: http://x:1, transform: { request: { headers: { set: { a: \"x${env:V}{client.ip}\" } } } } } ] } }";

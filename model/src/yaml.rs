@@ -229,7 +229,7 @@ impl Builder<'_> {
             return Node { span, kind: Kind::Poisoned };
         }
         if !quoted && is_value && is_old_boolean(&text) {
-            let truth = matches!(text.to_ascii_lowercase().as_str(), "yes" | "on");
+            let truth = matches!(text.to_ascii_lowercase().as_str(), "yes" | "on" | "true");
             let message = format!("`{text}` is no value: some readers take it for text and some for a boolean");
             self.error(
                 "yaml-boolean",
@@ -372,7 +372,8 @@ impl Builder<'_> {
         let width = self.text[at..].chars().next().map_or(0, |c| if c == '\n' { 0 } else { c.len_utf8() });
         let span = Span::new(self.file, at as u32, (at + width) as u32);
         let (message, hint) = self.explain(error.kind(), at, error);
-        let mut diagnostic = Diagnostic::error("yaml-syntax", span, message);
+        let code = if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) { "yaml-depth" } else { "yaml-syntax" };
+        let mut diagnostic = Diagnostic::error(code, span, message);
         diagnostic.hint = hint;
         self.diagnostics.push(diagnostic);
     }
@@ -443,7 +444,12 @@ impl Builder<'_> {
     }
 }
 
-/// YAML 1.1 took these for booleans, YAML 1.2 does not: whoever writes one is misread by somebody.
+/// YAML 1.1 took these for booleans, YAML 1.2 does not, or only some spellings: whoever writes one is misread by somebody.
 fn is_old_boolean(text: &str) -> bool {
-    (2..=3).contains(&text.len()) && ["yes", "no", "on", "off"].iter().any(|word| text.eq_ignore_ascii_case(word))
+    let is = |word: &&str| text.eq_ignore_ascii_case(word);
+    match text.len() {
+        2 | 3 => ["yes", "no", "on", "off"].iter().any(is),
+        4 | 5 => !matches!(text, "true" | "false") && ["true", "false"].iter().any(is),
+        _ => false,
+    }
 }
