@@ -2,7 +2,7 @@
 //! never a reason to stop at the first.
 
 use crate::span::{FileId, Span};
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
 use std::path::{Path, PathBuf};
 
 /// More are counted and not shown: nobody reads them, and one slip in a generated file makes a hundred thousand.
@@ -234,7 +234,7 @@ fn render_one(renderer: &Renderer, diagnostic: &Diagnostic, files: &Files) -> St
         group = add_place(group, files, span, label, kind);
     }
     if let Some(hint) = &diagnostic.hint {
-        group = group.element(Level::HELP.message(hint.as_str()));
+        group = group.element(Level::HELP.message(normalize_untrusted_str(hint)));
     }
     renderer.render(&[group])
 }

@@ -254,6 +254,17 @@ fn what_is_too_large_is_refused() {
 }
 
 #[test]
+fn what_a_file_says_cannot_steer_a_terminal() {
+    let loaded = load_text(
+        "x.yaml",
+        "listen: \"\\e[31m:80\"\n\"\\e[2J\": 1\nworkers: \"\\e]0;x\\a\"\nlimits: \"\\e[1m\"\n",
+        &Memory::default(),
+    );
+    assert!(loaded.diagnostics.len() >= 4);
+    assert!(!render(&loaded.diagnostics, &loaded.files, false).contains(['\u{1b}', '\u{7}']));
+}
+
+#[test]
 fn values_from_elsewhere_are_text_in_a_template() {
     let text = "listen: 127.0.0.1:8080\napis: { a: { routes: [ { match: GET /, proxy: http://x:1, transform: { request: { headers: { set: { a: \"x${env:V}{client.ip}\" } } } } } ] } }";
     let memory = Memory::default().var("V", "{id}");
