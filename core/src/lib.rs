@@ -9,6 +9,7 @@ pub mod exchange;
 pub mod fault;
 pub mod metrics;
 pub mod policy;
+pub mod problem;
 pub mod render;
 pub mod response;
 

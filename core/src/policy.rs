@@ -27,6 +27,11 @@ pub trait Policy: Send + Sync {
     /// On the way in; `Err` refuses.
     fn enter<'a>(&'a self, exchange: &'a mut Exchange) -> Hook<'a, Result<Flow<()>, Fault>>;
 
+    /// Its response side runs even if a policy before it refused.
+    fn always_leaves(&self) -> bool {
+        false
+    }
+
     /// On the way out, if it was entered.
     fn leave(&self, exchange: &Exchange, response: &mut Response) {
         let _ = (exchange, response);
@@ -70,8 +75,10 @@ impl Chain {
 
     /// The response side of those that were entered, the last first.
     pub fn leave(&self, exchange: &Exchange, response: &mut Response) {
-        for policy in self.policies[..exchange.entered as usize].iter().rev() {
-            policy.leave(exchange, response);
+        for (index, policy) in self.policies.iter().enumerate().rev() {
+            if index < exchange.entered as usize || policy.always_leaves() {
+                policy.leave(exchange, response);
+            }
         }
     }
 }

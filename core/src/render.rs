@@ -51,6 +51,10 @@ impl Text {
         let end = memchr(b'?', whole).unwrap_or(whole.len());
         // Behind "scheme://authority", or from the start where the target is a path.
         let authority = whole[..end].windows(3).position(|w| w == b"://").map_or(0, |at| at + 3);
+        if whole.starts_with(b"//") {
+            // A browser reads `//elsewhere` as another host.
+            return Err(Fault::new(Kind::BadRequest, "a redirect target that begins with two slashes"));
+        }
         let slash = memchr(b'/', &whole[authority..end]).map_or(end, |at| authority + at);
         if slash < end && !path::is_canonical(&whole[slash..end]) {
             return Err(Fault::new(Kind::BadRequest, "a redirect target that is not canonical"));

@@ -1,1 +1,21 @@
+//! Listeners, router, `handle()`, reload and drain: the floor where a request's journey is. Start reading in `handle.rs`.
+//! Reads no files and answers no admin calls; the binary wires those.
 
+mod access_log;
+mod compile;
+mod connections;
+mod explain;
+mod gateway;
+mod handle;
+mod hosts;
+mod router;
+mod service;
+mod snapshot;
+mod worker;
+mod world;
+
+pub use access_log::LogTarget;
+pub use compile::{State, compile};
+pub use explain::{Explanation, explain};
+pub use gateway::{Gateway, Options};
+pub use snapshot::{RouteView, Snapshot};

@@ -1,1 +1,37 @@
+//! One folder each: what answers a route. Takes a permit, so that nothing is asked of a back end before every policy agreed.
 
+pub mod proxy;
+pub mod redirect;
+pub mod respond;
+
+use maitred_core::wire::HeadLimits;
+use maitred_core::{Exchange, Fault, Permit, Response};
+use maitred_transport::Upstream;
+use maitred_transport::Worker;
+use std::rc::Rc;
+
+/// What an integration may reach from the worker it runs on.
+pub struct Reach {
+    pub worker: Rc<Worker>,
+    /// By the index that `compile` gave them.
+    pub upstreams: Vec<Upstream>,
+    /// Bounds of a back end's response head.
+    pub head_limits: HeadLimits,
+}
+
+/// What answers a route. An enum, so that the common ones box nothing.
+pub enum Integration {
+    Proxy(proxy::Proxy),
+    Respond(Box<respond::Respond>),
+    Redirect(Box<redirect::Redirect>),
+}
+
+impl Integration {
+    pub async fn invoke(&self, exchange: &mut Exchange, permit: Permit, reach: &Reach) -> Result<Response, Fault> {
+        match self {
+            Integration::Proxy(proxy) => proxy.invoke(exchange, permit, reach).await,
+            Integration::Respond(respond) => Ok(respond.invoke(exchange, permit)),
+            Integration::Redirect(redirect) => redirect.invoke(exchange, permit),
+        }
+    }
+}

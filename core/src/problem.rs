@@ -1,0 +1,35 @@
+//! The one place where a fault becomes HTTP: RFC 9457 problem+json with the request's id, and nothing about the inside.
+
+use crate::body::Body;
+use crate::exchange::Exchange;
+use crate::fault::{Fault, Kind};
+use crate::response::Response;
+
+/// What a client is told to wait before it tries again, in seconds.
+const RETRY_AFTER: &[u8] = b"1";
+
+impl Fault {
+    /// Answers with this fault and records it; its detail goes to the log alone.
+    pub fn render(self, exchange: &mut Exchange) -> Response {
+        let kind = self.kind;
+        // Every part is plain: kinds and titles are ours, and an id is checked before it is kept.
+        let body = format!(
+            r#"{{"type":"urn:maitred:fault:{}","title":"{}","status":{},"request_id":"{}"}}"#,
+            kind.name(),
+            kind.title(),
+            kind.status(),
+            String::from_utf8_lossy(exchange.request_id()),
+        );
+        let mut response = Response::with_body(exchange.take_head(), kind.status(), Body::Bytes(body.into_bytes().into()));
+        let headers = &mut response.head.headers;
+        headers.add(b"content-type", b"application/problem+json");
+        if let Some(allow) = &self.allow {
+            headers.add(b"allow", allow.as_bytes());
+        }
+        if matches!(kind, Kind::Overloaded | Kind::NoEndpoint) {
+            headers.add(b"retry-after", RETRY_AFTER);
+        }
+        exchange.record.fault = Some((kind, self.detail));
+        response
+    }
+}

@@ -1,0 +1,257 @@
+//! Document → snapshot. Pure but for one thing: counters and address lists that outlive a reload are looked up by what they are.
+//! `check`, `run` and a reload all call this one function.
+
+use crate::hosts::Hosts;
+use crate::router::{Candidate, Conditions, Methods, Router};
+use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
+use maitred_core::exchange::PARAMS_MAX;
+use maitred_core::metrics::Metrics;
+use maitred_core::render::Text;
+use maitred_core::Chain;
+use maitred_integrations::Integration;
+use maitred_integrations::proxy::Proxy;
+use maitred_integrations::redirect::Redirect;
+use maitred_integrations::respond::Respond;
+use maitred_model as model;
+use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Setting, Spanned};
+use maitred_policies::{Configured, Transforms};
+use maitred_transport::{Target, TargetCell, TargetSet, UpstreamSpec};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// What outlives snapshots.
+pub struct State {
+    pub metrics: Arc<Metrics>,
+    /// By the endpoints' text: unchanged endpoints keep their resolved addresses.
+    cells: Mutex<HashMap<String, Weak<TargetCell>>>,
+}
+
+impl State {
+    pub fn new(workers: usize) -> State {
+        State { metrics: Arc::new(Metrics::new(workers)), cells: Mutex::default() }
+    }
+
+    /// The address list of these endpoints. Addresses written as numbers are there at once; names wait for discovery.
+    fn cell(&self, endpoints: &[Endpoint]) -> Arc<TargetCell> {
+        let key = format!("{endpoints:?}");
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cell) = cells.get(&key).and_then(Weak::upgrade) {
+            return cell;
+        }
+        cells.retain(|_, cell| cell.strong_count() > 0);
+        let targets = endpoints.iter().filter_map(|endpoint| match endpoint.authority {
+            Authority::Address(address) => Some(Target {
+                address,
+                authority: authority(endpoint).into(),
+                prefix: endpoint.path.as_str().into(),
+                weight: endpoint.weight.get(),
+            }),
+            Authority::Name { .. } => None,
+        });
+        let cell = Arc::new(TargetCell::new(TargetSet::new(targets.collect())));
+        cells.insert(key, Arc::downgrade(&cell));
+        cell
+    }
+}
+
+/// Compiles a checked document. What `check` cannot know, because it needs the parts' own rules, is reported here.
+pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagnostics> {
+    let mut compiler = Compiler {
+        document: &document,
+        state,
+        diagnostics: Diagnostics::new(),
+        upstreams: Vec::new(),
+        upstream_index: HashMap::new(),
+        routes: Vec::new(),
+        keys: Vec::new(),
+    };
+    for (name, upstream) in &document.upstreams {
+        compiler.upstream(name, &upstream.value);
+    }
+    let mut hosts = Hosts::default();
+    let mut apis = Vec::with_capacity(document.apis.len());
+    for (index, (name, api)) in document.apis.iter().enumerate() {
+        hosts.add(api.hosts.iter().map(|host| &host.value), &api.base_path, index as u32);
+        apis.push(compiler.api(index as u32, name, &api.value));
+    }
+    let Compiler { diagnostics, upstreams, routes, keys, .. } = compiler;
+    if diagnostics.has_errors() {
+        return Err(diagnostics);
+    }
+    let series = state.metrics.series(keys.iter().map(|(api, route)| (api, route)));
+    state.metrics.snapshots.fetch_add(1, Ordering::Relaxed);
+    Ok(Snapshot { hosts, apis, routes, series, upstreams, metrics: state.metrics.clone(), document })
+}
+
+struct Compiler<'a> {
+    document: &'a Document,
+    state: &'a State,
+    diagnostics: Diagnostics,
+    upstreams: Vec<Upstream>,
+    upstream_index: HashMap<String, u32>,
+    routes: Vec<Route>,
+    /// API and route names, for the counters.
+    keys: Vec<(Arc<str>, Arc<str>)>,
+}
+
+impl Compiler<'_> {
+    fn upstream(&mut self, name: &str, upstream: &model::Upstream) -> u32 {
+        let endpoints: Vec<Endpoint> = upstream.endpoints.iter().map(|endpoint| endpoint.value.clone()).collect();
+        let spec = UpstreamSpec {
+            name: name.into(),
+            host: upstream.host.clone(),
+            timeouts: upstream.timeouts,
+            targets: self.state.cell(&endpoints),
+        };
+        let index = self.upstreams.len() as u32;
+        self.upstreams.push(Upstream { spec: Arc::new(spec), endpoints });
+        self.upstream_index.insert(name.to_string(), index);
+        index
+    }
+
+    fn api(&mut self, index: u32, name: &str, api: &model::Api) -> Api {
+        let name: Arc<str> = name.into();
+        let mut router = Router::new();
+        // Most routes have no policies of their own: they share one chain.
+        let mut shared = None;
+        for (position, route) in api.routes.iter().enumerate() {
+            let place = (index, position as u32);
+            if let Some(compiled) = self.route(api, route, place, &mut shared) {
+                let candidate = Candidate {
+                    route: self.routes.len() as u32,
+                    methods: Methods::new(&route.matcher.methods),
+                    when: Conditions::compile(&route.when),
+                };
+                router.add(&route.matcher.path.segments, candidate);
+                self.keys.push((name.clone(), compiled.name.clone()));
+                self.routes.push(compiled);
+            }
+        }
+        Api { name, router }
+    }
+
+    fn route(&mut self, api: &model::Api, route: &Spanned<model::Route>, place: (u32, u32), shared: &mut Option<Arc<Chain>>) -> Option<Route> {
+        let params: Vec<&str> = route.matcher.path.params().collect();
+        if params.len() > PARAMS_MAX {
+            let message = format!("a path has at most {PARAMS_MAX} parameters, this one has {}", params.len());
+            self.diagnostics.push(Diagnostic::error("too-many-parameters", route.matcher.span, message));
+            return None;
+        }
+        let chain = self.chain(api, route, &params, shared)?;
+        let integration = self.integration(route, &params)?;
+        let name = match &route.name {
+            Some(name) => name.value.as_str().into(),
+            None => match_text(&route.matcher).into(),
+        };
+        let cors = cors_of(api, route).is_some();
+        let timeout = route.policies.timeout.or(api.policies.timeout);
+        Some(Route { name, chain, integration, timeout, cors, place })
+    }
+
+    fn chain(&mut self, api: &model::Api, route: &Spanned<model::Route>, params: &[&str], shared: &mut Option<Arc<Chain>>) -> Option<Arc<Chain>> {
+        let own = route.policies.body_bytes.is_some() || route.policies.transform.is_some() || route.cors.is_some() || route.ip.is_some();
+        // A transform's parameters are the route's, so a chain with one is not shared.
+        let shareable = !own && api.policies.transform.is_none();
+        if let (true, Some(chain)) = (shareable, &*shared) {
+            return Some(chain.clone());
+        }
+        let transform = route.policies.transform.as_ref().or(api.policies.transform.as_ref());
+        let ip = match &route.ip {
+            Some(Setting::None) => Vec::new(),
+            Some(Setting::Some(rules)) => api.ip.iter().map(|rules| &rules.value).chain([&rules.value]).collect(),
+            None => api.ip.iter().map(|rules| &rules.value).collect(),
+        };
+        let configured = Configured {
+            body_bytes: route.policies.body_bytes.or(api.policies.body_bytes).unwrap_or(self.document.limits.body_bytes),
+            ip,
+            cors: cors_of(api, route),
+            transform: transform.map(|transform| Transforms { request: &transform.request, response: &transform.response, params }),
+        };
+        match maitred_policies::chain(&configured) {
+            Ok(chain) => {
+                let chain = Arc::new(chain);
+                if shareable {
+                    *shared = Some(chain.clone());
+                }
+                Some(chain)
+            }
+            Err(param) => {
+                let span = transform.map_or(route.span, |transform| transform.span);
+                self.unknown_param(span, &param);
+                None
+            }
+        }
+    }
+
+    fn integration(&mut self, route: &Spanned<model::Route>, params: &[&str]) -> Option<Integration> {
+        let span = route.integration.span;
+        match &route.integration.value {
+            model::Integration::Proxy(target) => {
+                let rewrite = match &route.rewrite {
+                    None => None,
+                    Some(template) => match Text::compile(template, params) {
+                        Ok(text) => Some(Box::new(text)),
+                        Err(param) => {
+                            self.unknown_param(template.span, &param);
+                            return None;
+                        }
+                    },
+                };
+                let upstream = self.proxy_upstream(target, span)?;
+                Some(Integration::Proxy(Proxy { upstream, rewrite }))
+            }
+            model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
+            model::Integration::Redirect(redirect) => match Redirect::compile(redirect, params) {
+                Ok(redirect) => Some(Integration::Redirect(Box::new(redirect))),
+                Err(param) => {
+                    self.unknown_param(span, &param);
+                    None
+                }
+            },
+        }
+    }
+
+    fn proxy_upstream(&mut self, target: &ProxyTarget, span: model::Span) -> Option<u32> {
+        match target {
+            ProxyTarget::Named(name) => {
+                let found = self.upstream_index.get(name).copied();
+                if found.is_none() {
+                    self.diagnostics.push(Diagnostic::error("unknown-upstream", span, format!("there is no upstream `{name}`")));
+                }
+                found
+            }
+            ProxyTarget::Url(endpoint) => {
+                let url = endpoint_url(endpoint);
+                if let Some(index) = self.upstream_index.get(&url) {
+                    return Some(*index);
+                }
+                let upstream = model::Upstream {
+                    endpoints: vec![Spanned::new(endpoint.clone(), span)],
+                    host: model::UpstreamHost::Upstream,
+                    timeouts: model::UpstreamTimeouts::default(),
+                };
+                Some(self.upstream(&url, &upstream))
+            }
+        }
+    }
+
+    fn unknown_param(&mut self, span: model::Span, param: &str) {
+        self.diagnostics.push(Diagnostic::error("unknown-parameter", span, format!("the path has no parameter `{{{param}}}`")));
+    }
+}
+
+fn cors_of<'a>(api: &'a model::Api, route: &'a model::Route) -> Option<&'a model::Cors> {
+    match &route.cors {
+        Some(Setting::None) => None,
+        Some(Setting::Some(cors)) => Some(&cors.value),
+        None => api.cors.as_ref().map(|cors| &cors.value),
+    }
+}
+
+fn match_text(matcher: &model::Match) -> String {
+    if matcher.methods.is_empty() {
+        return format!("ANY {}", matcher.path.source);
+    }
+    format!("{} {}", matcher.methods.join(","), matcher.path.source)
+}

@@ -1,0 +1,90 @@
+//! How many connections there are, in all and from each address. Asked when one is accepted, never for a request.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Locks for the counts by address, so that workers rarely meet at one.
+const SHARDS: usize = 64;
+
+pub(crate) struct Connections {
+    open: AtomicU32,
+    by_ip: [Mutex<HashMap<IpAddr, u32>>; SHARDS],
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Connections { open: AtomicU32::new(0), by_ip: std::array::from_fn(|_| Mutex::default()) }
+    }
+}
+
+/// A connection that is counted until this is dropped.
+pub(crate) struct Place {
+    connections: Arc<Connections>,
+    ip: IpAddr,
+}
+
+impl Connections {
+    /// `None`: one of the limits is reached.
+    pub fn enter(self: &Arc<Self>, ip: IpAddr, most: u32, most_per_ip: u32) -> Option<Place> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= most {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let ip = ip.to_canonical();
+        let mut shard = self.shard(ip).lock().unwrap_or_else(PoisonError::into_inner);
+        let count = shard.entry(ip).or_insert(0);
+        if *count >= most_per_ip {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        *count += 1;
+        drop(shard);
+        Some(Place { connections: self.clone(), ip })
+    }
+
+    pub fn open(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, ip: IpAddr) -> &Mutex<HashMap<IpAddr, u32>> {
+        let bits = match ip {
+            IpAddr::V4(v4) => u64::from(v4.to_bits()),
+            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64 ^ v6.to_bits() as u64,
+        };
+        &self.by_ip[(bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize]
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.open.fetch_sub(1, Ordering::Relaxed);
+        let mut shard = self.connections.shard(self.ip).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = shard.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                shard.remove(&self.ip);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold_and_places_are_given_back() {
+        let connections = Arc::new(Connections::default());
+        let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let first = connections.enter(a, 3, 2).unwrap();
+        let _second = connections.enter("::ffff:192.0.2.1".parse().unwrap(), 3, 2).unwrap();
+        assert!(connections.enter(a, 3, 2).is_none(), "two from one address");
+        let _third = connections.enter(b, 3, 2).unwrap();
+        assert!(connections.enter(b, 3, 2).is_none(), "three in all");
+        drop(first);
+        assert!(connections.enter(a, 3, 2).is_some());
+        assert_eq!(connections.open(), 2);
+    }
+}

@@ -1,0 +1,97 @@
+//! Says, offline, which route takes a request and why, and why the near misses lost. Uses the router that serves.
+
+use crate::snapshot::{RouteView, Snapshot};
+use maitred_core::{Exchange, Fault};
+use maitred_wire::{HeadLimits, Parsed};
+use std::time::Instant;
+
+/// The verdict on one request.
+#[derive(Debug)]
+pub struct Explanation<'a> {
+    /// The path that router and back end see.
+    pub path: String,
+    pub host: String,
+    /// The API whose host and base path fit.
+    pub api: Option<&'a str>,
+    pub route: Option<RouteView<'a>>,
+    /// The values of the route's path parameters.
+    pub params: Vec<String>,
+    /// The fault, where no route takes it.
+    pub fault: Option<Fault>,
+    /// Routes whose path fits and that were passed over, with the reason.
+    pub misses: Vec<(RouteView<'a>, String)>,
+}
+
+/// `url`: a path, or a URL with its host. `headers`: name and value. `Err`: the request itself would be refused.
+pub fn explain<'a>(snapshot: &'a Snapshot, method: &str, url: &str, headers: &[(String, String)]) -> Result<Explanation<'a>, Fault> {
+    let mut exchange = Exchange::new(Instant::now());
+    read(snapshot, &mut exchange, method, url, headers)?;
+    let chosen = snapshot.choose(&mut exchange);
+    let request = &exchange.request;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let found = snapshot.hosts.find(request.host(), request.path());
+    let api = found.map(|(api, _)| &snapshot.apis[api as usize]);
+    let winner = chosen.as_ref().ok().copied();
+    let mut misses = Vec::new();
+    if let (Some(api), Some((_, base))) = (api, found) {
+        let path = &request.path()[base..];
+        api.router.visit(if path.is_empty() { b"/" } else { path }, 0, &mut |candidates, _| {
+            for candidate in candidates.iter().filter(|candidate| Some(candidate.route) != winner) {
+                let reason = match candidate.methods.fit(request.method, request.method_text()) {
+                    None => format!("it does not take {}", text(request.method_text())),
+                    Some(_) => match candidate.when.as_ref().and_then(|when| when.unmet(&request.headers, request.query().unwrap_or_default())) {
+                        Some(unmet) => unmet,
+                        None => "the chosen route is more specific".to_string(),
+                    },
+                };
+                misses.push((snapshot.view(&snapshot.routes[candidate.route as usize]), reason));
+            }
+            None::<()>
+        });
+    }
+    let route = winner.map(|route| snapshot.view(&snapshot.routes[route as usize]));
+    let params = (0..usize::from(exchange.params_len)).map(|index| text(exchange.param(index))).collect();
+    Ok(Explanation {
+        path: text(request.path()),
+        host: text(request.host()),
+        api: api.map(|api| &*api.name),
+        route,
+        params: if winner.is_some() { params } else { Vec::new() },
+        fault: chosen.err(),
+        misses,
+    })
+}
+
+/// Builds the head that such a request would have, and has it parsed as any other.
+fn read(snapshot: &Snapshot, exchange: &mut Exchange, method: &str, url: &str, headers: &[(String, String)]) -> Result<(), Fault> {
+    let (host, target) = match url.split_once("://") {
+        Some((_, rest)) => match rest.find(['/', '?']) {
+            Some(at) => (&rest[..at], rest[at..].to_string()),
+            None => (rest, "/".to_string()),
+        },
+        None => ("localhost", url.to_string()),
+    };
+    let target = if target.starts_with('?') { format!("/{target}") } else { target };
+    let given_host = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let mut head = format!("{method} {target} HTTP/1.1\r\n");
+    if !given_host {
+        head.push_str(&format!("host: {host}\r\n"));
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    let limits = snapshot.limits();
+    let limits = HeadLimits {
+        head_bytes: limits.header_bytes.get() as usize,
+        fields: limits.headers.get() as usize,
+        target_bytes: limits.uri_bytes.get() as usize,
+        drop_underscores: limits.underscores == maitred_model::Underscores::Drop,
+    };
+    match exchange.request.parse(head.as_bytes(), &limits)? {
+        Parsed::Complete(length) if length == head.len() => Ok(()),
+        Parsed::Complete(_) | Parsed::Partial => {
+            Err(Fault::new(maitred_core::Kind::BadRequest, "the method, URL or a header has a line break in it"))
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The running gateway: its workers, the snapshot they share, and the verbs publish, drain and stop.
+
+use crate::access_log::{LogTarget, LogWriter};
+use crate::connections::Connections;
+use crate::snapshot::Snapshot;
+use crate::worker::{self, Mail, WorkerHandle};
+use arc_swap::ArcSwap;
+use maitred_core::Clock;
+use maitred_core::metrics::Metrics;
+use maitred_transport::bind;
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Retired snapshots on their way to the thread that frees them; beyond it a worker frees one itself.
+const RETIRED_MAX: usize = 64;
+/// How often a drain looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// What the workers share.
+pub(crate) struct Shared {
+    pub current: ArcSwap<Snapshot>,
+    /// Moves at every publish; a worker compares it once per request.
+    pub generation: AtomicU64,
+    pub draining: AtomicBool,
+    pub metrics: Arc<Metrics>,
+    pub connections: Arc<Connections>,
+    pub clock: Clock,
+    retired: SyncSender<Option<Arc<Snapshot>>>,
+}
+
+impl Shared {
+    /// Hands a snapshot to the thread that frees them.
+    pub fn retire(&self, snapshot: Arc<Snapshot>) {
+        let _ = self.retired.try_send(Some(snapshot));
+    }
+}
+
+/// How a gateway is run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Turned by hand in tests.
+    pub clock: Clock,
+}
+
+pub struct Gateway {
+    shared: Arc<Shared>,
+    workers: Vec<WorkerHandle>,
+    /// One socket per worker for each configured address, and the address that it got.
+    listeners: Mutex<HashMap<SocketAddr, SocketAddr>>,
+    log: Mutex<LogWriter>,
+    undertaker: Option<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Binds every listener, starts one worker for each set of counters that `snapshot` was compiled with.
+    pub fn start(snapshot: Snapshot, log: LogTarget, options: Options) -> io::Result<Gateway> {
+        let metrics = snapshot.metrics.clone();
+        let count = metrics.workers.len();
+        let bound = bind_all(&snapshot.listen(), count)?;
+        let listeners = bound.iter().map(|listener| (listener.configured, listener.address)).collect();
+        let (retired, buried) = sync_channel::<Option<Arc<Snapshot>>>(RETIRED_MAX);
+        let undertaker = std::thread::Builder::new().name("undertaker".into()).spawn(move || {
+            while let Ok(Some(snapshot)) = buried.recv() {
+                drop(snapshot);
+            }
+        })?;
+        metrics.generation.store(1, Ordering::Relaxed);
+        let shared = Arc::new(Shared {
+            current: ArcSwap::from_pointee(snapshot),
+            generation: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+            metrics,
+            connections: Arc::default(),
+            clock: options.clock,
+            retired,
+        });
+        let log = LogWriter::start(log)?;
+        let workers = worker::start(&shared, count, &log)?;
+        let gateway =
+            Gateway { shared, workers, listeners: Mutex::new(listeners), log: Mutex::new(log), undertaker: Some(undertaker) };
+        gateway.hand_out(bound);
+        Ok(gateway)
+    }
+
+    /// Makes a snapshot the live one. Whatever can fail fails before: then nothing has changed.
+    pub fn publish(&self, snapshot: Snapshot, log: LogTarget) -> io::Result<u64> {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = snapshot.listen();
+        let new: Vec<SocketAddr> = wanted.iter().filter(|address| !listeners.contains_key(address)).copied().collect();
+        let bound = bind_all(&new, self.workers.len())?;
+        let gone: Vec<SocketAddr> = listeners.keys().filter(|address| !wanted.contains(address)).copied().collect();
+        for address in &gone {
+            listeners.remove(address);
+        }
+        listeners.extend(bound.iter().map(|listener| (listener.configured, listener.address)));
+        drop(listeners);
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).set_target(log);
+        let old = self.shared.current.swap(Arc::new(snapshot));
+        let generation = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        self.shared.metrics.generation.store(generation, Ordering::Relaxed);
+        self.hand_out(bound);
+        for worker in &self.workers {
+            if !gone.is_empty() {
+                worker.send(Mail::Close(gone.clone()));
+            }
+            worker.send(Mail::Refresh);
+        }
+        drop(old);
+        self.shared.metrics.forget_unused();
+        Ok(generation)
+    }
+
+    /// Gives each worker its own socket of every listener.
+    fn hand_out(&self, bound: Vec<Bound>) {
+        for Bound { configured, sockets, .. } in bound {
+            for (worker, socket) in self.workers.iter().zip(sockets) {
+                worker.send(Mail::Listen(configured, socket));
+            }
+        }
+    }
+
+    /// The address that each entry of `listen` got, in order.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.current.load().listen().iter().filter_map(|address| listeners.get(address).copied()).collect()
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.current.load_full()
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// Turns the clock, in tests: timers look again.
+    pub fn turn_clock(&self, by: Duration) {
+        self.shared.clock.turn(by);
+        for worker in &self.workers {
+            worker.send(Mail::LookAgain);
+        }
+    }
+
+    /// From now on no connection is accepted and every answer says `Connection: close`.
+    pub fn begin_drain(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        for worker in &self.workers {
+            worker.send(Mail::Drain);
+        }
+    }
+
+    /// Waits until the last connection ended, or for `deadline`. Whether all ended by themselves.
+    pub fn drain(&self, deadline: Duration) -> bool {
+        self.begin_drain();
+        let until = Instant::now() + deadline;
+        while Instant::now() < until {
+            if self.workers.iter().all(WorkerHandle::is_drained) && self.shared.connections.open() == 0 {
+                return true;
+            }
+            std::thread::park_timeout(DRAIN_LOOK);
+        }
+        self.shared.connections.open() == 0
+    }
+
+    /// Ends every connection and waits for the workers.
+    pub fn stop(&mut self) {
+        for worker in &self.workers {
+            worker.send(Mail::Stop);
+        }
+        for worker in &mut self.workers {
+            worker.join();
+        }
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).stop();
+        let _ = self.shared.retired.send(None);
+        if let Some(undertaker) = self.undertaker.take() {
+            let _ = undertaker.join();
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if self.undertaker.is_some() {
+            self.stop();
+        }
+    }
+}
+
+/// The sockets of one listener, one for each worker.
+struct Bound {
+    configured: SocketAddr,
+    address: SocketAddr,
+    sockets: Vec<TcpListener>,
+}
+
+fn bind_all(addresses: &[SocketAddr], workers: usize) -> io::Result<Vec<Bound>> {
+    addresses.iter().map(|&address| bind_one(address, workers).map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))).collect()
+}
+
+fn bind_one(configured: SocketAddr, workers: usize) -> io::Result<Bound> {
+    let first = bind(configured, true)?;
+    // Port 0 is any free port; the other workers share the one that it became.
+    let address = first.local_addr()?;
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(bind(address, true)?);
+    }
+    Ok(Bound { configured, address, sockets })
+}

@@ -1,0 +1,134 @@
+//! What stands between a connection and `handle`: the world of the moment, the request's id and address, and the record at the end.
+
+use crate::access_log::LogBuffer;
+use crate::gateway::Shared;
+use crate::handle::handle;
+use crate::world::World;
+use maitred_core::{Exchange, Fault, Forwarded, Kind, Response};
+use maitred_transport::{Pools, ServerLimits, Service, Worker};
+use maitred_wire::Name;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+/// A client's request id is kept if it is no longer than this.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+pub(crate) struct WorkerService {
+    pub worker: Rc<Worker>,
+    pub shared: Arc<Shared>,
+    pub pools: Rc<Pools>,
+    pub log: LogBuffer,
+    world: RefCell<Rc<World>>,
+    seen: Cell<u64>,
+    /// The text of the Date header, and the second it is for.
+    date: RefCell<(u64, String)>,
+}
+
+impl WorkerService {
+    pub fn new(worker: Rc<Worker>, shared: Arc<Shared>, log: LogBuffer) -> WorkerService {
+        let pools = Rc::new(Pools::default());
+        let seen = shared.generation.load(Ordering::Acquire);
+        let world = World::new(shared.current.load_full(), &worker, &pools, shared.clone());
+        WorkerService { worker, shared, pools, log, world: RefCell::new(world), seen: Cell::new(seen), date: RefCell::default() }
+    }
+
+    /// The current world. One load and one comparison, unless a reload has happened.
+    pub fn world(&self) -> Rc<World> {
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        if self.seen.replace(generation) != generation {
+            let snapshot = self.shared.current.load_full();
+            *self.world.borrow_mut() = World::new(snapshot, &self.worker, &self.pools, self.shared.clone());
+        }
+        self.world.borrow().clone()
+    }
+
+    /// Who asks, and under what id.
+    fn identify(&self, world: &World, exchange: &mut Exchange) {
+        exchange.forwarded = Forwarded::read(exchange.peer.ip(), &exchange.request.headers, world.snapshot.trusted_proxies());
+        let headers = &mut exchange.request.headers;
+        let kept = headers.known(Name::XRequestId).filter(|id| !headers.is_repeated(Name::XRequestId) && is_plain_id(id));
+        exchange.request_id = match kept {
+            Some(id) => {
+                // Appended once more, since a transform may remove the header.
+                let mut copy = [0u8; REQUEST_ID_BYTES_MAX];
+                let length = id.len();
+                copy[..length].copy_from_slice(id);
+                headers.stash(&copy[..length])
+            }
+            None => {
+                let mut text = [0u8; uuid::fmt::Hyphenated::LENGTH];
+                headers.stash(self.new_id(exchange.record.started).hyphenated().encode_lower(&mut text).as_bytes())
+            }
+        };
+    }
+
+    /// UUID version 7 (RFC 9562 §5.7): sorts by time.
+    fn new_id(&self, now: Instant) -> uuid::Uuid {
+        let (a, b) = (self.worker.chance.next().to_le_bytes(), self.worker.chance.next().to_le_bytes());
+        let mut random = [0u8; 10];
+        random[..8].copy_from_slice(&a);
+        random[8..].copy_from_slice(&b[..2]);
+        uuid::Builder::from_unix_timestamp_millis(self.worker.unix_time(now).as_millis() as u64, &random).into_uuid()
+    }
+}
+
+fn is_plain_id(id: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte);
+    !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.iter().all(plain)
+}
+
+impl Service for WorkerService {
+    fn limits(&self) -> Rc<ServerLimits> {
+        self.world().limits.clone()
+    }
+
+    async fn call(&self, exchange: &mut Exchange) -> Response {
+        let world = self.world();
+        self.identify(&world, exchange);
+        handle(&world, exchange).await
+    }
+
+    fn refuse(&self, exchange: &mut Exchange, fault: Fault) -> Response {
+        // What was read of the head is not to be trusted, its request id included.
+        exchange.request.clear();
+        self.identify(&self.world(), exchange);
+        fault.render(exchange)
+    }
+
+    fn finish(&self, exchange: &mut Exchange, now: Instant) {
+        let record = &mut exchange.record;
+        let duration = now.saturating_duration_since(record.started);
+        if let Some((kind, _)) = record.fault {
+            self.worker.shard().fault(kind);
+            if kind == Kind::ClientGone {
+                record.status = kind.status();
+            }
+        }
+        let series = exchange.hold.series().unwrap_or(&self.worker.metrics.unrouted);
+        let shard = series.of(self.worker.index);
+        shard.count(exchange.request.method, record.status);
+        shard.duration.record(duration);
+        if let Some(upstream_time) = record.upstream_time {
+            shard.upstream.record(upstream_time);
+        }
+        shard.bytes_in.add(record.bytes_in);
+        shard.bytes_out.add(record.bytes_out);
+        self.log.record(exchange, series, duration, &self.worker, now);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    fn date(&self, now: Instant, out: &mut Vec<u8>) {
+        let seconds = self.worker.unix_time(now).as_secs();
+        let mut date = self.date.borrow_mut();
+        if date.0 != seconds {
+            *date = (seconds, httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds)));
+        }
+        out.extend_from_slice(date.1.as_bytes());
+    }
+}

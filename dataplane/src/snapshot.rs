@@ -1,0 +1,214 @@
+//! The compiled configuration: immutable, shared by all workers, replaced as a whole. Everything in it is `Send + Sync`.
+
+use crate::hosts::Hosts;
+use crate::router::{Candidate, Params, Router, choose};
+use maitred_core::metrics::{Metrics, RouteSeries};
+use maitred_core::{Chain, Exchange, Fault, Kind};
+use maitred_integrations::Integration;
+use maitred_model::{Document, Endpoint, IpNet, Limits};
+use maitred_transport::UpstreamSpec;
+use maitred_wire::{Method, Name, Slice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+pub struct Snapshot {
+    pub document: Arc<Document>,
+    pub(crate) hosts: Hosts,
+    pub(crate) apis: Vec<Api>,
+    pub(crate) routes: Vec<Route>,
+    /// The counters of each route, by its index.
+    pub(crate) series: Vec<Arc<RouteSeries>>,
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Snapshot>();
+};
+
+pub(crate) struct Upstream {
+    pub spec: Arc<UpstreamSpec>,
+    pub endpoints: Vec<Endpoint>,
+}
+
+pub(crate) struct Api {
+    pub name: Arc<str>,
+    pub router: Router,
+}
+
+pub(crate) struct Route {
+    pub name: Arc<str>,
+    pub chain: Arc<Chain>,
+    pub integration: Integration,
+    pub timeout: Option<Duration>,
+    /// Answers preflights for its path.
+    pub cors: bool,
+    /// Where it stands in the document: API and position.
+    pub place: (u32, u32),
+}
+
+/// What is known of a route, for lists.
+#[derive(Debug)]
+pub struct RouteView<'a> {
+    pub api: &'a str,
+    pub hosts: Vec<String>,
+    pub base_path: &'a str,
+    pub name: &'a str,
+    pub methods: String,
+    pub path: &'a str,
+    pub when: Vec<String>,
+    pub integration: String,
+    pub policies: Vec<&'static str>,
+}
+
+impl Snapshot {
+    pub fn listen(&self) -> Vec<SocketAddr> {
+        self.document.listen.iter().map(|listener| listener.address).collect()
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.document.limits
+    }
+
+    pub fn trusted_proxies(&self) -> &[IpNet] {
+        &self.document.trusted_proxies
+    }
+
+    /// Upstreams whose addresses must be looked up, with their endpoints.
+    pub fn upstreams(&self) -> impl Iterator<Item = (&Arc<UpstreamSpec>, &[Endpoint])> {
+        self.upstreams.iter().map(|upstream| (&upstream.spec, &upstream.endpoints[..]))
+    }
+
+    /// Finds the route of an exchange: host and base path → API, then path, method and conditions → route. Leaves the path without
+    /// its base, and the parameters, in the exchange.
+    pub(crate) fn choose(&self, exchange: &mut Exchange) -> Result<u32, Fault> {
+        let nothing = |detail: &'static str| Fault::new(Kind::NoRoute, detail);
+        let request = &exchange.request;
+        let (api, base) = self.hosts.find(request.host(), request.path()).ok_or(nothing("no API has this host and base path"))?;
+        let api = &self.apis[api as usize];
+        let start = request.path.start as usize + base;
+        let local = Slice::new(start, start + request.path.len as usize - base);
+        // A request for the base path itself is one for its root.
+        let path: &[u8] = if local.is_empty() { b"/" } else { request.headers.slice(local) };
+        let (route, params) = match self.find(api, path, start, request.method, exchange) {
+            Some(found) => found,
+            None => self.preflight(api, path, start, exchange).ok_or_else(|| self.miss(api, path, exchange))?,
+        };
+        exchange.local_path = local;
+        (exchange.params, exchange.params_len) = params;
+        Ok(route)
+    }
+
+    fn find(&self, api: &Api, path: &[u8], offset: usize, method: Method, exchange: &Exchange) -> Option<(u32, Params)> {
+        let request = &exchange.request;
+        let holds = |candidate: &Candidate| match &candidate.when {
+            None => true,
+            Some(when) => when.unmet(&request.headers, request.query().unwrap_or_default()).is_none(),
+        };
+        api.router.visit(path, offset, &mut |candidates, params| {
+            choose(candidates, method, request.method_text(), holds).map(|candidate| (candidate.route, *params))
+        })
+    }
+
+    /// A preflight asks about another method, and carries none of the headers that conditions may want: any route with CORS that
+    /// would take the method answers it.
+    fn preflight(&self, api: &Api, path: &[u8], offset: usize, exchange: &Exchange) -> Option<(u32, Params)> {
+        if !maitred_policies::cors::is_preflight(exchange) {
+            return None;
+        }
+        let asked = exchange.request.headers.known(Name::AccessControlRequestMethod)?;
+        let method = Method::of(asked);
+        api.router.visit(path, offset, &mut |candidates, params| {
+            choose(candidates, method, asked, |candidate| self.routes[candidate.route as usize].cors)
+                .map(|candidate| (candidate.route, *params))
+        })
+    }
+
+    /// Why nothing took the request: 405 if another method would have been taken.
+    fn miss(&self, api: &Api, path: &[u8], exchange: &Exchange) -> Fault {
+        let request = &exchange.request;
+        let mut allow = Vec::new();
+        api.router.visit(path, 0, &mut |candidates, _| {
+            for candidate in candidates {
+                let unmet = candidate.when.as_ref().and_then(|when| when.unmet(&request.headers, request.query().unwrap_or_default()));
+                if unmet.is_none() && candidate.methods.fit(request.method, request.method_text()).is_none() {
+                    candidate.methods.list(&mut allow);
+                    if self.routes[candidate.route as usize].cors && !allow.iter().any(|method| method == "OPTIONS") {
+                        allow.push("OPTIONS".to_string());
+                    }
+                }
+            }
+            None::<()>
+        });
+        if allow.is_empty() {
+            return Fault::new(Kind::NoRoute, format!("API {} has no route for this path", api.name));
+        }
+        Fault { kind: Kind::MethodNotAllowed, detail: "the path has routes for other methods".into(), allow: Some(allow.join(", ")) }
+    }
+
+    /// Every route, in the order of the document.
+    pub fn routes(&self) -> impl Iterator<Item = RouteView<'_>> {
+        self.routes.iter().map(|route| self.view(route))
+    }
+
+    pub(crate) fn view<'a>(&'a self, route: &'a Route) -> RouteView<'a> {
+        let (api_index, position) = route.place;
+        let (api, spec) = self.document.apis.get_index(api_index as usize).expect("a route's API is in its document");
+        let source = &spec.routes[position as usize];
+        let condition = |kind: &str, name: &str, value: &maitred_model::ValueMatch| match value {
+            maitred_model::ValueMatch::Exact(text) => format!("{kind} {name}: {text}"),
+            maitred_model::ValueMatch::Present => format!("{kind} {name}"),
+        };
+        let headers = source.when.headers.iter().map(|(name, value)| condition("header", name.as_str(), value));
+        let query = source.when.query.iter().map(|(name, value)| condition("query", name, value));
+        RouteView {
+            api,
+            hosts: spec.hosts.iter().map(|host| host.value.to_string()).collect(),
+            base_path: &spec.base_path,
+            name: &route.name,
+            methods: if source.matcher.methods.is_empty() { "ANY".to_string() } else { source.matcher.methods.join(",") },
+            path: &source.matcher.path.source,
+            when: headers.chain(query).collect(),
+            integration: describe(&source.integration),
+            policies: route.chain.names().collect(),
+        }
+    }
+}
+
+fn describe(integration: &maitred_model::Integration) -> String {
+    use maitred_model::{Integration, ProxyTarget};
+    match integration {
+        Integration::Proxy(ProxyTarget::Named(name)) => format!("proxy {name}"),
+        Integration::Proxy(ProxyTarget::Url(endpoint)) => format!("proxy {}", endpoint_url(endpoint)),
+        Integration::Respond(respond) => format!("respond {}", respond.status),
+        Integration::Redirect(redirect) => format!("redirect {} {}", redirect.status, redirect.to.source),
+    }
+}
+
+/// `http://host:port/path` of an endpoint.
+pub(crate) fn endpoint_url(endpoint: &Endpoint) -> String {
+    format!("http://{}{}", authority(endpoint), endpoint.path)
+}
+
+/// The Host that an endpoint is sent: without the port where it is the scheme's own.
+pub(crate) fn authority(endpoint: &Endpoint) -> String {
+    use maitred_model::Authority;
+    match &endpoint.authority {
+        Authority::Address(address) if address.port() == 80 => match address.ip() {
+            std::net::IpAddr::V4(v4) => v4.to_string(),
+            std::net::IpAddr::V6(v6) => format!("[{v6}]"),
+        },
+        Authority::Address(address) => address.to_string(),
+        Authority::Name { host, port: 80, .. } => host.clone(),
+        Authority::Name { host, port, .. } => format!("{host}:{port}"),
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.metrics.snapshots.fetch_sub(1, Ordering::Relaxed);
+    }
+}

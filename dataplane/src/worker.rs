@@ -1,0 +1,299 @@
+//! A worker thread: one core, one runtime, its own listening sockets. Accepts, hands connections to the emptier of its fellows
+//! when it has more than its share, and reads its mailbox.
+
+use crate::access_log::{LogBuffer, LogWriter};
+use crate::connections::Place;
+use crate::gateway::Shared;
+use crate::service::WorkerService;
+use maitred_transport::{Acceptor, Worker, serve};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream as StdStream};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_local;
+
+/// Letters that may wait; a connection that finds the box full stays where it was accepted.
+const MAILBOX: usize = 1024;
+/// Connections accepted before others get their turn.
+const ACCEPTS_PER_TURN: usize = 16;
+/// A worker keeps what it accepts unless it has more than this share of the mean, and this many more.
+const SHARE_MAX: f64 = 1.25;
+const SHARE_SLACK: u64 = 2;
+/// How often idle upstream connections are looked through.
+const REAP_EVERY: Duration = Duration::from_secs(5);
+/// After an accept failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Sent to a connection over the limits.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: 107\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"type\":\"urn:maitred:fault:overloaded\",\"title\":\"The gateway is at its limit of connections.\",\"status\":503}\n";
+
+pub(crate) enum Mail {
+    Listen(SocketAddr, TcpListener),
+    Close(Vec<SocketAddr>),
+    /// A connection accepted elsewhere.
+    Connection(StdStream, SocketAddr),
+    /// There is a new snapshot: do not hold the old one until the next request.
+    Refresh,
+    /// The clock was turned.
+    LookAgain,
+    Drain,
+    Stop,
+}
+
+pub(crate) struct WorkerHandle {
+    mailbox: mpsc::Sender<Mail>,
+    drained: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WorkerHandle {
+    /// Control work may wait for a place in the box.
+    pub fn send(&self, mail: Mail) {
+        let _ = self.mailbox.blocking_send(mail);
+    }
+
+    /// Its listening sockets are closed, and nothing waits in them.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Acquire)
+    }
+
+    pub fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+pub(crate) fn start(shared: &Arc<Shared>, count: usize, log: &LogWriter) -> io::Result<Vec<WorkerHandle>> {
+    let (senders, boxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
+    let mut handles = Vec::with_capacity(count);
+    for (index, mailbox) in boxes.into_iter().enumerate() {
+        let seat = Seat { index, shared: shared.clone(), fellows: senders.clone(), drained: Arc::default() };
+        let (buffer, drained) = (SendBuffer(log.buffer()), seat.drained.clone());
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(seat, mailbox, buffer))?;
+        handles.push(WorkerHandle { mailbox: senders[index].clone(), drained, thread: Some(thread) });
+    }
+    Ok(handles)
+}
+
+/// What a worker is given.
+struct Seat {
+    index: usize,
+    shared: Arc<Shared>,
+    fellows: Vec<mpsc::Sender<Mail>>,
+    drained: Arc<AtomicBool>,
+}
+
+/// The buffer is made on the control thread and used on the worker's alone.
+struct SendBuffer(LogBuffer);
+
+fn run(seat: Seat, mailbox: mpsc::Receiver<Mail>, log: SendBuffer) {
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "a worker cannot start"),
+    };
+    runtime.block_on(async move {
+        let worker = Worker::new(seat.index, seat.shared.clock.clone(), seat.shared.metrics.clone());
+        let service = Rc::new(WorkerService::new(worker.clone(), seat.shared.clone(), log.0));
+        spawn_local(worker.timers.clone().sweep());
+        spawn_local(keep_log_fresh(service.clone()));
+        spawn_local(reap(service.clone()));
+        let desk = Rc::new(Desk { seat, worker, service, closers: RefCell::default() });
+        desk.clone().read_mail(mailbox).await;
+        desk.service.log.flush(&desk.worker);
+    });
+    // Dropping the runtime drops every connection.
+}
+
+async fn keep_log_fresh(service: Rc<WorkerService>) {
+    loop {
+        tokio::time::sleep(LogBuffer::TICK).await;
+        service.log.flush_old(&service.worker, service.worker.now());
+    }
+}
+
+async fn reap(service: Rc<WorkerService>) {
+    loop {
+        tokio::time::sleep(REAP_EVERY).await;
+        let world = service.world();
+        let idle = world.snapshot.upstreams().map(|(spec, _)| spec.timeouts.idle).max().unwrap_or_default();
+        drop(world);
+        service.pools.reap(&service.worker, idle).await;
+    }
+}
+
+/// Where a worker's tasks meet.
+struct Desk {
+    seat: Seat,
+    worker: Rc<Worker>,
+    service: Rc<WorkerService>,
+    /// Ends an accepting task; the flag asks it to take first what has connected already.
+    closers: RefCell<HashMap<SocketAddr, oneshot::Sender<oneshot::Sender<()>>>>,
+}
+
+impl Desk {
+    async fn read_mail(self: Rc<Self>, mut mailbox: mpsc::Receiver<Mail>) {
+        while let Some(mail) = mailbox.recv().await {
+            match mail {
+                Mail::Listen(address, listener) => self.listen(address, listener),
+                Mail::Close(addresses) => {
+                    for address in addresses {
+                        self.close(address).await;
+                    }
+                }
+                Mail::Connection(stream, peer) => {
+                    if let Ok(stream) = TcpStream::from_std(stream) {
+                        self.clone().take(stream, peer);
+                    }
+                }
+                Mail::Refresh => drop(self.service.world()),
+                Mail::LookAgain => self.worker.timers.look_again(),
+                Mail::Drain => {
+                    let addresses: Vec<SocketAddr> = self.closers.borrow().keys().copied().collect();
+                    for address in addresses {
+                        self.close(address).await;
+                    }
+                    self.seat.drained.store(true, Ordering::Release);
+                }
+                Mail::Stop => return,
+            }
+        }
+    }
+
+    fn listen(self: &Rc<Self>, address: SocketAddr, listener: TcpListener) {
+        let acceptor = match Acceptor::new(listener) {
+            Ok(acceptor) => acceptor,
+            Err(error) => return tracing::error!(%error, %address, "a worker cannot listen"),
+        };
+        let (closer, closed) = oneshot::channel();
+        self.closers.borrow_mut().insert(address, closer);
+        spawn_local(self.clone().accept(acceptor, closed));
+    }
+
+    /// What waits in the accept queue is accepted before the socket goes.
+    async fn close(&self, address: SocketAddr) {
+        let Some(closer) = self.closers.borrow_mut().remove(&address) else { return };
+        let (done, closed) = oneshot::channel();
+        if closer.send(done).is_ok() {
+            let _ = closed.await;
+        }
+    }
+
+    async fn accept(self: Rc<Self>, acceptor: Acceptor, closed: oneshot::Receiver<oneshot::Sender<()>>) {
+        let mut closed = pin!(closed);
+        loop {
+            let mut failed = false;
+            let closing = poll_fn(|cx| {
+                for _ in 0..ACCEPTS_PER_TURN {
+                    match acceptor.poll_accept(cx) {
+                        Poll::Ready(Ok((stream, peer))) => self.clone().place(stream, peer),
+                        Poll::Ready(Err(error)) => {
+                            failed = is_exhaustion(&error);
+                            if failed {
+                                tracing::error!(%error, "a connection cannot be accepted");
+                                return Poll::Ready(None);
+                            }
+                        }
+                        Poll::Pending => return closed.as_mut().poll(cx).map(Some),
+                    }
+                }
+                Poll::Ready(None)
+            })
+            .await;
+            match closing {
+                Some(Ok(done)) => {
+                    drop(acceptor);
+                    let _ = done.send(());
+                    return;
+                }
+                Some(Err(_)) => return,
+                None if failed => tokio::time::sleep(ACCEPT_PAUSE).await,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// Keeps a connection, or passes it to a fellow who has fewer.
+    fn place(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let Some(fellow) = self.emptier_fellow() else { return self.take(stream, peer) };
+        match stream.into_std() {
+            Ok(stream) => {
+                if let Err(mpsc::error::TrySendError::Full(Mail::Connection(stream, peer)) | mpsc::error::TrySendError::Closed(Mail::Connection(stream, peer))) =
+                    self.seat.fellows[fellow].try_send(Mail::Connection(stream, peer))
+                    && let Ok(stream) = TcpStream::from_std(stream)
+                {
+                    self.take(stream, peer);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a connection cannot be passed on"),
+        }
+    }
+
+    fn emptier_fellow(&self) -> Option<usize> {
+        let shards = &self.seat.shared.metrics.workers;
+        let mine = shards[self.seat.index].connections_open.get();
+        let total: u64 = shards.iter().map(|shard| shard.connections_open.get()).sum();
+        let mean = total as f64 / shards.len() as f64;
+        if shards.len() < 2 || (mine as f64) <= mean * SHARE_MAX || mine < mean as u64 + SHARE_SLACK {
+            return None;
+        }
+        // The emptier of two at random: near the best, and no herd runs to one (Mitzenmacher 2001).
+        let (a, b) = (self.worker.chance.below(shards.len()), self.worker.chance.below(shards.len()));
+        let emptier = if shards[a].connections_open.get() <= shards[b].connections_open.get() { a } else { b };
+        (shards[emptier].connections_open.get() < mine).then_some(emptier)
+    }
+
+    fn take(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let shard = self.worker.shard();
+        shard.connections_accepted.add(1);
+        let snapshot = self.seat.shared.current.load();
+        let limits = snapshot.limits();
+        let place = self.seat.shared.connections.enter(peer.ip(), limits.connections.get(), limits.connections_per_ip.get());
+        drop(snapshot);
+        let Some(place) = place else {
+            shard.connections_refused.add(1);
+            // Best effort: it fits the socket's buffer, or nobody reads it.
+            let _ = stream.try_write(BUSY);
+            return;
+        };
+        let open = Open::new(self.worker.clone(), place);
+        spawn_local(async move {
+            serve(stream, peer, self.worker.clone(), &*self.service).await;
+            drop(open);
+        });
+    }
+}
+
+/// A connection that is counted however it ends.
+struct Open {
+    worker: Rc<Worker>,
+    _place: Place,
+}
+
+impl Open {
+    fn new(worker: Rc<Worker>, place: Place) -> Open {
+        worker.shard().connections_open.add(1);
+        Open { worker, _place: place }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.worker.shard().connections_open.sub(1);
+    }
+}
+
+/// Out of descriptors or memory: accepting again at once would only spin.
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}

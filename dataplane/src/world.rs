@@ -1,0 +1,57 @@
+//! A worker's hold on a snapshot, with what only this worker has: its upstreams and their pools.
+
+use crate::gateway::Shared;
+use crate::snapshot::Snapshot;
+use maitred_core::metrics::RouteSeries;
+use maitred_core::Held;
+use maitred_integrations::Reach;
+use maitred_model::{HalfClose, Limits, Underscores};
+use maitred_transport::{Pools, ServerLimits, Upstream, Worker};
+use maitred_wire::HeadLimits;
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub(crate) struct World {
+    pub snapshot: Arc<Snapshot>,
+    pub limits: Rc<ServerLimits>,
+    pub reach: Reach,
+    shared: Arc<Shared>,
+}
+
+impl World {
+    pub fn new(snapshot: Arc<Snapshot>, worker: &Rc<Worker>, pools: &Rc<Pools>, shared: Arc<Shared>) -> Rc<World> {
+        let limits = server_limits(snapshot.limits());
+        let upstreams = snapshot.upstreams.iter().map(|upstream| Upstream::new(upstream.spec.clone(), worker, pools)).collect();
+        let reach = Reach { worker: worker.clone(), upstreams, head_limits: limits.head };
+        Rc::new(World { snapshot, limits: Rc::new(limits), reach, shared })
+    }
+}
+
+impl Held for World {
+    fn series(&self, route: u32) -> &Arc<RouteSeries> {
+        &self.snapshot.series[route as usize]
+    }
+}
+
+impl Drop for World {
+    /// A snapshot of 100,000 routes takes a while to free: not here.
+    fn drop(&mut self) {
+        self.shared.retire(self.snapshot.clone());
+    }
+}
+
+fn server_limits(limits: &Limits) -> ServerLimits {
+    ServerLimits {
+        head: HeadLimits {
+            head_bytes: limits.header_bytes.get() as usize,
+            fields: limits.headers.get() as usize,
+            target_bytes: limits.uri_bytes.get() as usize,
+            drop_underscores: limits.underscores == Underscores::Drop,
+        },
+        header_timeout: limits.header_timeout,
+        body_timeout: limits.body_timeout,
+        write_timeout: limits.write_timeout,
+        idle_timeout: limits.idle_timeout,
+        half_close_aborts: limits.half_close == HalfClose::Abort,
+    }
+}

@@ -1,0 +1,151 @@
+//! Writes the head that a back end gets: never the client's bytes, always what was understood (RFC 9110 §7.6, RFC 7239).
+//! Says who asked; believes nobody but trusted proxies.
+
+use maitred_core::{Exchange, Scheme};
+use maitred_model::UpstreamHost;
+use maitred_transport::Target;
+use maitred_wire::{Framing, Headers, Name, Version, decimal, field, request_line};
+use std::io::Write;
+use std::net::IpAddr;
+
+pub fn head(out: &mut Vec<u8>, exchange: &Exchange, host: &UpstreamHost, target: &Target) {
+    let request = &exchange.request;
+    start_line(out, exchange, target);
+    let client_authority = request.authority();
+    let authority = match host {
+        UpstreamHost::Upstream => target.authority.as_bytes(),
+        // HTTP/1.0 may come without any.
+        UpstreamHost::Client if client_authority.is_empty() => target.authority.as_bytes(),
+        UpstreamHost::Client => client_authority,
+        UpstreamHost::Literal(host) => host.as_bytes(),
+    };
+    field(out, b"host", authority);
+    for entry in request.headers.iter() {
+        if !is_ours(entry.known) {
+            field(out, request.headers.name(entry), request.headers.value(entry));
+        }
+    }
+    framing(out, exchange);
+    forwarded(out, exchange);
+    out.extend_from_slice(match request.version {
+        Version::Http11 => b"via: 1.1 maitred\r\n",
+        Version::Http10 => b"via: 1.0 maitred\r\n",
+    });
+    field(out, b"x-request-id", exchange.request_id());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Fields that the gateway writes itself. Via is passed on and gets one more.
+fn is_ours(name: Name) -> bool {
+    name.is_hop_by_hop()
+        || matches!(
+            name,
+            Name::Host | Name::XForwardedFor | Name::XForwardedProto | Name::XForwardedHost | Name::Forwarded | Name::XRequestId
+        )
+}
+
+fn start_line(out: &mut Vec<u8>, exchange: &Exchange, target: &Target) {
+    let request = &exchange.request;
+    let path: &[u8] = match (exchange.target.is_empty(), exchange.local_path()) {
+        (false, _) => &exchange.target,
+        (true, b"") => b"/",
+        (true, path) => path,
+    };
+    if target.prefix.is_empty() {
+        return request_line(out, request.method_text(), path, request.query());
+    }
+    out.extend_from_slice(request.method_text());
+    out.push(b' ');
+    out.extend_from_slice(target.prefix.as_bytes());
+    // The path follows the prefix; an empty method leaves only the rest of the line.
+    let line = out.len();
+    request_line(out, b"", path, request.query());
+    out.remove(line);
+}
+
+fn framing(out: &mut Vec<u8>, exchange: &Exchange) {
+    let request = &exchange.request;
+    match request.framing {
+        Framing::Length(length) => {
+            out.extend_from_slice(b"content-length: ");
+            decimal(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Framing::None if request.explicit_zero => out.extend_from_slice(b"content-length: 0\r\n"),
+        Framing::None | Framing::Close => {}
+    }
+    if request.expect_continue {
+        out.extend_from_slice(b"expect: 100-continue\r\n");
+    }
+    if let Some(upgrade) = request.upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+        field(out, b"upgrade", request.headers.slice(upgrade));
+    } else if request.te_trailers {
+        out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
+    }
+}
+
+fn forwarded(out: &mut Vec<u8>, exchange: &Exchange) {
+    let headers = &exchange.request.headers;
+    let trusted = exchange.forwarded.trusted;
+    out.extend_from_slice(b"x-forwarded-for: ");
+    if trusted {
+        all_of(out, headers, Name::XForwardedFor);
+    }
+    let start = out.len();
+    address(out, exchange.peer.ip().to_canonical());
+    let peer = start..out.len();
+    out.extend_from_slice(b"\r\n");
+
+    let kept = |name| headers.known(name).filter(|_| trusted);
+    field(out, b"x-forwarded-proto", kept(Name::XForwardedProto).unwrap_or(exchange.scheme.text().as_bytes()));
+    let authority = exchange.request.authority();
+    let forwarded_host = kept(Name::XForwardedHost).unwrap_or(authority);
+    if !forwarded_host.is_empty() {
+        field(out, b"x-forwarded-host", forwarded_host);
+    }
+
+    out.extend_from_slice(b"forwarded: ");
+    if trusted {
+        all_of(out, headers, Name::Forwarded);
+    }
+    // An IPv6 address has colons and needs brackets and quotes (RFC 7239 §6).
+    let v6 = out[peer.clone()].contains(&b':');
+    out.extend_from_slice(if v6 { b"for=\"[" } else { b"for=" });
+    out.extend_from_within(peer);
+    out.extend_from_slice(if v6 { b"]\"" } else { b"" });
+    if !authority.is_empty() {
+        out.extend_from_slice(b";host=\"");
+        out.extend_from_slice(authority);
+        out.push(b'"');
+    }
+    out.extend_from_slice(match exchange.scheme {
+        Scheme::Http => b";proto=http\r\n",
+        Scheme::Https => b";proto=https\r\n",
+    });
+}
+
+/// Every value of a list field, each with a comma behind it.
+fn all_of(out: &mut Vec<u8>, headers: &Headers, name: Name) {
+    for value in headers.all_known(name).filter(|value| !value.is_empty()) {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
+    }
+}
+
+fn address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            for (index, octet) in v4.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                decimal(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(v6) => {
+            let _ = write!(out, "{v6}");
+        }
+    }
+}

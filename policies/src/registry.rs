@@ -1,0 +1,41 @@
+//! The order of policies, in one place: the order of these lines is the order of execution, and users do not sort it.
+
+use maitred_core::{Chain, Policy};
+use maitred_model::{Cors, HeaderEdits, IpRules};
+
+/// What a route has after API and route were added up.
+#[derive(Debug, Default)]
+pub struct Configured<'a> {
+    pub body_bytes: u64,
+    /// Each must admit.
+    pub ip: Vec<&'a IpRules>,
+    pub cors: Option<&'a Cors>,
+    pub transform: Option<Transforms<'a>>,
+}
+
+/// Header edits of both sides, and the names of the route's path parameters.
+#[derive(Debug)]
+pub struct Transforms<'a> {
+    pub request: &'a HeaderEdits,
+    pub response: &'a HeaderEdits,
+    pub params: &'a [&'a str],
+}
+
+/// Names in order of execution on the way in.
+pub const NAMES: &[&str] = &[crate::body_bytes::NAME, crate::ip::NAME, crate::cors::NAME, crate::transform::NAME];
+
+/// The chain of a route. `Err`: a template names this parameter, which the path lacks.
+pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
+    let mut policies: Vec<Box<dyn Policy>> = Vec::with_capacity(NAMES.len());
+    // First, since it costs one comparison: a declared size needs no identity to be refused.
+    policies.push(Box::new(crate::body_bytes::BodyBytes::compile(configured.body_bytes)));
+    // Before anything is answered: a denied address learns nothing.
+    policies.extend(crate::ip::Ip::compile(&configured.ip).map(|ip| Box::new(ip) as Box<dyn Policy>));
+    // Before identity: a preflight carries no credentials.
+    policies.extend(configured.cors.map(|cors| Box::new(crate::cors::CorsPolicy::compile(cors)) as Box<dyn Policy>));
+    // Last: what is set here may use what the others learned, and nobody after it can be fooled by it.
+    if let Some(transforms) = &configured.transform {
+        policies.push(Box::new(crate::transform::Transform::compile(transforms.request, transforms.response, transforms.params)?));
+    }
+    Ok(Chain::new(policies))
+}

@@ -1,0 +1,79 @@
+//! Edits headers on the way in and on the way out: remove, then set, then add. Values may hold `{name}` of a path parameter and
+//! the variables of docs/configuration.md. It never touches what frames or addresses a message.
+
+use maitred_core::render::Text;
+use maitred_core::{Exchange, Fault, Flow, Hook, Policy, Response};
+use maitred_model::{HeaderEdits, HeaderName};
+use maitred_wire::Headers;
+
+pub const NAME: &str = "transform";
+
+pub struct Transform {
+    request: Edits,
+    response: Edits,
+}
+
+#[derive(Default)]
+struct Edits {
+    remove: Box<[HeaderName]>,
+    set: Box<[(HeaderName, Text)]>,
+    add: Box<[(HeaderName, Text)]>,
+}
+
+impl Transform {
+    /// `params`: the names of the route's path parameters. `Err` is a name that is not among them.
+    pub fn compile(request: &HeaderEdits, response: &HeaderEdits, params: &[&str]) -> Result<Transform, String> {
+        Ok(Transform { request: Edits::compile(request, params)?, response: Edits::compile(response, params)? })
+    }
+}
+
+impl Edits {
+    fn compile(edits: &HeaderEdits, params: &[&str]) -> Result<Edits, String> {
+        let texts = |list: &[(HeaderName, maitred_model::Spanned<maitred_model::Template>)]| {
+            list.iter().map(|(name, template)| Ok((name.clone(), Text::compile(template, params)?))).collect::<Result<_, String>>()
+        };
+        Ok(Edits { remove: edits.remove.clone().into(), set: texts(&edits.set)?, add: texts(&edits.add)? })
+    }
+
+    /// The values, in the order of `set` and `add`. Rendered before anything is removed, so that a header may move to another name.
+    fn render(&self, exchange: &Exchange) -> Result<Vec<Vec<u8>>, Fault> {
+        let render = |(_, text): &(HeaderName, Text)| {
+            let mut value = Vec::new();
+            text.header(exchange, &mut value).map(|()| value)
+        };
+        self.set.iter().chain(&self.add).map(render).collect()
+    }
+
+    fn write(&self, values: &[Vec<u8>], headers: &mut Headers) {
+        for name in &self.remove {
+            headers.remove(name.as_str().as_bytes());
+        }
+        let (set, add) = values.split_at(self.set.len());
+        for ((name, _), value) in self.set.iter().zip(set) {
+            headers.set(name.as_str().as_bytes(), value);
+        }
+        for ((name, _), value) in self.add.iter().zip(add) {
+            headers.add(name.as_str().as_bytes(), value);
+        }
+    }
+}
+
+impl Policy for Transform {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn enter<'a>(&'a self, exchange: &'a mut Exchange) -> Hook<'a, Result<Flow<()>, Fault>> {
+        Hook::Ready(self.request.render(exchange).map(|values| {
+            self.request.write(&values, &mut exchange.request.headers);
+            Flow::Go(())
+        }))
+    }
+
+    fn leave(&self, exchange: &Exchange, response: &mut Response) {
+        // A value that can't be a header leaves the response as it is: it is on its way and can't be refused any more.
+        if let Ok(values) = self.response.render(exchange) {
+            self.response.write(&values, &mut response.head.headers);
+        }
+    }
+}
