@@ -1,1 +1,14 @@
+//! What runs beside the traffic: the admin listener, the text of the metrics, the addresses behind names, the eyes on files. It
+//! never sees a request that passes through the gateway; what it may do to the gateway, the binary hands it as `Operations`.
 
+pub mod admin;
+pub mod discovery;
+pub mod metrics;
+pub mod process;
+pub mod watch;
+
+pub use admin::{Admin, AdminConfig, Operations, Readiness};
+pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, SystemResolver, Unresolved};
+pub use metrics::{Extra, exposition};
+pub use process::Process;
+pub use watch::{Watcher, watch};

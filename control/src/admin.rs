@@ -1,0 +1,171 @@
+//! The admin listener: who may ask (`gate`), what is answered (`answers`), and the socket with its limits (here). Decides nothing
+//! about the gateway: everything that it shows or does is an `Operations` of the binary.
+
+mod answers;
+mod gate;
+#[cfg(test)]
+mod tests;
+
+use axum::Router;
+use gate::Gate;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use maitred_core::metrics::Metrics;
+use maitred_model::{MetricsAccess, Secret};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+/// Bytes of a request's head, and of what is buffered of a connection either way: as much as a browser with many cookies sends.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// For a request's head to arrive, and for an idle connection to ask again.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// From one request to the next: who reads so slowly that this passes is cut off, or slow readers would pile up answers.
+const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(60);
+/// Connections at once: an administrator, a scraper and a few probes need ten. More wait to be accepted.
+const CONNECTIONS_MAX: usize = 256;
+/// For the requests under way when the listener is stopped.
+const STOP_TIME_MAX: Duration = Duration::from_secs(2);
+/// After a failed accept, which is nearly always for want of descriptors: trying again at once would only burn a core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// `admin:` of the configuration.
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    pub listen: SocketAddr,
+    pub token: Option<Secret>,
+    pub metrics: MetricsAccess,
+}
+
+/// Whether traffic should be sent here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// `warning`: such as that the last reload failed. Strangers may read it: no details.
+    Ready {
+        warning: Option<String>,
+    },
+    Draining,
+    /// Why not. Strangers may read this too.
+    NotReady(Vec<String>),
+}
+
+/// What the binary lets the admin listener see and do. Each may take its time: none is called on a thread that others wait for.
+pub trait Operations: Send + Sync + 'static {
+    fn metrics(&self) -> Arc<Metrics>;
+    fn ready(&self) -> Readiness;
+    /// The live configuration, secrets masked.
+    fn config(&self) -> serde_json::Value;
+    /// `[{api, hosts, base_path, route, match, when, integration, policies}]`
+    fn routes(&self) -> serde_json::Value;
+    /// Version, generation, when it started, how the last reload went.
+    fn status(&self) -> serde_json::Value;
+    /// Reads the gateway's own file again: the generation that is live now, or the rendered diagnostics. Never called twice at once.
+    fn reload(&self) -> Result<u64, String>;
+}
+
+/// A running admin listener. Dropping it stops it too, but waits for nothing.
+pub struct Admin {
+    address: SocketAddr,
+    stopping: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Binds, and serves on the runtime that this is called on. An address that is not loopback is refused without a token.
+    pub async fn start(config: AdminConfig, operations: Arc<dyn Operations>) -> io::Result<Admin> {
+        let AdminConfig { listen, token, metrics } = config;
+        if token.is_none() && !listen.ip().is_loopback() {
+            let message = format!("the admin listener on {listen} needs a token: the address is not loopback");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let router = answers::router(operations, Gate::new(token, metrics));
+        let (stopping, stopped) = watch::channel(false);
+        let accepting = tokio::spawn(accept(listener, router, stopped));
+        Ok(Admin { address, stopping, accepting })
+    }
+
+    /// Where it listens: the port that was chosen where the configuration said 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops listening, and lets the requests under way end, for two seconds at most.
+    pub async fn stop(self) {
+        let _ = self.stopping.send(true);
+        // It ends by itself, or it panicked, and then it has ended too.
+        let _ = self.accepting.await;
+    }
+}
+
+async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            // Also when the sender is gone, which is an `Admin` that was dropped.
+            _ = stopped.changed() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = admit(&listener, &room) => match accepted {
+                Ok((stream, permit)) => {
+                    connections.spawn(converse(stream, permit, router.clone(), stopped.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the admin listener cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(STOP_TIME_MAX, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+async fn admit(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    // Room first: a connection that is not accepted costs us nothing.
+    let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit))
+}
+
+/// One connection, until it ends, is told to, or is too slow.
+async fn converse(stream: TcpStream, _room: OwnedSemaphorePermit, router: Router, mut stopped: watch::Receiver<bool>) {
+    let start = Instant::now();
+    let latest = AtomicU64::new(0);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        latest.store(start.elapsed().as_millis() as u64, Ordering::Relaxed);
+        router.call(request)
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX).max_buf_size(BUFFER_BYTES_MAX);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut is_stopping = false;
+    loop {
+        let due = start + Duration::from_millis(latest.load(Ordering::Relaxed)) + EXCHANGE_TIME_MAX;
+        tokio::select! {
+            // An error is the client's affair: nobody here could do anything about it.
+            _ = connection.as_mut() => return,
+            _ = stopped.changed(), if !is_stopping => {
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep_until(due) => {
+                let due = start + Duration::from_millis(latest.load(Ordering::Relaxed)) + EXCHANGE_TIME_MAX;
+                if due <= Instant::now() {
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What the admin listener answers: the endpoints, and errors as RFC 9457 problems. Knows no sockets, and does not ask who asks.
+
+use super::gate::{Gate, Refusal};
+use super::{Operations, Readiness};
+use crate::metrics::{self, Extra};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+
+/// Long answers in memory at once: with 100,000 routes one of them is tens of megabytes.
+const LONG_ANSWERS_MAX: usize = 4;
+/// For a turn at one of them.
+const TURN_TIME_MAX: Duration = Duration::from_secs(5);
+
+const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
+
+#[derive(Clone)]
+struct App {
+    operations: Arc<dyn Operations>,
+    turns: Arc<Semaphore>,
+    reloading: Arc<Mutex<()>>,
+}
+
+pub(super) fn router(operations: Arc<dyn Operations>, gate: Gate) -> Router {
+    let app = App { operations, turns: Arc::new(Semaphore::new(LONG_ANSWERS_MAX)), reloading: Arc::default() };
+    Router::new()
+        .route("/", get(index))
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(expose))
+        .route("/config", get(config))
+        .route("/routes", get(routes))
+        .route("/status", get(status))
+        .route("/reload", post(reload))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(nothing_here)
+        .with_state(app)
+        .layer(from_fn_with_state(Arc::new(gate), guard))
+        .layer(from_fn(never_stored))
+}
+
+async fn guard(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    match gate.admit(request.method(), request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refuse(refusal),
+    }
+}
+
+async fn never_stored(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn refuse(refusal: Refusal) -> Response {
+    let (status, detail) = match refusal {
+        Refusal::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Nothing here takes a body of that size."),
+        Refusal::ForeignHost => {
+            let detail = "Without a token the admin listener answers only to a loopback name: ask for http://127.0.0.1 or http://localhost, \
+                          or set `admin: { token: … }`.";
+            (StatusCode::FORBIDDEN, detail)
+        }
+        Refusal::ForeignOrigin => (StatusCode::FORBIDDEN, "Pages of another origin are not answered."),
+        Refusal::UnmarkedWrite => (StatusCode::FORBIDDEN, "A write carries the header `X-Maitred: 1`."),
+        Refusal::NoToken => (StatusCode::UNAUTHORIZED, "Send `Authorization: Bearer` and the admin token."),
+        Refusal::WrongToken => (StatusCode::UNAUTHORIZED, "That is not the admin token."),
+    };
+    let mut response = problem(status, detail);
+    let challenge = match refusal {
+        Refusal::NoToken => "Bearer realm=\"maitred\"",
+        Refusal::WrongToken => "Bearer realm=\"maitred\", error=\"invalid_token\"",
+        Refusal::BodyTooLarge | Refusal::ForeignHost | Refusal::ForeignOrigin | Refusal::UnmarkedWrite => return response,
+    };
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    response
+}
+
+async fn index() -> Response {
+    answer(&json!({
+        "name": "maitred",
+        "version": env!("CARGO_PKG_VERSION"),
+        "endpoints": {
+            "GET /healthz": "the process answers",
+            "GET /readyz": "traffic may be sent here",
+            "GET /metrics": "counters, for Prometheus",
+            "GET /config": "the live configuration, secrets masked",
+            "GET /routes": "the live routes",
+            "GET /status": "version, generation, the last reload",
+            "POST /reload": "reads the configuration again",
+        },
+    }))
+}
+
+async fn health() -> Response {
+    answer(&json!({ "status": "ok" }))
+}
+
+async fn ready(State(app): State<App>) -> Response {
+    let operations = app.operations.clone();
+    match elsewhere(move || operations.ready()).await {
+        Ok(Readiness::Ready { warning: None }) => answer(&json!({ "status": "ready" })),
+        Ok(Readiness::Ready { warning: Some(warning) }) => answer(&json!({ "status": "ready", "warning": warning })),
+        Ok(Readiness::Draining) => problem(StatusCode::SERVICE_UNAVAILABLE, "Draining: no new traffic, please."),
+        Ok(Readiness::NotReady(reasons)) => {
+            let mut body = problem_body(StatusCode::SERVICE_UNAVAILABLE, "Not ready yet.");
+            body["reasons"] = reasons.into();
+            respond(StatusCode::SERVICE_UNAVAILABLE, PROBLEM, body.to_string())
+        }
+        Err(failed) => failed,
+    }
+}
+
+async fn expose(State(app): State<App>) -> Response {
+    long(&app, metrics::CONTENT_TYPE, |operations| metrics::exposition(&operations.metrics(), &Extra::now())).await
+}
+
+async fn config(State(app): State<App>) -> Response {
+    long(&app, JSON, |operations| operations.config().to_string()).await
+}
+
+async fn routes(State(app): State<App>) -> Response {
+    long(&app, JSON, |operations| operations.routes().to_string()).await
+}
+
+async fn status(State(app): State<App>) -> Response {
+    long(&app, JSON, |operations| operations.status().to_string()).await
+}
+
+async fn reload(State(app): State<App>) -> Response {
+    // Held by the work and not by the request: a client that goes away does not let a second reload in beside the first.
+    let turn = app.reloading.clone().lock_owned().await;
+    let operations = app.operations.clone();
+    let done = elsewhere(move || {
+        let _turn = turn;
+        operations.reload()
+    });
+    match done.await {
+        Ok(Ok(generation)) => answer(&json!({ "generation": generation })),
+        Ok(Err(diagnostics)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &diagnostics),
+        Err(failed) => failed,
+    }
+}
+
+async fn nothing_here() -> Response {
+    problem(StatusCode::NOT_FOUND, "There is nothing at this address. `GET /` says what there is.")
+}
+
+async fn wrong_method() -> Response {
+    problem(StatusCode::METHOD_NOT_ALLOWED, "This address does not answer to that method.")
+}
+
+/// Runs what may block or compute for long where nobody waits for it.
+async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Response> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "an admin request failed");
+        problem(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong in the gateway; its log says what.")
+    })
+}
+
+/// An answer that may be long: only a few of them are in memory at once, from the making until the last byte is sent.
+async fn long(app: &App, kind: &'static str, make: impl FnOnce(&dyn Operations) -> String + Send + 'static) -> Response {
+    let Ok(Ok(turn)) = tokio::time::timeout(TURN_TIME_MAX, app.turns.clone().acquire_owned()).await else {
+        let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "Too many long answers are being read at once.");
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        return response;
+    };
+    let operations = app.operations.clone();
+    match elsewhere(move || Long { text: make(&*operations), _turn: turn }).await {
+        Ok(long) => respond(StatusCode::OK, kind, Bytes::from_owner(long)),
+        Err(failed) => failed,
+    }
+}
+
+/// Gives its turn back when the last slice of it is gone.
+struct Long {
+    text: String,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Long {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+fn answer(value: &Value) -> Response {
+    respond(StatusCode::OK, JSON, value.to_string())
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response {
+    respond(status, PROBLEM, problem_body(status, detail).to_string())
+}
+
+/// RFC 9457. The type is the status itself, so the title is the status' own phrase (section 4.2.1).
+fn problem_body(status: StatusCode, detail: &str) -> Value {
+    json!({ "type": "about:blank", "title": status.canonical_reason(), "status": status.as_u16(), "detail": detail })
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
+    (status, [(CONTENT_TYPE, HeaderValue::from_static(kind))], body.into()).into_response()
+}

@@ -1,0 +1,216 @@
+//! The metrics as text, in Prometheus' format 0.0.4. Counts nothing: it adds up what the workers counted. Written by hand because
+//! `prometheus-client` writes OpenMetrics alone, whose counters Prometheus' older format takes for untyped ones.
+
+use crate::process::Process;
+use maitred_core::Kind;
+use maitred_core::metrics::{
+    BUCKETS_MICROS, Counter, Histogram, METHODS, Metrics, RouteSeries, RouteShard, STATUSES, WorkerShard,
+};
+use std::fmt::{Display, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What `Metrics` does not hold.
+#[derive(Debug, Clone, Default)]
+pub struct Extra {
+    pub version: String,
+    pub process: Process,
+}
+
+impl Extra {
+    /// Of this program, at this moment.
+    pub fn now() -> Extra {
+        Extra { version: env!("CARGO_PKG_VERSION").to_owned(), process: Process::read() }
+    }
+}
+
+/// Only routes that were asked for appear, and of them only what was counted.
+pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
+    let mut page = Page(String::with_capacity(16 * 1024));
+    page.routes(&metrics.routes());
+    page.workers(metrics);
+    page.configuration(metrics, extra);
+    page.process(&extra.process);
+    page.0
+}
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn line(&mut self, line: impl Display) {
+        // A String takes whatever it is given.
+        let _ = writeln!(self.0, "{line}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.line(format_args!("{name} {value}"));
+    }
+
+    /// One family after the other: a family's samples have to stand together.
+    fn routes(&mut self, routes: &[Arc<RouteSeries>]) {
+        let labels: Vec<String> = routes.iter().map(|route| labels(route)).collect();
+        let routes = || routes.iter().map(|route| &**route).zip(labels.iter().map(String::as_str));
+        self.family("maitred_requests_total", "counter", "Requests answered, by route, method and status.");
+        for (route, labels) in routes() {
+            self.requests(route, labels);
+        }
+        let name = "maitred_request_duration_seconds";
+        self.family(name, "histogram", "From a request's first byte to its answer's last.");
+        for (route, labels) in routes() {
+            self.histogram(name, labels, route, |shard| &shard.duration);
+        }
+        let name = "maitred_upstream_duration_seconds";
+        self.family(name, "histogram", "What the back end took of that.");
+        for (route, labels) in routes() {
+            self.histogram(name, labels, route, |shard| &shard.upstream);
+        }
+        let name = "maitred_request_bytes_total";
+        self.family(name, "counter", "Bytes of request bodies.");
+        for (route, labels) in routes() {
+            self.line(format_args!("{name}{{{labels}}} {}", sum(route, |shard| &shard.bytes_in)));
+        }
+        let name = "maitred_response_bytes_total";
+        self.family(name, "counter", "Bytes of response bodies.");
+        for (route, labels) in routes() {
+            self.line(format_args!("{name}{{{labels}}} {}", sum(route, |shard| &shard.bytes_out)));
+        }
+    }
+
+    fn requests(&mut self, route: &RouteSeries, labels: &str) {
+        for (m, method) in METHODS.iter().enumerate() {
+            for (s, status) in STATUSES.iter().enumerate() {
+                let count = sum(route, |shard| &shard.requests[m][s]);
+                if count > 0 {
+                    self.line(format_args!("maitred_requests_total{{{labels},method=\"{method}\",status=\"{status}\"}} {count}"));
+                }
+            }
+        }
+    }
+
+    /// The count is the sum of the buckets that were read, so that the two agree while workers go on counting. A route that measured
+    /// nothing, such as one without a back end, has none.
+    fn histogram(&mut self, name: &str, labels: &str, route: &RouteSeries, of: impl Fn(&RouteShard) -> &Histogram) {
+        let buckets: Vec<u64> = (0..=BUCKETS_MICROS.len()).map(|at| sum(route, |shard| &of(shard).buckets[at])).collect();
+        let count: u64 = buckets.iter().sum();
+        if count == 0 {
+            return;
+        }
+        let mut below = 0;
+        for (bound, bucket) in BUCKETS_MICROS.iter().zip(&buckets) {
+            below += bucket;
+            self.line(format_args!("{name}_bucket{{{labels},le=\"{}\"}} {below}", seconds(*bound)));
+        }
+        self.line(format_args!("{name}_bucket{{{labels},le=\"+Inf\"}} {count}"));
+        let micros = sum(route, |shard| &of(shard).sum_micros);
+        self.line(format_args!("{name}_sum{{{labels}}} {}", seconds(micros)));
+        self.line(format_args!("{name}_count{{{labels}}} {count}"));
+    }
+
+    fn workers(&mut self, metrics: &Metrics) {
+        let total = |of: fn(&WorkerShard) -> &Counter| add_up(metrics.workers.iter().map(|worker| of(worker).get()));
+        // A worker may count down what another counted up: each alone may be below zero, the sum is not.
+        let open = |of: fn(&WorkerShard) -> &Counter| total(of) as i64;
+        let gauges: [(&str, &str, fn(&WorkerShard) -> &Counter); 4] = [
+            ("maitred_connections_open", "Client connections open now.", |worker| &worker.connections_open),
+            ("maitred_requests_open", "Requests under way now.", |worker| &worker.requests_open),
+            ("maitred_tunnels_open", "Upgraded connections, such as WebSockets, open now.", |worker| &worker.tunnels_open),
+            ("maitred_upstream_connections_open", "Connections to back ends open now, idle ones too.", |worker| {
+                &worker.upstream_open
+            }),
+        ];
+        for (name, help, of) in gauges {
+            self.single(name, "gauge", help, open(of));
+        }
+        let counters: [(&str, &str, fn(&WorkerShard) -> &Counter); 5] = [
+            ("maitred_connections_accepted_total", "Client connections accepted.", |worker| &worker.connections_accepted),
+            ("maitred_connections_refused_total", "Client connections closed at once, over a limit.", |worker| {
+                &worker.connections_refused
+            }),
+            ("maitred_upstream_connects_total", "Connections to back ends begun.", |worker| &worker.upstream_connects),
+            ("maitred_upstream_reuses_total", "Requests sent on a connection that was open already.", |worker| {
+                &worker.upstream_reuses
+            }),
+            ("maitred_access_log_dropped_total", "Lines of the access log that nobody could write in time.", |worker| {
+                &worker.log_dropped
+            }),
+        ];
+        for (name, help, of) in counters {
+            self.single(name, "counter", help, total(of));
+        }
+        self.family(
+            "maitred_faults_total",
+            "counter",
+            "Answers that the gateway gave because something went wrong, by what did.",
+        );
+        for kind in Kind::ALL {
+            let count = add_up(metrics.workers.iter().map(|worker| worker.faults[*kind as usize].get()));
+            self.line(format_args!("maitred_faults_total{{kind=\"{}\"}} {count}", kind.name()));
+        }
+    }
+
+    fn configuration(&mut self, metrics: &Metrics, extra: &Extra) {
+        let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        let help = "The number of the configuration that is live; each reload that succeeds adds one.";
+        self.single("maitred_config_generation", "gauge", help, read(&metrics.generation));
+        self.family("maitred_config_reloads_total", "counter", "Reloads of the configuration, by how they went.");
+        self.line(format_args!("maitred_config_reloads_total{{result=\"ok\"}} {}", read(&metrics.reloads_ok)));
+        self.line(format_args!("maitred_config_reloads_total{{result=\"failed\"}} {}", read(&metrics.reloads_failed)));
+        let help = "Configurations still held in memory: 1 when nothing old is in use.";
+        self.single("maitred_snapshots", "gauge", help, read(&metrics.snapshots));
+        self.family("maitred_build_info", "gauge", "Which program this is; always 1.");
+        self.line(format_args!("maitred_build_info{{version=\"{}\"}} 1", escaped(&extra.version)));
+    }
+
+    /// The names that every Prometheus client library uses.
+    fn process(&mut self, process: &Process) {
+        let Process { resident_bytes, cpu, open_fds, started } = process;
+        if let Some(bytes) = resident_bytes {
+            self.single("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", bytes);
+        }
+        if let Some(cpu) = cpu {
+            let help = "Total user and system CPU time spent in seconds.";
+            self.single("process_cpu_seconds_total", "counter", help, cpu.as_secs_f64());
+        }
+        if let Some(fds) = open_fds {
+            self.single("process_open_fds", "gauge", "Number of open file descriptors.", fds);
+        }
+        if let Some(started) = started {
+            let help = "Start time of the process since unix epoch in seconds.";
+            self.single("process_start_time_seconds", "gauge", help, started.as_secs_f64());
+        }
+    }
+}
+
+fn labels(route: &RouteSeries) -> String {
+    format!("api=\"{}\",route=\"{}\"", escaped(&route.api), escaped(&route.route))
+}
+
+fn sum(route: &RouteSeries, of: impl Fn(&RouteShard) -> &Counter) -> u64 {
+    add_up(route.shards().map(|shard| of(shard).get()))
+}
+
+/// Counters wrap, and so do their sums: a gauge is counted up by one worker and down by another.
+fn add_up(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::wrapping_add)
+}
+
+/// A decimal number without an exponent, exact to the microsecond.
+fn seconds(micros: u64) -> String {
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn escaped(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! The text is read back by a checker that knows the rules of the format and nothing of the code that wrote it.
+
+use super::*;
+use maitred_wire::Method;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+type Samples = BTreeMap<String, f64>;
+
+/// Every sample by its name and labels. Panics where the text breaks a rule of the format.
+fn read_back(text: &str) -> Samples {
+    assert!(text.ends_with('\n'));
+    let (mut helped, mut kinds, mut samples) = (HashSet::new(), HashMap::new(), Samples::new());
+    let mut current = String::new();
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, words) = help.split_once(' ').unwrap();
+            assert!(helped.insert(name.to_owned()), "two HELP for {name}");
+            assert!(!words.is_empty());
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert!(helped.contains(name), "TYPE before HELP for {name}");
+            assert!(["counter", "gauge", "histogram"].contains(&kind));
+            assert!(kinds.insert(name.to_owned(), kind.to_owned()).is_none(), "two TYPE for {name}");
+            current = name.to_owned();
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let suffixes: &[&str] = if kinds[&current] == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+            assert!(suffixes.iter().any(|suffix| name == format!("{current}{suffix}")), "{name} stands among {current}");
+            assert!(kinds[&current] != "counter" || name.ends_with("_total"), "{name}");
+            assert!(samples.insert(series.to_owned(), value.parse().unwrap()).is_none(), "twice: {series}");
+        }
+    }
+    check_histograms(text, &samples);
+    samples
+}
+
+fn check_histograms(text: &str, samples: &Samples) {
+    let mut last: Option<(String, f64)> = None;
+    for line in text.lines().filter(|line| line.contains("_bucket{")) {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let (start, bound) = series.split_once(",le=\"").unwrap();
+        let value: f64 = value.parse().unwrap();
+        if let Some((before, below)) = &last {
+            assert!(before != start || *below <= value, "buckets are cumulative: {line}");
+        }
+        if bound == "+Inf\"}" {
+            assert_eq!(samples[&format!("{}}}", start.replace("_bucket{", "_count{"))], value);
+            assert!(samples.contains_key(&format!("{}}}", start.replace("_bucket{", "_sum{"))));
+        }
+        last = Some((start.to_owned(), value));
+    }
+}
+
+fn extra() -> Extra {
+    let process = Process {
+        resident_bytes: Some(4096),
+        cpu: Some(Duration::from_millis(1500)),
+        open_fds: Some(9),
+        started: Some(Duration::from_secs(1_700_000_000)),
+    };
+    Extra { version: "1.2.3".to_owned(), process }
+}
+
+fn route(metrics: &Metrics, api: &str, route: &str) -> Arc<RouteSeries> {
+    metrics.series([(&api.into(), &route.into())].into_iter()).remove(0)
+}
+
+#[test]
+fn a_fresh_gateway_has_every_family_and_no_route() {
+    let metrics = Metrics::new(2);
+    route(&metrics, "shop", "never-asked-for");
+    let text = exposition(&metrics, &extra());
+    let samples = read_back(&text);
+    assert!(!text.contains("never-asked-for"));
+    assert_eq!(samples["maitred_connections_open"], 0.0);
+    assert_eq!(samples["maitred_build_info{version=\"1.2.3\"}"], 1.0);
+    assert_eq!(samples["maitred_faults_total{kind=\"bad_request\"}"], 0.0);
+    assert_eq!(samples["process_cpu_seconds_total"], 1.5);
+    assert_eq!(samples["process_resident_memory_bytes"], 4096.0);
+    for family in [
+        "maitred_requests_total",
+        "maitred_request_duration_seconds",
+        "maitred_upstream_duration_seconds",
+        "maitred_request_bytes_total",
+        "maitred_response_bytes_total",
+    ] {
+        assert!(text.contains(&format!("# TYPE {family} ")), "{family}");
+    }
+}
+
+#[test]
+fn the_counts_of_all_workers_are_added_up() {
+    let metrics = Metrics::new(3);
+    let series = route(&metrics, "shop", "GET /a");
+    for worker in 0..3 {
+        let shard = series.of(worker);
+        shard.count(Method::Get, 200);
+        shard.duration.record(Duration::from_micros(700));
+        shard.bytes_out.add(10);
+    }
+    series.of(1).count(Method::Post, 503);
+    series.of(1).duration.record(Duration::from_secs(60));
+    series.of(1).upstream.record(Duration::from_millis(30));
+    let samples = read_back(&exposition(&metrics, &extra()));
+    let labels = "api=\"shop\",route=\"GET /a\"";
+    assert_eq!(samples[&format!("maitred_requests_total{{{labels},method=\"GET\",status=\"200\"}}")], 3.0);
+    assert_eq!(samples[&format!("maitred_requests_total{{{labels},method=\"POST\",status=\"503\"}}")], 1.0);
+    assert_eq!(samples[&format!("maitred_response_bytes_total{{{labels}}}")], 30.0);
+    let bucket = |le: &str| samples[&format!("maitred_request_duration_seconds_bucket{{{labels},le=\"{le}\"}}")];
+    assert_eq!([bucket("0.0005"), bucket("0.001"), bucket("30"), bucket("+Inf")], [0.0, 3.0, 3.0, 4.0]);
+    assert_eq!(samples[&format!("maitred_request_duration_seconds_sum{{{labels}}}")], 60.0021);
+    assert_eq!(samples[&format!("maitred_upstream_duration_seconds_count{{{labels}}}")], 1.0);
+}
+
+#[test]
+fn a_route_without_a_back_end_has_no_upstream_time() {
+    let metrics = Metrics::new(1);
+    let series = route(&metrics, "shop", "static");
+    series.of(0).count(Method::Get, 200);
+    series.of(0).duration.record(Duration::from_micros(1));
+    let text = exposition(&metrics, &extra());
+    read_back(&text);
+    assert!(!text.contains("maitred_upstream_duration_seconds_bucket"));
+}
+
+#[test]
+fn a_gauge_counted_down_by_another_worker_is_right_in_sum() {
+    let metrics = Metrics::new(2);
+    metrics.workers[0].connections_open.add(5);
+    metrics.workers[1].connections_open.sub(3);
+    metrics.workers[1].requests_open.sub(1);
+    let samples = read_back(&exposition(&metrics, &extra()));
+    assert_eq!(samples["maitred_connections_open"], 2.0);
+    assert_eq!(samples["maitred_requests_open"], -1.0, "seen for a moment while a worker is between two counts");
+}
+
+#[test]
+fn faults_and_reloads_are_told_apart() {
+    let metrics = Metrics::new(1);
+    metrics.workers[0].fault(Kind::ConnectTimeout);
+    metrics.reloads_failed.store(2, Ordering::Relaxed);
+    metrics.generation.store(7, Ordering::Relaxed);
+    let samples = read_back(&exposition(&metrics, &extra()));
+    assert_eq!(samples["maitred_faults_total{kind=\"connect_timeout\"}"], 1.0);
+    assert_eq!(samples["maitred_config_reloads_total{result=\"failed\"}"], 2.0);
+    assert_eq!(samples["maitred_config_reloads_total{result=\"ok\"}"], 0.0);
+    assert_eq!(samples["maitred_config_generation"], 7.0);
+}
+
+#[test]
+fn names_cannot_break_out_of_their_labels() {
+    let metrics = Metrics::new(1);
+    route(&metrics, "a\"b", "c\\d\ne").of(0).count(Method::Get, 200);
+    let samples = read_back(&exposition(&metrics, &extra()));
+    assert_eq!(samples["maitred_requests_total{api=\"a\\\"b\",route=\"c\\\\d\\ne\",method=\"GET\",status=\"200\"}"], 1.0);
+}
+
+#[test]
+fn requests_that_no_route_took_are_counted_too() {
+    let metrics = Metrics::new(1);
+    metrics.unrouted.of(0).count(Method::Get, 404);
+    let samples = read_back(&exposition(&metrics, &extra()));
+    assert_eq!(samples["maitred_requests_total{api=\"\",route=\"\",method=\"GET\",status=\"404\"}"], 1.0);
+}
+
+#[test]
+fn seconds_are_decimal() {
+    for (micros, text) in [(0, "0"), (500, "0.0005"), (1_000_000, "1"), (10_000_000, "10"), (60_002_100, "60.0021")] {
+        assert_eq!(seconds(micros), text);
+    }
+}
