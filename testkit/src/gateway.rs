@@ -1,0 +1,153 @@
+//! A gateway in this process, on a port of its own, with a clock that is turned by hand. The only file of the kit that knows the
+//! gateway's API.
+
+use crate::backend::Backend;
+use crate::client::{Client, Response};
+use maitred_core::Clock;
+use maitred_core::metrics::Metrics;
+use maitred_dataplane::{LogTarget, Options, State, compile};
+use maitred_model::{Document, Memory, load_text, render};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What every test's configuration begins with, unless it says otherwise.
+const DEFAULTS: [(&str, &str); 4] =
+    [("listen:", "listen: 127.0.0.1:0"), ("workers:", "workers: 1"), ("admin:", "admin: { listen: 127.0.0.1:0 }"), ("telemetry:", "telemetry: { access_log: none }")];
+
+/// Everything goes to one back end.
+const ALL: &str = "
+upstreams: { kitchen: \"http://$kitchen\" }
+apis:
+  all:
+    routes:
+      - ANY /: kitchen
+      - ANY /{path+}: kitchen
+";
+
+pub struct Gateway {
+    inner: maitred_dataplane::Gateway,
+    state: State,
+    names: Vec<(String, SocketAddr)>,
+}
+
+/// Starts a gateway. `$name` in the text is the address of that back end. What is left out is a listener on any port of
+/// 127.0.0.1, one worker, no access log.
+#[track_caller]
+pub fn gateway(yaml: &str, backends: &[(&str, SocketAddr)]) -> Gateway {
+    let names: Vec<(String, SocketAddr)> = backends.iter().map(|(name, address)| (name.to_string(), *address)).collect();
+    let document = load(yaml, &names).unwrap_or_else(|words| panic!("the configuration is refused:\n{words}"));
+    let workers = document.workers.map_or(1, |workers| usize::from(workers.get()));
+    let state = State::new(workers);
+    let snapshot = compile(Arc::new(document), &state).unwrap_or_else(|diagnostics| panic!("it does not compile: {diagnostics:?}"));
+    let options = Options { clock: Clock::default(), ..Options::default() };
+    let inner = maitred_dataplane::Gateway::start(snapshot, LogTarget::None, options).expect("the gateway starts");
+    Gateway { inner, state, names }
+}
+
+/// A gateway that sends everything to one back end.
+#[track_caller]
+pub fn gateway_to(backend: &Backend) -> Gateway {
+    gateway(ALL, &[("kitchen", backend.address())])
+}
+
+/// Why a configuration is refused, in words.
+#[track_caller]
+pub fn refused(yaml: &str) -> String {
+    load(yaml, &[]).expect_err("a configuration that is refused")
+}
+
+fn load(yaml: &str, names: &[(String, SocketAddr)]) -> Result<Document, String> {
+    let mut text = String::new();
+    for (key, line) in DEFAULTS {
+        if !yaml.lines().any(|line| line.starts_with(key)) {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text.push_str(yaml);
+    // Longer names first: `$a` is not the beginning of `$ab`.
+    let mut names: Vec<_> = names.iter().collect();
+    names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    for (name, address) in names {
+        text = text.replace(&format!("${name}"), &address.to_string());
+    }
+    let loaded = load_text("test.yaml", &text, &Memory::default());
+    loaded.document.ok_or_else(|| render(&loaded.diagnostics, &loaded.files, false))
+}
+
+impl Gateway {
+    pub fn address(&self) -> SocketAddr {
+        self.inner.addresses()[0]
+    }
+
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.inner.addresses()
+    }
+
+    /// A new connection.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// One GET on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Response {
+        self.client().get(target)
+    }
+
+    /// One request on a connection of its own.
+    #[track_caller]
+    pub fn ask(&self, method: &str, target: &str, headers: &str, body: &str) -> Response {
+        self.client().request(method, target, headers, body)
+    }
+
+    /// Reloads; the same names of back ends are known. A bad text changes nothing, and says why.
+    pub fn try_publish(&self, yaml: &str) -> Result<u64, String> {
+        let document = load(yaml, &self.names)?;
+        let snapshot = compile(Arc::new(document), &self.state).map_err(|diagnostics| format!("{diagnostics:?}"))?;
+        self.inner.publish(snapshot, LogTarget::None).map_err(|error| error.to_string())
+    }
+
+    #[track_caller]
+    pub fn publish(&self, yaml: &str) -> u64 {
+        self.try_publish(yaml).unwrap_or_else(|words| panic!("the reload is refused: {words}"))
+    }
+
+    /// The gateway's clock goes forward.
+    pub fn turn(&self, by: Duration) {
+        self.inner.turn_clock(by);
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.inner.metrics()
+    }
+
+    /// The requests counted under a route's name, whatever their method and status.
+    pub fn counted(&self, route: &str) -> u64 {
+        let routes = self.metrics().routes();
+        let shards = routes.iter().filter(|series| &*series.route == route).flat_map(|series| series.shards());
+        shards.flat_map(|shard| shard.requests.iter().flatten()).map(|counter| counter.get()).sum()
+    }
+
+    /// Client connections open now, over all workers.
+    pub fn open(&self) -> u64 {
+        self.metrics().workers.iter().map(|shard| shard.connections_open.get()).sum()
+    }
+
+    /// Begins to drain: every answer from now on says that it is the last.
+    pub fn begin_drain(&self) {
+        self.inner.begin_drain();
+    }
+
+    /// Drains; whether every connection ended by itself before the deadline.
+    pub fn drain(&self, deadline: Duration) -> bool {
+        self.inner.drain(deadline)
+    }
+
+    /// Ends every connection.
+    pub fn stop(&mut self) {
+        self.inner.stop();
+    }
+}
