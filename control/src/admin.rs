@@ -25,8 +25,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-/// Bytes of a request's head, and of what is buffered of a connection either way: as much as a browser with many cookies sends.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a request's head: as much as a browser with many cookies sends.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes buffered of a connection, either way. What hyper reads at once may go a little over it.
+const BUFFER_BYTES_MAX: usize = HEAD_BYTES_MAX;
 /// For a request's head to arrive, and for an idle connection to ask again.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 /// From one request to the next: who reads so slowly that this passes is cut off, or slow readers would pile up answers.
@@ -148,7 +150,8 @@ async fn converse(stream: TcpStream, _room: OwnedSemaphorePermit, router: Router
         router.call(request)
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX).max_buf_size(BUFFER_BYTES_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX);
+    builder.max_header_size(HEAD_BYTES_MAX).max_buf_size(BUFFER_BYTES_MAX);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut is_stopping = false;
     loop {

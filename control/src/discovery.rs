@@ -62,7 +62,7 @@ pub struct EndpointSpec {
     pub weight: u32,
 }
 
-/// One upstream's addresses are wanted, for as long as anyone else holds the cell.
+/// One upstream's addresses are wanted, for as long as anyone else holds the cell. A cell has the same endpoints every time.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub cell: Weak<TargetCell>,
@@ -164,7 +164,7 @@ impl Shared {
                 answered: watch::Sender::new(false),
                 refreshing: tokio::spawn(refresh(Arc::downgrade(self), host.clone())).abort_handle(),
             });
-            // The newest request for a cell counts, should its endpoints differ.
+            // A cell that is handed in again is the same upstream after a reload.
             name.users.retain(|other| !other.request.cell.ptr_eq(&request.cell) && other.is_wanted());
             name.users.push(user.clone());
         }

@@ -38,6 +38,9 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
 
 struct Page(String);
 
+/// Name, help, and what each worker counted of it.
+type WorkerFamily = (&'static str, &'static str, fn(&WorkerShard) -> &Counter);
+
 impl Page {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.line(format_args!("# HELP {name} {help}"));
@@ -118,7 +121,7 @@ impl Page {
         let total = |of: fn(&WorkerShard) -> &Counter| add_up(metrics.workers.iter().map(|worker| of(worker).get()));
         // A worker may count down what another counted up: each alone may be below zero, the sum is not.
         let open = |of: fn(&WorkerShard) -> &Counter| total(of) as i64;
-        let gauges: [(&str, &str, fn(&WorkerShard) -> &Counter); 4] = [
+        let gauges: [WorkerFamily; 4] = [
             ("maitred_connections_open", "Client connections open now.", |worker| &worker.connections_open),
             ("maitred_requests_open", "Requests under way now.", |worker| &worker.requests_open),
             ("maitred_tunnels_open", "Upgraded connections, such as WebSockets, open now.", |worker| &worker.tunnels_open),
@@ -129,7 +132,7 @@ impl Page {
         for (name, help, of) in gauges {
             self.single(name, "gauge", help, open(of));
         }
-        let counters: [(&str, &str, fn(&WorkerShard) -> &Counter); 5] = [
+        let counters: [WorkerFamily; 5] = [
             ("maitred_connections_accepted_total", "Client connections accepted.", |worker| &worker.connections_accepted),
             ("maitred_connections_refused_total", "Client connections closed at once, over a limit.", |worker| {
                 &worker.connections_refused

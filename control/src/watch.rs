@@ -157,13 +157,15 @@ impl State {
             let _ = self.notify.unwatch(folder);
         }
         self.folders.clear();
+        let mut failure = None;
         for folder in folders {
             match self.notify.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => drop(self.folders.insert(folder)),
-                Err(error) => return Err(io::Error::other(format!("{}: {error}", folder.display()))),
+                // The others are watched all the same.
+                Err(error) => failure = Some(io::Error::other(format!("{}: {error}", folder.display()))),
             }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 }
 

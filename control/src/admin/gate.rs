@@ -129,7 +129,9 @@ mod tests {
         gate.admit(&method.parse().unwrap(), &target.parse().unwrap(), &map)
     }
 
-    fn check_without_token(cases: &[(&str, &[(&str, &str)], Result<(), Refusal>)]) {
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Result<(), Refusal>);
+
+    fn check_without_token(cases: &[Case]) {
         let gate = Gate::new(None, MetricsAccess::Open);
         for (line, headers, expected) in cases {
             assert_eq!(verdict(&gate, line, headers), *expected, "{line} {headers:?}");

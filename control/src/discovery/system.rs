@@ -3,9 +3,10 @@
 
 use super::{Answer, Lookup, Resolve};
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RecordType};
-use hickory_resolver::{Hosts, TokioResolver};
+use hickory_resolver::{Hosts, ResolverBuilder, TokioResolver};
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -21,8 +22,10 @@ const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// The system's resolver. Share one: it has a cache and sockets.
 pub struct SystemResolver {
     hosts: FromFile<Arc<Hosts>>,
-    servers: FromFile<Result<Arc<TokioResolver>, String>>,
+    servers: FromFile<Servers>,
 }
+
+type Servers = Result<Arc<TokioResolver>, String>;
 
 impl Default for SystemResolver {
     fn default() -> Self {
@@ -33,12 +36,18 @@ impl Default for SystemResolver {
 impl SystemResolver {
     /// Reads nothing yet, and so cannot fail: a machine without any of these files can still use addresses and localhost.
     pub fn new() -> SystemResolver {
-        SystemResolver::with_files("/etc/hosts", "/etc/resolv.conf")
+        SystemResolver::with(Path::new("/etc/hosts"), "/etc/resolv.conf", || {
+            let builder = TokioResolver::builder_tokio().map_err(|error| format!("no name server is known: {error}"))?;
+            built(builder)
+        })
     }
 
-    /// `resolv_conf` tells when to read the system's configuration again, not where it is.
-    fn with_files(hosts: &str, resolv_conf: &str) -> SystemResolver {
-        SystemResolver { hosts: FromFile::new(hosts, read_hosts), servers: FromFile::new(resolv_conf, |_| read_servers()) }
+    /// `servers` is called again when the file of their addresses changes.
+    fn with(hosts: &Path, resolv_conf: &str, servers: impl Fn() -> Servers + Send + Sync + 'static) -> SystemResolver {
+        SystemResolver {
+            hosts: FromFile::new(hosts, read_hosts),
+            servers: FromFile::new(Path::new(resolv_conf), move |_| servers()),
+        }
     }
 
     async fn resolve(&self, host: &str) -> Result<Answer, String> {
@@ -89,28 +98,26 @@ fn read_hosts(path: &Path) -> Arc<Hosts> {
     Arc::new(hosts)
 }
 
-fn read_servers() -> Result<Arc<TokioResolver>, String> {
-    let unusable = |error: &dyn std::fmt::Display| format!("no name server is known: {error}");
-    let mut builder = TokioResolver::builder_tokio().map_err(|error| unusable(&error))?;
+fn built(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Servers {
     let options = builder.options_mut();
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     // Looked at before, and for both kinds of address together: a host that the file knows is not asked for elsewhere.
     options.use_hosts_file = ResolveHosts::Never;
-    builder.build().map(Arc::new).map_err(|error| unusable(&error))
+    builder.build().map(Arc::new).map_err(|error| error.to_string())
 }
 
 /// What was made of a file, until the file changes.
 struct FromFile<T> {
     path: PathBuf,
-    read: fn(&Path) -> T,
+    read: Box<dyn Fn(&Path) -> T + Send + Sync>,
     known: Mutex<Option<(Stamp, T)>>,
 }
 
 type Stamp = Option<(SystemTime, u64)>;
 
 impl<T: Clone> FromFile<T> {
-    fn new(path: &str, read: fn(&Path) -> T) -> FromFile<T> {
-        FromFile { path: path.into(), read, known: Mutex::default() }
+    fn new(path: &Path, read: impl Fn(&Path) -> T + Send + Sync + 'static) -> FromFile<T> {
+        FromFile { path: path.to_owned(), read: Box::new(read), known: Mutex::default() }
     }
 
     fn get(&self) -> T {
@@ -126,9 +133,51 @@ impl<T: Clone> FromFile<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+    use tokio::net::UdpSocket;
 
     fn resolver(folder: &Path) -> SystemResolver {
-        SystemResolver::with_files(&folder.join("hosts").to_string_lossy(), "/nonexistent")
+        SystemResolver::with(&folder.join("hosts"), "/nonexistent", || Err("no name server in this test".to_owned()))
+    }
+
+    /// A name server that knows one name, by RFC 1035, section 4.1: IPv4 with a TTL of 42 s, and IPv6 with 17 s.
+    async fn serve_names(socket: UdpSocket) {
+        let mut query = [0; 512];
+        loop {
+            let (_, from) = socket.recv_from(&mut query).await.unwrap();
+            let end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+            let question = &query[12..end];
+            let records: &[&[u8]] = match (question.starts_with(b"\x06orders\x04test\0"), query[end - 3]) {
+                (true, 1) => &[&[0, 0, 0, 42, 0, 4, 10, 0, 0, 2], &[0, 0, 0, 42, 0, 4, 10, 0, 0, 1]],
+                (true, 28) => &[&[0, 0, 0, 17, 0, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]],
+                (_, _) => &[],
+            };
+            let code = if question.starts_with(b"\x06orders") { 0x80 } else { 0x83 };
+            let mut answer = [&query[..2], &[0x81, code, 0, 1, 0, records.len() as u8, 0, 0, 0, 0], question].concat();
+            for record in records {
+                answer.extend_from_slice(&[0xc0, 12, 0, query[end - 3], 0, 1]);
+                answer.extend_from_slice(record);
+            }
+            socket.send_to(&answer, from).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_server_is_asked_for_both_kinds_and_its_ttl_is_kept() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut server = NameServerConfig::udp(Ipv4Addr::LOCALHOST.into());
+        server.connections[0].port = socket.local_addr().unwrap().port();
+        tokio::spawn(serve_names(socket));
+        let resolver = SystemResolver::with(Path::new("/nonexistent"), "/nonexistent", move || {
+            let config = ResolverConfig::from_parts(None, Vec::new(), vec![server.clone()]);
+            built(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()))
+        });
+        let answer = resolver.lookup("orders.test").await.unwrap();
+        assert!((1..=17).contains(&answer.ttl.as_secs()), "the shortest counts: {:?}", answer.ttl);
+        let mut found = addresses(Ok(answer));
+        found.sort_unstable();
+        assert_eq!(found, ["10.0.0.1", "10.0.0.2", "fd00::1"]);
+        assert!(resolver.lookup("nothing.test").await.is_err());
     }
 
     fn addresses(answer: Result<Answer, String>) -> Vec<String> {
