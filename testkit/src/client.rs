@@ -142,7 +142,8 @@ impl Client {
     #[track_caller]
     pub fn request(&mut self, method: &str, target: &str, headers: &str, body: &str) -> Response {
         let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-        let host = if headers.to_ascii_lowercase().contains("host:") { "" } else { "Host: gateway.test\r\n" };
+        let has_host = headers.lines().any(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("host:")));
+        let host = if has_host { "" } else { "Host: gateway.test\r\n" };
         self.send(format!("{method} {target} HTTP/1.1\r\n{host}{headers}{length}\r\n{body}"));
         self.response_to(method)
     }
