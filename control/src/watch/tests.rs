@@ -17,7 +17,8 @@ fn watched(files: &[PathBuf]) -> (Watcher, Receiver<()>) {
 
 #[test]
 fn a_written_file_is_a_change_and_a_touched_one_is_not() {
-    let file = folder("written").join("a.yaml");
+    let folder = folder("written");
+    let file = folder.join("a.yaml");
     fs::write(&file, "one").unwrap();
     let (_watcher, changes) = watched(std::slice::from_ref(&file));
     fs::write(&file, "one").unwrap();
@@ -107,7 +108,7 @@ fn other_files_of_the_folder_are_no_change() {
 #[test]
 fn a_folder_stands_for_the_names_in_it() {
     let folder = folder("names");
-    let (_watcher, changes) = watched(std::slice::from_ref(&folder));
+    let (_watcher, changes) = watched(std::slice::from_ref(&*folder));
     fs::write(folder.join("b.yaml"), "one").unwrap();
     changes.recv_timeout(SOON).unwrap();
     fs::write(folder.join("b.yaml"), "two").unwrap();
@@ -134,7 +135,8 @@ fn after_set_files_the_new_ones_count_and_no_change_of_the_old_is_lost() {
 
 #[test]
 fn a_reload_may_set_the_files_from_within() {
-    let file = folder("within").join("a");
+    let folder = folder("within");
+    let file = folder.join("a");
     let slot: Arc<Mutex<Option<Watcher>>> = Arc::default();
     let (sender, changes) = channel();
     let (inner, again) = (slot.clone(), file.clone());
@@ -153,7 +155,8 @@ fn a_reload_may_set_the_files_from_within() {
 
 #[test]
 fn a_dropped_watcher_is_silent() {
-    let file = folder("dropped").join("a");
+    let folder = folder("dropped");
+    let file = folder.join("a");
     let (watcher, changes) = watched(std::slice::from_ref(&file));
     drop(watcher);
     fs::write(&file, "one").unwrap();
