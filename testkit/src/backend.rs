@@ -312,33 +312,35 @@ impl Conn {
         }
         let mut reader = BodyReader::default();
         loop {
-            match reader.step(self.frame, &self.buffer) {
+            let step = reader.step(self.frame, &self.buffer);
+            self.body_read = matches!(step, Ok(Step::End(_)));
+            self.record(&reader);
+            match step {
                 Ok(Step::End(used)) => {
                     self.buffer.drain(..used);
-                    self.body_read = true;
-                    break;
+                    return reader.data;
                 }
-                Ok(Step::More) if self.fill() > 0 => self.record(&reader, false),
+                Ok(Step::More) if self.fill() > 0 => {}
                 Ok(Step::More) => {
                     self.closing = true;
-                    break;
+                    return reader.data;
                 }
                 Err(why) => {
                     self.complain(why);
                     self.closing = true;
-                    break;
+                    return reader.data;
                 }
             }
         }
-        self.record(&reader, self.body_read);
-        reader.data
     }
 
-    fn record(&self, reader: &BodyReader, complete: bool) {
+    /// Notes what has come, for the test to see at once.
+    fn record(&self, reader: &BodyReader) {
         let request = &mut self.shared.requests()[self.request];
-        request.body.clone_from(&reader.data);
+        let known = request.body.len();
+        request.body.extend_from_slice(&reader.data[known..]);
         request.trailers = reader.trailers.clone();
-        request.complete = complete;
+        request.complete = self.body_read;
     }
 
     /// Whatever comes next, without meaning; empty at the end of the stream.
@@ -414,8 +416,15 @@ fn serve(stream: TcpStream, index: usize, shared: &Arc<Shared>, handler: &Handle
         streams.retain(|stream| stream.strong_count() > 0);
         streams.push(Arc::downgrade(&stream));
     }
-    let mut conn =
-        Conn { stream, shared: shared.clone(), buffer: Vec::new(), frame: Frame::None, body_read: true, request: 0, closing: false };
+    let mut conn = Conn {
+        stream,
+        shared: shared.clone(),
+        buffer: Vec::new(),
+        frame: Frame::None,
+        body_read: true,
+        request: 0,
+        closing: false,
+    };
     while !conn.closing && conn.body_read && next_request(&mut conn, index) {
         let request = shared.requests()[conn.request].clone();
         handler(&request, &mut conn);

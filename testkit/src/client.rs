@@ -80,7 +80,8 @@ pub struct Client {
 impl Client {
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+        let stream =
+            TcpStream::connect_timeout(&address, PATIENCE).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
         Client::over(stream)
     }
 

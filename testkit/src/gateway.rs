@@ -3,7 +3,6 @@
 
 use crate::backend::Backend;
 use crate::client::{Client, Response};
-use maitred_core::Clock;
 use maitred_core::metrics::Metrics;
 use maitred_dataplane::{LogTarget, Options, State, compile};
 use maitred_model::{Document, Memory, load_text, render};
@@ -12,8 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What every test's configuration begins with, unless it says otherwise.
-const DEFAULTS: [(&str, &str); 4] =
-    [("listen:", "listen: 127.0.0.1:0"), ("workers:", "workers: 1"), ("admin:", "admin: { listen: 127.0.0.1:0 }"), ("telemetry:", "telemetry: { access_log: none }")];
+const DEFAULTS: [(&str, &str); 4] = [
+    ("listen:", "listen: 127.0.0.1:0"),
+    ("workers:", "workers: 1"),
+    ("admin:", "admin: { listen: 127.0.0.1:0 }"),
+    ("telemetry:", "telemetry: { access_log: none }"),
+];
 
 /// Everything goes to one back end.
 const ALL: &str = "
@@ -39,9 +42,9 @@ pub fn gateway(yaml: &str, backends: &[(&str, SocketAddr)]) -> Gateway {
     let document = load(yaml, &names).unwrap_or_else(|words| panic!("the configuration is refused:\n{words}"));
     let workers = document.workers.map_or(1, |workers| usize::from(workers.get()));
     let state = State::new(workers);
-    let snapshot = compile(Arc::new(document), &state).unwrap_or_else(|diagnostics| panic!("it does not compile: {diagnostics:?}"));
-    let options = Options { clock: Clock::default(), ..Options::default() };
-    let inner = maitred_dataplane::Gateway::start(snapshot, LogTarget::None, options).expect("the gateway starts");
+    let snapshot =
+        compile(Arc::new(document), &state).unwrap_or_else(|diagnostics| panic!("it does not compile: {diagnostics:?}"));
+    let inner = maitred_dataplane::Gateway::start(snapshot, LogTarget::None, Options::default()).expect("the gateway starts");
     Gateway { inner, state, names }
 }
 

@@ -26,7 +26,12 @@ impl Fields {
     /// The members of a list field, over all its lines.
     pub fn members(&self, name: &str) -> Vec<String> {
         let values = self.all(name);
-        values.iter().flat_map(|value| value.split(',')).map(|member| member.trim().to_owned()).filter(|m| !m.is_empty()).collect()
+        values
+            .iter()
+            .flat_map(|value| value.split(','))
+            .map(|member| member.trim().to_owned())
+            .filter(|m| !m.is_empty())
+            .collect()
     }
 }
 

@@ -24,7 +24,11 @@ apis: { all: { routes: [ GET /: kitchen ] } }",
         &[("a", a.address()), ("b", b.address())],
     );
     assert_eq!(shares(&gateway, 400), HashMap::from([("a".into(), 300), ("b".into(), 100)]));
-    assert_eq!(shares(&gateway, 4), HashMap::from([("a".into(), 3), ("b".into(), 1)]), "in every round, not only in the long run");
+    assert_eq!(
+        shares(&gateway, 4),
+        HashMap::from([("a".into(), 3), ("b".into(), 1)]),
+        "in every round, not only in the long run"
+    );
     assert_eq!((a.connections(), b.connections()), (1, 1));
 }
 

@@ -35,7 +35,10 @@ fn an_http_1_0_client_may_ask_to_be_kept() {
     for _ in 0..2 {
         client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
         let response = client.response();
-        assert!(response.headers.members("connection").iter().any(|option| option.eq_ignore_ascii_case("keep-alive")), "{response:?}");
+        assert!(
+            response.headers.members("connection").iter().any(|option| option.eq_ignore_ascii_case("keep-alive")),
+            "{response:?}"
+        );
     }
 }
 
@@ -76,7 +79,9 @@ fn pipelined_requests_are_answered_in_order() {
         match n % 3 {
             0 => all.push_str(&format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n")),
             1 => all.push_str(&format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")),
-            _ => all.push_str(&format!("POST /{n} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")),
+            _ => {
+                all.push_str(&format!("POST /{n} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"))
+            }
         }
     }
     client.send(all);
@@ -354,7 +359,8 @@ fn a_stale_connection_costs_a_get_nothing() {
     assert_eq!(client.get("/first").status, 200);
     let response = client.get("/second");
     assert_eq!((response.status, response.text().as_str()), (200, "there"));
-    let targets: Vec<(String, usize)> = backend.requests().into_iter().map(|request| (request.target, request.connection)).collect();
+    let targets: Vec<(String, usize)> =
+        backend.requests().into_iter().map(|request| (request.target, request.connection)).collect();
     assert_eq!(targets, [("/first".into(), 0), ("/second".into(), 0), ("/second".into(), 1)]);
 }
 

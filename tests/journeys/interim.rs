@@ -1,6 +1,6 @@
 //! 1xx: expectations, early hints, and upgrades.
 
-use maitred_testkit::{Backend, Broken, Client, Gateway, Latch, eventually, gateway, gateway_to};
+use maitred_testkit::{Backend, Client, Gateway, Latch, eventually, gateway, gateway_to};
 use std::time::Duration;
 
 #[test]
@@ -269,7 +269,12 @@ fn a_101_that_nobody_asked_for_is_a_fault() {
 fn h2c_by_upgrade_is_not_passed_on() {
     let backend = Backend::named("plain");
     let gateway = gateway_to(&backend);
-    let response = gateway.ask("GET", "/", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n", "");
+    let response = gateway.ask(
+        "GET",
+        "/",
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+        "",
+    );
     assert_eq!(response.text(), "plain");
     let received = backend.only();
     assert!(!received.headers.has("upgrade") && !received.headers.has("http2-settings") && !received.headers.has("connection"));
@@ -356,5 +361,4 @@ fn a_back_end_that_dies_before_its_101_is_a_502() {
     let mut client = gateway.client();
     client.send(UPGRADE);
     assert_eq!(client.response().status, 502);
-    let _: Option<Broken> = None;
 }

@@ -189,7 +189,9 @@ fn a_slow_body_that_moves_is_no_stalled_one() {
     for (at, byte) in ["a", "b", "c", "d"].into_iter().enumerate() {
         gateway.turn(Duration::from_secs(25));
         client.send(byte);
-        eventually("the byte has reached the back end", || at == 3 || backend.requests().last().is_some_and(|request| request.body.len() == at + 1));
+        eventually("the byte has reached the back end", || {
+            at == 3 || backend.requests().last().is_some_and(|request| request.body.len() == at + 1)
+        });
     }
     assert_eq!(client.response().json()["body"], "abcd");
 }
@@ -238,6 +240,7 @@ fn a_thousand_slow_heads_hold_up_nobody() {
 
 #[test]
 fn limits_that_contradict_each_other_are_refused_with_words() {
-    let words = maitred_testkit::refused("limits: { uri_bytes: 128KiB }\napis: { a: { routes: [ { match: GET /, respond: {} } ] } }");
+    let words =
+        maitred_testkit::refused("limits: { uri_bytes: 128KiB }\napis: { a: { routes: [ { match: GET /, respond: {} } ] } }");
     assert!(words.contains("uri_bytes"), "{words}");
 }

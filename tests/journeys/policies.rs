@@ -23,7 +23,12 @@ apis:
 ",
         &[("kitchen", backend.address())],
     );
-    gateway.ask("GET", "/orders/7%20a?v=%41", "Cookie: a\r\nX-Gone: 1\r\nX_Gone: 1\r\nx-twice: 1\r\nX-Twice: 2\r\nX-More: one\r\nUser-Agent: me\r\nX-Order: 6\r\n", "");
+    gateway.ask(
+        "GET",
+        "/orders/7%20a?v=%41",
+        "Cookie: a\r\nX-Gone: 1\r\nX_Gone: 1\r\nx-twice: 1\r\nX-Twice: 2\r\nX-More: one\r\nUser-Agent: me\r\nX-Order: 6\r\n",
+        "",
+    );
     let received = backend.last();
     assert!(!received.headers.has("cookie") && !received.headers.has("x-gone"), "{:?}", received.headers);
     assert_eq!(received.header("x-order"), Some("7 a"), "decoded where it is used");
@@ -111,7 +116,8 @@ apis:
 fn a_preflight_is_answered_without_the_back_end() {
     let backend = Backend::status(200);
     let gateway = cross_origin(&backend);
-    let asking = "Origin: https://app.example.com\r\nAccess-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: x-token\r\n";
+    let asking =
+        "Origin: https://app.example.com\r\nAccess-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: x-token\r\n";
     let response = gateway.ask("OPTIONS", "/a", asking, "");
     assert!(matches!(response.status, 200 | 204), "{response:?}");
     assert_eq!(response.header("access-control-allow-origin"), Some("https://app.example.com"));
@@ -127,7 +133,13 @@ fn a_preflight_is_answered_without_the_back_end() {
 fn a_preflight_from_elsewhere_is_granted_nothing() {
     let backend = Backend::status(200);
     let gateway = cross_origin(&backend);
-    for origin in ["https://evil.example", "https://app.example.com.evil.example", "http://app.example.com", "null", "https://APP.example.com"] {
+    for origin in [
+        "https://evil.example",
+        "https://app.example.com.evil.example",
+        "http://app.example.com",
+        "null",
+        "https://APP.example.com",
+    ] {
         let asking = format!("Origin: {origin}\r\nAccess-Control-Request-Method: PUT\r\n");
         let response = gateway.ask("OPTIONS", "/a", &asking, "");
         assert!(!response.headers.has("access-control-allow-origin"), "{origin}: {response:?}");
@@ -143,7 +155,11 @@ fn a_simple_request_is_marked_for_its_origin() {
     });
     let gateway = cross_origin(&backend);
     let response = gateway.ask("GET", "/a", "Origin: https://b.example.com\r\n", "");
-    assert_eq!(response.header("access-control-allow-origin"), Some("https://b.example.com"), "the gateway's word replaces the back end's");
+    assert_eq!(
+        response.header("access-control-allow-origin"),
+        Some("https://b.example.com"),
+        "the gateway's word replaces the back end's"
+    );
     assert_eq!(response.header("access-control-allow-credentials"), Some("true"));
     assert_eq!(response.header("access-control-expose-headers"), Some("x-total"));
     assert_eq!(response.headers.members("vary"), ["accept", "origin"]);
@@ -204,8 +220,11 @@ fn addresses_are_allowed_and_denied() {
 ",
         &[],
     );
-    let ask = |from: &str, target: &str| Client::connect_from(from.parse().expect("an address"), gateway.address()).get(target).status;
-    for (from, plain, narrow) in [("127.0.0.1", 200, 403), ("127.0.0.2", 200, 200), ("127.0.0.66", 403, 403), ("127.0.1.1", 403, 403)] {
+    let ask =
+        |from: &str, target: &str| Client::connect_from(from.parse().expect("an address"), gateway.address()).get(target).status;
+    for (from, plain, narrow) in
+        [("127.0.0.1", 200, 403), ("127.0.0.2", 200, 200), ("127.0.0.66", 403, 403), ("127.0.1.1", 403, 403)]
+    {
         assert_eq!((ask(from, "/"), ask(from, "/narrow"), ask(from, "/all")), (plain, narrow, 200), "{from}");
     }
 }
@@ -213,13 +232,19 @@ fn addresses_are_allowed_and_denied() {
 #[test]
 fn a_stranger_cannot_choose_his_address() {
     let yaml = |trusted: &str| {
-        format!("{trusted}\napis: {{ all: {{ ip: {{ allow: [10.0.0.0/8] }}, routes: [ {{ match: GET /, respond: {{ text: in }} }} ] }} }}")
+        format!(
+            "{trusted}\napis: {{ all: {{ ip: {{ allow: [10.0.0.0/8] }}, routes: [ {{ match: GET /, respond: {{ text: in }} }} ] }} }}"
+        )
     };
     let open = gateway(&yaml(""), &[]);
     assert_eq!(open.ask("GET", "/", "X-Forwarded-For: 10.0.0.1\r\nForwarded: for=10.0.0.1\r\n", "").status, 403);
     let behind = gateway(&yaml("trusted_proxies: [127.0.0.1]"), &[]);
     assert_eq!(behind.ask("GET", "/", "X-Forwarded-For: 10.0.0.1\r\n", "").status, 200);
     assert_eq!(behind.ask("GET", "/", "Forwarded: for=\"10.0.0.1:4711\"\r\n", "").status, 200);
-    assert_eq!(behind.ask("GET", "/", "X-Forwarded-For: 10.0.0.1, 203.0.113.9\r\n", "").status, 403, "only the last hop is vouched for");
+    assert_eq!(
+        behind.ask("GET", "/", "X-Forwarded-For: 10.0.0.1, 203.0.113.9\r\n", "").status,
+        403,
+        "only the last hop is vouched for"
+    );
     assert_eq!(behind.ask("GET", "/", "", "").status, 403);
 }

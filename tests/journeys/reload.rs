@@ -172,7 +172,8 @@ fn counts_and_pools_survive() {
 #[test]
 fn turns_among_endpoints_go_to_the_new_ones() {
     let (a, b) = (Backend::named("a"), Backend::named("b"));
-    let yaml = |name: &str| format!("upstreams: {{ kitchen: \"http://${name}\" }}\napis: {{ all: {{ routes: [ GET /: kitchen ] }} }}");
+    let yaml =
+        |name: &str| format!("upstreams: {{ kitchen: \"http://${name}\" }}\napis: {{ all: {{ routes: [ GET /: kitchen ] }} }}");
     let gateway = gateway(&yaml("a"), &[("a", a.address()), ("b", b.address())]);
     let mut client = gateway.client();
     assert_eq!(client.get("/").text(), "a");
@@ -209,6 +210,24 @@ fn listeners_come_and_go() {
 }
 
 #[test]
+fn every_worker_moves_on() {
+    let backend = Backend::status(200);
+    let gateway = gateway(&format!("workers: 3\n{KITCHEN}"), &[("kitchen", backend.address())]);
+    let mut clients: Vec<_> = (0..24).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/x").status, 200);
+    }
+    let busy = gateway.metrics().workers.iter().filter(|shard| shard.connections_open.get() > 0).count();
+    assert!(busy > 1, "connections are dealt among the workers");
+    gateway.publish(&format!("workers: 3\n{}", text("new")));
+    one_snapshot(&gateway);
+    for client in &mut clients {
+        assert_eq!(client.get("/").text(), "new");
+    }
+    eventually("counts are summed over the workers", || gateway.counted("all") == 24);
+}
+
+#[test]
 fn not_one_request_fails_while_reloads_go_on() {
     let backend = Backend::named("x");
     let gateway = gateway(KITCHEN, &[("kitchen", backend.address())]);
@@ -229,7 +248,7 @@ fn not_one_request_fails_while_reloads_go_on() {
         }
         for _ in 0..reloads {
             gateway.publish(KITCHEN);
-            gateway.publish(&KITCHEN.replace("timeout", "x"));
+            gateway.publish(&KITCHEN.replace("proxy: kitchen", "proxy: kitchen, timeout: 9s"));
         }
         over.store(true, Ordering::Relaxed);
     });

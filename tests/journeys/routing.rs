@@ -4,7 +4,8 @@ use maitred_testkit::{Backend, Gateway, gateway};
 
 /// Routes that answer with their own text.
 fn menu(routes: &[&str]) -> Gateway {
-    let lines: String = routes.iter().map(|route| format!("      - {{ match: \"{route}\", respond: {{ text: \"{route}\" }} }}\n")).collect();
+    let lines: String =
+        routes.iter().map(|route| format!("      - {{ match: \"{route}\", respond: {{ text: \"{route}\" }} }}\n")).collect();
     gateway(&format!("apis:\n  all:\n    routes:\n{lines}"), &[])
 }
 
@@ -16,7 +17,8 @@ fn takes(gateway: &Gateway, method: &str, target: &str, route: &str) {
 
 #[test]
 fn the_most_specific_path_wins_whatever_the_order() {
-    let mut routes = ["GET /", "GET /{all+}", "GET /a/{x}", "GET /a/b", "GET /a/{x}/c", "GET /a/{rest+}", "GET /a/b/", "GET /a/b/{y}"];
+    let mut routes =
+        ["GET /", "GET /{all+}", "GET /a/{x}", "GET /a/b", "GET /a/{x}/c", "GET /a/{rest+}", "GET /a/b/", "GET /a/b/{y}"];
     for _ in 0..2 {
         let gateway = menu(&routes);
         for (target, route) in [
@@ -171,7 +173,8 @@ fn more_conditions_win_and_unmet_ones_pass_on() {
 
 #[test]
 fn an_exact_host_beats_the_longest_wildcard_beats_any_host() {
-    let api = |name: &str, hosts: &str| format!("  {name}:\n{hosts}    routes: [ {{ match: GET /, respond: {{ text: {name} }} }} ]\n");
+    let api =
+        |name: &str, hosts: &str| format!("  {name}:\n{hosts}    routes: [ {{ match: GET /, respond: {{ text: {name} }} }} ]\n");
     let yaml = format!(
         "apis:\n{}{}{}{}",
         api("any", ""),
@@ -220,7 +223,14 @@ apis:
 ",
         &[("kitchen", backend.address())],
     );
-    for (target, seen) in [("/shop/a?b", "/a?b"), ("/shop/", "/"), ("/shop", "/"), ("/shop?x", "/?x"), ("/shop//a", "//a"), ("/%73hop/deepest", "/deepest")] {
+    for (target, seen) in [
+        ("/shop/a?b", "/a?b"),
+        ("/shop/", "/"),
+        ("/shop", "/"),
+        ("/shop?x", "/?x"),
+        ("/shop//a", "//a"),
+        ("/%73hop/deepest", "/deepest"),
+    ] {
         assert_eq!(gateway.get(target).status, 200, "{target}");
         assert_eq!(backend.last().target, seen, "{target}");
     }
@@ -319,7 +329,10 @@ fn an_answer_from_the_configuration_is_whole() {
     assert_eq!((text.header("content-type"), text.text().as_str()), (Some("text/plain; charset=utf-8"), "grüß"));
     assert_eq!(text.header("content-length"), Some("6"));
     let json = gateway.get("/json");
-    assert_eq!((json.status, json.header("content-type"), json.header("cache-control")), (201, Some("application/json"), Some("no-store")));
+    assert_eq!(
+        (json.status, json.header("content-type"), json.header("cache-control")),
+        (201, Some("application/json"), Some("no-store"))
+    );
     assert_eq!(json.json(), serde_json::json!({ "ok": true, "list": [1, 2.5, null] }));
     let none = gateway.get("/none");
     assert_eq!((none.status, none.header("content-length"), none.body.len()), (204, None, 0));
@@ -333,7 +346,8 @@ fn an_answer_from_the_configuration_is_whole() {
 
 #[test]
 fn requests_are_counted_by_route() {
-    let gateway = gateway("apis: { all: { routes: [ { match: GET /, name: home, respond: {} }, { match: GET /x, respond: {} } ] } }", &[]);
+    let gateway =
+        gateway("apis: { all: { routes: [ { match: GET /, name: home, respond: {} }, { match: GET /x, respond: {} } ] } }", &[]);
     for _ in 0..3 {
         gateway.get("/");
     }

@@ -94,8 +94,18 @@ fn what_the_gateway_does_not_speak_is_said_so() {
 #[test]
 fn an_ambiguous_chunk_ends_everything() {
     for body in [
-        "3\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "4\r\nabc\r\n0\r\n\r\n", "0x3\r\nabc\r\n0\r\n\r\n", " 3\r\nabc\r\n0\r\n\r\n", "3 \r\nabc\r\n0\r\n\r\n",
-        "3;\nx\r\nabc\r\n0\r\n\r\n", "-3\r\nabc\r\n0\r\n\r\n", "fffffffffffffffff\r\nabc\r\n0\r\n\r\n", "3\r\nabc\r\n0\r\nX : y\r\n\r\n", "3\r\nabc\r\n0\r\nX: y\n\r\n", "\r\n",
+        "3\nabc\r\n0\r\n\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "4\r\nabc\r\n0\r\n\r\n",
+        "0x3\r\nabc\r\n0\r\n\r\n",
+        " 3\r\nabc\r\n0\r\n\r\n",
+        "3 \r\nabc\r\n0\r\n\r\n",
+        "3;\nx\r\nabc\r\n0\r\n\r\n",
+        "-3\r\nabc\r\n0\r\n\r\n",
+        "fffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabc\r\n0\r\nX : y\r\n\r\n",
+        "3\r\nabc\r\n0\r\nX: y\n\r\n",
+        "\r\n",
     ] {
         let backend = Backend::echo();
         let gateway = gateway_to(&backend);
@@ -145,7 +155,9 @@ fn what_is_forwarded_is_written_anew() {
     let backend = Backend::echo();
     let gateway = gateway_to(&backend);
     let mut client = gateway.client();
-    client.send("POST /x HTTP/1.1\r\nhOsT:a\r\ntRANSFER-eNCODING: ChUnKeD\r\nX-A:   b  \t \r\n\r\n0003;a=\"b\"\r\nabc\r\n000\r\n\r\n");
+    client.send(
+        "POST /x HTTP/1.1\r\nhOsT:a\r\ntRANSFER-eNCODING: ChUnKeD\r\nX-A:   b  \t \r\n\r\n0003;a=\"b\"\r\nabc\r\n000\r\n\r\n",
+    );
     assert_eq!(client.response().json()["body"], "abc");
     let raw = String::from_utf8(backend.only().raw).expect("text");
     assert!(raw.contains("\r\ntransfer-encoding: chunked\r\n"), "{raw}");

@@ -66,7 +66,9 @@ fn unescape(text: &str) -> Vec<u8> {
                 b'\\' => out.push(b'\\'),
                 b'x' => {
                     let digits = [bytes.next().expect("two digits"), bytes.next().expect("two digits")];
-                    out.push(u8::from_str_radix(std::str::from_utf8(&digits).expect("ASCII"), 16).expect("two hexadecimal digits"));
+                    out.push(
+                        u8::from_str_radix(std::str::from_utf8(&digits).expect("ASCII"), 16).expect("two hexadecimal digits"),
+                    );
                 }
                 other => panic!("no escape \\{}", other as char),
             },
@@ -100,7 +102,11 @@ fn compare(peer: Option<Peer>) {
     }
     let shown = complaints.iter().take(12).map(String::as_str).collect::<Vec<_>>().join("\n\n");
     assert!(complaints.is_empty(), "{} disagrees in {} of {} cases:\n\n{shown}", peer.name, complaints.len(), cases.len());
-    assert!(compared > cases.len() / 8, "only {compared} messages of {} cases were accepted: the mutations are too wild", cases.len());
+    assert!(
+        compared > cases.len() / 8,
+        "only {compared} messages of {} cases were accepted: the mutations are too wild",
+        cases.len()
+    );
     println!("{}: {} cases, {compared} messages framed alike", peer.name, cases.len());
 }
 
@@ -149,10 +155,17 @@ fn the_corpus_is_judged_alike_however_it_is_cut() {
             let part = frame(&case.bytes[..at]);
             match &part.end {
                 // What is refused early must be refused whole; what was accepted must stay so.
-                Ended::Refused(_) => assert!(matches!(whole.end, Ended::Refused(_)), "line {} cut at {at}: {part:?}, but {whole:?}", case.line),
+                Ended::Refused(_) => {
+                    assert!(matches!(whole.end, Ended::Refused(_)), "line {} cut at {at}: {part:?}, but {whole:?}", case.line)
+                }
                 Ended::Partial { .. } | Ended::Over | Ended::Closed => {}
             }
-            assert_eq!(whole.messages[..part.messages.len().min(whole.messages.len())], part.messages[..], "line {} cut at {at}", case.line);
+            assert_eq!(
+                whole.messages[..part.messages.len().min(whole.messages.len())],
+                part.messages[..],
+                "line {} cut at {at}",
+                case.line
+            );
         }
     }
 }
@@ -162,7 +175,8 @@ impl Peer {
     fn disagreement(&self, ours: &Framed, theirs: &Framed) -> Option<String> {
         for (index, message) in ours.messages.iter().enumerate() {
             let Some(other) = theirs.messages.get(index) else {
-                return (!(self.excused)(&ours.messages[..=index], theirs)).then(|| format!("message {index} is not accepted by {}", self.name));
+                return (!(self.excused)(&ours.messages[..=index], theirs))
+                    .then(|| format!("message {index} is not accepted by {}", self.name));
             };
             if !(self.same)(message, other) {
                 return Some(format!("message {index} is another for {}", self.name));

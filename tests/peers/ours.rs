@@ -16,7 +16,9 @@ pub enum Ended {
     /// Every byte belongs to a message.
     Over,
     /// More bytes are needed; `body`: the head is whole, and says that there are.
-    Partial { body: bool },
+    Partial {
+        body: bool,
+    },
     Refused(String),
     /// The last message said that nothing follows.
     Closed,

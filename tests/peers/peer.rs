@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Frames each case.
+pub type Run = dyn Fn(&[Vec<u8>]) -> Vec<Framed>;
+
 pub struct Peer {
     pub name: &'static str,
-    pub run: Box<dyn Fn(&[Vec<u8>]) -> Vec<Framed>>,
+    pub run: Box<Run>,
     /// The same message, as far as the peer tells.
     pub same: fn(&Message, &Message) -> bool,
     /// Whether the peer's refusal of the last of these messages, which we accept, is a known narrowness of its own.
@@ -42,14 +45,51 @@ pub fn node() -> Option<Peer> {
     }
     let script = folder().join("node.js");
     let run = move |cases: &[Vec<u8>]| by_script(&node, &script, cases);
-    Some(Peer { name: "Node", run: Box::new(run), same: |ours, theirs| equal(ours, theirs), excused: node_is_narrow, hasty: false })
+    Some(Peer {
+        name: "Node",
+        run: Box::new(run),
+        same: |ours, theirs| equal(ours, theirs),
+        excused: node_is_narrow,
+        hasty: false,
+    })
 }
 
 /// llhttp knows a closed list of methods.
 const NODE_METHODS: [&str; 34] = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "ACL", "BIND", "CHECKOUT", "COPY", "LINK", "LOCK", "M-SEARCH", "MERGE",
-    "MKACTIVITY", "MKCALENDAR", "MKCOL", "MOVE", "NOTIFY", "PROPFIND", "PROPPATCH", "PURGE", "REBIND", "REPORT", "SEARCH", "SOURCE",
-    "SUBSCRIBE", "TRACE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE", "QUERY",
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "OPTIONS",
+    "PATCH",
+    "ACL",
+    "BIND",
+    "CHECKOUT",
+    "COPY",
+    "LINK",
+    "LOCK",
+    "M-SEARCH",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MOVE",
+    "NOTIFY",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SOURCE",
+    "SUBSCRIBE",
+    "TRACE",
+    "UNBIND",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+    "QUERY",
 ];
 
 fn node_is_narrow(messages: &[Message], _theirs: &Framed) -> bool {
@@ -84,7 +124,8 @@ fn equal(ours: &Message, theirs: &Message) -> bool {
 
 /// Hands all cases to a script, each behind its length, and reads a line for each.
 fn by_script(program: &Path, script: &Path, cases: &[Vec<u8>]) -> Vec<Framed> {
-    let mut child = Command::new(program).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the script starts");
+    let mut child =
+        Command::new(program).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the script starts");
     let mut stdin = child.stdin.take().expect("piped");
     let mut input = Vec::new();
     for case in cases {
@@ -118,7 +159,10 @@ fn parse_line(line: &str) -> Framed {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal")).collect()
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal"))
+        .collect()
 }
 
 /// A real nginx on a socket of its own; its answers tell method and target of each request, and so where each began.
@@ -181,7 +225,8 @@ pub fn nginx() -> Option<Peer> {
 /// Bodies are not told; where the next request begins is.
 fn same_for_nginx(ours: &Message, theirs: &Message) -> bool {
     let path = ours.target.find("://").and_then(|at| ours.target[at + 3..].find('/').map(|slash| &ours.target[at + 3 + slash..]));
-    ours.method == theirs.method && (path.unwrap_or(&ours.target) == theirs.target || path.is_none() && ours.target.contains("://"))
+    ours.method == theirs.method
+        && (path.unwrap_or(&ours.target) == theirs.target || path.is_none() && ours.target.contains("://"))
 }
 
 fn nginx_is_narrow(messages: &[Message], theirs: &Framed) -> bool {
@@ -199,7 +244,9 @@ fn ask_nginx(socket: &Path, case: &[u8]) -> Framed {
     let mut stream = loop {
         match UnixStream::connect(socket) {
             Ok(stream) => break stream,
-            Err(error) if Instant::now() < deadline && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            Err(error)
+                if Instant::now() < deadline && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+            {
                 std::thread::yield_now();
             }
             Err(error) => panic!("nginx does not answer: {error}"),
