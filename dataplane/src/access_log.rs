@@ -233,8 +233,11 @@ impl LogBuffer {
         let seconds = unix.as_secs() as i64;
         let mut second = self.second.borrow_mut();
         if second.0 != seconds {
-            let text = Timestamp::from_second(seconds).map(|timestamp| timestamp.to_string()).unwrap_or_default();
-            *second = (seconds, text.trim_end_matches('Z').to_string());
+            second.0 = seconds;
+            second.1.clear();
+            let _ = std::fmt::Write::write_fmt(&mut second.1, format_args!("{}", Timestamp::from_second(seconds).unwrap_or_default()));
+            // The milliseconds come before it.
+            second.1.pop();
         }
         out.extend_from_slice(second.1.as_bytes());
         let millis = unix.subsec_millis();

@@ -2,6 +2,7 @@
 
 use crate::snapshot::{RouteView, Snapshot};
 use maitred_core::{Exchange, Fault};
+use maitred_integrations::Integration;
 use maitred_wire::{HeadLimits, Parsed};
 use std::time::Instant;
 
@@ -14,6 +15,10 @@ pub struct Explanation<'a> {
     /// The API whose host and base path fit.
     pub api: Option<&'a str>,
     pub route: Option<RouteView<'a>>,
+    /// Where the route stands in the document: API and position.
+    pub place: Option<(u32, u32)>,
+    /// The path and query that a back end would get, behind its endpoint's own path.
+    pub forwarded: Option<Result<String, Fault>>,
     /// The values of the route's path parameters.
     pub params: Vec<String>,
     /// The fault, where no route takes it.
@@ -49,6 +54,8 @@ pub fn explain<'a>(snapshot: &'a Snapshot, method: &str, url: &str, headers: &[(
             None::<()>
         });
     }
+    let place = winner.map(|route| snapshot.routes[route as usize].place);
+    let forwarded = winner.and_then(|route| forwarded(&snapshot.routes[route as usize].integration, &exchange));
     let route = winner.map(|route| snapshot.view(&snapshot.routes[route as usize]));
     let params = (0..usize::from(exchange.params_len)).map(|index| text(exchange.param(index))).collect();
     Ok(Explanation {
@@ -56,10 +63,31 @@ pub fn explain<'a>(snapshot: &'a Snapshot, method: &str, url: &str, headers: &[(
         host: text(request.host()),
         api: api.map(|api| &*api.name),
         route,
+        place,
+        forwarded,
         params: if winner.is_some() { params } else { Vec::new() },
         fault: chosen.err(),
         misses,
     })
+}
+
+/// What a back end would be asked for; nothing where no back end is asked.
+fn forwarded(integration: &Integration, exchange: &Exchange) -> Option<Result<String, Fault>> {
+    let Integration::Proxy(proxy) = integration else { return None };
+    let mut path = Vec::new();
+    match &proxy.rewrite {
+        Some(rewrite) => {
+            if let Err(fault) = rewrite.path(exchange, &mut path) {
+                return Some(Err(fault));
+            }
+        }
+        None => path.extend_from_slice(if exchange.local_path().is_empty() { b"/" } else { exchange.local_path() }),
+    }
+    if let Some(query) = exchange.request.query() {
+        path.push(b'?');
+        path.extend_from_slice(query);
+    }
+    Some(Ok(String::from_utf8_lossy(&path).into_owned()))
 }
 
 /// Builds the head that such a request would have, and has it parsed as any other.

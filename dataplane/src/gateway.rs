@@ -116,6 +116,11 @@ impl Gateway {
         Ok(generation)
     }
 
+    /// Writes the access log there from now on: after a rotation, also when there is no new snapshot.
+    pub fn set_log(&self, log: LogTarget) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).set_target(log);
+    }
+
     /// Gives each worker its own socket of every listener.
     fn hand_out(&self, bound: Vec<Bound>) {
         for Bound { configured, sockets, .. } in bound {

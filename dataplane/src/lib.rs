@@ -18,4 +18,4 @@ pub use access_log::LogTarget;
 pub use compile::{State, compile};
 pub use explain::{Explanation, explain};
 pub use gateway::{Gateway, Options};
-pub use snapshot::{RouteView, Snapshot};
+pub use snapshot::{RouteView, Snapshot, authority, endpoint_url};

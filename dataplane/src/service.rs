@@ -8,6 +8,7 @@ use maitred_core::{Exchange, Fault, Forwarded, Kind, Response};
 use maitred_transport::{Pools, ServerLimits, Service, Worker};
 use maitred_wire::Name;
 use std::cell::{Cell, RefCell};
+use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -127,7 +128,9 @@ impl Service for WorkerService {
         let seconds = self.worker.unix_time(now).as_secs();
         let mut date = self.date.borrow_mut();
         if date.0 != seconds {
-            *date = (seconds, httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds)));
+            date.0 = seconds;
+            date.1.clear();
+            let _ = write!(date.1, "{}", httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(seconds)));
         }
         out.extend_from_slice(date.1.as_bytes());
     }

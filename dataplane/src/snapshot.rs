@@ -189,12 +189,12 @@ fn describe(integration: &maitred_model::Integration) -> String {
 }
 
 /// `http://host:port/path` of an endpoint.
-pub(crate) fn endpoint_url(endpoint: &Endpoint) -> String {
+pub fn endpoint_url(endpoint: &Endpoint) -> String {
     format!("http://{}{}", authority(endpoint), endpoint.path)
 }
 
 /// The Host that an endpoint is sent: without the port where it is the scheme's own.
-pub(crate) fn authority(endpoint: &Endpoint) -> String {
+pub fn authority(endpoint: &Endpoint) -> String {
     use maitred_model::Authority;
     match &endpoint.authority {
         Authority::Address(address) if address.port() == 80 => match address.ip() {

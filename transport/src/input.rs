@@ -3,7 +3,7 @@
 use crate::socket::Socket;
 use crate::worker::Worker;
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 /// An ordinary head and a small body fit.
 pub const BUFFER_BYTES: usize = 16 * 1024;
@@ -52,7 +52,6 @@ impl Input {
     /// Reads once, behind what is there. The buffer may grow up to `most` bytes; `Ok(0)` is the end of the stream, or a full buffer.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, socket: &Socket, worker: &Worker, most: usize) -> Poll<io::Result<usize>> {
         if self.bytes.is_empty() {
-            ready!(socket.poll_read_ready(cx))?;
             self.bytes = if self.wants_more { worker.take_relay() } else { worker.take_buffer() };
         } else if self.end == self.bytes.len() {
             self.make_room(most);

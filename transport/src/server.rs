@@ -161,11 +161,13 @@ impl Connection {
 
     /// Ready when a request begins to arrive; holds no buffer while it waits.
     fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
-        if !self.reader.borrow().input.is_empty() {
+        let mut reader = self.reader.borrow_mut();
+        if !reader.input.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        match self.socket.poll_read_ready(cx) {
-            Poll::Ready(ready) => Poll::Ready(ready.map_err(drop)),
+        match reader.input.poll_fill(cx, &self.socket, &self.worker, BUFFER_BYTES) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(())),
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
             Poll::Pending => self.read_timer.poll(cx).map(|()| Err(())),
         }
     }

@@ -52,44 +52,50 @@ names! {
 /// How many names there are, `Other` included.
 pub(crate) const COUNT: usize = ALL.len();
 
-/// No well-known name is longer; lengths index `BY_LENGTH`.
+/// No well-known name is longer.
 const LENGTH_MAX: usize = 32;
 
-/// For each length, where its names start and end in `ORDERED`.
-static BY_LENGTH: [(u8, u8); LENGTH_MAX] = ranges();
-static ORDERED: [u8; COUNT] = ordered();
+/// Slots of the table; a power of two, large enough that a multiplier without collisions is found at once.
+const SLOTS: usize = 256;
 
-const fn ordered() -> [u8; COUNT] {
-    let mut order = [0u8; COUNT];
-    let mut at = 0;
-    let mut length = 0;
-    while length < LENGTH_MAX {
-        let mut index = 0;
-        while index < COUNT {
-            if TEXTS[index].len() == length {
-                order[at] = index as u8;
-                at += 1;
-            }
-            index += 1;
-        }
-        length += 1;
-    }
-    order
+/// Which name, if any, stands at each hash: a perfect hash, found while compiling.
+static TABLE: [u8; SLOTS] = table(MULTIPLIER);
+const MULTIPLIER: u32 = multiplier();
+
+/// Length, first, middle and last byte tell the names apart; `| 0x20` folds the case of letters.
+const fn hash(name: &[u8], multiplier: u32) -> usize {
+    let first = (name[0] | 0x20) as u32;
+    let middle = (name[name.len() / 2] | 0x20) as u32;
+    let last = (name[name.len() - 1] | 0x20) as u32;
+    let word = first | middle << 8 | last << 16 | (name.len() as u32) << 24;
+    (word.wrapping_mul(multiplier) >> 24) as usize
 }
 
-const fn ranges() -> [(u8, u8); LENGTH_MAX] {
-    let mut table = [(0u8, 0u8); LENGTH_MAX];
-    let order = ordered();
-    let mut at = 0;
-    while at < COUNT {
-        let length = TEXTS[order[at] as usize].len();
-        if table[length].1 == 0 {
-            table[length].0 = at as u8;
-        }
-        table[length].1 = at as u8 + 1;
-        at += 1;
+const fn table(multiplier: u32) -> [u8; SLOTS] {
+    let mut table = [0u8; SLOTS];
+    let mut index = 1;
+    while index < COUNT {
+        table[hash(TEXTS[index].as_bytes(), multiplier)] = index as u8;
+        index += 1;
     }
     table
+}
+
+const fn multiplier() -> u32 {
+    let mut multiplier: u32 = 0x9e37_79b1;
+    loop {
+        let table = table(multiplier);
+        let mut filled = 0;
+        let mut slot = 0;
+        while slot < SLOTS {
+            filled += (table[slot] != 0) as usize;
+            slot += 1;
+        }
+        if filled == COUNT - 1 {
+            return multiplier;
+        }
+        multiplier = multiplier.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f) | 1;
+    }
 }
 
 impl Name {
@@ -98,13 +104,9 @@ impl Name {
         if bytes.is_empty() || bytes.len() >= LENGTH_MAX {
             return Name::Other;
         }
-        let (from, to) = BY_LENGTH[bytes.len()];
-        for &index in &ORDERED[from as usize..to as usize] {
-            if bytes.eq_ignore_ascii_case(TEXTS[index as usize].as_bytes()) {
-                return ALL[index as usize];
-            }
-        }
-        Name::Other
+        let index = TABLE[hash(bytes, MULTIPLIER)];
+        let text = TEXTS[index as usize].as_bytes();
+        if text.len() == bytes.len() && equals_lower(bytes, text) { ALL[index as usize] } else { Name::Other }
     }
 
     /// Lower-case text; empty for `Other`.
@@ -130,6 +132,25 @@ impl Name {
     }
 }
 
+/// Whether `bytes`, its letters lower-cased, is `lower`; both have the same length. Eight bytes at a time.
+fn equals_lower(bytes: &[u8], lower: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let (lower_words, lower_rest) = lower.as_chunks::<8>();
+    let same_word = |(a, b): (&[u8; 8], &[u8; 8])| lower_case(u64::from_le_bytes(*a)) == u64::from_le_bytes(*b);
+    words.iter().zip(lower_words).all(same_word) && rest.iter().zip(lower_rest).all(|(a, b)| a.to_ascii_lowercase() == *b)
+}
+
+/// ASCII capitals of eight bytes made small, all others left alone.
+fn lower_case(word: u64) -> u64 {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let seven = word & !HIGH;
+    let from_a = seven + ONES * (0x80 - b'A' as u64);
+    let past_z = seven + ONES * (0x7f - b'Z' as u64);
+    let capitals = (from_a ^ past_z) & !word & HIGH;
+    word | capitals >> 2
+}
+
 /// One bit per name, so that a set of names is a `u64`.
 pub(crate) const fn bit(name: Name) -> u64 {
     1 << name as u8
@@ -150,5 +171,15 @@ mod tests {
         assert_eq!(Name::of(b"x-other"), Name::Other);
         assert_eq!(Name::of(b""), Name::Other);
         assert_eq!(Name::of(&[b'a'; 200]), Name::Other);
+        assert_eq!(Name::of(b"connection\0"), Name::Other);
+    }
+
+    #[test]
+    fn only_capitals_are_made_small() {
+        for byte in 0..=255u8 {
+            let word = u64::from_le_bytes([byte, b'A', byte, b'z', byte, b'-', byte, byte]);
+            let wanted = word.to_le_bytes().map(|byte| byte.to_ascii_lowercase());
+            assert_eq!(lower_case(word).to_le_bytes(), wanted, "{byte}");
+        }
     }
 }

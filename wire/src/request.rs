@@ -89,6 +89,8 @@ pub struct RequestHead {
     pub upgrade: Option<Slice>,
     /// `TE: trailers` was given.
     pub te_trailers: bool,
+    /// Where a path is made canonical.
+    scratch: Vec<u8>,
 }
 
 impl RequestHead {
@@ -119,8 +121,9 @@ impl RequestHead {
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
         let mut headers = std::mem::take(&mut self.headers);
+        let scratch = std::mem::take(&mut self.scratch);
         headers.clear();
-        *self = RequestHead { headers, ..RequestHead::default() };
+        *self = RequestHead { headers, scratch, ..RequestHead::default() };
     }
 
     /// Reads a head from the start of `input`. After `Partial`, call again with the same bytes and more.
@@ -202,10 +205,10 @@ impl RequestHead {
             self.path = raw;
             return Ok(());
         }
-        let raw = if raw.is_empty() { b"/".to_vec() } else { self.headers.slice(raw).to_vec() };
-        let start = self.headers.bytes.len();
-        path::canonical(&raw, &mut self.headers.bytes).map_err(|bad| Refusal::Bad(bad.0))?;
-        self.path = Slice::new(start, self.headers.bytes.len());
+        let raw = if raw.is_empty() { b"/" } else { self.headers.slice(raw) };
+        self.scratch.clear();
+        path::canonical(raw, &mut self.scratch).map_err(|bad| Refusal::Bad(bad.0))?;
+        self.path = self.headers.stash(&self.scratch);
         Ok(())
     }
 

@@ -1,0 +1,107 @@
+//! A steady-state proxied request allocates nothing: counted by the allocator itself, over the whole process. Client and back end
+//! of this test keep to fixed buffers, so that whatever is counted is the gateway's.
+
+use maitred_dataplane::{Gateway, LogTarget, Options, State, compile};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Answers every request on every connection with 1 KB, from a fixed buffer.
+fn backend() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut buffer = [0u8; 16384];
+                let mut answer = [b'x'; 1024 + 45];
+                answer[..45].copy_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 1024    \r\n\r\n");
+                loop {
+                    let mut end = 0;
+                    while !is_whole(&buffer[..end]) {
+                        let count = stream.read(&mut buffer[end..]).unwrap();
+                        if count == 0 {
+                            return;
+                        }
+                        end += count;
+                    }
+                    stream.write_all(&answer).unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A head, and the 4096 bytes of a POST.
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+    !bytes.starts_with(b"POST") || bytes.len() == head + 4 + 4096
+}
+
+fn exchange(client: &mut TcpStream, request: &[u8], buffer: &mut [u8]) {
+    client.write_all(request).unwrap();
+    let mut end = 0;
+    while !buffer[..end].ends_with(b"x") || end < 1024 {
+        let count = client.read(&mut buffer[end..]).unwrap();
+        assert!(count > 0, "the gateway closed the connection");
+        end += count;
+    }
+    assert!(buffer.starts_with(b"HTTP/1.1 200"));
+    assert!(end > 1024 && buffer[end - 1024..end].iter().all(|&byte| byte == b'x'));
+}
+
+#[test]
+fn a_steady_state_request_allocates_nothing() {
+    let yaml = format!(
+        "listen: 127.0.0.1:0\nupstreams:\n  b: http://{}\napis:\n  a:\n    base_path: /v1\n    routes:\n      - GET /x/{{id}}: b\n      - POST /x/{{id}}: b\n",
+        backend()
+    );
+    let document = maitred_model::load_text("test.yaml", &yaml, &maitred_model::Memory::default()).document.unwrap();
+    let snapshot = compile(Arc::new(document), &State::new(1)).unwrap_or_else(|_| panic!("the configuration is good"));
+    let log = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+    let gateway = Gateway::start(snapshot, LogTarget::File(log), Options::default()).unwrap();
+    let mut client = TcpStream::connect(gateway.addresses()[0]).unwrap();
+    let mut buffer = [0u8; 16384];
+    let get = b"GET /v1/x/%61b?c=d HTTP/1.1\r\nHost: example.com\r\nUser-Agent: test\r\nAccept: */*\r\nCookie: a=b\r\n\r\n";
+    let mut post = b"POST /v1/x/1 HTTP/1.1\r\nHost: example.com\r\nContent-Length: 4096\r\n\r\n".to_vec();
+    post.extend_from_slice(&[b'y'; 4096]);
+    for _ in 0..2000 {
+        exchange(&mut client, get, &mut buffer);
+        exchange(&mut client, &post, &mut buffer);
+    }
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for _ in 0..2000 {
+        exchange(&mut client, get, &mut buffer);
+        exchange(&mut client, &post, &mut buffer);
+    }
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    assert_eq!(allocations, 0, "4,000 requests");
+}
