@@ -75,7 +75,8 @@ fn a_back_end_that_never_answers_is_a_504() {
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     backend.wait_for(1);
     gateway.turn(Duration::from_secs(19));
-    gateway.get("/nowhere/../%2e/%zz");
+    // A round trip: the worker has looked at its clock.
+    assert_eq!(gateway.get("/%zz").status, 400);
     assert!(client.is_quiet(), "it has a second left");
     client.until_readable(|| gateway.turn(Duration::from_secs(2)));
     is_problem(&client.response(), 504, &[]);
@@ -329,7 +330,7 @@ apis: { all: { routes: [ { match: \"GET /{x}\", proxy: kitchen, timeout: 2s } ] 
     client.head();
     client.read_exactly(2);
     gateway.turn(Duration::from_secs(10));
-    gateway.get("/slow%00");
+    assert_eq!(gateway.get("/%zz").status, 400);
     latch.open();
     assert_eq!(client.read_exactly(2), b"on", "a stream is not the timeout's business");
 }
