@@ -332,7 +332,7 @@ fn a_tunnel_on_which_nothing_moves_is_closed() {
     let mut client = tunnel(&gateway);
     client.send("x");
     client.read_exactly(1);
-    gateway.turn(Duration::from_secs(59));
+    gateway.turn(Duration::from_secs(50));
     client.send("y");
     assert_eq!(client.read_exactly(1), b"y", "a byte every minute keeps it");
     client.until_readable(|| gateway.turn(Duration::from_secs(76)));
