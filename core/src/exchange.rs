@@ -7,6 +7,7 @@ use crate::fault::{Fault, Kind};
 use crate::metrics::RouteSeries;
 use maitred_wire::{RequestHead, ResponseHead, Slice};
 use std::borrow::Cow;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -76,6 +77,30 @@ impl Hold {
     }
 }
 
+/// An IP address as text, in place.
+#[derive(Debug, Clone, Copy)]
+pub struct AddressText {
+    text: [u8; ADDRESS_TEXT_MAX],
+    len: u8,
+}
+
+/// `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255` is the longest.
+const ADDRESS_TEXT_MAX: usize = 45;
+
+impl AddressText {
+    pub fn new(address: IpAddr) -> AddressText {
+        let mut text = [0u8; ADDRESS_TEXT_MAX];
+        let mut room = &mut text[..];
+        let _ = write!(room, "{address}");
+        let len = ADDRESS_TEXT_MAX - room.len();
+        AddressText { text, len: len as u8 }
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.len as usize]
+    }
+}
+
 /// The id of a request, as text in the request's buffer.
 pub type RequestId = Slice;
 
@@ -101,6 +126,8 @@ pub struct Exchange {
     pub body: Body,
     pub client: Option<Rc<dyn Client>>,
     pub peer: SocketAddr,
+    /// The peer's address as text, without its port: made once per connection.
+    pub peer_text: AddressText,
     /// The address that was connected to.
     pub local: SocketAddr,
     pub scheme: Scheme,
@@ -130,6 +157,7 @@ impl Exchange {
             body: Body::Empty,
             client: None,
             peer: nowhere,
+            peer_text: AddressText::new(nowhere.ip()),
             local: nowhere,
             scheme: Scheme::Http,
             forwarded: Forwarded { client: IpAddr::V4(Ipv4Addr::UNSPECIFIED), trusted: false },

@@ -17,7 +17,7 @@ pub use address::Forwarded;
 pub use body::{Body, Duplex, Progress, Stream};
 pub use chance::Chance;
 pub use clock::Clock;
-pub use exchange::{Client, Exchange, Held, Hold, Record, RequestId, Scheme};
+pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId, Scheme};
 pub use fault::{Fault, Kind};
 pub use policy::{Chain, Flow, Hook, Permit, Policy};
 pub use response::Response;

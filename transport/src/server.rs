@@ -7,7 +7,7 @@ use crate::reader::{ReadError, Reader};
 use crate::socket::{Peek, Socket};
 use crate::timers::Timer;
 use crate::worker::Worker;
-use maitred_core::{Body, Client, Duplex, Exchange, Fault, Kind, Progress, Response, Stream};
+use maitred_core::{AddressText, Body, Client, Duplex, Exchange, Fault, Kind, Progress, Response, Stream};
 use maitred_wire::{Framing, HeadLimits, Method, Name, Parsed, RequestHead, ResponseHead, Version, chunk_head, decimal, field, status_line};
 use std::cell::{Cell, Ref, RefCell};
 use std::future::poll_fn;
@@ -60,6 +60,7 @@ pub async fn serve<S: Service>(stream: TcpStream, peer: SocketAddr, worker: Rc<W
         write_timer: Timer::new(&worker.timers),
         worker,
         peer,
+        peer_text: AddressText::new(peer.ip().to_canonical()),
         local,
         reader: RefCell::default(),
         out: RefCell::default(),
@@ -79,6 +80,7 @@ struct Connection {
     socket: Socket,
     worker: Rc<Worker>,
     peer: SocketAddr,
+    peer_text: AddressText,
     local: SocketAddr,
     reader: RefCell<Reader>,
     out: RefCell<Vec<u8>>,
@@ -211,6 +213,7 @@ impl Connection {
         self.watching.set(true);
         self.owes_continue.set(exchange.request.expect_continue);
         exchange.peer = self.peer;
+        exchange.peer_text = self.peer_text;
         exchange.local = self.local;
         exchange.client = Some(self.clone());
         exchange.body = if framing == Framing::None { Body::Empty } else { Body::Stream(self.clone()) };

@@ -1,5 +1,7 @@
 //! Reads an authority (`host`, `host:port`, `[v6]:port`). Refuses whatever RFC 3986 §3.2 does not allow; knows no DNS.
 
+use crate::path::is_unreserved;
+
 /// A checked authority, split. `host` is as it was written; compare it without regard to case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Authority<'a> {
@@ -28,15 +30,16 @@ pub fn split_authority(bytes: &[u8]) -> Option<Authority<'_>> {
     // implementations differ in how they read them.
     let legal = !host.is_empty()
         && host.len() <= 255
-        && host.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
+        && host.iter().all(|&byte| is_unreserved(byte));
     legal.then_some(Authority { host, port })
 }
 
 fn port(digits: &[u8]) -> Option<u16> {
-    if digits.is_empty() || digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() || digits.len() > 5 {
         return None;
     }
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    let digit = |sum: u32, byte: &u8| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0'));
+    digits.iter().try_fold(0, digit).and_then(|port| u16::try_from(port).ok())
 }
 
 #[cfg(test)]

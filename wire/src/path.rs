@@ -121,9 +121,24 @@ fn push_escaped(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'%', DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]);
 }
 
+/// RFC 3986 §2.3, a bit for each of the ASCII bytes.
+const UNRESERVED: [u64; 2] = unreserved();
+
+const fn unreserved() -> [u64; 2] {
+    let mut bits = [0u64; 2];
+    let mut byte = 0u8;
+    while byte < 128 {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            bits[byte as usize / 64] |= 1 << (byte % 64);
+        }
+        byte += 1;
+    }
+    bits
+}
+
 /// RFC 3986 §2.3.
 pub fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+    byte < 128 && UNRESERVED[byte as usize / 64] >> (byte % 64) & 1 == 1
 }
 
 /// Appends `text` encoded so that it is exactly one path segment, or one query value: all but unreserved bytes are escaped.

@@ -344,8 +344,8 @@ fn partial(input: &[u8], request: &httparse::Request<'_, '_>, limits: &HeadLimit
     if input.len() >= limits.head_bytes {
         return Err(Refusal::HeadTooLarge);
     }
-    // A bare LF may make httparse wait for what another parser has already seen the end of.
-    if has_bare_line_feed(input) {
+    // A bare LF may make httparse wait for what another parser has already seen the end of. The last byte may be the CR of a pair.
+    if has_bare_line_feed(input.strip_suffix(b"\r").unwrap_or(input)) {
         return Err(Refusal::Bad("a bare line feed"));
     }
     Ok(Parsed::Partial)

@@ -198,6 +198,15 @@ proptest! {
     }
 
     #[test]
+    fn no_accepted_head_has_a_bare_line_feed(lines in proptest::collection::vec("[A-Za-z: \r\n]{0,12}(\r\n|\n|\r|\n\r)", 0..6)) {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", lines.concat());
+        if let Ok(Parsed::Complete(length)) = RequestHead::default().parse(head.as_bytes(), &LIMITS) {
+            let bytes = &head.as_bytes()[..length];
+            prop_assert!((0..length).all(|at| bytes[at] != b'\n' || at > 0 && bytes[at - 1] == b'\r'));
+        }
+    }
+
+    #[test]
     fn a_body_survives_chunking(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..600), 0..6), piece in 1usize..50) {
         let mut wire = Vec::new();
         for part in &parts {

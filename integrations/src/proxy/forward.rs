@@ -5,8 +5,6 @@ use maitred_core::{Exchange, Scheme};
 use maitred_model::UpstreamHost;
 use maitred_transport::Target;
 use maitred_wire::{Framing, Headers, Name, Version, decimal, field, request_line};
-use std::io::Write;
-use std::net::IpAddr;
 
 pub fn head(out: &mut Vec<u8>, exchange: &Exchange, host: &UpstreamHost, target: &Target) {
     let request = &exchange.request;
@@ -93,9 +91,8 @@ fn forwarded(out: &mut Vec<u8>, exchange: &Exchange) {
     if trusted {
         all_of(out, headers, Name::XForwardedFor);
     }
-    let start = out.len();
-    address(out, exchange.peer.ip().to_canonical());
-    let peer = start..out.len();
+    let peer = exchange.peer_text.as_bytes();
+    out.extend_from_slice(peer);
     out.extend_from_slice(b"\r\n");
 
     let kept = |name| headers.known(name).filter(|_| trusted);
@@ -111,9 +108,9 @@ fn forwarded(out: &mut Vec<u8>, exchange: &Exchange) {
         all_of(out, headers, Name::Forwarded);
     }
     // An IPv6 address has colons and needs brackets and quotes (RFC 7239 §6).
-    let v6 = out[peer.clone()].contains(&b':');
+    let v6 = peer.contains(&b':');
     out.extend_from_slice(if v6 { b"for=\"[" } else { b"for=" });
-    out.extend_from_within(peer);
+    out.extend_from_slice(peer);
     out.extend_from_slice(if v6 { b"]\"" } else { b"" });
     if !authority.is_empty() {
         out.extend_from_slice(b";host=\"");
@@ -131,21 +128,5 @@ fn all_of(out: &mut Vec<u8>, headers: &Headers, name: Name) {
     for value in headers.all_known(name).filter(|value| !value.is_empty()) {
         out.extend_from_slice(value);
         out.extend_from_slice(b", ");
-    }
-}
-
-fn address(out: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(v4) => {
-            for (index, octet) in v4.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                decimal(out, u64::from(octet));
-            }
-        }
-        IpAddr::V6(v6) => {
-            let _ = write!(out, "{v6}");
-        }
     }
 }
