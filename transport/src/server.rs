@@ -71,6 +71,7 @@ pub async fn serve<S: Service>(stream: TcpStream, peer: SocketAddr, worker: Rc<W
         watching: Cell::new(true),
         reading_timed: Cell::new(false),
         writing_timed: Cell::new(false),
+        takes_interim: Cell::new(true),
         tunnelled: Cell::new(false),
     });
     connection.run(service).await;
@@ -96,6 +97,8 @@ struct Connection {
     watching: Cell<bool>,
     reading_timed: Cell<bool>,
     writing_timed: Cell<bool>,
+    /// HTTP/1.0 clients know no 1xx.
+    takes_interim: Cell<bool>,
     /// No HTTP any more: the tunnel has its own idle time.
     tunnelled: Cell<bool>,
 }
@@ -211,6 +214,7 @@ impl Connection {
         self.reader.borrow_mut().begin(framing);
         self.body_limit.set(u64::MAX);
         self.watching.set(true);
+        self.takes_interim.set(exchange.request.version == Version::Http11);
         self.owes_continue.set(exchange.request.expect_continue);
         exchange.peer = self.peer;
         exchange.peer_text = self.peer_text;
@@ -484,15 +488,18 @@ enum TopUp {
 impl Sending {
     /// Brings the next bytes of the body behind the queued ones, or says where they are.
     fn poll_top_up(&mut self, cx: &mut Context<'_>, connection: &Connection, sent: &mut u64) -> Result<TopUp, Fault> {
-        let mut out = connection.out.borrow_mut();
-        let room = COPY_BYTES_MAX.saturating_sub(out.len());
+        let out = &connection.out;
         let stream = match &self.body {
             Body::Empty | Body::Tunnel(_) => return Ok(TopUp::Over),
-            Body::Bytes(bytes) => return Ok(copy_piece(bytes, &mut self.at, &mut out, sent)),
-            Body::Shared(bytes) => return Ok(copy_piece(bytes, &mut self.at, &mut out, sent)),
+            Body::Bytes(bytes) => return Ok(copy_piece(bytes, &mut self.at, &mut out.borrow_mut(), sent)),
+            Body::Shared(bytes) => return Ok(copy_piece(bytes, &mut self.at, &mut out.borrow_mut(), sent)),
             Body::Stream(stream) => stream,
         };
-        match stream.poll_ready(cx) {
+        // Nothing is borrowed here: the back end's connection may be reading this request's body still, from this connection.
+        let ready = stream.poll_ready(cx);
+        let mut out = out.borrow_mut();
+        let room = COPY_BYTES_MAX.saturating_sub(out.len());
+        match ready {
             Poll::Pending => Ok(TopUp::Waiting),
             Poll::Ready(Err(fault)) => Err(fault),
             Poll::Ready(Ok(Progress::End)) => {
@@ -649,6 +656,9 @@ impl Connection {
 
 impl Client for Connection {
     fn interim(&self, head: &ResponseHead) {
+        if !self.takes_interim.get() {
+            return;
+        }
         let mut lines = Vec::new();
         status_line(&mut lines, head.status, head.headers.slice(head.reason));
         for entry in head.headers.iter().filter(|entry| !entry.known.is_hop_by_hop()) {
