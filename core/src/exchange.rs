@@ -5,6 +5,7 @@ use crate::address::Forwarded;
 use crate::body::Body;
 use crate::fault::{Fault, Kind};
 use crate::metrics::RouteSeries;
+use crate::policy::Chain;
 use maitred_wire::{RequestHead, ResponseHead, Slice};
 use std::borrow::Cow;
 use std::io::Write;
@@ -45,8 +46,9 @@ pub trait Client {
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-/// Whoever owns the counters of a route.
+/// Whoever owns a route: its policies and its counters.
 pub trait Held {
+    fn chain(&self, route: u32) -> &Chain;
     fn series(&self, route: u32) -> &Arc<RouteSeries>;
 }
 

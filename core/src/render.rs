@@ -37,7 +37,7 @@ impl Text {
     pub fn path(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
         let start = out.len();
         self.encoded(exchange, out);
-        if !path::is_canonical(&out[start..]) {
+        if !is_canonical(&out[start..]) {
             return Err(Fault::new(Kind::BadRequest, "a rewritten path that is not canonical"));
         }
         Ok(())
@@ -56,7 +56,7 @@ impl Text {
             return Err(Fault::new(Kind::BadRequest, "a redirect target that begins with two slashes"));
         }
         let slash = memchr(b'/', &whole[authority..end]).map_or(end, |at| authority + at);
-        if slash < end && !path::is_canonical(&whole[slash..end]) {
+        if slash < end && !is_canonical(&whole[slash..end]) {
             return Err(Fault::new(Kind::BadRequest, "a redirect target that is not canonical"));
         }
         Ok(())
@@ -98,6 +98,15 @@ impl Text {
         }
         Ok(())
     }
+}
+
+/// Whether a path with escapes in it is as the gateway would write it.
+fn is_canonical(path: &[u8]) -> bool {
+    if path::is_canonical(path) {
+        return true;
+    }
+    let mut canonical = Vec::with_capacity(path.len());
+    path::canonical(path, &mut canonical).is_ok() && canonical == path
 }
 
 fn memchr(byte: u8, text: &[u8]) -> Option<usize> {

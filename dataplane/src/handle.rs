@@ -6,12 +6,17 @@ use maitred_core::{Exchange, Fault, Flow, Hold, Response};
 use std::rc::Rc;
 
 pub(crate) async fn handle(world: &Rc<World>, exchange: &mut Exchange) -> Response {
-    let answer = respond(world, exchange).await;
-    let mut response = answer.unwrap_or_else(|fault| fault.render(exchange)); // the only place a fault becomes HTTP
-    if let Hold::World(_, route) = exchange.hold {
-        world.snapshot.routes[route as usize].chain.leave(exchange, &mut response); // the response side of what was entered
+    let answered = respond(world, exchange).await;
+    answer(exchange, answered) // logged and metered when its body ends: `service.rs`
+}
+
+/// The only place where a fault becomes HTTP, and where the response side of what was entered runs.
+pub(crate) fn answer(exchange: &mut Exchange, answered: Result<Response, Fault>) -> Response {
+    let mut response = answered.unwrap_or_else(|fault| fault.render(exchange));
+    if let Hold::World(world, route) = &exchange.hold {
+        world.chain(*route).leave(exchange, &mut response);
     }
-    response // logged and metered when its body ends: `service.rs`
+    response
 }
 
 async fn respond(world: &Rc<World>, exchange: &mut Exchange) -> Result<Response, Fault> {

@@ -99,6 +99,10 @@ impl Service for WorkerService {
         fault.render(exchange)
     }
 
+    fn fail(&self, exchange: &mut Exchange, fault: Fault) -> Response {
+        crate::handle::answer(exchange, Err(fault))
+    }
+
     fn finish(&self, exchange: &mut Exchange, now: Instant) {
         let record = &mut exchange.record;
         let duration = now.saturating_duration_since(record.started);

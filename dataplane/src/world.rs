@@ -3,7 +3,7 @@
 use crate::gateway::Shared;
 use crate::snapshot::Snapshot;
 use maitred_core::metrics::RouteSeries;
-use maitred_core::Held;
+use maitred_core::{Chain, Held};
 use maitred_integrations::Reach;
 use maitred_model::{HalfClose, Limits, Underscores};
 use maitred_transport::{Pools, ServerLimits, Upstream, Worker};
@@ -28,6 +28,10 @@ impl World {
 }
 
 impl Held for World {
+    fn chain(&self, route: u32) -> &Chain {
+        &self.snapshot.routes[route as usize].chain
+    }
+
     fn series(&self, route: u32) -> &Arc<RouteSeries> {
         &self.snapshot.series[route as usize]
     }

@@ -44,6 +44,8 @@ pub trait Service: 'static {
     fn refuse(&self, exchange: &mut Exchange, fault: Fault) -> Response;
     /// The exchange is over: count and log it.
     fn finish(&self, exchange: &mut Exchange, now: Instant);
+    /// The answer when a response broke off before anything of it went out.
+    fn fail(&self, exchange: &mut Exchange, fault: Fault) -> Response;
     /// No further request is wanted on any connection.
     fn is_draining(&self) -> bool;
     /// The text of a Date header for `now`.
@@ -71,6 +73,7 @@ pub async fn serve<S: Service>(stream: TcpStream, peer: SocketAddr, worker: Rc<W
         watching: Cell::new(true),
         reading_timed: Cell::new(false),
         writing_timed: Cell::new(false),
+        any_written: Cell::new(false),
         takes_interim: Cell::new(true),
         tunnelled: Cell::new(false),
     });
@@ -97,6 +100,8 @@ struct Connection {
     watching: Cell<bool>,
     reading_timed: Cell<bool>,
     writing_timed: Cell<bool>,
+    /// Something of this response went out.
+    any_written: Cell<bool>,
     /// HTTP/1.0 clients know no 1xx.
     takes_interim: Cell<bool>,
     /// No HTTP any more: the tunnel has its own idle time.
@@ -109,6 +114,8 @@ enum Next {
     Close,
     /// The client may still be sending: answer, discard, close.
     Linger,
+    /// The response broke before a byte of it was written: there is time for another.
+    Unsent(Fault),
 }
 
 /// Why there is no request.
@@ -150,7 +157,11 @@ impl Connection {
                     service.call(&mut exchange).await
                 }
             };
-            let next = self.respond(&mut exchange, response, service).await;
+            let mut next = self.respond(&mut exchange, response, service).await;
+            if let Next::Unsent(fault) = next {
+                let response = service.fail(&mut exchange, fault);
+                next = self.respond(&mut exchange, response, service).await;
+            }
             now = self.worker.now();
             exchange.record.bytes_in = self.reader.borrow().read;
             service.finish(&mut exchange, now);
@@ -158,7 +169,7 @@ impl Connection {
             self.worker.give_exchange(exchange);
             match next {
                 Next::Request => patience = limits.idle_timeout,
-                Next::Close => return,
+                Next::Close | Next::Unsent(_) => return,
                 Next::Linger => return self.linger(now).await,
             }
         }
@@ -246,6 +257,10 @@ impl Connection {
         let sent = poll_fn(|cx| self.poll_send(cx, &mut sending, exchange)).await;
         self.out_is_done();
         if let Err(fault) = sent {
+            if !self.any_written.get() && fault.kind != Kind::ClientGone {
+                exchange.record.bytes_out = 0;
+                return Next::Unsent(fault);
+            }
             exchange.record.fault = Some((fault.kind, fault.detail));
             if mode == Mode::UntilClose {
                 // Here FIN would say "complete".
@@ -284,6 +299,7 @@ impl Connection {
         if out.capacity() == 0 {
             *out = self.worker.take_output();
         }
+        self.any_written.set(false);
         let headers = &head.headers;
         status_line(&mut out, head.status, headers.slice(head.reason));
         for entry in headers.iter() {
@@ -369,7 +385,10 @@ impl Connection {
                     self.write_timer.disarm();
                 }
                 match done {
-                    Ok(count) if count > 0 => Poll::Ready(Ok(count)),
+                    Ok(count) if count > 0 => {
+                        self.any_written.set(true);
+                        Poll::Ready(Ok(count))
+                    }
                     _ => Poll::Ready(Err(Fault::new(Kind::ClientGone, "the client closed the connection while it was answered"))),
                 }
             }

@@ -367,8 +367,9 @@ fn refusal(error: httparse::Error, input: &[u8]) -> Refusal {
 
 fn names_a_version(input: &[u8]) -> bool {
     let line = input.split(|&byte| byte == b'\r' || byte == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
-    match line.rsplit(|&byte| byte == b' ').next() {
-        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]) => major.is_ascii_digit() && minor.is_ascii_digit(),
+    let mut words = line.split(|&byte| byte == b' ');
+    match (words.next(), words.next(), words.next(), words.next()) {
+        (Some(_), Some(_), Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None) => major.is_ascii_digit() && minor.is_ascii_digit(),
         _ => false,
     }
 }
