@@ -349,6 +349,7 @@ fn a_tunnel_s_reader_that_does_not_read_stops_the_writer() {
     let mut client = Client::connect_slow_reader(gateway.address());
     client.send(UPGRADE);
     client.head();
+    eventually("bytes flow", || backend.written() > 1_000_000);
     maitred_testkit::stays("the back end is blocked", || backend.written());
     assert!(backend.written() < 40_000_000);
     assert_eq!(gateway.metrics().workers[0].tunnels_open.get(), 1);
