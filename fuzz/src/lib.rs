@@ -1,1 +1,38 @@
+//! What must hold for any bytes: one plain function for each parser, which panics where it does not. Chooses no inputs: the corpus,
+//! `tests/replay.rs` and cargo-fuzz do.
 
+mod chunks;
+mod heads;
+mod paths;
+mod routes;
+
+pub use chunks::{chunked, trailers};
+pub use heads::{request_head, response_head};
+pub use paths::{host, path};
+pub use routes::router;
+
+/// The configuration language: any bytes load or are complained about.
+pub fn config(data: &[u8]) {
+    maitred_model::fuzz_load(data);
+}
+
+/// One target and the name of its corpus folder.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: [Target; 8] = [
+    ("request_head", request_head),
+    ("response_head", response_head),
+    ("chunked", chunked),
+    ("trailers", trailers),
+    ("path", path),
+    ("host", host),
+    ("config", config),
+    ("router", router),
+];
+
+/// Where to cut an input: everywhere while that is cheap, else at places spread over it that its length decides.
+pub(crate) fn cuts(length: usize) -> impl Iterator<Item = usize> {
+    const CUTS_MAX: usize = 300; // every cut parses the whole prefix again
+    let step = length / CUTS_MAX + 1;
+    (0..length).step_by(step)
+}
