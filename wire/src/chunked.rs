@@ -159,7 +159,16 @@ fn trailer_section(input: &[u8]) -> Result<Option<usize>, ChunkError> {
         if !is_field(line) {
             return Err(ChunkError("a malformed trailer field"));
         }
+        // Some parsers believe a length wherever it stands.
+        if matches!(field_name(line), Name::ContentLength | Name::TransferEncoding | Name::Host) {
+            return Err(ChunkError("a trailer that frames or addresses a message"));
+        }
     }
+}
+
+/// What stands before the colon.
+fn field_name(line: &[u8]) -> Name {
+    Name::of(&line[..memchr::memchr(b':', line).unwrap_or(0)])
 }
 
 fn is_field(line: &[u8]) -> bool {
@@ -184,8 +193,7 @@ pub fn chunk_head(out: &mut Vec<u8>, len: usize) {
 /// control a message mean nothing at its end and are dropped (RFC 9110 §6.5.1).
 pub fn forward_trailers(lines: &[u8], out: &mut Vec<u8>) {
     for line in lines.split_inclusive(|&byte| byte == b'\n') {
-        let colon = memchr::memchr(b':', line).unwrap_or(0);
-        let name = Name::of(&line[..colon]);
+        let name = field_name(line);
         let forbidden = name.is_hop_by_hop()
             || matches!(
                 name,
@@ -204,7 +212,7 @@ pub fn forward_trailers(lines: &[u8], out: &mut Vec<u8>) {
                     | Name::XForwardedHost
                     | Name::XForwardedProto
             );
-        if colon > 0 && !forbidden && !line[..colon].contains(&b'_') {
+        if !forbidden && !line.split(|&byte| byte == b':').next().is_some_and(|name| name.contains(&b'_')) {
             out.extend_from_slice(line);
         }
     }

@@ -192,6 +192,16 @@ impl Headers {
         }
     }
 
+    /// Whether nothing but spaces stands around a value as it came; for fields that were parsed, not added.
+    pub(crate) fn is_plainly_padded(&self, name: Name) -> bool {
+        let index = self.first[name as usize];
+        let Some(entry) = (index as usize).checked_sub(1).map(|index| &self.entries[index]) else { return true };
+        let before = &self.bytes[(entry.name + u32::from(entry.name_len)) as usize + 1..];
+        let line = memchr::memchr(b'\r', before).map_or(before, |end| &before[..end]);
+        let inner = self.value(entry);
+        line.len() == inner.len() || line.iter().filter(|&&byte| byte == b'\t').count() == inner.iter().filter(|&&byte| byte == b'\t').count()
+    }
+
     pub fn has(&self, name: Name) -> bool {
         self.first[name as usize] != 0
     }

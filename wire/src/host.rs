@@ -29,6 +29,8 @@ pub fn split_authority(bytes: &[u8]) -> Option<Authority<'_>> {
     // sub-delims and percent-encoding are legal in a reg-name but no host that anyone serves has them, and
     // implementations differ in how they read them.
     let legal = !host.is_empty()
+        && host[0] != b'.'
+        && !host.windows(2).any(|pair| pair == b"..")
         && host.len() <= 255
         && host.iter().all(|&byte| is_unreserved(byte));
     legal.then_some(Authority { host, port })
@@ -54,7 +56,7 @@ mod tests {
         assert_eq!(split("127.0.0.1:1"), Some(("127.0.0.1", Some(1))));
         assert_eq!(split("[::1]:1"), Some(("[::1]", Some(1))));
         assert_eq!(split("[::1]"), Some(("[::1]", None)));
-        for bad in ["", ":80", "a:", "a:b", "a:80:80", "u@a", "a/b", "a b", "[::1", "[x]", "[::1]x", "a:99999", "a%20b", "é"] {
+        for bad in ["", ":80", "a:", "a:b", "a:80:80", "u@a", "a/b", "a b", "[::1", "[x]", "[::1]x", "a:99999", "a%20b", "é", ".", ".a", "a..b", "a.."] {
             assert_eq!(split_authority(bad.as_bytes()), None, "{bad}");
         }
     }

@@ -217,6 +217,9 @@ impl RequestHead {
         if self.headers.is_repeated(Name::Host) {
             return Err(Refusal::Bad("more than one Host"));
         }
+        if !self.headers.is_plainly_padded(Name::Host) {
+            return Err(Refusal::Bad("a tab around Host"));
+        }
         let field = self.headers.known(Name::Host);
         if let (Some(field), Some(target)) = (field, target)
             && !field.eq_ignore_ascii_case(self.headers.slice(target))
@@ -241,6 +244,9 @@ impl RequestHead {
     fn read_framing(&mut self) -> Result<(), Refusal> {
         let length = self.headers.known(Name::ContentLength);
         let coding = self.headers.known(Name::TransferEncoding);
+        if !self.headers.is_plainly_padded(Name::ContentLength) || !self.headers.is_plainly_padded(Name::TransferEncoding) {
+            return Err(Refusal::Bad("a tab around a framing header"));
+        }
         self.framing = match (coding, length) {
             (None, None) => Framing::None,
             (Some(_), Some(_)) => return Err(Refusal::Bad("both Content-Length and Transfer-Encoding")),
@@ -295,6 +301,9 @@ impl RequestHead {
             remove_nominated(&mut self.headers).map_err(Refusal::Bad)?;
         }
         if self.version == Version::Http11 {
+            if self.headers.is_repeated(Name::Expect) {
+                return Err(Refusal::Bad("more than one Expect"));
+            }
             if let Some(expect) = self.headers.known(Name::Expect) {
                 self.expect_continue = expect.eq_ignore_ascii_case(b"100-continue") && self.framing != Framing::None;
             }
