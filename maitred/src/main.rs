@@ -1,19 +1,46 @@
-use maitred_dataplane::{Gateway, LogTarget, Options, State, compile};
-use std::sync::Arc;
+//! The `maitred` command: one file for each verb, and the wiring between the crates. Decides nothing about a request: that is the
+//! data plane's, and what a configuration means is the model's.
+
+mod admin;
+mod check;
+mod cli;
+mod configuration;
+mod demo;
+mod explain;
+mod init;
+mod kitchen;
+mod logging;
+mod output;
+mod reload;
+mod routes;
+mod run;
+mod signals;
+mod version;
+mod wire;
+
+use clap::Parser;
+use cli::{Cli, Verb};
+use output::Exit;
+use std::process::ExitCode;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-fn main() {
-    let path = std::env::args().nth(2).unwrap();
-    let loaded = maitred_model::load(path.as_ref(), &maitred_model::Disk);
-    eprint!("{}", maitred_model::render(&loaded.diagnostics, &loaded.files, false));
-    let document = loaded.document.unwrap();
-    let workers = document.workers.map_or(2, |w| w.get() as usize);
-    let state = State::new(workers);
-    let t = std::time::Instant::now();
-    let snapshot = compile(Arc::new(document), &state).map_err(|d| maitred_model::render(&d, &loaded.files, false)).unwrap_or_else(|e| panic!("{e}"));
-    eprintln!("compiled in {:?}", t.elapsed());
-    let log = LogTarget::open(&snapshot.document.telemetry.access_log).unwrap();
-    let gateway = Gateway::start(snapshot, log, Options::default()).unwrap();
-    eprintln!("{:?}", gateway.addresses());
-    loop { std::thread::park(); }
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Run(arguments) => run::main(arguments),
+        Verb::Check(arguments) => check::main(&arguments),
+        Verb::Explain(arguments) => explain::main(&arguments),
+        Verb::Routes(arguments) => routes::main(&arguments),
+        Verb::Init(arguments) => init::main(&arguments),
+        Verb::Demo(arguments) => demo::main(&arguments),
+        Verb::Schema => output::json(&maitred_model::schema()),
+        Verb::Completions(arguments) => cli::completions(&arguments),
+        Verb::Version => version::main(),
+    };
+    let exit = done.unwrap_or_else(|error| {
+        output::error(&error);
+        Exit::Refused
+    });
+    exit.into()
 }

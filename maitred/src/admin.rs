@@ -1,0 +1,61 @@
+//! What the admin listener may see and do in this process. Who may ask is decided by the listener itself.
+
+use crate::reload::Cause;
+use crate::routes;
+use crate::wire::{House, lock};
+use maitred_control::{Operations, Readiness};
+use maitred_core::metrics::Metrics;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Operations for House {
+    fn metrics(&self) -> Arc<Metrics> {
+        self.gateway.metrics().clone()
+    }
+
+    fn ready(&self) -> Readiness {
+        if self.gateway.is_draining() {
+            return Readiness::Draining;
+        }
+        let failed = lock(&self.last).as_ref().is_some_and(|last| last.result.is_err());
+        // Anyone may read this: what was wrong is in the log and in /status.
+        Readiness::Ready { warning: failed.then(|| "the last reload failed; the configuration from before is live".to_owned()) }
+    }
+
+    fn config(&self) -> Value {
+        maitred_model::to_json(&self.gateway.snapshot().document)
+    }
+
+    fn routes(&self) -> Value {
+        routes::as_json(&self.gateway.snapshot())
+    }
+
+    fn status(&self) -> Value {
+        let last = lock(&self.last).clone();
+        let last = last.map(|last| {
+            let (result, message) = match &last.result {
+                Ok(message) => ("ok", message),
+                Err(message) => ("failed", message),
+            };
+            json!({ "time": last.time.to_string(), "cause": last.cause(), "result": result, "message": message })
+        });
+        let (started, since) = self.started;
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "configuration": self.source.name(),
+            "generation": self.gateway.metrics().generation.load(Ordering::Relaxed),
+            "started": started.to_string(),
+            "uptime_seconds": since.elapsed().as_secs(),
+            "workers": self.gateway.metrics().workers.len(),
+            "listeners": self.gateway.addresses().iter().map(|address| json!(address.to_string())).collect::<Value>(),
+            "draining": self.gateway.is_draining(),
+            "needs_restart": self.needs_restart(&self.gateway.snapshot().document),
+            "last_reload": last,
+        })
+    }
+
+    fn reload(&self) -> Result<u64, String> {
+        House::reload(self, Cause::Admin)
+    }
+}

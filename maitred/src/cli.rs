@@ -1,0 +1,207 @@
+//! The command line as a user reads it: verbs, arguments, help. Does nothing: each verb has a file of its own.
+
+use crate::output::{Exit, print};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The file that is meant where none is named.
+pub const DEFAULT_FILE: &str = "maitred.yaml";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  fine
+  1  the configuration has errors, or a check failed
+  2  the command line is wrong
+  3  it could not start, for example because an address is in use
+
+Colours appear on a terminal only, and never when NO_COLOR is set.";
+
+/// An API gateway: one file, one door.
+#[derive(Debug, Parser)]
+#[command(name = "maitred", version, propagate_version = true, after_help = EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Serves: from a file, or everything to one back end
+    Run(Run),
+    /// Reads a configuration and says all that is wrong with it
+    Check(Check),
+    /// Says which route takes a request, why, and where it would go; asks nobody
+    Explain(Explain),
+    /// Lists the routes of a configuration
+    Routes(Routes),
+    /// Writes a first maitred.yaml that works at once
+    Init(Init),
+    /// A restaurant on this machine, to try things out: three back ends and a gateway
+    Demo(Demo),
+    /// Prints the JSON Schema of the configuration, for editors
+    Schema,
+    /// Prints a completion script for a shell
+    Completions(Completions),
+    /// Prints the version, and what it was built for
+    Version,
+}
+
+const RUN_HELP: &str = "\
+Examples:
+  maitred run                                       serves ./maitred.yaml
+  maitred run /etc/maitred/gateway.yaml
+  maitred run --upstream http://127.0.0.1:9001      no file: everything goes there
+
+A changed file is loaded by itself; `kill -HUP` and `POST /reload` on the admin listener do the same. A file with
+errors changes nothing. SIGTERM and Ctrl-C let what is under way end, for `limits.drain_timeout` at most; a second
+one stops at once.";
+
+#[derive(Debug, Args)]
+#[command(after_help = RUN_HELP)]
+pub struct Run {
+    /// The configuration [default: ./maitred.yaml]
+    #[arg(conflicts_with = "upstream")]
+    pub file: Option<PathBuf>,
+    /// Sends everything to this back end; needs no file
+    #[arg(long, value_name = "URL")]
+    pub upstream: Option<String>,
+    /// Where to listen, with --upstream
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", requires = "upstream")]
+    pub listen: SocketAddr,
+    /// Where the admin listener is, with --upstream
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9080", requires = "upstream")]
+    pub admin: SocketAddr,
+    #[command(flatten)]
+    pub log: Log,
+}
+
+#[derive(Debug, Args)]
+pub struct Log {
+    /// What is logged to stderr: error, warn, info, debug, trace, or by part such as `info,maitred_control=debug` [default: info] [env: MAITRED_LOG]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+const CHECK_HELP: &str = "\
+Examples:
+  maitred check
+  maitred check gateway.yaml --format json          for CI: an array on stdout
+
+Problems are written to stderr, each with its line and what to type instead. Warnings alone are no failure.";
+
+#[derive(Debug, Args)]
+#[command(after_help = CHECK_HELP)]
+pub struct Check {
+    /// The configuration
+    #[arg(default_value = DEFAULT_FILE)]
+    pub file: PathBuf,
+    /// How problems are written
+    #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
+    pub format: CheckFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    Text,
+    /// An array of {code, severity, file, line, column, message, hint}
+    Json,
+}
+
+const EXPLAIN_HELP: &str = "\
+Examples:
+  maitred explain GET /menu
+  maitred explain POST 'https://api.example.com/shop/orders?v=2' -H 'x-beta: 1'
+  maitred explain GET /menu -H 'host: api.example.com' --file gateway.yaml --json
+
+Exits with 0 when a route takes the request, with 1 when none does.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXPLAIN_HELP)]
+pub struct Explain {
+    /// The method, such as GET
+    pub method: String,
+    /// A path, or a URL with its host
+    pub url: String,
+    /// A header of the request
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// The configuration
+    #[arg(long, default_value = DEFAULT_FILE)]
+    pub file: PathBuf,
+    /// Writes JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.trim().to_owned())),
+        Some(_) | None => Err("write `name: value`".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Routes {
+    /// The configuration
+    #[arg(default_value = DEFAULT_FILE)]
+    pub file: PathBuf,
+    /// Writes JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "A file that is there is never overwritten.")]
+pub struct Init {
+    /// Where to write maitred.yaml
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Tries everything itself, says how it went, and exits with 0 or 1
+    #[arg(long)]
+    pub once: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  maitred completions bash > ~/.local/share/bash-completion/completions/maitred")]
+pub struct Completions {
+    pub shell: Shell,
+}
+
+pub fn completions(arguments: &Completions) -> anyhow::Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut Cli::command(), "maitred", &mut script);
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Fine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_header_is_split_at_its_first_colon() {
+        assert_eq!(header("host: a:1"), Ok(("host".to_owned(), "a:1".to_owned())));
+        assert_eq!(header("x-empty:"), Ok(("x-empty".to_owned(), String::new())));
+        assert!(header("nothing").is_err() && header(": x").is_err());
+    }
+}

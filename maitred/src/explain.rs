@@ -1,0 +1,253 @@
+//! `maitred explain`: puts the data plane's verdict on one request into words. Decides nothing: the router that serves was asked.
+
+use crate::cli::Explain;
+use crate::configuration::offline;
+use crate::output::{Exit, json, print, say};
+use crate::routes::{matched, one};
+use maitred_core::Fault;
+use maitred_dataplane::{Explanation, RouteView, Snapshot, endpoint_url, explain};
+use maitred_model::{Api, Endpoint, Integration, PathTemplate, ProxyTarget, Route, Upstream, format_duration};
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+
+/// Routes that are named where none fits.
+const CLOSEST_MAX: usize = 3;
+
+pub fn main(arguments: &Explain) -> anyhow::Result<Exit> {
+    let Some(snapshot) = offline(&arguments.file) else { return Ok(Exit::Refused) };
+    let explanation = match explain(&snapshot, &arguments.method, &arguments.url, &arguments.headers) {
+        Ok(explanation) => explanation,
+        Err(fault) => return refused(&fault, arguments.json),
+    };
+    let taken = Taken::of(&snapshot, &explanation);
+    let closest = if explanation.route.is_none() { closest(&snapshot, &explanation) } else { Vec::new() };
+    if arguments.json {
+        json(&as_json(&explanation, taken.as_ref(), &closest))?;
+    } else {
+        let request = format!("{} {}", arguments.method, arguments.url);
+        print(&in_words(&request, &explanation, taken.as_ref(), &closest))?;
+    }
+    Ok(if taken.is_some() { Exit::Fine } else { Exit::Refused })
+}
+
+/// The request itself is none that the gateway would read.
+fn refused(fault: &Fault, as_json: bool) -> anyhow::Result<Exit> {
+    if as_json {
+        json(&json!({ "route": null, "fault": fault_json(fault) }))?;
+    } else {
+        say(&format!("answered with {}: {} ({})\n", fault.kind.status(), fault.kind.title(), fault.detail));
+    }
+    Ok(Exit::Refused)
+}
+
+/// What the document says about the route that takes the request.
+struct Taken<'a> {
+    view: &'a RouteView<'a>,
+    /// Name and value.
+    params: Vec<(&'a str, &'a str)>,
+    /// The upstream's name where it has one, and where it is.
+    endpoints: Vec<String>,
+    timeouts: Vec<String>,
+}
+
+impl<'a> Taken<'a> {
+    fn of(snapshot: &'a Snapshot, explanation: &'a Explanation<'a>) -> Option<Taken<'a>> {
+        let view = explanation.route.as_ref()?;
+        let (api, position) = explanation.place?;
+        let (_, api) = snapshot.document.apis.get_index(api as usize)?;
+        let route = &api.routes.get(position as usize)?.value;
+        let names = route.matcher.path.params();
+        let params = names.zip(&explanation.params).map(|(name, value)| (name, value.as_str())).collect();
+        let (upstream, endpoints) = behind(snapshot, route);
+        Some(Taken { view, params, endpoints, timeouts: timeouts(api, route, upstream) })
+    }
+}
+
+fn behind<'a>(snapshot: &'a Snapshot, route: &Route) -> (Option<&'a Upstream>, Vec<String>) {
+    let weighted = |endpoint: &Endpoint| match endpoint.weight.get() {
+        1 => endpoint_url(endpoint),
+        weight => format!("{} (weight {weight})", endpoint_url(endpoint)),
+    };
+    match &route.integration.value {
+        Integration::Proxy(ProxyTarget::Named(name)) => {
+            let upstream = snapshot.document.upstreams.get(name).map(|upstream| &upstream.value);
+            let endpoints = upstream.into_iter().flat_map(|upstream| &upstream.endpoints);
+            (upstream, endpoints.map(|endpoint| weighted(endpoint)).collect())
+        }
+        Integration::Proxy(ProxyTarget::Url(endpoint)) => (None, vec![weighted(endpoint)]),
+        Integration::Respond(_) | Integration::Redirect(_) => (None, Vec::new()),
+    }
+}
+
+fn timeouts(api: &Api, route: &Route, upstream: Option<&Upstream>) -> Vec<String> {
+    let whole = route.policies.timeout.or(api.policies.timeout).map(|timeout| format!("{} in all", format_duration(timeout)));
+    let parts = upstream.map(|upstream| {
+        let timeouts = upstream.timeouts;
+        format!("{} to connect, {} to answer", format_duration(timeouts.connect), format_duration(timeouts.response))
+    });
+    whole.into_iter().chain(parts).collect()
+}
+
+fn in_words(request: &str, explanation: &Explanation<'_>, taken: Option<&Taken<'_>>, closest: &[RouteView<'_>]) -> String {
+    let mut out = format!("{request}\n\n");
+    let mut line = |label: &str, text: &str| {
+        // A String takes whatever it is given.
+        let _ = writeln!(out, "  {label:<11} {text}");
+    };
+    line("host", &explanation.host);
+    line("path", &explanation.path);
+    line("API", explanation.api.unwrap_or("none: no API has this host and base path"));
+    match (taken, &explanation.fault) {
+        (Some(taken), _) => say_taken(taken, explanation, &mut line),
+        (None, Some(fault)) => {
+            line("answer", &format!("{} {}", fault.kind.status(), fault.kind.title()));
+            line("because", &fault.detail);
+            if let Some(allow) = &fault.allow {
+                line("allowed", allow);
+            }
+        }
+        (None, None) => line("answer", "nothing takes it"),
+    }
+    list(&mut out, "Not taken:", explanation.misses.iter().map(|(view, reason)| (view, reason.as_str())));
+    list(&mut out, "The closest routes:", closest.iter().map(|view| (view, "")));
+    out
+}
+
+fn say_taken(taken: &Taken<'_>, explanation: &Explanation<'_>, line: &mut impl FnMut(&str, &str)) {
+    let view = taken.view;
+    line("route", &matched(view));
+    if view.name != format!("{} {}", view.methods, view.path) {
+        line("name", view.name);
+    }
+    line("because", &why(view, explanation.misses.len()));
+    for (name, value) in &taken.params {
+        line("parameter", &format!("{name} = {value}"));
+    }
+    line("policies", &if view.policies.is_empty() { "none".to_owned() } else { view.policies.join(" → ") });
+    line("goes to", &view.integration);
+    for endpoint in &taken.endpoints {
+        line("endpoint", endpoint);
+    }
+    match &explanation.forwarded {
+        Some(Ok(path)) => line("asked for", path),
+        Some(Err(fault)) => line("asked for", &format!("nothing: {} ({})", fault.kind.status(), fault.detail)),
+        None => {}
+    }
+    for timeout in &taken.timeouts {
+        line("timeout", timeout);
+    }
+}
+
+fn why(view: &RouteView<'_>, misses: usize) -> String {
+    let mut words = "its path and method fit".to_owned();
+    if !view.when.is_empty() {
+        let _ = write!(words, ", and its conditions hold: {}", view.when.join(", "));
+    }
+    words.push_str(if misses == 0 { "; no other route has such a path" } else { "; the others lost, see below" });
+    words
+}
+
+fn list<'v>(out: &mut String, title: &str, routes: impl Iterator<Item = (&'v RouteView<'v>, &'v str)>) {
+    let lines: Vec<(String, &str)> = routes.map(|(view, reason)| (full(view), reason)).collect();
+    if lines.is_empty() {
+        return;
+    }
+    let width = lines.iter().map(|(route, _)| route.chars().count()).max().unwrap_or(0);
+    let _ = writeln!(out, "\n{title}");
+    for (route, reason) in lines {
+        let _ = writeln!(out, "{}", format!("  {route:<width$}  {reason}").trim_end());
+    }
+}
+
+/// `GET /shop/orders/{id} when header x-beta: 1`
+fn full(view: &RouteView<'_>) -> String {
+    let when = if view.when.is_empty() { String::new() } else { format!(" when {}", view.when.join(", ")) };
+    format!("{}{when}", matched(view))
+}
+
+fn as_json(explanation: &Explanation<'_>, taken: Option<&Taken<'_>>, closest: &[RouteView<'_>]) -> Value {
+    let misses = explanation.misses.iter().map(|(view, reason)| json!({ "route": one(view), "reason": reason }));
+    let params: Option<Map<String, Value>> =
+        taken.map(|taken| taken.params.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect());
+    json!({
+        "host": explanation.host,
+        "path": explanation.path,
+        "api": explanation.api,
+        "route": taken.map(|taken| one(taken.view)),
+        "parameters": params,
+        "endpoints": taken.map(|taken| &taken.endpoints),
+        "forwarded": explanation.forwarded.as_ref().and_then(|forwarded| forwarded.as_ref().ok()),
+        "timeouts": taken.map(|taken| &taken.timeouts),
+        "fault": explanation.fault.as_ref().map(fault_json),
+        "misses": misses.collect::<Value>(),
+        "closest": closest.iter().map(one).collect::<Value>(),
+    })
+}
+
+fn fault_json(fault: &Fault) -> Value {
+    json!({ "kind": fault.kind.name(), "status": fault.kind.status(), "detail": fault.detail, "allow": fault.allow })
+}
+
+/// Where nothing fits, what the user may have meant. Routes that fit but for method or conditions are told as misses already.
+fn closest<'s>(snapshot: &'s Snapshot, explanation: &Explanation<'_>) -> Vec<RouteView<'s>> {
+    if !explanation.misses.is_empty() {
+        return Vec::new();
+    }
+    let ranked = snapshot.routes().filter_map(|view| {
+        let whole = PathTemplate::parse(&format!("{}{}", view.base_path, view.path)).ok()?;
+        let far = distance(&explanation.path, &whole.source);
+        (far * 2 <= explanation.path.len()).then_some((far, view))
+    });
+    let mut ranked: Vec<_> = ranked.collect();
+    ranked.sort_by_key(|(far, _)| *far);
+    ranked.into_iter().take(CLOSEST_MAX).map(|(_, view)| view).collect()
+}
+
+/// How many letters are other, segment by segment; a parameter fits any segment.
+fn distance(path: &str, template: &str) -> usize {
+    let (mut path, mut template) = (path.split('/').skip(1), template.split('/').skip(1));
+    let mut far = 0;
+    loop {
+        match (path.next(), template.next()) {
+            (None, None) => return far,
+            (_, Some(segment)) if segment.ends_with("+}") => return far,
+            (Some(_), Some(segment)) if segment.starts_with('{') => {}
+            (Some(a), Some(b)) => far += letters(a, b),
+            (Some(rest), None) | (None, Some(rest)) => far += rest.chars().count() + 1,
+        }
+    }
+}
+
+/// Levenshtein's distance, one row at a time.
+fn letters(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_is_near_and_another_path_is_far() {
+        for (path, template, far) in [
+            ("/menu", "/menu", 0),
+            ("/mneu", "/menu", 2),
+            ("/orders/7", "/orders/{id}", 0),
+            ("/order/7", "/orders/{id}", 1),
+            ("/files/a/b", "/files/{rest+}", 0),
+            ("/menu", "/menu/today", 6),
+        ] {
+            assert_eq!(distance(path, template), far, "{path} {template}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The one path on which a running gateway gets another configuration: a changed file, SIGHUP and the admin API all come here. What is
+//! wrong changes nothing.
+
+use crate::check::summary;
+use crate::configuration::{compiled, read};
+use crate::wire::{House, follow, lock, resolve, warn_unresolved, workers};
+use jiff::Timestamp;
+use maitred_dataplane::{LogTarget, Snapshot};
+use maitred_model::{Document, Secret};
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+
+/// Who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    File,
+    Signal,
+    Admin,
+}
+
+impl Cause {
+    fn words(self) -> &'static str {
+        match self {
+            Cause::File => "a file changed",
+            Cause::Signal => "SIGHUP",
+            Cause::Admin => "the admin API",
+        }
+    }
+}
+
+/// How the last reload went.
+#[derive(Debug, Clone)]
+pub struct LastReload {
+    pub time: Timestamp,
+    pub cause: Cause,
+    /// What changed, or what was wrong.
+    pub result: Result<String, String>,
+}
+
+impl LastReload {
+    pub fn cause(&self) -> &'static str {
+        self.cause.words()
+    }
+}
+
+struct Done {
+    generation: u64,
+    change: String,
+}
+
+impl House {
+    /// The generation that is live now, or what is wrong.
+    pub fn reload(&self, cause: Cause) -> Result<u64, String> {
+        let _turn = lock(&self.turn);
+        let done = catch_unwind(AssertUnwindSafe(|| self.try_reload()));
+        let done = done.unwrap_or_else(|_| Err("the reload panicked; the log says where".to_owned()));
+        let metrics = self.gateway.metrics();
+        match &done {
+            Ok(Done { generation, change }) => {
+                metrics.reloads_ok.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(generation, cause = cause.words(), "reloaded: {change}");
+            }
+            Err(wrong) => {
+                metrics.reloads_failed.fetch_add(1, Ordering::Relaxed);
+                let generation = metrics.generation.load(Ordering::Relaxed);
+                tracing::error!(generation, cause = cause.words(), "not reloaded; the configuration from before goes on\n{wrong}");
+            }
+        }
+        if cause == Cause::Signal && done.is_err() {
+            self.reopen_log();
+        }
+        let result = done.as_ref().map(|done| done.change.clone()).map_err(String::clone);
+        *lock(&self.last) = Some(LastReload { time: Timestamp::now(), cause, result });
+        done.map(|done| done.generation)
+    }
+
+    fn try_reload(&self) -> Result<Done, String> {
+        if self.gateway.is_draining() {
+            return Err("the gateway is draining".to_owned());
+        }
+        let mut read = read(&self.source);
+        // Of a wrong configuration too: whoever puts a file of it right expects that to be seen.
+        follow(self.watcher.as_ref(), std::mem::take(&mut read.watched));
+        let Some(snapshot) = compiled(&mut read, &self.state) else { return Err(read.render(false)) };
+        if !read.diagnostics.is_empty() {
+            tracing::warn!("{}", read.render(false));
+        }
+        warn_unresolved(&self.runtime.block_on(resolve(&self.discovery, &snapshot)));
+        let log = LogTarget::open(&snapshot.document.telemetry.access_log)
+            .map_err(|error| format!("cannot open the access log: {error}"))?;
+        for key in self.needs_restart(&snapshot.document) {
+            tracing::warn!("`{key}` changed, which needs a restart; the rest is taken over");
+        }
+        let change = changed(&self.gateway.snapshot(), &snapshot);
+        let generation = self.gateway.publish(snapshot, log).map_err(|error| error.to_string())?;
+        Ok(Done { generation, change })
+    }
+
+    /// The keys whose value differs from what is running, and cannot change while it does.
+    pub fn needs_restart(&self, document: &Document) -> Vec<&'static str> {
+        let (first, admin) = (&self.first.admin, &document.admin);
+        let same_token = match (&first.token, &admin.token) {
+            (Some(first), Some(token)) => Secret::expose(first) == token.expose(),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        let same_admin = first.listen.value == admin.listen.value && first.metrics == admin.metrics && same_token;
+        let same_workers = self.state.metrics.workers.len() == workers(document.workers);
+        [("workers", same_workers), ("admin", same_admin)].iter().filter(|(_, same)| !same).map(|(key, _)| *key).collect()
+    }
+
+    /// SIGHUP means "I moved your log file" as well, and that has nothing to do with the configuration.
+    fn reopen_log(&self) {
+        match LogTarget::open(&self.gateway.snapshot().document.telemetry.access_log) {
+            Ok(log) => self.gateway.set_log(log),
+            Err(error) => tracing::error!(%error, "cannot open the access log again; lines go where they went before"),
+        }
+    }
+}
+
+/// `12 routes in 2 APIs, 3 upstreams (routes +1 -0, upstreams unchanged)`
+fn changed(before: &Snapshot, after: &Snapshot) -> String {
+    let routes = difference(&route_names(before), &route_names(after));
+    let upstreams = |snapshot: &Snapshot| snapshot.document.upstreams.keys().cloned().collect::<HashSet<String>>();
+    let upstreams = difference(&upstreams(before), &upstreams(after));
+    format!("{} (routes {routes}, upstreams {upstreams})", summary(after))
+}
+
+fn route_names(snapshot: &Snapshot) -> HashSet<String> {
+    snapshot.routes().map(|view| format!("{} {} {} {}", view.api, view.methods, view.path, view.when.join(" "))).collect()
+}
+
+fn difference(before: &HashSet<String>, after: &HashSet<String>) -> String {
+    match (after.difference(before).count(), before.difference(after).count()) {
+        (0, 0) => "unchanged".to_owned(),
+        (new, gone) => format!("+{new} -{gone}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_and_what_is_gone_is_counted() {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>();
+        assert_eq!(difference(&set(&["a", "b"]), &set(&["b", "a"])), "unchanged");
+        assert_eq!(difference(&set(&["a", "b"]), &set(&["b", "c", "d"])), "+2 -1");
+    }
+}

@@ -1,0 +1,308 @@
+//! Puts the house together in its order: watch → read → compile → names → bind → admin; and takes it apart again. What each part does
+//! is that part's own affair.
+
+use crate::cli::LogFormat;
+use crate::configuration::{Source, compiled, read};
+use crate::logging::Announcer;
+use crate::output::{Exit, error, in_color, say};
+use crate::reload::{Cause, LastReload};
+use crate::signals;
+use anyhow::Context;
+use jiff::Timestamp;
+use maitred_control::{Admin, AdminConfig, Discovery, EndpointSpec, Request, SystemResolver, Unresolved, Watcher, watch};
+use maitred_dataplane::{Gateway, LogTarget, Options, Snapshot, State, authority};
+use maitred_model::{Authority, Document, Endpoint};
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+/// For the names of all upstreams at a start or a reload: who waits longer wonders whether it hangs.
+const NAMES_TIME_MAX: Duration = Duration::from_secs(5);
+/// Threads of the control side: one may be busy with a long list while the other answers a probe.
+const CONTROL_THREADS: usize = 2;
+/// Reloads asked for and not begun; one more would say the same.
+const RELOADS_WAITING_MAX: usize = 4;
+/// Stop signals not looked at yet: the first drains, the second ends.
+const STOPS_WAITING_MAX: usize = 2;
+/// How often a drain looks for the second signal.
+const DRAIN_SLICE: Duration = Duration::from_millis(50);
+/// For control work under way at the end, such as a list that is being written.
+const CONTROL_END_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// All that is running, for those who ask and those who reload.
+pub struct House {
+    pub gateway: Gateway,
+    pub state: State,
+    pub source: Source,
+    pub runtime: tokio::runtime::Handle,
+    pub discovery: Discovery,
+    pub watcher: Option<Watcher>,
+    /// The document that workers and admin listener were started with.
+    pub first: Arc<Document>,
+    pub started: (Timestamp, Instant),
+    pub last: Mutex<Option<LastReload>>,
+    /// One reload at a time.
+    pub turn: Mutex<()>,
+}
+
+/// A house, and who must be asked to end it.
+pub struct Running {
+    house: Arc<House>,
+    runtime: Runtime,
+    admin: Admin,
+    stops: Receiver<()>,
+}
+
+/// Why nothing runs.
+pub enum NotStarted {
+    /// The diagnostics were shown.
+    Refused,
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for NotStarted {
+    fn from(error: anyhow::Error) -> NotStarted {
+        NotStarted::Failed(error)
+    }
+}
+
+impl NotStarted {
+    pub fn tell(self) -> Exit {
+        match self {
+            NotStarted::Refused => Exit::Refused,
+            NotStarted::Failed(failure) => {
+                error(&failure);
+                Exit::CannotStart
+            }
+        }
+    }
+}
+
+pub fn start(source: Source, format: LogFormat) -> Result<Running, NotStarted> {
+    let started = (Timestamp::now(), Instant::now());
+    raise_descriptors();
+    let runtime = control_runtime()?;
+    let (reloads, asked) = sync_channel(RELOADS_WAITING_MAX);
+    let (stop, stops) = sync_channel(STOPS_WAITING_MAX);
+    signals::listen(runtime.handle(), reloads.clone(), stop).context("cannot listen to signals")?;
+    let watcher = watcher(&source, reloads);
+    let (document, state, snapshot, watched) = load(&source, format)?;
+    follow(watcher.as_ref(), watched);
+    let discovery = Discovery::new(Arc::new(SystemResolver::new()));
+    warn_unresolved(&runtime.block_on(resolve(&discovery, &snapshot)));
+    let gateway = bind(snapshot)?;
+    let house = Arc::new(House {
+        gateway,
+        state,
+        source,
+        runtime: runtime.handle().clone(),
+        discovery,
+        watcher,
+        first: document,
+        started,
+        last: Mutex::default(),
+        turn: Mutex::default(),
+    });
+    let admin = runtime.block_on(start_admin(&house))?;
+    reload_when_asked(Arc::downgrade(&house), asked)?;
+    let announcer = Announcer(format);
+    for address in house.gateway.addresses() {
+        announcer.address("listening", address);
+    }
+    announcer.address("admin", admin.address());
+    Ok(Running { house, runtime, admin, stops })
+}
+
+/// Reads, checks and compiles; tells what is wrong.
+fn load(source: &Source, format: LogFormat) -> Result<(Arc<Document>, State, Snapshot, Vec<PathBuf>), NotStarted> {
+    let mut read = read(source);
+    let state = State::new(workers(read.document.as_ref().and_then(|document| document.workers)));
+    let snapshot = compiled(&mut read, &state);
+    if !read.diagnostics.is_empty() {
+        match (format, &snapshot) {
+            (LogFormat::Text, _) => say(&read.render(in_color(&io::stderr()))),
+            (LogFormat::Json, Some(_)) => tracing::warn!("{}", read.render(false)),
+            (LogFormat::Json, None) => tracing::error!("{}", read.render(false)),
+        }
+    }
+    let snapshot = snapshot.ok_or(NotStarted::Refused)?;
+    Ok((snapshot.document.clone(), state, snapshot, read.watched))
+}
+
+/// How many workers a configuration means.
+pub fn workers(configured: Option<NonZeroU16>) -> usize {
+    match configured {
+        Some(workers) => usize::from(workers.get()),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+fn control_runtime() -> anyhow::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(CONTROL_THREADS).thread_name("control").enable_all();
+    builder.build().context("cannot start the control threads")
+}
+
+/// Without a watcher the rest works: a signal reloads too.
+fn watcher(source: &Source, reloads: SyncSender<Cause>) -> Option<Watcher> {
+    let files = source.first_files();
+    if files.is_empty() {
+        return None;
+    }
+    // When the places are taken, a reload is coming anyway.
+    let changed = move || {
+        let _ = reloads.try_send(Cause::File);
+    };
+    watch(files, changed)
+        .inspect_err(|error| tracing::warn!(%error, "changed files go unseen; SIGHUP and `POST /reload` work"))
+        .ok()
+}
+
+pub fn follow(watcher: Option<&Watcher>, files: Vec<PathBuf>) {
+    if let Some(Err(error)) = watcher.map(|watcher| watcher.set_files(files)) {
+        tracing::warn!(%error, "cannot watch all files of the configuration");
+    }
+}
+
+/// Looks up all names, and keeps them fresh from here on.
+pub async fn resolve(discovery: &Discovery, snapshot: &Snapshot) -> Vec<Unresolved> {
+    let named = snapshot.upstreams().filter(|(_, endpoints)| endpoints.iter().any(is_named));
+    let requests: Vec<Request> = named
+        .map(|(spec, endpoints)| Request { cell: Arc::downgrade(&spec.targets), endpoints: endpoints.iter().map(spec_of).collect() })
+        .collect();
+    discovery.resolve_all(&requests, NAMES_TIME_MAX).await
+}
+
+fn is_named(endpoint: &Endpoint) -> bool {
+    match endpoint.authority {
+        Authority::Name { .. } => true,
+        Authority::Address(_) => false,
+    }
+}
+
+fn spec_of(endpoint: &Endpoint) -> EndpointSpec {
+    EndpointSpec {
+        authority: endpoint.authority.clone(),
+        authority_text: authority(endpoint).into(),
+        prefix: endpoint.path.as_str().into(),
+        weight: endpoint.weight.get(),
+    }
+}
+
+pub fn warn_unresolved(unresolved: &[Unresolved]) {
+    for Unresolved { host, reason } in unresolved {
+        tracing::warn!(host, reason, "no address is known; its upstream answers 503 until there is one");
+    }
+}
+
+fn bind(snapshot: Snapshot) -> anyhow::Result<Gateway> {
+    for address in snapshot.listen() {
+        is_free(address).with_context(|| format!("cannot listen on {address}"))?;
+    }
+    let log = LogTarget::open(&snapshot.document.telemetry.access_log).context("cannot open the access log")?;
+    Ok(Gateway::start(snapshot, log, Options::default())?)
+}
+
+/// The workers share a port among them, and the kernel would let a second gateway of the same user share it too, with half the
+/// traffic gone to a process that nobody meant.
+pub fn is_free(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 { Ok(()) } else { maitred_transport::bind(address, false).map(drop) }
+}
+
+async fn start_admin(house: &Arc<House>) -> anyhow::Result<Admin> {
+    let admin = &house.first.admin;
+    let config = AdminConfig { listen: admin.listen.value, token: admin.token.clone(), metrics: admin.metrics };
+    let started = Admin::start(config, house.clone()).await;
+    started.with_context(|| format!("cannot start the admin listener on {}", admin.listen.value))
+}
+
+/// The thread that reloads for files and signals. It does not keep the house alive, and ends with it.
+fn reload_when_asked(house: Weak<House>, asked: Receiver<Cause>) -> anyhow::Result<()> {
+    let work = move || {
+        while let Ok(cause) = asked.recv() {
+            let Some(house) = house.upgrade() else { return };
+            // It was logged and is remembered.
+            let _ = house.reload(cause);
+        }
+    };
+    std::thread::Builder::new().name("reload".to_owned()).spawn(work).context("cannot start the reload thread")?;
+    Ok(())
+}
+
+impl Running {
+    pub fn house(&self) -> &House {
+        &self.house
+    }
+
+    /// Until a signal says stop; then drains.
+    pub fn wait(self) {
+        // An error is a runtime that is gone, and with it all that could stop us.
+        let _ = self.stops.recv();
+        let gateway = &self.house.gateway;
+        let timeout = gateway.snapshot().document.limits.drain_timeout;
+        tracing::info!(?timeout, "draining; a second signal stops at once");
+        gateway.begin_drain();
+        let until = Instant::now() + timeout;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if gateway.drain(left.min(DRAIN_SLICE)) {
+                tracing::info!("stopped: every connection ended by itself");
+                break;
+            }
+            if left.is_zero() {
+                tracing::warn!(cut = self.house.open_connections(), "stopped: the drain timeout passed");
+                break;
+            }
+            if self.stops.try_recv() != Err(TryRecvError::Empty) {
+                tracing::warn!(cut = self.house.open_connections(), "stopped at once, by a second signal");
+                break;
+            }
+        }
+        self.stop();
+    }
+
+    /// Ends everything, whatever is under way.
+    pub fn stop(self) {
+        let Running { house, runtime, admin, stops: _ } = self;
+        house.gateway.begin_drain();
+        runtime.block_on(admin.stop());
+        runtime.shutdown_timeout(CONTROL_END_TIME_MAX);
+        match Arc::into_inner(house) {
+            // Dropping the gateway ends its workers and writes the rest of the access log.
+            Some(house) => drop(house),
+            None => tracing::warn!("a reload was under way at the end; lines of the access log may be lost"),
+        }
+    }
+}
+
+impl House {
+    pub fn open_connections(&self) -> i64 {
+        let open = |sum: u64, shard: &maitred_core::metrics::WorkerShard| sum.wrapping_add(shard.connections_open.get());
+        // One worker may count down what another counted up; only the sum means something.
+        self.gateway.metrics().workers.iter().fold(0, open) as i64
+    }
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection is a descriptor, and most systems begin with 1024 of them.
+fn raise_descriptors() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a valid pointer to a struct of ours, and keep nothing of it.
+    let done = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
+        }
+    };
+    if !done {
+        tracing::debug!(error = %io::Error::last_os_error(), "the limit of open files stays as it is");
+    }
+}

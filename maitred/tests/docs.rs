@@ -1,0 +1,205 @@
+//! The documentation runs: every whole file in it loads and compiles, every command shown with its output gives that output, every link
+//! leads somewhere, every key and metric is described. Judges no prose.
+//!
+//! What blocks mean: `yaml` is a whole file, `yaml broken` one that is refused, `yaml fragment` a piece. `console` holds commands behind `$ ` and
+//! what they say; they find the last file before them on their page as maitred.yaml. Other blocks are not looked at.
+
+use maitred_control::{Extra, exposition};
+use maitred_core::metrics::Metrics;
+use maitred_dataplane::{State, compile};
+use maitred_model::{Memory, load_text, render};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+struct Block {
+    line: usize,
+    /// What stands behind the fence.
+    info: String,
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above")
+}
+
+fn read(path: PathBuf) -> Page {
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Page { path, text }
+}
+
+/// Every page that is written by hand, and the generated ones that are there.
+fn pages() -> Vec<Page> {
+    let mut paths: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "GLOSSARY.md", "CHANGELOG.md"].map(|name| root().join(name)).into();
+    for folder in ["docs", "docs/adr"] {
+        let entries = fs::read_dir(root().join(folder)).expect("the folder of the documentation");
+        paths.extend(entries.map(|entry| entry.expect("readable").path()).filter(|path| path.extension().is_some_and(|e| e == "md")));
+    }
+    for folder in ["policies/src", "integrations/src"] {
+        let entries = fs::read_dir(root().join(folder)).expect("one folder each");
+        paths.extend(entries.map(|entry| entry.expect("readable").path().join("README.md")).filter(|path| path.is_file()));
+    }
+    paths.sort();
+    paths.into_iter().map(read).collect()
+}
+
+impl Page {
+    fn name(&self) -> String {
+        self.path.strip_prefix(root()).unwrap_or(&self.path).display().to_string()
+    }
+
+    fn blocks(&self) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        let mut open: Option<Block> = None;
+        for (index, line) in self.text.lines().enumerate() {
+            match (line.strip_prefix("```"), open.take()) {
+                (Some(_), Some(block)) => blocks.push(block),
+                (Some(info), None) => open = Some(Block { line: index + 1, info: info.trim().to_owned(), text: String::new() }),
+                (None, Some(mut block)) => {
+                    block.text.push_str(line);
+                    block.text.push('\n');
+                    open = Some(block);
+                }
+                (None, None) => {}
+            }
+        }
+        assert!(open.is_none(), "{}: a block is never closed", self.name());
+        blocks
+    }
+
+    /// The text without its blocks.
+    fn prose(&self) -> String {
+        self.text.split("\n```").step_by(2).collect()
+    }
+}
+
+/// Gives each `${env:}` and `${file:}` in a text a value.
+fn sources(text: &str) -> Memory {
+    let mut memory = Memory::default();
+    for (kind, rest) in text.split("${").skip(1).filter_map(|piece| piece.split_once(':')) {
+        let Some((name, _)) = rest.split_once('}') else { continue };
+        memory = if kind == "env" { memory.var(name, "value") } else { memory.file(name, "value") };
+    }
+    memory
+}
+
+#[test]
+fn every_file_in_the_documentation_means_what_it_says() {
+    let mut whole = 0;
+    for page in pages() {
+        for block in page.blocks().iter().filter(|block| block.info.split(' ').next() == Some("yaml")) {
+            let place = format!("{}:{}", page.name(), block.line);
+            let loaded = load_text("maitred.yaml", &block.text, &sources(&block.text));
+            let words = render(&loaded.diagnostics, &loaded.files, false);
+            match block.info.as_str() {
+                "yaml" => {
+                    assert!(loaded.diagnostics.iter().next().is_none(), "{place}: mark it `yaml fragment` if it is no whole file\n{words}");
+                    let document = loaded.document.unwrap_or_else(|| panic!("{place}: no document"));
+                    let compiled = compile(Arc::new(document), &State::new(1));
+                    assert!(compiled.is_ok(), "{place}: {:?}", compiled.err());
+                    whole += 1;
+                }
+                "yaml broken" => assert!(loaded.document.is_none(), "{place}: nothing is wrong with it"),
+                "yaml fragment" => {
+                    let syntax = loaded.diagnostics.iter().find(|diagnostic| diagnostic.code.starts_with("yaml"));
+                    assert!(syntax.is_none(), "{place}: {words}");
+                }
+                other => panic!("{place}: `{other}` is no mark that this test knows"),
+            }
+        }
+    }
+    assert!(whole > 8, "only {whole} files were found");
+}
+
+#[test]
+fn every_command_with_its_output_gives_that_output() {
+    let folder = std::env::temp_dir().join(format!("maitred-docs-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder of our own");
+    let mut commands = 0;
+    for page in pages() {
+        for block in page.blocks() {
+            match block.info.as_str() {
+                "yaml" | "yaml broken" => fs::write(folder.join("maitred.yaml"), &block.text).expect("writable"),
+                "console" => {
+                    for session in format!("\n{}", block.text).split("\n$ ").skip(1) {
+                        let (line, expected) = session.split_once('\n').unwrap_or((session, ""));
+                        let said = run(line, &folder);
+                        assert_eq!(said.trim_end(), expected.trim_end(), "{}:{}: $ {line}", page.name(), block.line);
+                        commands += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    fs::remove_dir_all(&folder).expect("ours to remove");
+    assert!(commands > 2, "only {commands} commands were found");
+}
+
+/// What a command writes to both streams, stderr first. Words may be quoted with `'`.
+fn run(line: &str, folder: &Path) -> String {
+    let words: Vec<String> = line
+        .split('\'')
+        .enumerate()
+        .flat_map(|(index, piece)| match index % 2 {
+            0 => piece.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
+            _ => vec![piece.to_owned()],
+        })
+        .collect();
+    let ("maitred", arguments) = words.split_first().map_or(("", &[][..]), |(name, rest)| (name, rest)) else {
+        panic!("`{line}` is not ours to run: write it in a block of `sh`")
+    };
+    let output = Command::new(env!("CARGO_BIN_EXE_maitred")).args(arguments).current_dir(folder).output().expect("the binary starts");
+    String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).into_owned()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for page in pages() {
+        let folder = page.path.parent().expect("a page is in a folder");
+        for target in page.prose().split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target) {
+            let file = target.split('#').next().unwrap_or_default();
+            let elsewhere = file.is_empty() || file.contains("://");
+            assert!(elsewhere || folder.join(file).exists(), "{}: nothing is at {target}", page.name());
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_language_is_described() {
+    let page = read(root().join("docs/configuration.md"));
+    let mut keys = BTreeSet::new();
+    gather(&maitred_model::schema(), &mut keys);
+    let missing: Vec<&String> = keys.iter().filter(|key| !page.text.contains(key.as_str())).collect();
+    assert!(keys.len() > 40 && missing.is_empty(), "not in docs/configuration.md: {missing:?}");
+}
+
+fn gather(schema: &Value, keys: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(members) => {
+            if let Some(Value::Object(properties)) = members.get("properties") {
+                keys.extend(properties.keys().cloned());
+            }
+            members.values().for_each(|member| gather(member, keys));
+        }
+        Value::Array(items) => items.iter().for_each(|item| gather(item, keys)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn every_metric_is_described() {
+    let page = read(root().join("docs/metrics.md"));
+    let text = exposition(&Metrics::new(1), &Extra::now());
+    let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let missing: Vec<&&str> = names.iter().filter(|name| !page.text.contains(**name)).collect();
+    assert!(names.len() > 15 && missing.is_empty(), "not in docs/metrics.md: {missing:?}");
+}
