@@ -38,10 +38,13 @@ fn read(path: PathBuf) -> Page {
 
 /// Every page that is written by hand, and the generated ones that are there.
 fn pages() -> Vec<Page> {
-    let mut paths: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "GLOSSARY.md", "CHANGELOG.md"].map(|name| root().join(name)).into();
+    let mut paths: Vec<PathBuf> =
+        ["README.md", "ARCHITECTURE.md", "GLOSSARY.md", "CHANGELOG.md"].map(|name| root().join(name)).into();
     for folder in ["docs", "docs/adr"] {
         let entries = fs::read_dir(root().join(folder)).expect("the folder of the documentation");
-        paths.extend(entries.map(|entry| entry.expect("readable").path()).filter(|path| path.extension().is_some_and(|e| e == "md")));
+        paths.extend(
+            entries.map(|entry| entry.expect("readable").path()).filter(|path| path.extension().is_some_and(|e| e == "md")),
+        );
     }
     for folder in ["policies/src", "integrations/src"] {
         let entries = fs::read_dir(root().join(folder)).expect("one folder each");
@@ -101,7 +104,10 @@ fn every_file_in_the_documentation_means_what_it_says() {
             let words = render(&loaded.diagnostics, &loaded.files, false);
             match block.info.as_str() {
                 "yaml" => {
-                    assert!(loaded.diagnostics.iter().next().is_none(), "{place}: mark it `yaml fragment` if it is no whole file\n{words}");
+                    assert!(
+                        loaded.diagnostics.iter().next().is_none(),
+                        "{place}: mark it `yaml fragment` if it is no whole file\n{words}"
+                    );
                     let document = loaded.document.unwrap_or_else(|| panic!("{place}: no document"));
                     let compiled = compile(Arc::new(document), &State::new(1));
                     assert!(compiled.is_ok(), "{place}: {:?}", compiled.err());
@@ -157,7 +163,8 @@ fn run(line: &str, folder: &Path) -> String {
     let ("maitred", arguments) = words.split_first().map_or(("", &[][..]), |(name, rest)| (name, rest)) else {
         panic!("`{line}` is not ours to run: write it in a block of `sh`")
     };
-    let output = Command::new(env!("CARGO_BIN_EXE_maitred")).args(arguments).current_dir(folder).output().expect("the binary starts");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_maitred")).args(arguments).current_dir(folder).output().expect("the binary starts");
     String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).into_owned()
 }
 
