@@ -1,5 +1,6 @@
 //! The command line as a user reads it: verbs, arguments, help. Does nothing: each verb has a file of its own.
 
+use crate::logging;
 use crate::output::{Exit, print};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -54,9 +55,10 @@ Examples:
   maitred run /etc/maitred/gateway.yaml
   maitred run --upstream http://127.0.0.1:9001      no file: everything goes there
 
-A changed file is loaded by itself; `kill -HUP` and `POST /reload` on the admin listener do the same. A file with
-errors changes nothing. SIGTERM and Ctrl-C let what is under way end, for `limits.drain_timeout` at most; a second
-one stops at once.";
+A changed file is loaded by itself; `kill -HUP` and `POST /reload` on the admin listener do the same. \
+A file with errors changes nothing.
+
+SIGTERM and Ctrl-C let what is under way end, for `limits.drain_timeout` at most; a second one stops at once.";
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]
@@ -80,7 +82,7 @@ pub struct Run {
 #[derive(Debug, Args)]
 pub struct Log {
     /// What is logged to stderr: error, warn, info, debug, trace, or by part such as `info,maitred_control=debug` [default: info] [env: MAITRED_LOG]
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = logging::level)]
     pub log_level: Option<String>,
     /// How it is written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]

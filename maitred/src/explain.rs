@@ -6,7 +6,7 @@ use crate::output::{Exit, json, print, say};
 use crate::routes::{matched, one};
 use maitred_core::Fault;
 use maitred_dataplane::{Explanation, RouteView, Snapshot, endpoint_url, explain};
-use maitred_model::{Api, Endpoint, Integration, PathTemplate, ProxyTarget, Route, Upstream, format_duration};
+use maitred_model::{Api, Endpoint, HostPattern, Integration, PathTemplate, ProxyTarget, Route, Upstream, format_duration};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -108,8 +108,8 @@ fn in_words(request: &str, explanation: &Explanation<'_>, taken: Option<&Taken<'
         }
         (None, None) => line("answer", "nothing takes it"),
     }
-    list(&mut out, "Not taken:", explanation.misses.iter().map(|(view, reason)| (view, reason.as_str())));
-    list(&mut out, "The closest routes:", closest.iter().map(|view| (view, "")));
+    list(&mut out, "Not taken:", explanation.misses.iter().map(|(view, reason)| (full(view), reason.as_str())));
+    list(&mut out, "The closest routes:", closest.iter().map(|view| (full(view) + &hosts(view, &explanation.host), "")));
     out
 }
 
@@ -147,8 +147,8 @@ fn why(view: &RouteView<'_>, misses: usize) -> String {
     words
 }
 
-fn list<'v>(out: &mut String, title: &str, routes: impl Iterator<Item = (&'v RouteView<'v>, &'v str)>) {
-    let lines: Vec<(String, &str)> = routes.map(|(view, reason)| (full(view), reason)).collect();
+fn list<'v>(out: &mut String, title: &str, lines: impl Iterator<Item = (String, &'v str)>) {
+    let lines: Vec<(String, &str)> = lines.collect();
     if lines.is_empty() {
         return;
     }
@@ -163,6 +163,15 @@ fn list<'v>(out: &mut String, title: &str, routes: impl Iterator<Item = (&'v Rou
 fn full(view: &RouteView<'_>) -> String {
     let when = if view.when.is_empty() { String::new() } else { format!(" when {}", view.when.join(", ")) };
     format!("{}{when}", matched(view))
+}
+
+/// The hosts of a route, where the request asked for another.
+fn hosts(view: &RouteView<'_>, host: &str) -> String {
+    let fits = |pattern: &String| HostPattern::parse(pattern).is_ok_and(|pattern| pattern.matches(host));
+    if view.hosts.is_empty() || view.hosts.iter().any(fits) {
+        return String::new();
+    }
+    format!(" (host {})", view.hosts.join(" or "))
 }
 
 fn as_json(explanation: &Explanation<'_>, taken: Option<&Taken<'_>>, closest: &[RouteView<'_>]) -> Value {

@@ -5,14 +5,15 @@ use crate::output::{in_color, say};
 use std::io;
 use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 const DEFAULT_LEVEL: &str = "info";
 
 /// From here on everything is logged. Called once.
 pub fn start(log: &Log) -> anyhow::Result<()> {
     let level = log.log_level.clone().or_else(|| std::env::var("MAITRED_LOG").ok().filter(|level| !level.is_empty()));
-    let level = level.as_deref().unwrap_or(DEFAULT_LEVEL);
-    let filter = EnvFilter::try_new(level).map_err(|error| anyhow::anyhow!("`{level}` is no log level: {error}"))?;
+    let wanted = level.as_deref().unwrap_or(DEFAULT_LEVEL);
+    let filter = self::level(wanted).map(EnvFilter::new).map_err(|error| anyhow::anyhow!("`{wanted}` is no log level: {error}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
     match log.log_format {
         LogFormat::Text => builder.with_ansi(in_color(&io::stderr())).init(),
@@ -23,6 +24,15 @@ pub fn start(log: &Log) -> anyhow::Result<()> {
         tracing::error!(thread = thread.name().unwrap_or("unnamed"), "a thread panicked: {panic}");
     }));
     Ok(())
+}
+
+/// A level, or parts with theirs. The filter takes any other word for a part's name, and a slip would mean silence.
+pub fn level(text: &str) -> Result<String, String> {
+    let is_level = |word: &str| !word.is_empty() && (word.contains('=') || word.parse::<LevelFilter>().is_ok());
+    match text.split(',').map(str::trim).find(|word| !is_level(word)) {
+        Some(word) => Err(format!("`{word}` is none of off, error, warn, info, debug, trace; a part's level is `part=debug`")),
+        None => EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string()),
+    }
 }
 
 /// What a user waits for after a start: short lines in a terminal, events in JSON.
@@ -41,6 +51,21 @@ impl Announcer {
         match self.0 {
             LogFormat::Text => say(&format!("{line}\n")),
             LogFormat::Json => tracing::info!("{line}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_no_level() {
+        for fine in ["info", "WARN", "off", "info,maitred_control=debug", "maitred=trace"] {
+            assert!(level(fine).is_ok(), "{fine}");
+        }
+        for slip in ["inof", "", "info,verbose", "maitred=loud"] {
+            assert!(level(slip).is_err(), "{slip}");
         }
     }
 }
