@@ -15,7 +15,10 @@ use std::sync::Arc;
 pub enum Source {
     File(PathBuf),
     /// A text of our own, and what it is called in diagnostics.
-    Text { name: &'static str, text: String },
+    Text {
+        name: &'static str,
+        text: String,
+    },
 }
 
 impl Source {

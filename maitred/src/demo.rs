@@ -53,10 +53,21 @@ const TRIES: [Try; 8] = [
         ..get("/orders")
     },
     Try { says: "a path rewritten on the way", contains: "\"dish\":\"risotto\"", ..get("/dishes/2") },
-    Try { says: "another API by its host", header: Some("Host: bar.localhost"), contains: "\"kitchen\":\"drinks\"", ..get("/menu") },
+    Try {
+        says: "another API by its host",
+        header: Some("Host: bar.localhost"),
+        contains: "\"kitchen\":\"drinks\"",
+        ..get("/menu")
+    },
     Try { says: "an answer by the gateway itself", contains: "\"open\":\"12:00\"", ..get("/hours") },
     Try { says: "a redirect", status: 301, contains: "location: /menu", ..get("/carte") },
-    Try { says: "a method that nobody takes", method: "DELETE", status: 405, contains: "application/problem+json", ..get("/menu") },
+    Try {
+        says: "a method that nobody takes",
+        method: "DELETE",
+        status: 405,
+        contains: "application/problem+json",
+        ..get("/menu")
+    },
 ];
 
 const fn get(path: &'static str) -> Try {

@@ -13,7 +13,8 @@ const DEFAULT_LEVEL: &str = "info";
 pub fn start(log: &Log) -> anyhow::Result<()> {
     let level = log.log_level.clone().or_else(|| std::env::var("MAITRED_LOG").ok().filter(|level| !level.is_empty()));
     let wanted = level.as_deref().unwrap_or(DEFAULT_LEVEL);
-    let filter = self::level(wanted).map(EnvFilter::new).map_err(|error| anyhow::anyhow!("`{wanted}` is no log level: {error}"))?;
+    let filter =
+        self::level(wanted).map(EnvFilter::new).map_err(|error| anyhow::anyhow!("`{wanted}` is no log level: {error}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
     match log.log_format {
         LogFormat::Text => builder.with_ansi(in_color(&io::stderr())).init(),

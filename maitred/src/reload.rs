@@ -6,7 +6,7 @@ use crate::configuration::{compiled, read};
 use crate::wire::{House, follow, lock, resolve, warn_unresolved, workers};
 use jiff::Timestamp;
 use maitred_dataplane::{LogTarget, Snapshot};
-use maitred_model::{Document, Secret};
+use maitred_model::Document;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -64,7 +64,11 @@ impl House {
             Err(wrong) => {
                 metrics.reloads_failed.fetch_add(1, Ordering::Relaxed);
                 let generation = metrics.generation.load(Ordering::Relaxed);
-                tracing::error!(generation, cause = cause.words(), "not reloaded; the configuration from before goes on\n{wrong}");
+                tracing::error!(
+                    generation,
+                    cause = cause.words(),
+                    "not reloaded; the configuration from before goes on\n{wrong}"
+                );
             }
         }
         if cause == Cause::Signal && done.is_err() {
@@ -99,9 +103,9 @@ impl House {
 
     /// The keys whose value differs from what is running, and cannot change while it does.
     pub fn needs_restart(&self, document: &Document) -> Vec<&'static str> {
-        let (first, admin) = (&self.first.admin, &document.admin);
+        let (first, admin) = (&self.admin, &document.admin);
         let same_token = match (&first.token, &admin.token) {
-            (Some(first), Some(token)) => Secret::expose(first) == token.expose(),
+            (Some(first), Some(token)) => first.expose() == token.expose(),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };

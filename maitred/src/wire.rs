@@ -11,7 +11,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{Admin, AdminConfig, Discovery, EndpointSpec, Request, SystemResolver, Unresolved, Watcher, watch};
 use maitred_dataplane::{Gateway, LogTarget, Options, Snapshot, State, authority};
-use maitred_model::{Authority, Document, Endpoint};
+use maitred_model::{Authority, Endpoint};
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -42,8 +42,8 @@ pub struct House {
     pub runtime: tokio::runtime::Handle,
     pub discovery: Discovery,
     pub watcher: Option<Watcher>,
-    /// The document that workers and admin listener were started with.
-    pub first: Arc<Document>,
+    /// What the admin listener was started with.
+    pub admin: maitred_model::Admin,
     pub started: (Timestamp, Instant),
     pub last: Mutex<Option<LastReload>>,
     /// One reload at a time.
@@ -91,10 +91,11 @@ pub fn start(source: Source, format: LogFormat) -> Result<Running, NotStarted> {
     let (stop, stops) = sync_channel(STOPS_WAITING_MAX);
     signals::listen(runtime.handle(), reloads.clone(), stop).context("cannot listen to signals")?;
     let watcher = watcher(&source, reloads);
-    let (document, state, snapshot, watched) = load(&source, format)?;
+    let (state, snapshot, watched) = load(&source, format)?;
     follow(watcher.as_ref(), watched);
     let discovery = Discovery::new(Arc::new(SystemResolver::new()));
     warn_unresolved(&runtime.block_on(resolve(&discovery, &snapshot)));
+    let admin = snapshot.document.admin.clone();
     let gateway = bind(snapshot)?;
     let house = Arc::new(House {
         gateway,
@@ -103,7 +104,7 @@ pub fn start(source: Source, format: LogFormat) -> Result<Running, NotStarted> {
         runtime: runtime.handle().clone(),
         discovery,
         watcher,
-        first: document,
+        admin,
         started,
         last: Mutex::default(),
         turn: Mutex::default(),
@@ -119,7 +120,7 @@ pub fn start(source: Source, format: LogFormat) -> Result<Running, NotStarted> {
 }
 
 /// Reads, checks and compiles; tells what is wrong.
-fn load(source: &Source, format: LogFormat) -> Result<(Arc<Document>, State, Snapshot, Vec<PathBuf>), NotStarted> {
+fn load(source: &Source, format: LogFormat) -> Result<(State, Snapshot, Vec<PathBuf>), NotStarted> {
     let mut read = read(source);
     let state = State::new(workers(read.document.as_ref().and_then(|document| document.workers)));
     let snapshot = compiled(&mut read, &state);
@@ -131,7 +132,7 @@ fn load(source: &Source, format: LogFormat) -> Result<(Arc<Document>, State, Sna
         }
     }
     let snapshot = snapshot.ok_or(NotStarted::Refused)?;
-    Ok((snapshot.document.clone(), state, snapshot, read.watched))
+    Ok((state, snapshot, read.watched))
 }
 
 /// How many workers a configuration means.
@@ -173,7 +174,10 @@ pub fn follow(watcher: Option<&Watcher>, files: Vec<PathBuf>) {
 pub async fn resolve(discovery: &Discovery, snapshot: &Snapshot) -> Vec<Unresolved> {
     let named = snapshot.upstreams().filter(|(_, endpoints)| endpoints.iter().any(is_named));
     let requests: Vec<Request> = named
-        .map(|(spec, endpoints)| Request { cell: Arc::downgrade(&spec.targets), endpoints: endpoints.iter().map(spec_of).collect() })
+        .map(|(spec, endpoints)| Request {
+            cell: Arc::downgrade(&spec.targets),
+            endpoints: endpoints.iter().map(spec_of).collect(),
+        })
         .collect();
     discovery.resolve_all(&requests, NAMES_TIME_MAX).await
 }
@@ -215,7 +219,7 @@ pub fn is_free(address: SocketAddr) -> io::Result<()> {
 }
 
 async fn start_admin(house: &Arc<House>) -> anyhow::Result<Admin> {
-    let admin = &house.first.admin;
+    let admin = &house.admin;
     let config = AdminConfig { listen: admin.listen.value, token: admin.token.clone(), metrics: admin.metrics };
     let started = Admin::start(config, house.clone()).await;
     started.with_context(|| format!("cannot start the admin listener on {}", admin.listen.value))
@@ -270,7 +274,7 @@ impl Running {
     pub fn stop(self) {
         let Running { house, runtime, admin, stops: _ } = self;
         house.gateway.begin_drain();
-        runtime.block_on(admin.stop());
+        drop(admin);
         runtime.shutdown_timeout(CONTROL_END_TIME_MAX);
         match Arc::into_inner(house) {
             // Dropping the gateway ends its workers and writes the rest of the access log.

@@ -81,7 +81,10 @@ fn every_example_compiles_without_a_warning() {
 fn check_counts_what_is_there() {
     let folder = Folder::new("check-ok");
     let done = folder.file("maitred.yaml", HELLO).maitred(&["check"]);
-    assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (0, "maitred.yaml: ok, 1 route in 1 API, 0 upstreams\n", ""));
+    assert_eq!(
+        (done.code, done.stdout.as_str(), done.stderr.as_str()),
+        (0, "maitred.yaml: ok, 1 route in 1 API, 0 upstreams\n", "")
+    );
     let done = folder.maitred(&["check", "--format", "json"]);
     assert_eq!((done.code, done.stdout.as_str()), (0, "[]\n"));
 }
@@ -180,7 +183,10 @@ fn routes_are_a_table_or_json() {
     assert!(table[0].starts_with("API   HOSTS            MATCH"), "{}", table[0]);
     assert!(table[1].starts_with("shop  api.example.com  GET /shop/orders/{id}"), "{}", table[1]);
     let list: Value = serde_json::from_str(&folder.maitred(&["routes", "--json"]).stdout).unwrap();
-    assert_eq!((&list[0]["api"], &list[0]["base_path"], &list[0]["match"]), (&"shop".into(), &"/shop".into(), &"GET /orders/{id}".into()));
+    assert_eq!(
+        (&list[0]["api"], &list[0]["base_path"], &list[0]["match"]),
+        (&"shop".into(), &"/shop".into(), &"GET /orders/{id}".into())
+    );
 }
 
 #[test]
@@ -209,7 +215,8 @@ fn what_init_suggests_compiles_too() {
     let (mut out, mut taken) = (String::new(), 0);
     for line in text.lines() {
         let bare = line.trim_start();
-        let is_yaml = bare.starts_with("# ") && ["upstreams:", "  ", "- ", "hosts:", "base_path:"].iter().any(|start| bare[2..].starts_with(start));
+        let is_yaml = bare.starts_with("# ")
+            && ["upstreams:", "  ", "- ", "hosts:", "base_path:"].iter().any(|start| bare[2..].starts_with(start));
         taken += usize::from(is_yaml);
         out.push_str(&if is_yaml { line.replacen("# ", "", 1) } else { line.to_owned() });
         out.push('\n');
@@ -256,7 +263,10 @@ fn an_address_in_use_is_an_exit_code_of_its_own() {
     let folder = Folder::new("run-in-use");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for text in [HELLO.replacen("127.0.0.1:0", &address, 1), HELLO.replace("{ listen: 127.0.0.1:0 }", &format!("{{ listen: \"{address}\" }}"))] {
+    for text in [
+        HELLO.replacen("127.0.0.1:0", &address, 1),
+        HELLO.replace("{ listen: 127.0.0.1:0 }", &format!("{{ listen: \"{address}\" }}")),
+    ] {
         let done = folder.file("maitred.yaml", &text).maitred(&["run"]);
         assert_eq!(done.code, 3, "{}", done.stderr);
         assert!(done.stderr.contains(&address), "{}", done.stderr);
