@@ -3,6 +3,7 @@
 //!
 //! What blocks mean: `yaml` is a whole file, `yaml broken` one that is refused, `yaml fragment` a piece. `console` holds commands behind `$ ` and
 //! what they say; they find the last file before them on their page as maitred.yaml. Other blocks are not looked at.
+//! With UPDATE_GOLDEN=1 the output is written anew.
 
 use maitred_control::{Extra, exposition};
 use maitred_core::metrics::Metrics;
@@ -127,27 +128,40 @@ fn every_file_in_the_documentation_means_what_it_says() {
 
 #[test]
 fn every_command_with_its_output_gives_that_output() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let folder = std::env::temp_dir().join(format!("maitred-docs-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder of our own");
-    let mut commands = 0;
+    let mut blocks = 0;
+    let mut wrong = Vec::new();
     for page in pages() {
+        let mut text = page.text.clone();
         for block in page.blocks() {
             match block.info.as_str() {
                 "yaml" | "yaml broken" => fs::write(folder.join("maitred.yaml"), &block.text).expect("writable"),
                 "console" => {
-                    for session in format!("\n{}", block.text).split("\n$ ").skip(1) {
-                        let (line, expected) = session.split_once('\n').unwrap_or((session, ""));
-                        let said = run(line, &folder);
-                        assert_eq!(said.trim_end(), expected.trim_end(), "{}:{}: $ {line}", page.name(), block.line);
-                        commands += 1;
+                    blocks += 1;
+                    let said = session(&block.text, &folder);
+                    if said != block.text {
+                        wrong.push(format!("{}:{}: it says now\n{said}", page.name(), block.line));
+                        text = text.replace(&format!("```console\n{}```", block.text), &format!("```console\n{said}```"));
                     }
                 }
                 _ => {}
             }
         }
+        if update && text != page.text {
+            fs::write(&page.path, text).expect("writable");
+        }
     }
     fs::remove_dir_all(&folder).expect("ours to remove");
-    assert!(commands > 2, "only {commands} commands were found");
+    assert!(blocks > 3, "only {blocks} blocks were found");
+    assert!(update || wrong.is_empty(), "these differ; look, then UPDATE_GOLDEN=1:\n{}", wrong.join("\n"));
+}
+
+/// The commands of a block, each with what it says now.
+fn session(block: &str, folder: &Path) -> String {
+    let commands = block.lines().filter_map(|line| line.strip_prefix("$ "));
+    commands.map(|command| format!("$ {command}\n{}\n", run(command, folder).trim_end())).collect()
 }
 
 /// What a command writes to both streams, stderr first. Words may be quoted with `'`.
