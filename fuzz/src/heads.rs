@@ -30,12 +30,27 @@ impl<E> From<Result<Parsed, E>> for Verdict {
     }
 }
 
+/// What may make a head whole.
+const ENDS: [&[u8]; 5] = [b"\r\n\r\n", b"\n\r\n", b"\r\n", b" HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1\r\nHost: a\r\n\r\n"];
+
 /// As a connection does it: with more and more bytes, until there is a verdict.
 fn in_pieces(data: &[u8], mut parse: impl FnMut(&[u8]) -> Verdict) {
     let whole = parse(data);
     let early = cuts(data.len()).map(|cut| (cut, parse(&data[..cut]))).find(|(_, verdict)| *verdict != Verdict::Partial);
-    if let Some((cut, verdict)) = early {
-        assert_eq!(verdict, whole, "the first {cut} bytes give another verdict than all");
+    match early {
+        // A limit may be noticed before the head is whole, or only then; but then it must be.
+        Some((cut, Verdict::Refused)) if whole == Verdict::Partial => {
+            for end in ENDS {
+                let completed = parse(&[data, end].concat());
+                assert!(
+                    !matches!(completed, Verdict::Whole(_)),
+                    "the first {cut} bytes are refused, and accepted before {}",
+                    end.escape_ascii()
+                );
+            }
+        }
+        Some((cut, verdict)) => assert_eq!(verdict, whole, "the first {cut} bytes give another verdict than all"),
+        None => {}
     }
     if let Verdict::Whole(length) = whole {
         assert_eq!(parse(&data[..length]), whole, "what follows a head changes it");
