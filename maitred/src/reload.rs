@@ -3,7 +3,7 @@
 
 use crate::check::summary;
 use crate::configuration::{compiled, read};
-use crate::wire::{House, follow, lock, resolve, warn_unresolved, workers};
+use crate::wire::{House, follow, lock, now, resolve, warn_unresolved, workers};
 use jiff::Timestamp;
 use maitred_dataplane::{LogTarget, Snapshot};
 use maitred_model::Document;
@@ -53,42 +53,39 @@ impl House {
     /// The generation that is live now, or what is wrong.
     pub fn reload(&self, cause: Cause) -> Result<u64, String> {
         let _turn = lock(&self.turn);
+        if self.gateway.is_draining() {
+            return Err("the gateway is draining".to_owned());
+        }
         let done = catch_unwind(AssertUnwindSafe(|| self.try_reload()));
         let done = done.unwrap_or_else(|_| Err("the reload panicked; the log says where".to_owned()));
-        let metrics = self.gateway.metrics();
+        let (metrics, cause_words) = (self.gateway.metrics(), cause.words());
         match &done {
             Ok(Done { generation, change }) => {
                 metrics.reloads_ok.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(generation, cause = cause.words(), "reloaded: {change}");
+                tracing::info!(generation, cause = cause_words, "reloaded: {change}");
             }
             Err(wrong) => {
                 metrics.reloads_failed.fetch_add(1, Ordering::Relaxed);
-                let generation = metrics.generation.load(Ordering::Relaxed);
-                tracing::error!(
-                    generation,
-                    cause = cause.words(),
-                    "not reloaded; the configuration from before goes on\n{wrong}"
-                );
+                let live = metrics.generation.load(Ordering::Relaxed);
+                // No fields: they would stand behind the last line of the diagnostics.
+                tracing::error!("not reloaded ({cause_words}); generation {live} goes on\n{}", wrong.trim_end());
             }
         }
         if cause == Cause::Signal && done.is_err() {
             self.reopen_log();
         }
         let result = done.as_ref().map(|done| done.change.clone()).map_err(String::clone);
-        *lock(&self.last) = Some(LastReload { time: Timestamp::now(), cause, result });
+        *lock(&self.last) = Some(LastReload { time: now(), cause, result });
         done.map(|done| done.generation)
     }
 
     fn try_reload(&self) -> Result<Done, String> {
-        if self.gateway.is_draining() {
-            return Err("the gateway is draining".to_owned());
-        }
         let mut read = read(&self.source);
         // Of a wrong configuration too: whoever puts a file of it right expects that to be seen.
         follow(self.watcher.as_ref(), std::mem::take(&mut read.watched));
         let Some(snapshot) = compiled(&mut read, &self.state) else { return Err(read.render(false)) };
         if !read.diagnostics.is_empty() {
-            tracing::warn!("{}", read.render(false));
+            tracing::warn!("the configuration has warnings\n{}", read.render(false).trim_end());
         }
         warn_unresolved(&self.runtime.block_on(resolve(&self.discovery, &snapshot)));
         let log = LogTarget::open(&snapshot.document.telemetry.access_log)

@@ -84,7 +84,7 @@ impl NotStarted {
 }
 
 pub fn start(source: Source, format: LogFormat) -> Result<Running, NotStarted> {
-    let started = (Timestamp::now(), Instant::now());
+    let started = (now(), Instant::now());
     raise_descriptors();
     let runtime = control_runtime()?;
     let (reloads, asked) = sync_channel(RELOADS_WAITING_MAX);
@@ -249,8 +249,8 @@ impl Running {
         let _ = self.stops.recv();
         let gateway = &self.house.gateway;
         let timeout = gateway.snapshot().document.limits.drain_timeout;
-        tracing::info!(?timeout, "draining; a second signal stops at once");
         gateway.begin_drain();
+        tracing::info!(?timeout, "draining; a second signal stops at once");
         let until = Instant::now() + timeout;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -294,6 +294,12 @@ impl House {
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// To the millisecond: who reads it compares it with a log.
+pub fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }
 
 /// A connection is a descriptor, and most systems begin with 1024 of them.
