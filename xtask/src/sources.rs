@@ -76,6 +76,16 @@ const RULES: &[Rule] = &[
         remedy: "only transport knows sockets, so that another driver can stand beside it",
     },
     Rule {
+        name: "unbounded",
+        within: &[""],
+        except: &[],
+        tests: false,
+        // Only the unbounded one of `std` takes no argument.
+        pattern: r"\bmpsc::channel(::<[^()]*>)?\(\)|\bunbounded_channel\b|\bUnbounded(Sender|Receiver)\b",
+        what: "a channel without a limit",
+        remedy: "give it one, and say what happens when it is full: a slow reader must not grow memory",
+    },
+    Rule {
         name: "clock",
         within: &["wire/", "model/", "core/", "transport/", "policies/", "integrations/"],
         except: &["core/src/clock.rs"],
