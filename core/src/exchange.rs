@@ -109,7 +109,7 @@ pub type RequestId = Slice;
 /// What is logged and counted when the exchange is over.
 #[derive(Debug)]
 pub struct Record {
-    /// When the head was complete.
+    /// When its first byte was read; when its head was complete, if that took more than one read.
     pub started: Instant,
     /// From the request on its way to the response head.
     pub upstream_time: Option<Duration>,

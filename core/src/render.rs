@@ -78,6 +78,8 @@ impl Text {
                 }
                 // A segment of a canonical path is encoded already, and so is a remainder, slashes and all.
                 Piece::Param(index) => out.extend_from_slice(exchange.param(*index as usize)),
+                // So is the whole path.
+                Piece::Variable(Variable::RequestPath) if !in_query => out.extend_from_slice(exchange.request.path()),
                 Piece::Variable(variable) => with_variable(variable, exchange, |text| path::encode(text, out)),
             }
         }

@@ -1,5 +1,6 @@
 //! Finds the API for a host and a path: an exact host beats the longest wildcard beats no host at all; within a host the longest
-//! base path by segments wins. Once an API is found nothing falls through to another.
+//! base path by segments wins. A host without a fitting base path leaves the request to the next less specific; once an API is found
+//! nothing falls through to another.
 
 use maitred_model::HostPattern;
 use std::collections::HashMap;

@@ -6,7 +6,7 @@ use crate::handle::handle;
 use crate::world::World;
 use maitred_core::{Exchange, Fault, Forwarded, Kind, Response};
 use maitred_transport::{Pools, ServerLimits, Service, Worker};
-use maitred_wire::Name;
+use maitred_wire::{Method, Name};
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
 use std::rc::Rc;
@@ -95,6 +95,7 @@ impl Service for WorkerService {
     fn refuse(&self, exchange: &mut Exchange, fault: Fault) -> Response {
         // What was read of the head is not to be trusted, its request id included.
         exchange.request.clear();
+        exchange.request.method = Method::Other;
         self.identify(&self.world(), exchange);
         fault.render(exchange)
     }

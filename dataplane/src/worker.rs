@@ -5,6 +5,7 @@ use crate::access_log::{LogBuffer, LogWriter};
 use crate::connections::Place;
 use crate::gateway::Shared;
 use crate::service::WorkerService;
+use maitred_core::Kind;
 use maitred_transport::{Acceptor, Worker, serve};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -125,10 +126,7 @@ async fn keep_log_fresh(service: Rc<WorkerService>) {
 async fn reap(service: Rc<WorkerService>) {
     loop {
         tokio::time::sleep(REAP_EVERY).await;
-        let world = service.world();
-        let idle = world.snapshot.upstreams().map(|(spec, _)| spec.timeouts.idle).max().unwrap_or_default();
-        drop(world);
-        service.pools.reap(&service.worker, idle).await;
+        service.pools.reap(service.worker.now()).await;
     }
 }
 
@@ -262,6 +260,7 @@ impl Desk {
         drop(snapshot);
         let Some(place) = place else {
             shard.connections_refused.add(1);
+            shard.fault(Kind::Overloaded);
             // Best effort: it fits the socket's buffer, or nobody reads it.
             let _ = stream.try_write(BUSY);
             return;

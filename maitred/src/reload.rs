@@ -3,7 +3,7 @@
 
 use crate::check::summary;
 use crate::configuration::{compiled, read};
-use crate::wire::{House, follow, lock, now, resolve, warn_unresolved, workers};
+use crate::wire::{House, follow, leads_to_admin, lock, now, resolve, warn_unresolved, workers};
 use jiff::Timestamp;
 use maitred_dataplane::{LogTarget, Snapshot};
 use maitred_model::Document;
@@ -88,6 +88,9 @@ impl House {
             tracing::warn!("the configuration has warnings\n{}", read.render(false).trim_end());
         }
         warn_unresolved(&self.runtime.block_on(resolve(&self.discovery, &snapshot)));
+        if let Some(wrong) = leads_to_admin(&snapshot) {
+            return Err(wrong);
+        }
         let log = LogTarget::open(&snapshot.document.telemetry.access_log)
             .map_err(|error| format!("cannot open the access log: {error}"))?;
         for key in self.needs_restart(&snapshot.document) {

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use maitred_control::{Admin, AdminConfig, Discovery, EndpointSpec, Request, SystemResolver, Unresolved, Watcher, watch};
 use maitred_dataplane::{Gateway, LogTarget, Options, Snapshot, State, authority};
 use maitred_model::{Authority, Endpoint};
+use maitred_transport::UpstreamSpec;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -95,6 +96,10 @@ pub fn start(source: Source, format: LogFormat) -> Result<Running, NotStarted> {
     follow(watcher.as_ref(), watched);
     let discovery = Discovery::new(Arc::new(SystemResolver::new()));
     warn_unresolved(&runtime.block_on(resolve(&discovery, &snapshot)));
+    if let Some(wrong) = leads_to_admin(&snapshot) {
+        error(&anyhow::anyhow!(wrong));
+        return Err(NotStarted::Refused);
+    }
     let admin = snapshot.document.admin.clone();
     let gateway = bind(snapshot)?;
     let house = Arc::new(House {
@@ -180,6 +185,19 @@ pub async fn resolve(discovery: &Discovery, snapshot: &Snapshot) -> Vec<Unresolv
         })
         .collect();
     discovery.resolve_all(&requests, NAMES_TIME_MAX).await
+}
+
+/// An upstream whose name leads to the admin listener would open it to every client. Numbers are compared by `check`.
+pub fn leads_to_admin(snapshot: &Snapshot) -> Option<String> {
+    let admin = snapshot.document.admin.listen.value;
+    let (ip, port) = (admin.ip().to_canonical(), admin.port());
+    let is_admin = |address: SocketAddr| {
+        let other = address.ip().to_canonical();
+        port != 0 && address.port() == port && (other == ip || (ip.is_unspecified() && other.is_loopback()))
+    };
+    let found = |spec: &UpstreamSpec| spec.targets.load().targets.iter().any(|target| is_admin(target.address));
+    let (spec, _) = snapshot.upstreams().find(|(spec, _)| found(spec))?;
+    Some(format!("the name of an endpoint of upstream `{}` leads to the admin listener {admin}: clients would reach it", spec.name))
 }
 
 fn is_named(endpoint: &Endpoint) -> bool {

@@ -70,6 +70,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     let mut checker = Checker { written, diagnostics, budget: SUGGESTION_BUDGET };
     listeners(document, &mut checker);
     limits(document, &mut checker);
+    header_count(document, &mut checker);
     admin(document, &mut checker);
     let used = targets(document, &mut checker);
     places(document, &mut checker);
@@ -118,6 +119,17 @@ fn limits(document: &Document, checker: &mut Checker<'_>) {
         let span = checker.written.span("limits", key);
         let message = format!("`uri_bytes` of {uri} is more than `header_bytes` of {header}, which counts the target too");
         checker.error("contradiction", span, message, format!("write `uri_bytes: {header}` or less"));
+    }
+}
+
+/// Most fields that the parser has room for, whatever the configuration says: they are read on the stack.
+const HEADERS_MAX: u32 = 256;
+
+fn header_count(document: &Document, checker: &mut Checker<'_>) {
+    if document.limits.headers.get() > HEADERS_MAX {
+        let span = checker.written.span("limits", "headers");
+        let message = format!("`headers` is at most {HEADERS_MAX}");
+        checker.error("out-of-range", span, message, format!("write `headers: {HEADERS_MAX}` or less"));
     }
 }
 

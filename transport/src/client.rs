@@ -112,6 +112,11 @@ impl ClientConnection {
         })
     }
 
+    /// When a pooled connection has waited for `timeouts.idle` of the upstream that used it last.
+    pub(crate) fn idle_until(&self) -> Instant {
+        self.idle_since.get() + self.idle_timeout.get()
+    }
+
     /// Whether a pooled connection looks alive: no FIN and no byte came while it waited. Costs no system call unless one did.
     pub(crate) fn is_quiet(&self, cx: &mut Context<'_>) -> bool {
         match self.socket.poll_read_ready(cx) {

@@ -151,7 +151,10 @@ impl Connection {
                     exchange.request.keep_alive = false;
                     service.refuse(&mut exchange, fault)
                 }
-                Ok(()) => {
+                Ok(slow) => {
+                    if slow {
+                        exchange.record.started = self.worker.now();
+                    }
                     let framing = exchange.request.framing;
                     self.begin(&mut exchange, framing);
                     service.call(&mut exchange).await
@@ -188,7 +191,8 @@ impl Connection {
         }
     }
 
-    fn poll_head(&self, cx: &mut Context<'_>, request: &mut RequestHead, limits: &ServerLimits) -> Poll<Result<(), NoHead>> {
+    /// Gives whether the head came in pieces.
+    fn poll_head(&self, cx: &mut Context<'_>, request: &mut RequestHead, limits: &ServerLimits) -> Poll<Result<bool, NoHead>> {
         let mut reader = self.reader.borrow_mut();
         loop {
             if !reader.input.is_empty() {
@@ -196,8 +200,8 @@ impl Connection {
                     Parsed::Complete(length) => {
                         reader.input.consume(length, &self.worker);
                         self.read_timer.disarm();
-                        self.reading_timed.set(false);
-                        return Poll::Ready(Ok(()));
+                        let slow = self.reading_timed.replace(false);
+                        return Poll::Ready(Ok(slow));
                     }
                     Parsed::Partial if !self.reading_timed.get() => {
                         self.reading_timed.set(true);

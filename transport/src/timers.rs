@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Sweeps are never closer than this, plus a share for each slot: with 50,000 connections a deadline may be 60 ms late.
+/// Sweeps are never closer than this, plus a share for each slot: with 50,000 connections, two slots each, a deadline may be 100 ms late.
 const SWEEP_EVERY_MIN: Duration = Duration::from_millis(5);
 const SWEEP_PER_SLOT: Duration = Duration::from_micros(1);
 /// Nothing armed: look again after so long.

@@ -5,7 +5,7 @@ use crate::client::{ClientConnection, Failure};
 use crate::timers::Timer;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
-use maitred_core::{Fault, Kind};
+use maitred_core::{Fault, Kind, Record};
 use maitred_model::UpstreamTimeouts;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::net::TcpStream;
 
 /// Idle connections kept per endpoint and worker.
@@ -146,9 +146,9 @@ impl Pool {
         }
     }
 
-    /// Closes what the back end has closed, and what has been idle since before `then`.
-    fn reap(&self, then: Option<Instant>, cx: &mut std::task::Context<'_>) {
-        self.idle.borrow_mut().retain(|connection| then.is_none_or(|then| connection.idle_since.get() > then) && connection.is_quiet(cx));
+    /// Closes what the back end has closed, and what has been idle for too long.
+    fn reap(&self, now: Instant, cx: &mut std::task::Context<'_>) {
+        self.idle.borrow_mut().retain(|connection| connection.idle_until() > now && connection.is_quiet(cx));
     }
 }
 
@@ -165,12 +165,11 @@ impl Pools {
         pools.entry(address).or_insert_with(pool).clone()
     }
 
-    /// Closes idle connections that are over, and forgets pools that nobody uses. `idle`: the longest that any may wait.
-    pub async fn reap(&self, worker: &Worker, idle: Duration) {
-        let then = worker.now().checked_sub(idle);
+    /// Closes idle connections that are over, and forgets pools that nobody uses.
+    pub async fn reap(&self, now: Instant) {
         poll_fn(|cx| {
             self.by_address.borrow_mut().retain(|_, pool| {
-                pool.reap(then, cx);
+                pool.reap(now, cx);
                 Rc::strong_count(pool) > 1 || !pool.idle.borrow().is_empty()
             });
             Poll::Ready(())
@@ -247,7 +246,7 @@ impl Upstream {
 
     /// A connection: a pooled one at once, or a new one. `fresh`: not a pooled one. An address that can't be connected to gives way
     /// to the next; nothing was sent, so that is always safe.
-    pub async fn lease(&self, fresh: bool, deadline: Option<Instant>, connects: &mut u32) -> Result<Lease, Failure> {
+    pub async fn lease(&self, fresh: bool, deadline: Option<Instant>, record: &mut Record) -> Result<Lease, Failure> {
         let unsent = |fault| Failure { fault, unsent: true, unanswered: true };
         let Some((view, first)) = self.pick() else {
             return Err(unsent(Fault::new(Kind::NoEndpoint, format!("upstream {} has no address", self.spec.name))));
@@ -257,11 +256,12 @@ impl Upstream {
         for attempt in 0..count.min(CONNECTS_MAX) {
             let index = (first + attempt) % count;
             let pool = &view.pools[index];
+            record.endpoint = Some(pool.address);
+            record.attempts += 1;
             if !fresh && let Some(connection) = poll_fn(|cx| Poll::Ready(pool.take(cx))).await {
                 self.worker.shard().upstream_reuses.add(1);
                 return Ok(Lease { connection, view, index, reused: true });
             }
-            *connects += 1;
             match self.connect(pool, deadline).await {
                 Ok(connection) => return Ok(Lease { connection, view, index, reused: false }),
                 Err(fault) => last = Some(fault),

@@ -36,7 +36,7 @@ pub enum Refusal {
     HeadTooLarge,
     /// 414
     TargetTooLong,
-    /// 501: CONNECT, TRACE, or a transfer coding other than chunked.
+    /// 501: CONNECT and TRACE.
     NotImplemented(&'static str),
     /// 505
     Version,

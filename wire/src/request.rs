@@ -346,8 +346,7 @@ pub(crate) fn remove_nominated(headers: &mut Headers) -> Result<(), &'static str
 
 /// The head is not whole yet: is it already too large?
 fn partial(input: &[u8], request: &httparse::Request<'_, '_>, limits: &HeadLimits) -> Result<Parsed, Refusal> {
-    let no_target_yet = request.path.is_none();
-    if no_target_yet && memchr::memchr(b' ', input).is_some_and(|at| input.len() - at > limits.target_bytes) {
+    if request.path.is_none() && target_so_far(input) > limits.target_bytes {
         return Err(Refusal::TargetTooLong);
     }
     if input.len() >= limits.head_bytes {
@@ -358,6 +357,12 @@ fn partial(input: &[u8], request: &httparse::Request<'_, '_>, limits: &HeadLimit
         return Err(Refusal::Bad("a bare line feed"));
     }
     Ok(Parsed::Partial)
+}
+
+/// How long the target is already: what stands behind the first space, up to the second.
+fn target_so_far(input: &[u8]) -> usize {
+    let mut words = input.splitn(3, |&byte| byte == b' ');
+    words.nth(1).map_or(0, <[u8]>::len)
 }
 
 fn refusal(error: httparse::Error, input: &[u8]) -> Refusal {

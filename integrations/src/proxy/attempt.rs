@@ -11,10 +11,8 @@ use std::rc::Rc;
 pub async fn run(exchange: &mut Exchange, upstream: &Upstream, reach: &Reach) -> Result<Response, Fault> {
     let mut fresh = false;
     loop {
-        let leased = upstream.lease(fresh, exchange.deadline, &mut exchange.record.attempts).await;
+        let leased = upstream.lease(fresh, exchange.deadline, &mut exchange.record).await;
         let lease = leased.map_err(|failure| failure.fault)?;
-        exchange.record.endpoint = Some(lease.target().address);
-        exchange.record.attempts += u32::from(lease.reused);
         let mut head = exchange.take_head();
         let failure = match send(exchange, &lease, upstream, reach, &mut head).await {
             Ok(()) => return Ok(response(lease, head)),

@@ -3,7 +3,8 @@
 
 use super::Checker;
 use crate::decode::nearest;
-use crate::document::{Api, Integration, Policies, Route, ValueMatch, When};
+use crate::diagnostics::Diagnostic;
+use crate::document::{Api, Integration, Policies, Route, Setting, ValueMatch, When};
 use crate::span::{Span, Spanned};
 use crate::values::{PathTemplate, Segment, Template};
 use std::collections::HashMap;
@@ -15,9 +16,18 @@ pub(super) fn check(api: &Api, checker: &mut Checker<'_>) {
     let shared = api.policies.transform.as_ref().map(|transform| transform.span);
     for route in &api.routes {
         templates(route, checker);
+        dropped_protection(api, route, checker);
     }
     if shared.is_some() {
         shared_templates(api, checker);
+    }
+}
+
+/// An inherited protection is dropped in writing, and shown, so that nobody does it without noticing.
+fn dropped_protection(api: &Api, route: &Spanned<Route>, checker: &mut Checker<'_>) {
+    if let (Some(rules), Some(Setting::None)) = (&api.ip, &route.ip) {
+        let warning = Diagnostic::warning("dropped-protection", route.matcher.span, "this route drops the API's `ip` rules");
+        checker.diagnostics.push(warning.also(rules.span, "the rules it drops"));
     }
 }
 
