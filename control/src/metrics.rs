@@ -6,6 +6,7 @@ use maitred_core::Kind;
 use maitred_core::metrics::{
     BUCKETS_MICROS, Counter, Histogram, METHODS, Metrics, RouteSeries, RouteShard, STATUSES, WorkerShard,
 };
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,13 +89,13 @@ impl Page {
     }
 
     fn requests(&mut self, route: &RouteSeries, labels: &str) {
-        for (m, method) in METHODS.iter().enumerate() {
-            for (s, status) in STATUSES.iter().enumerate() {
-                let count = sum(route, |shard| &shard.requests[m][s]);
-                if count > 0 {
-                    self.line(format_args!("maitred_requests_total{{{labels},method=\"{method}\",status=\"{status}\"}} {count}"));
-                }
-            }
+        let mut counts = BTreeMap::new();
+        for (method, status, count) in route.shards().flat_map(RouteShard::requests) {
+            *counts.entry((method, status)).or_insert(0) += count;
+        }
+        for ((method, status), count) in counts {
+            let (method, status) = (METHODS[method], STATUSES[status]);
+            self.line(format_args!("maitred_requests_total{{{labels},method=\"{method}\",status=\"{status}\"}} {count}"));
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::fault::Kind;
 use maitred_wire::Method;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -27,8 +27,10 @@ impl Counter {
 }
 
 /// Upper bounds of the histograms' buckets in microseconds: Prometheus' customary ones, and finer below.
-pub const BUCKETS_MICROS: [u64; 15] =
-    [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000];
+pub const BUCKETS_MICROS: [u64; 15] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
+    30_000_000,
+];
 
 #[derive(Debug, Default)]
 pub struct Histogram {
@@ -48,9 +50,9 @@ impl Histogram {
 
 /// The statuses counted one by one; any other is counted as its class's first.
 pub const STATUSES: [u16; 64] = [
-    100, 101, 200, 201, 202, 203, 204, 205, 206, 207, 226, 300, 301, 302, 303, 304, 305, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407,
-    408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425, 426, 428, 429, 431, 451, 499, 500, 501, 502, 503, 504,
-    505, 506, 507, 508, 510, 511, 520, 529, 530, 599,
+    100, 101, 200, 201, 202, 203, 204, 205, 206, 207, 226, 300, 301, 302, 303, 304, 305, 307, 308, 400, 401, 402, 403, 404, 405,
+    406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425, 426, 428, 429, 431, 451, 499, 500,
+    501, 502, 503, 504, 505, 506, 507, 508, 510, 511, 520, 529, 530, 599,
 ];
 
 /// Where each status from 100 to 599 is counted.
@@ -81,33 +83,52 @@ const fn status_index() -> [u8; 500] {
 /// Methods as they are labelled.
 pub const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER"];
 
+/// Pairs of method and status that a route's counts have a place for. Nearly every route answers fewer; a full table for each of
+/// 100,000 routes and every worker would be most of the memory.
+const PLACES: usize = 8;
+
+/// Every pair, for the rare route that needs them.
+type Table = [[Counter; STATUSES.len()]; METHODS.len()];
+
 /// One worker's counts of one route.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RouteShard {
-    /// [method][status]
-    pub requests: [[Counter; STATUSES.len()]; METHODS.len()],
+    /// 1 + method × statuses + status of each place that is taken, and its count.
+    places: [(AtomicU16, Counter); PLACES],
+    more: OnceLock<Box<Table>>,
     pub duration: Histogram,
     pub upstream: Histogram,
     pub bytes_in: Counter,
     pub bytes_out: Counter,
 }
 
-impl Default for RouteShard {
-    fn default() -> Self {
-        RouteShard {
-            requests: std::array::from_fn(|_| std::array::from_fn(|_| Counter::default())),
-            duration: Histogram::default(),
-            upstream: Histogram::default(),
-            bytes_in: Counter::default(),
-            bytes_out: Counter::default(),
-        }
-    }
-}
-
 impl RouteShard {
+    /// Called by the worker that owns the shard, and no other.
     pub fn count(&self, method: Method, status: u16) {
         let status = STATUS_INDEX[usize::from(status.clamp(100, 599) - 100)];
-        self.requests[method as usize][status as usize].add(1);
+        let wanted = 1 + method as u16 * STATUSES.len() as u16 + u16::from(status);
+        for (key, count) in &self.places {
+            match key.load(Ordering::Relaxed) {
+                0 => key.store(wanted, Ordering::Relaxed),
+                key if key != wanted => continue,
+                _ => {}
+            }
+            return count.add(1);
+        }
+        let table = self.more.get_or_init(|| Box::new(std::array::from_fn(|_| std::array::from_fn(|_| Counter::default()))));
+        table[method as usize][usize::from(status)].add(1);
+    }
+
+    /// The counts above zero, with method and status by index in `METHODS` and `STATUSES`.
+    pub fn requests(&self) -> impl Iterator<Item = (usize, usize, u64)> {
+        let places = self.places.iter().filter_map(|(key, count)| {
+            let pair = usize::from(key.load(Ordering::Relaxed)).checked_sub(1)?;
+            Some((pair / STATUSES.len(), pair % STATUSES.len(), count.get()))
+        });
+        let rows = self.more.get().into_iter().flat_map(|table| table.iter().enumerate());
+        let table =
+            rows.flat_map(|(method, row)| row.iter().enumerate().map(move |(status, count)| (method, status, count.get())));
+        places.chain(table).filter(|(_, _, count)| *count > 0)
     }
 }
 
@@ -222,11 +243,26 @@ mod tests {
 
     #[test]
     fn a_status_is_counted_under_itself_or_its_class() {
-        for (status, counted) in [(200, 200), (299, 200), (404, 404), (499, 499), (498, 400), (599, 599), (555, 500), (103, 100), (999, 599)] {
+        for (status, counted) in
+            [(200, 200), (299, 200), (404, 404), (499, 499), (498, 400), (599, 599), (555, 500), (103, 100), (999, 599)]
+        {
             let shard = RouteShard::default();
             shard.count(Method::Get, status);
             let index = STATUSES.iter().position(|&s| s == counted).unwrap();
-            assert_eq!(shard.requests[0][index].get(), 1, "{status}");
+            assert_eq!(shard.requests().collect::<Vec<_>>(), [(0, index, 1)], "{status}");
+        }
+    }
+
+    #[test]
+    fn more_pairs_than_places_are_counted_too() {
+        let shard = RouteShard::default();
+        for round in 1..=2 {
+            for status in STATUSES {
+                shard.count(Method::Post, status);
+            }
+            let mut counted: Vec<_> = shard.requests().collect();
+            counted.sort_unstable();
+            assert_eq!(counted, (0..STATUSES.len()).map(|status| (Method::Post as usize, status, round)).collect::<Vec<_>>());
         }
     }
 
