@@ -132,6 +132,9 @@ impl RouteShard {
     }
 }
 
+/// The name of an API and of a route of it.
+type RouteKey = (Arc<str>, Arc<str>);
+
 /// One route's counts. They outlive reloads: a route is known by its API's name and its own.
 #[derive(Debug)]
 pub struct RouteSeries {
@@ -185,7 +188,7 @@ const _: () = assert!(Kind::ALL.len() <= 32, "faults have 32 counters");
 #[derive(Debug)]
 pub struct Metrics {
     pub workers: Box<[WorkerShard]>,
-    routes: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<RouteSeries>>>,
+    routes: Mutex<HashMap<RouteKey, Arc<RouteSeries>>>,
     /// Requests that no route took.
     pub unrouted: Arc<RouteSeries>,
     pub generation: AtomicU64,

@@ -2,8 +2,8 @@
 //! dropped and counted. Formats into memory that goes round between worker and writer.
 
 use jiff::Timestamp;
-use maitred_core::metrics::RouteSeries;
 use maitred_core::Exchange;
+use maitred_core::metrics::RouteSeries;
 use maitred_model::AccessLog;
 use maitred_transport::Worker;
 use maitred_wire::{Name, decimal};
@@ -235,13 +235,22 @@ impl LogBuffer {
         if second.0 != seconds {
             second.0 = seconds;
             second.1.clear();
-            let _ = std::fmt::Write::write_fmt(&mut second.1, format_args!("{}", Timestamp::from_second(seconds).unwrap_or_default()));
+            let _ = std::fmt::Write::write_fmt(
+                &mut second.1,
+                format_args!("{}", Timestamp::from_second(seconds).unwrap_or_default()),
+            );
             // The milliseconds come before it.
             second.1.pop();
         }
         out.extend_from_slice(second.1.as_bytes());
         let millis = unix.subsec_millis();
-        out.extend_from_slice(&[b'.', b'0' + (millis / 100) as u8, b'0' + (millis / 10 % 10) as u8, b'0' + (millis % 10) as u8, b'Z']);
+        out.extend_from_slice(&[
+            b'.',
+            b'0' + (millis / 100) as u8,
+            b'0' + (millis / 10 % 10) as u8,
+            b'0' + (millis % 10) as u8,
+            b'Z',
+        ]);
     }
 }
 

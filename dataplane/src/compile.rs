@@ -4,10 +4,10 @@
 use crate::hosts::Hosts;
 use crate::router::{Candidate, Conditions, Methods, Router};
 use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
+use maitred_core::Chain;
 use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::metrics::Metrics;
 use maitred_core::render::Text;
-use maitred_core::Chain;
 use maitred_integrations::Integration;
 use maitred_integrations::proxy::Proxy;
 use maitred_integrations::redirect::Redirect;
@@ -131,7 +131,13 @@ impl Compiler<'_> {
         Api { name, router }
     }
 
-    fn route(&mut self, api: &model::Api, route: &Spanned<model::Route>, place: (u32, u32), shared: &mut Option<Arc<Chain>>) -> Option<Route> {
+    fn route(
+        &mut self,
+        api: &model::Api,
+        route: &Spanned<model::Route>,
+        place: (u32, u32),
+        shared: &mut Option<Arc<Chain>>,
+    ) -> Option<Route> {
         let params: Vec<&str> = route.matcher.path.params().collect();
         if params.len() > PARAMS_MAX {
             let message = format!("a path has at most {PARAMS_MAX} parameters, this one has {}", params.len());
@@ -149,8 +155,17 @@ impl Compiler<'_> {
         Some(Route { name, chain, integration, timeout, cors, place })
     }
 
-    fn chain(&mut self, api: &model::Api, route: &Spanned<model::Route>, params: &[&str], shared: &mut Option<Arc<Chain>>) -> Option<Arc<Chain>> {
-        let own = route.policies.body_bytes.is_some() || route.policies.transform.is_some() || route.cors.is_some() || route.ip.is_some();
+    fn chain(
+        &mut self,
+        api: &model::Api,
+        route: &Spanned<model::Route>,
+        params: &[&str],
+        shared: &mut Option<Arc<Chain>>,
+    ) -> Option<Arc<Chain>> {
+        let own = route.policies.body_bytes.is_some()
+            || route.policies.transform.is_some()
+            || route.cors.is_some()
+            || route.ip.is_some();
         // A transform's parameters are the route's, so a chain with one is not shared.
         let shareable = !own && api.policies.transform.is_none();
         if let (true, Some(chain)) = (shareable, &*shared) {
@@ -166,7 +181,11 @@ impl Compiler<'_> {
             body_bytes: route.policies.body_bytes.or(api.policies.body_bytes).unwrap_or(self.document.limits.body_bytes),
             ip,
             cors: cors_of(api, route),
-            transform: transform.map(|transform| Transforms { request: &transform.request, response: &transform.response, params }),
+            transform: transform.map(|transform| Transforms {
+                request: &transform.request,
+                response: &transform.response,
+                params,
+            }),
         };
         match maitred_policies::chain(&configured) {
             Ok(chain) => {

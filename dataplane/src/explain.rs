@@ -28,7 +28,12 @@ pub struct Explanation<'a> {
 }
 
 /// `url`: a path, or a URL with its host. `headers`: name and value. `Err`: the request itself would be refused.
-pub fn explain<'a>(snapshot: &'a Snapshot, method: &str, url: &str, headers: &[(String, String)]) -> Result<Explanation<'a>, Fault> {
+pub fn explain<'a>(
+    snapshot: &'a Snapshot,
+    method: &str,
+    url: &str,
+    headers: &[(String, String)],
+) -> Result<Explanation<'a>, Fault> {
     let mut exchange = Exchange::new(Instant::now());
     read(snapshot, &mut exchange, method, url, headers)?;
     let chosen = snapshot.choose(&mut exchange);
@@ -44,7 +49,11 @@ pub fn explain<'a>(snapshot: &'a Snapshot, method: &str, url: &str, headers: &[(
             for candidate in candidates.iter().filter(|candidate| Some(candidate.route) != winner) {
                 let reason = match candidate.methods.fit(request.method, request.method_text()) {
                     None => format!("it does not take {}", text(request.method_text())),
-                    Some(_) => match candidate.when.as_ref().and_then(|when| when.unmet(&request.headers, request.query().unwrap_or_default())) {
+                    Some(_) => match candidate
+                        .when
+                        .as_ref()
+                        .and_then(|when| when.unmet(&request.headers, request.query().unwrap_or_default()))
+                    {
                         Some(unmet) => unmet,
                         None => "the chosen route is more specific".to_string(),
                     },
@@ -91,7 +100,13 @@ fn forwarded(integration: &Integration, exchange: &Exchange) -> Option<Result<St
 }
 
 /// Builds the head that such a request would have, and has it parsed as any other.
-fn read(snapshot: &Snapshot, exchange: &mut Exchange, method: &str, url: &str, headers: &[(String, String)]) -> Result<(), Fault> {
+fn read(
+    snapshot: &Snapshot,
+    exchange: &mut Exchange,
+    method: &str,
+    url: &str,
+    headers: &[(String, String)],
+) -> Result<(), Fault> {
     let (host, target) = match url.split_once("://") {
         Some((_, rest)) => match rest.find(['/', '?']) {
             Some(at) => (&rest[..at], rest[at..].to_string()),

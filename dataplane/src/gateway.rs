@@ -209,7 +209,13 @@ struct Bound {
 }
 
 fn bind_all(addresses: &[SocketAddr], workers: usize) -> io::Result<Vec<Bound>> {
-    addresses.iter().map(|&address| bind_one(address, workers).map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))).collect()
+    addresses
+        .iter()
+        .map(|&address| {
+            bind_one(address, workers)
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+        })
+        .collect()
 }
 
 fn bind_one(configured: SocketAddr, workers: usize) -> io::Result<Bound> {

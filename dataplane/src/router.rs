@@ -95,7 +95,11 @@ impl Methods {
         Methods {
             any: names.is_empty(),
             known: known.fold(0, |bits, method| bits | bit(method)),
-            others: names.iter().filter(|name| Method::of(name.as_bytes()) == Method::Other).map(|name| name.as_str().into()).collect(),
+            others: names
+                .iter()
+                .filter(|name| Method::of(name.as_bytes()) == Method::Other)
+                .map(|name| name.as_str().into())
+                .collect(),
         }
     }
 
@@ -138,7 +142,9 @@ impl Methods {
 fn bit(method: Method) -> u8 {
     match method {
         Method::Other => 0,
-        Method::Get | Method::Head | Method::Post | Method::Put | Method::Patch | Method::Delete | Method::Options => 1 << method as u8,
+        Method::Get | Method::Head | Method::Post | Method::Put | Method::Patch | Method::Delete | Method::Options => {
+            1 << method as u8
+        }
     }
 }
 
@@ -162,7 +168,8 @@ impl Conditions {
 
     /// What does not hold, for `explain`; `None` when all does.
     pub fn unmet(&self, headers: &Headers, query: &[u8]) -> Option<String> {
-        let header = self.headers.iter().find(|(name, wanted)| !headers.get_all(name.as_bytes()).any(|value| matches(wanted, value)));
+        let header =
+            self.headers.iter().find(|(name, wanted)| !headers.get_all(name.as_bytes()).any(|value| matches(wanted, value)));
         if let Some((name, wanted)) = header {
             return Some(format!("header {name} is not {}", describe(wanted)));
         }
@@ -332,7 +339,12 @@ impl Literals {
 }
 
 /// Picks among the candidates of one place: the best fit of the method, and within it the first whose conditions hold.
-pub fn choose<'a>(candidates: &'a [Candidate], method: Method, text: &[u8], holds: impl Fn(&Candidate) -> bool) -> Option<&'a Candidate> {
+pub fn choose<'a>(
+    candidates: &'a [Candidate],
+    method: Method,
+    text: &[u8],
+    holds: impl Fn(&Candidate) -> bool,
+) -> Option<&'a Candidate> {
     let mut best: Option<(Fit, &Candidate)> = None;
     for candidate in candidates {
         let Some(fit) = candidate.methods.fit(method, text) else { continue };
@@ -363,7 +375,8 @@ mod tests {
 
     fn find(router: &Router, path: &str) -> Option<(u32, Vec<String>)> {
         router.visit(path.as_bytes(), 0, &mut |candidates, params| {
-            let values = params.0[..params.1 as usize].iter().map(|slice| String::from_utf8_lossy(slice.of(path.as_bytes())).into_owned());
+            let values =
+                params.0[..params.1 as usize].iter().map(|slice| String::from_utf8_lossy(slice.of(path.as_bytes())).into_owned());
             Some((candidates[0].route, values.collect()))
         })
     }
@@ -429,9 +442,9 @@ mod tests {
             templates in proptest::collection::vec("(/(a|b|c|d|e|f|)|/\\{x\\}){1,4}(/\\{rest\\+\\})?", 1..20),
             path in "(/[a-f]?){1,5}",
         ) {
-            let parsed: Vec<PathTemplate> = templates.iter().enumerate()
+            let parsed: Vec<PathTemplate> = templates.iter()
                 // Parameter names must differ within a template.
-                .map(|(_, text)| { let mut n = 0; text.split("{x}").map(str::to_string).reduce(|a, b| { n += 1; format!("{a}{{x{n}}}{b}") }).unwrap() })
+                .map(|text| { let mut n = 0; text.split("{x}").map(str::to_string).reduce(|a, b| { n += 1; format!("{a}{{x{n}}}{b}") }).unwrap() })
                 .filter_map(|text| PathTemplate::parse(&text).ok())
                 .collect();
             let mut router = Router::new();

@@ -133,7 +133,8 @@ impl Snapshot {
         let mut allow = Vec::new();
         api.router.visit(path, 0, &mut |candidates, _| {
             for candidate in candidates {
-                let unmet = candidate.when.as_ref().and_then(|when| when.unmet(&request.headers, request.query().unwrap_or_default()));
+                let unmet =
+                    candidate.when.as_ref().and_then(|when| when.unmet(&request.headers, request.query().unwrap_or_default()));
                 if unmet.is_none() && candidate.methods.fit(request.method, request.method_text()).is_none() {
                     candidate.methods.list(&mut allow);
                     if self.routes[candidate.route as usize].cors && !allow.iter().any(|method| method == "OPTIONS") {
@@ -146,7 +147,11 @@ impl Snapshot {
         if allow.is_empty() {
             return Fault::new(Kind::NoRoute, format!("API {} has no route for this path", api.name));
         }
-        Fault { kind: Kind::MethodNotAllowed, detail: "the path has routes for other methods".into(), allow: Some(allow.join(", ")) }
+        Fault {
+            kind: Kind::MethodNotAllowed,
+            detail: "the path has routes for other methods".into(),
+            allow: Some(allow.join(", ")),
+        }
     }
 
     /// Every route, in the order of the document.

@@ -226,8 +226,10 @@ impl Desk {
         let Some(fellow) = self.emptier_fellow() else { return self.take(stream, peer) };
         match stream.into_std() {
             Ok(stream) => {
-                if let Err(mpsc::error::TrySendError::Full(Mail::Connection(stream, peer)) | mpsc::error::TrySendError::Closed(Mail::Connection(stream, peer))) =
-                    self.seat.fellows[fellow].try_send(Mail::Connection(stream, peer))
+                if let Err(
+                    mpsc::error::TrySendError::Full(Mail::Connection(stream, peer))
+                    | mpsc::error::TrySendError::Closed(Mail::Connection(stream, peer)),
+                ) = self.seat.fellows[fellow].try_send(Mail::Connection(stream, peer))
                     && let Ok(stream) = TcpStream::from_std(stream)
                 {
                     self.take(stream, peer);

@@ -197,7 +197,10 @@ pub fn leads_to_admin(snapshot: &Snapshot) -> Option<String> {
     };
     let found = |spec: &UpstreamSpec| spec.targets.load().targets.iter().any(|target| is_admin(target.address));
     let (spec, _) = snapshot.upstreams().find(|(spec, _)| found(spec))?;
-    Some(format!("the name of an endpoint of upstream `{}` leads to the admin listener {admin}: clients would reach it", spec.name))
+    Some(format!(
+        "the name of an endpoint of upstream `{}` leads to the admin listener {admin}: clients would reach it",
+        spec.name
+    ))
 }
 
 fn is_named(endpoint: &Endpoint) -> bool {

@@ -35,7 +35,11 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     policies.extend(configured.cors.map(|cors| Box::new(crate::cors::CorsPolicy::compile(cors)) as Box<dyn Policy>));
     // Last: what is set here may use what the others learned, and nobody after it can be fooled by it.
     if let Some(transforms) = &configured.transform {
-        policies.push(Box::new(crate::transform::Transform::compile(transforms.request, transforms.response, transforms.params)?));
+        policies.push(Box::new(crate::transform::Transform::compile(
+            transforms.request,
+            transforms.response,
+            transforms.params,
+        )?));
     }
     Ok(Chain::new(policies))
 }

@@ -131,7 +131,7 @@ impl Gateway {
     pub fn counted(&self, route: &str) -> u64 {
         let routes = self.metrics().routes();
         let shards = routes.iter().filter(|series| &*series.route == route).flat_map(|series| series.shards());
-        shards.flat_map(|shard| shard.requests.iter().flatten()).map(|counter| counter.get()).sum()
+        shards.flat_map(|shard| shard.requests()).map(|(_, _, count)| count).sum()
     }
 
     /// Client connections open now, over all workers.

@@ -175,7 +175,9 @@ impl ClientConnection {
         }
         let mut broken = match sent {
             Poll::Ready(Err(Sending::Upstream(error))) if error.kind() == std::io::ErrorKind::TimedOut => {
-                return Poll::Ready(Err(self.failure(Fault::new(Kind::UpstreamTimeout, "the back end took no byte of the request for timeouts.idle"))));
+                return Poll::Ready(Err(
+                    self.failure(Fault::new(Kind::UpstreamTimeout, "the back end took no byte of the request for timeouts.idle"))
+                ));
             }
             Poll::Ready(Err(Sending::Upstream(error))) => Some(error),
             Poll::Ready(Ok(())) => {
@@ -197,7 +199,9 @@ impl ClientConnection {
                 }
                 Poll::Pending if broken.is_some() && !self.any_written.get() => {
                     let error = broken.take().map(|error| error.to_string()).unwrap_or_default();
-                    return Poll::Ready(Err(self.failure(Fault::new(Kind::UpstreamReset, format!("the request could not be written: {error}")))));
+                    return Poll::Ready(Err(
+                        self.failure(Fault::new(Kind::UpstreamReset, format!("the request could not be written: {error}")))
+                    ));
                 }
                 Poll::Pending => return self.poll_patience(cx, client),
             }
@@ -269,11 +273,21 @@ impl ClientConnection {
             }
             match ready!(reader.input.poll_fill(cx, &self.socket, &self.worker, limits.head_bytes)) {
                 Ok(0) if reader.input.is_empty() => {
-                    return Poll::Ready(Err(Fault::new(Kind::UpstreamReset, "the back end closed the connection without an answer")));
+                    return Poll::Ready(Err(Fault::new(
+                        Kind::UpstreamReset,
+                        "the back end closed the connection without an answer",
+                    )));
                 }
-                Ok(0) => return Poll::Ready(Err(Fault::new(Kind::UpstreamReset, "the back end closed the connection within its head"))),
+                Ok(0) => {
+                    return Poll::Ready(Err(Fault::new(
+                        Kind::UpstreamReset,
+                        "the back end closed the connection within its head",
+                    )));
+                }
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(Fault::new(Kind::UpstreamReset, format!("the back end's connection broke: {error}")))),
+                Err(error) => {
+                    return Poll::Ready(Err(Fault::new(Kind::UpstreamReset, format!("the back end's connection broke: {error}"))));
+                }
             }
         }
     }
@@ -374,7 +388,10 @@ impl ClientConnection {
                     self.with_upload_timer(|timer| timer.arm(self.worker.now() + self.idle_timeout.get()));
                 }
                 ready!(self.with_upload_timer(|timer| timer.poll(cx)));
-                Poll::Ready(Err(Sending::Upstream(std::io::Error::new(std::io::ErrorKind::TimedOut, "the back end takes nothing"))))
+                Poll::Ready(Err(Sending::Upstream(std::io::Error::new(
+                    std::io::ErrorKind::TimedOut,
+                    "the back end takes nothing",
+                ))))
             }
         }
     }
@@ -488,7 +505,9 @@ impl Stream for ClientConnection {
 fn body_fault(error: ReadError) -> Fault {
     match error {
         ReadError::Truncated => Fault::new(Kind::UpstreamReset, "the back end closed the connection in the middle of its body"),
-        ReadError::Io(error) => Fault::new(Kind::UpstreamReset, format!("the back end's connection broke in the middle of its body: {error}")),
+        ReadError::Io(error) => {
+            Fault::new(Kind::UpstreamReset, format!("the back end's connection broke in the middle of its body: {error}"))
+        }
         ReadError::Coding(why) => Fault::new(Kind::UpstreamProtocol, why),
     }
 }

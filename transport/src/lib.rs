@@ -18,5 +18,5 @@ pub use listener::{Acceptor, bind};
 pub use server::{ServerLimits, Service, serve};
 pub use socket::Socket;
 pub use timers::{Timer, Timers};
-pub use upstream::{Lease, Target, TargetCell, TargetSet, Pools, Upstream, UpstreamSpec, wheel};
+pub use upstream::{Lease, Pools, Target, TargetCell, TargetSet, Upstream, UpstreamSpec, wheel};
 pub use worker::Worker;

@@ -8,7 +8,9 @@ use crate::socket::{Peek, Socket};
 use crate::timers::Timer;
 use crate::worker::Worker;
 use maitred_core::{AddressText, Body, Client, Duplex, Exchange, Fault, Kind, Progress, Response, Stream};
-use maitred_wire::{Framing, HeadLimits, Method, Name, Parsed, RequestHead, ResponseHead, Version, chunk_head, decimal, field, status_line};
+use maitred_wire::{
+    Framing, HeadLimits, Method, Name, Parsed, RequestHead, ResponseHead, Version, chunk_head, decimal, field, status_line,
+};
 use std::cell::{Cell, Ref, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -217,7 +219,8 @@ impl Connection {
                 Poll::Pending => {
                     ready!(self.read_timer.poll(cx));
                     let begun = !reader.input.is_empty();
-                    let late = || NoHead::Fault(Fault::new(Kind::RequestTimeout, "the head took longer than limits.header_timeout"));
+                    let late =
+                        || NoHead::Fault(Fault::new(Kind::RequestTimeout, "the head took longer than limits.header_timeout"));
                     return Poll::Ready(Err(if begun { late() } else { NoHead::Over }));
                 }
             }
@@ -257,7 +260,11 @@ impl Connection {
         let keep = keep && mode != Mode::UntilClose;
         self.queue_head(exchange, &head, mode, keep, service);
         exchange.keep_head(head);
-        let mut sending = Sending { body: if mode == Mode::NoBody { finish_unsent(body) } else { body }, chunked: mode == Mode::Chunked, at: 0 };
+        let mut sending = Sending {
+            body: if mode == Mode::NoBody { finish_unsent(body) } else { body },
+            chunked: mode == Mode::Chunked,
+            at: 0,
+        };
         let sent = poll_fn(|cx| self.poll_send(cx, &mut sending, exchange)).await;
         self.out_is_done();
         if let Err(fault) = sent {
@@ -382,7 +389,11 @@ impl Connection {
     }
 
     /// A write that may not wait longer than `write_timeout`.
-    fn poll_timed_write(&self, cx: &mut Context<'_>, write: impl FnOnce(&mut Context<'_>) -> Poll<std::io::Result<usize>>) -> Poll<Result<usize, Fault>> {
+    fn poll_timed_write(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut Context<'_>) -> Poll<std::io::Result<usize>>,
+    ) -> Poll<Result<usize, Fault>> {
         match write(cx) {
             Poll::Ready(done) => {
                 if self.writing_timed.replace(false) {
@@ -647,7 +658,9 @@ impl Stream for Connection {
 fn body_fault(error: ReadError) -> Fault {
     match error {
         ReadError::Truncated => Fault::new(Kind::ClientGone, "the client closed the connection in the middle of its body"),
-        ReadError::Io(error) => Fault::new(Kind::ClientGone, format!("the client's connection broke in the middle of its body: {error}")),
+        ReadError::Io(error) => {
+            Fault::new(Kind::ClientGone, format!("the client's connection broke in the middle of its body: {error}"))
+        }
         ReadError::Coding(why) => Fault::new(Kind::BadRequest, why),
     }
 }

@@ -70,9 +70,8 @@ impl Socket {
     pub fn peek(&self) -> Peek {
         let mut byte = 0u8;
         // SAFETY: the descriptor is open for as long as `self` lives, and the buffer is one byte of this frame.
-        let got = unsafe {
-            libc::recv(self.0.borrow().as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT)
-        };
+        let got =
+            unsafe { libc::recv(self.0.borrow().as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
         match got {
             0 => Peek::Closed,
             1.. => Peek::Bytes,

@@ -42,7 +42,13 @@ pub async fn relay(worker: &Worker, client: Rc<dyn Duplex>, upstream: Rc<dyn Dup
     down_bytes
 }
 
-fn poll_half(cx: &mut Context<'_>, from: &dyn Duplex, to: &dyn Duplex, half: &mut Half, moved: &mut u64) -> Poll<Result<(), Fault>> {
+fn poll_half(
+    cx: &mut Context<'_>,
+    from: &dyn Duplex,
+    to: &dyn Duplex,
+    half: &mut Half,
+    moved: &mut u64,
+) -> Poll<Result<(), Fault>> {
     loop {
         match half {
             Half::Closed => return Poll::Ready(Ok(())),

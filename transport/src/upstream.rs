@@ -61,10 +61,8 @@ pub fn wheel(weights: &[u32]) -> Vec<u16> {
     }
     let divisor = weights.iter().filter(|&&weight| weight > 0).fold(0, |a, &b| gcd(a, u64::from(b)));
     let scale = (sum / divisor).div_ceil(WHEEL_MAX);
-    let weights: Vec<i64> = weights
-        .iter()
-        .map(|&weight| if weight == 0 { 0 } else { (u64::from(weight) / divisor / scale).max(1) as i64 })
-        .collect();
+    let weights: Vec<i64> =
+        weights.iter().map(|&weight| if weight == 0 { 0 } else { (u64::from(weight) / divisor / scale).max(1) as i64 }).collect();
     let total: i64 = weights.iter().sum();
     let mut credit = vec![0i64; weights.len()];
     (0..total)
@@ -288,7 +286,9 @@ impl Upstream {
         .await;
         let stream = match stream {
             None => return Err(Fault::new(Kind::ConnectTimeout, format!("no connection to {address} in time"))),
-            Some(Err(error)) => return Err(Fault::new(Kind::UpstreamUnreachable, format!("cannot connect to {address}: {error}"))),
+            Some(Err(error)) => {
+                return Err(Fault::new(Kind::UpstreamUnreachable, format!("cannot connect to {address}: {error}")));
+            }
             Some(Ok(stream)) => stream,
         };
         let _ = stream.set_nodelay(true);

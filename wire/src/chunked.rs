@@ -193,27 +193,40 @@ pub fn chunk_head(out: &mut Vec<u8>, len: usize) {
 /// control a message mean nothing at its end and are dropped (RFC 9110 §6.5.1).
 pub fn forward_trailers(lines: &[u8], out: &mut Vec<u8>) {
     for line in lines.split_inclusive(|&byte| byte == b'\n') {
-        let name = field_name(line);
-        let forbidden = name.is_hop_by_hop()
-            || matches!(
-                name,
-                Name::Host
-                    | Name::Authorization
-                    | Name::Cookie
-                    | Name::ContentType
-                    | Name::CacheControl
-                    | Name::Date
-                    | Name::Forwarded
-                    | Name::Location
-                    | Name::Origin
-                    | Name::Trailer
-                    | Name::Vary
-                    | Name::XForwardedFor
-                    | Name::XForwardedHost
-                    | Name::XForwardedProto
-            );
-        if !forbidden && !line.split(|&byte| byte == b':').next().is_some_and(|name| name.contains(&b'_')) {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        if may_trail(name) {
             out.extend_from_slice(line);
         }
     }
+}
+
+/// Beginnings of names that frame, route, authenticate, condition or control a message.
+const NEVER_BEGIN: [&[u8]; 7] = [b"access-control-", b"authenti", b"content-", b"if-", b"proxy-", b"x-forwarded-", b"x-real-"];
+const NEVER: [&[u8]; 18] = [
+    b"age",
+    b"authorization",
+    b"cache-control",
+    b"cookie",
+    b"date",
+    b"expires",
+    b"forwarded",
+    b"host",
+    b"location",
+    b"max-forwards",
+    b"origin",
+    b"pragma",
+    b"range",
+    b"retry-after",
+    b"set-cookie",
+    b"trailer",
+    b"vary",
+    b"www-authenticate",
+];
+
+fn may_trail(name: &[u8]) -> bool {
+    let begins = |prefix: &&[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    !Name::of(name).is_hop_by_hop()
+        && !name.contains(&b'_')
+        && !NEVER_BEGIN.iter().any(begins)
+        && !NEVER.iter().any(|never| name.eq_ignore_ascii_case(never))
 }

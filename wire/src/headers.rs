@@ -199,7 +199,8 @@ impl Headers {
         let before = &self.bytes[(entry.name + u32::from(entry.name_len)) as usize + 1..];
         let line = memchr::memchr(b'\r', before).map_or(before, |end| &before[..end]);
         let inner = self.value(entry);
-        line.len() == inner.len() || line.iter().filter(|&&byte| byte == b'\t').count() == inner.iter().filter(|&&byte| byte == b'\t').count()
+        line.len() == inner.len()
+            || line.iter().filter(|&&byte| byte == b'\t').count() == inner.iter().filter(|&&byte| byte == b'\t').count()
     }
 
     pub fn has(&self, name: Name) -> bool {
@@ -216,10 +217,7 @@ impl Headers {
             0 => self.entries.len(),
             index => index as usize - 1,
         };
-        self.entries[from..]
-            .iter()
-            .filter(move |entry| entry.known == name && !entry.removed)
-            .map(|entry| self.value(entry))
+        self.entries[from..].iter().filter(move |entry| entry.known == name && !entry.removed).map(|entry| self.value(entry))
     }
 
     /// The first value of any name, compared without regard to case.
@@ -229,9 +227,7 @@ impl Headers {
 
     /// Every value of any name.
     pub fn get_all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.iter()
-            .filter(move |entry| self.name(entry).eq_ignore_ascii_case(name))
-            .map(|entry| self.value(entry))
+        self.iter().filter(move |entry| self.name(entry).eq_ignore_ascii_case(name)).map(|entry| self.value(entry))
     }
 }
 

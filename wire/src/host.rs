@@ -56,7 +56,10 @@ mod tests {
         assert_eq!(split("127.0.0.1:1"), Some(("127.0.0.1", Some(1))));
         assert_eq!(split("[::1]:1"), Some(("[::1]", Some(1))));
         assert_eq!(split("[::1]"), Some(("[::1]", None)));
-        for bad in ["", ":80", "a:", "a:b", "a:80:80", "u@a", "a/b", "a b", "[::1", "[x]", "[::1]x", "a:99999", "a%20b", "é", ".", ".a", "a..b", "a.."] {
+        for bad in [
+            "", ":80", "a:", "a:b", "a:80:80", "u@a", "a/b", "a b", "[::1", "[x]", "[::1]x", "a:99999", "a%20b", "é", ".", ".a",
+            "a..b", "a..",
+        ] {
             assert_eq!(split_authority(bad.as_bytes()), None, "{bad}");
         }
     }

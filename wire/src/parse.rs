@@ -67,10 +67,7 @@ pub(crate) fn keep(headers: &mut Headers, head: &[u8], fields: &[httparse::Heade
         let name = field.name.as_ptr() as usize - base;
         // An empty value's pointer is not promised to lie within the head.
         let value = if field.value.is_empty() { 0 } else { field.value.as_ptr() as usize - base };
-        headers.push_slices(
-            Slice::new(name, name + field.name.len()),
-            Slice::new(value, value + field.value.len()),
-        );
+        headers.push_slices(Slice::new(name, name + field.name.len()), Slice::new(value, value + field.value.len()));
     }
 }
 

@@ -189,7 +189,8 @@ impl RequestHead {
             } else {
                 return Err(Refusal::Bad("a target that is neither a path nor a URL"));
             };
-            let slash = target[scheme..].iter().position(|&byte| byte == b'/' || byte == b'?').map_or(end, |at| start + scheme + at);
+            let slash =
+                target[scheme..].iter().position(|&byte| byte == b'/' || byte == b'?').map_or(end, |at| start + scheme + at);
             (Some(Slice::new(start + scheme, slash)), slash)
         };
         let question = memchr::memchr(b'?', &self.headers.bytes[path_start..end]).map(|at| path_start + at);
@@ -383,7 +384,9 @@ fn names_a_version(input: &[u8]) -> bool {
     let line = input.split(|&byte| byte == b'\r' || byte == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
     let mut words = line.split(|&byte| byte == b' ');
     match (words.next(), words.next(), words.next(), words.next()) {
-        (Some(_), Some(_), Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None) => major.is_ascii_digit() && minor.is_ascii_digit(),
+        (Some(_), Some(_), Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None) => {
+            major.is_ascii_digit() && minor.is_ascii_digit()
+        }
         _ => false,
     }
 }

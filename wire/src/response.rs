@@ -36,10 +36,16 @@ impl ResponseHead {
         self.clear();
         let mut storage = empty_fields();
         let mut response = httparse::Response::new(&mut []);
-        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, input, &mut storage[..FIELDS_MAX]);
+        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut response,
+            input,
+            &mut storage[..FIELDS_MAX],
+        );
         let length = match parsed {
             Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) if input.len() >= limits.head_bytes => return Err(ResponseRefusal("a head larger than header_bytes")),
+            Ok(httparse::Status::Partial) if input.len() >= limits.head_bytes => {
+                return Err(ResponseRefusal("a head larger than header_bytes"));
+            }
             Ok(httparse::Status::Partial) => return Ok(Parsed::Partial),
             Err(_) => return Err(ResponseRefusal("a malformed head")),
         };

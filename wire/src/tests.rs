@@ -106,9 +106,12 @@ fn connection_options_and_upgrades() {
     assert!(head.headers.get(b"x-hop").is_none() && head.headers.get(b"x-end").is_some());
     let head = parse("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").unwrap();
     assert_eq!(head.upgrade.map(|slice| text(head.headers.slice(slice))), Some("websocket"));
-    let head = parse("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n").unwrap();
+    let head =
+        parse("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n")
+            .unwrap();
     assert_eq!(head.upgrade, None);
-    let head = parse("POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\n").unwrap();
+    let head =
+        parse("POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\n").unwrap();
     assert_eq!(head.upgrade, None);
     assert!(!parse("GET / HTTP/1.0\r\n\r\n").unwrap().keep_alive);
     assert!(parse("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").unwrap().keep_alive);
@@ -141,6 +144,7 @@ fn response_framing() {
 }
 
 /// Decodes `input` fed in pieces of `piece` bytes; gives the body, the trailers and what is left.
+#[allow(clippy::type_complexity, reason = "three byte strings, used by two tests")]
 fn dechunk(input: &[u8], piece: usize) -> Result<Option<(Vec<u8>, Vec<u8>, Vec<u8>)>, ChunkError> {
     let mut decoder = Chunked::default();
     let mut buffer: Vec<u8> = Vec::new();
@@ -180,8 +184,21 @@ fn chunks() {
         assert_eq!((text(&body), text(&trailers), text(&rest)), ("hello world", "X-T: 1\r\n", "NEXT"));
     }
     for bad in [
-        "5 \r\nhello\r\n", "5\nhello\r\n", "x\r\n", "-1\r\n", "0x5\r\nhello\r\n", "5\r\nhelloX", "5;a\nb\r\nhello\r\n", "5;a\rb\r\n",
-        "1234567890abcdef\r\n", "0\r\nbad\r\n\r\n", "0\r\nX: 1\n\r\n", "0\r\n X: 1\r\n\r\n", "\r\n", ";\r\n", "5\r\nhello\n",
+        "5 \r\nhello\r\n",
+        "5\nhello\r\n",
+        "x\r\n",
+        "-1\r\n",
+        "0x5\r\nhello\r\n",
+        "5\r\nhelloX",
+        "5;a\nb\r\nhello\r\n",
+        "5;a\rb\r\n",
+        "1234567890abcdef\r\n",
+        "0\r\nbad\r\n\r\n",
+        "0\r\nX: 1\n\r\n",
+        "0\r\n X: 1\r\n\r\n",
+        "\r\n",
+        ";\r\n",
+        "5\r\nhello\n",
     ] {
         assert!(dechunk(bad.as_bytes(), 100).is_err(), "{bad:?}");
     }

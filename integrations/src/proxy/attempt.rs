@@ -35,7 +35,13 @@ fn may_repeat(exchange: &Exchange, lease: &Lease, failure: &Failure) -> bool {
     stale && (failure.unsent || harmless)
 }
 
-async fn send(exchange: &mut Exchange, lease: &Lease, upstream: &Upstream, reach: &Reach, head: &mut ResponseHead) -> Result<(), Failure> {
+async fn send(
+    exchange: &mut Exchange,
+    lease: &Lease,
+    upstream: &Upstream,
+    reach: &Reach,
+    head: &mut ResponseHead,
+) -> Result<(), Failure> {
     let connection = &lease.connection;
     let timeouts = upstream.spec.timeouts;
     let mut begin = Some(Begin {
@@ -73,4 +79,3 @@ fn response(lease: Lease, head: Box<ResponseHead>) -> Response {
     };
     Response { head, body }
 }
-

@@ -52,9 +52,14 @@ mod tests {
     fn deny_wins_and_all_rules_must_admit() {
         let api = IpRules { allow: nets(&["10.0.0.0/8"]), deny: nets(&["10.6.6.0/24"]) };
         let route = IpRules { allow: nets(&["10.0.0.0/16", "10.6.0.0/16"]), deny: vec![] };
-        for (client, alone, both) in
-            [("10.0.0.1", true, true), ("10.6.6.6", false, false), ("10.9.0.1", true, false), ("192.0.2.1", false, false), ("::ffff:10.0.0.1", true, true), ("2001:db8::1", false, false)]
-        {
+        for (client, alone, both) in [
+            ("10.0.0.1", true, true),
+            ("10.6.6.6", false, false),
+            ("10.9.0.1", true, false),
+            ("192.0.2.1", false, false),
+            ("::ffff:10.0.0.1", true, true),
+            ("2001:db8::1", false, false),
+        ] {
             let client: IpAddr = client.parse().unwrap();
             assert_eq!(Ip::compile(&[&api]).unwrap().admits(client), alone, "{client}");
             assert_eq!(Ip::compile(&[&api, &route]).unwrap().admits(client), both, "{client}");

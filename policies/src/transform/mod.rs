@@ -30,7 +30,9 @@ impl Transform {
 impl Edits {
     fn compile(edits: &HeaderEdits, params: &[&str]) -> Result<Edits, String> {
         let texts = |list: &[(HeaderName, maitred_model::Spanned<maitred_model::Template>)]| {
-            list.iter().map(|(name, template)| Ok((name.clone(), Text::compile(template, params)?))).collect::<Result<_, String>>()
+            list.iter()
+                .map(|(name, template)| Ok((name.clone(), Text::compile(template, params)?)))
+                .collect::<Result<_, String>>()
         };
         Ok(Edits { remove: edits.remove.clone().into(), set: texts(&edits.set)?, add: texts(&edits.add)? })
     }
