@@ -286,7 +286,10 @@ impl ClientConnection {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    return Poll::Ready(Err(Fault::new(Kind::UpstreamReset, format!("the back end's connection broke: {error}"))));
+                    return Poll::Ready(Err(Fault::new(
+                        Kind::UpstreamReset,
+                        format!("the back end's connection broke: {error}"),
+                    )));
                 }
             }
         }
