@@ -58,6 +58,22 @@ fn the_body_is_asked_for_in_the_end_when_the_back_end_says_nothing() {
 }
 
 #[test]
+fn a_back_end_that_says_100_and_never_answers_is_a_504() {
+    let backend = Backend::new(|_, conn| {
+        conn.send("HTTP/1.1 100 Continue\r\n\r\n");
+        conn.body();
+        conn.peer_leaves();
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.client();
+    // The body comes unasked, so that it is sent on in the very moment in which 100 arrives.
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello");
+    backend.wait_for(1);
+    client.until_readable(|| gateway.turn(Duration::from_secs(15)));
+    assert_eq!(client.response().status, 504);
+}
+
+#[test]
 fn a_refused_expectation_never_sends_the_body() {
     for status in [417, 413, 401] {
         let backend = Backend::new(move |_, conn| {

@@ -282,6 +282,7 @@ fn a_redirect_keeps_the_query_and_encodes_what_it_puts_in() {
       - { match: \"GET /old/{id}\", redirect: \"/new/{id}\" }
       - { match: GET /away, redirect: { to: \"https://www.example.com/x?y=1\", status: 302 } }
       - { match: \"GET /q/{id}\", redirect: { to: \"/search?id={id}\", status: 303 } }
+      - { match: \"GET /s/{id}\", redirect: \"https://{request.host}{request.path}\" }
       - { match: \"GET /r/{rest+}\", redirect: { to: \"https://www.example.com/{rest}\", status: 301 } }
 ",
         &[],
@@ -292,6 +293,7 @@ fn a_redirect_keeps_the_query_and_encodes_what_it_puts_in() {
         ("/old/a%2Fb%0D%0AX:y", 308, "/new/a%2Fb%0D%0AX:y"),
         ("/away?z=2", 302, "https://www.example.com/x?y=1"),
         ("/q/a%26b=c%23", 303, "/search?id=a%26b%3Dc%23"),
+        ("/s/a%2Fb?c", 308, "https://gateway.test/s/a%2Fb?c"),
         ("/r/a/b?c", 301, "https://www.example.com/a/b?c"),
     ] {
         let response = gateway.get(target);

@@ -73,6 +73,8 @@ pub struct ClientConnection {
     /// The response timer runs.
     response_timed: Cell<bool>,
     any_written: Cell<bool>,
+    /// It was just found quiet, by the task that uses it now.
+    quiet: Cell<bool>,
     to_head: Cell<bool>,
     upgrade: Cell<bool>,
     tunnelled: Cell<bool>,
@@ -101,6 +103,7 @@ impl ClientConnection {
             reading_timed: Cell::new(false),
             response_timed: Cell::new(false),
             any_written: Cell::new(false),
+            quiet: Cell::new(false),
             to_head: Cell::new(false),
             upgrade: Cell::new(false),
             tunnelled: Cell::new(false),
@@ -120,7 +123,10 @@ impl ClientConnection {
     /// Whether a pooled connection looks alive: no FIN and no byte came while it waited. Costs no system call unless one did.
     pub(crate) fn is_quiet(&self, cx: &mut Context<'_>) -> bool {
         match self.socket.poll_read_ready(cx) {
-            Poll::Pending => true,
+            Poll::Pending => {
+                self.quiet.set(true);
+                true
+            }
             Poll::Ready(_) => self.socket.peek() == crate::socket::Peek::Nothing,
         }
     }
@@ -169,23 +175,11 @@ impl ClientConnection {
         client: Option<&dyn Client>,
         limits: &HeadLimits,
     ) -> Poll<Result<(), Failure>> {
-        let sent = self.poll_upload(cx);
-        if let Poll::Ready(Err(Sending::Client(fault))) = sent {
-            return Poll::Ready(Err(self.failure(fault)));
+        let mut broken = self.send_more(cx)?;
+        if self.quiet.replace(false) && broken.is_none() {
+            // A moment ago there was nothing to read, and whoever is to be woken by an answer is this very task.
+            return self.poll_patience(cx, client);
         }
-        let mut broken = match sent {
-            Poll::Ready(Err(Sending::Upstream(error))) if error.kind() == std::io::ErrorKind::TimedOut => {
-                return Poll::Ready(Err(
-                    self.failure(Fault::new(Kind::UpstreamTimeout, "the back end took no byte of the request for timeouts.idle"))
-                ));
-            }
-            Poll::Ready(Err(Sending::Upstream(error))) => Some(error),
-            Poll::Ready(Ok(())) => {
-                self.arm_response_timer();
-                None
-            }
-            _ => None,
-        };
         loop {
             match self.poll_head(cx, head, limits) {
                 Poll::Ready(Ok(())) => {}
@@ -208,9 +202,7 @@ impl ClientConnection {
             match (head.status, head.is_interim()) {
                 (100, _) => {
                     self.upload.borrow_mut().held = false;
-                    if let Poll::Ready(Err(Sending::Client(fault))) = self.poll_upload(cx) {
-                        return Poll::Ready(Err(self.failure(fault)));
-                    }
+                    broken = self.send_more(cx)?;
                 }
                 (_, true) => {
                     if let Some(client) = client {
@@ -227,6 +219,22 @@ impl ClientConnection {
                     return Poll::Ready(Ok(()));
                 }
             }
+        }
+    }
+
+    /// Sends as much of the request as goes. Gives the error where the back end takes no more: it may have answered before.
+    fn send_more(&self, cx: &mut Context<'_>) -> Result<Option<std::io::Error>, Failure> {
+        match self.poll_upload(cx) {
+            Poll::Pending => Ok(None),
+            Poll::Ready(Ok(())) => {
+                self.arm_response_timer();
+                Ok(None)
+            }
+            Poll::Ready(Err(Sending::Client(fault))) => Err(self.failure(fault)),
+            Poll::Ready(Err(Sending::Upstream(error))) if error.kind() == std::io::ErrorKind::TimedOut => {
+                Err(self.failure(Fault::new(Kind::UpstreamTimeout, "the back end took no byte of the request for timeouts.idle")))
+            }
+            Poll::Ready(Err(Sending::Upstream(error))) => Ok(Some(error)),
         }
     }
 
