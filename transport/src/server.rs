@@ -1,16 +1,16 @@
 //! The client's side of HTTP/1.1: one task per connection reads a head, has it answered, writes the response, and goes on.
 //! Knows no routes; `Service` answers.
 
-use crate::client::end_of_chunks;
+mod sending;
+
 use crate::input::BUFFER_BYTES;
 use crate::reader::{ReadError, Reader};
 use crate::socket::{Peek, Socket};
 use crate::timers::Timer;
 use crate::worker::Worker;
 use maitred_core::{AddressText, Body, Client, Duplex, Exchange, Fault, Kind, Progress, Response, Stream};
-use maitred_wire::{
-    Framing, HeadLimits, Method, Name, Parsed, RequestHead, ResponseHead, Version, chunk_head, decimal, field, status_line,
-};
+use maitred_wire::{Framing, HeadLimits, Name, Parsed, RequestHead, ResponseHead, Version, decimal, field, status_line};
+use sending::{Mode, Sending, TopUp};
 use std::cell::{Cell, Ref, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -260,11 +260,8 @@ impl Connection {
         let keep = keep && mode != Mode::UntilClose;
         self.queue_head(exchange, &head, mode, keep, service);
         exchange.keep_head(head);
-        let mut sending = Sending {
-            body: if mode == Mode::NoBody { finish_unsent(body) } else { body },
-            chunked: mode == Mode::Chunked,
-            at: 0,
-        };
+        let mut sending =
+            Sending { body: if mode == Mode::NoBody { Body::Empty } else { body }, chunked: mode == Mode::Chunked, at: 0 };
         let sent = poll_fn(|cx| self.poll_send(cx, &mut sending, exchange)).await;
         self.out_is_done();
         if let Err(fault) = sent {
@@ -469,139 +466,6 @@ impl Drop for Connection {
         self.reader.borrow_mut().input.release(&self.worker);
         self.out_is_done();
     }
-}
-
-/// How a response's body goes out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    NoBody,
-    Plain,
-    Chunked,
-    /// HTTP/1.0 and no length.
-    UntilClose,
-    Upgrade,
-}
-
-impl Mode {
-    fn of(head: &ResponseHead, exchange: &Exchange) -> Mode {
-        if exchange.request.method == Method::Head {
-            return Mode::NoBody;
-        }
-        match head.framing {
-            Framing::None => Mode::NoBody,
-            Framing::Length(_) => Mode::Plain,
-            Framing::Chunked | Framing::Close if exchange.request.version == Version::Http11 => Mode::Chunked,
-            Framing::Chunked | Framing::Close => Mode::UntilClose,
-        }
-    }
-}
-
-fn finish_unsent(body: Body) -> Body {
-    drop(body);
-    Body::Empty
-}
-
-/// A response body on its way.
-struct Sending {
-    body: Body,
-    chunked: bool,
-    /// How much of a `Bytes` body is copied.
-    at: usize,
-}
-
-enum TopUp {
-    /// Bytes went behind what is queued.
-    Copied,
-    /// There is much at hand: write it from where it lies.
-    Direct,
-    /// The body has nothing at the moment.
-    Waiting,
-    Over,
-}
-
-impl Sending {
-    /// Brings the next bytes of the body behind the queued ones, or says where they are.
-    fn poll_top_up(&mut self, cx: &mut Context<'_>, connection: &Connection, sent: &mut u64) -> Result<TopUp, Fault> {
-        let out = &connection.out;
-        let stream = match &self.body {
-            Body::Empty | Body::Tunnel(_) => return Ok(TopUp::Over),
-            Body::Bytes(bytes) => return Ok(copy_piece(bytes, &mut self.at, &mut out.borrow_mut(), sent)),
-            Body::Shared(bytes) => return Ok(copy_piece(bytes, &mut self.at, &mut out.borrow_mut(), sent)),
-            Body::Stream(stream) => stream,
-        };
-        // Nothing is borrowed here: the back end's connection may be reading this request's body still, from this connection.
-        let ready = stream.poll_ready(cx);
-        let mut out = out.borrow_mut();
-        let room = COPY_BYTES_MAX.saturating_sub(out.len());
-        match ready {
-            Poll::Pending => Ok(TopUp::Waiting),
-            Poll::Ready(Err(fault)) => Err(fault),
-            Poll::Ready(Ok(Progress::End)) => {
-                if self.chunked {
-                    end_of_chunks(stream, &mut out);
-                }
-                if let Body::Stream(stream) = std::mem::take(&mut self.body) {
-                    stream.finish();
-                }
-                Ok(TopUp::Over)
-            }
-            Poll::Ready(Ok(Progress::Data)) => {
-                let data = stream.data();
-                if !self.chunked && data.len() > room {
-                    return Ok(TopUp::Direct);
-                }
-                if room == 0 {
-                    return Ok(TopUp::Copied);
-                }
-                let count = data.len().min(room);
-                if self.chunked {
-                    chunk_head(&mut out, count);
-                }
-                out.extend_from_slice(&data[..count]);
-                if self.chunked {
-                    out.extend_from_slice(b"\r\n");
-                }
-                drop(data);
-                stream.consume(count);
-                *sent += count as u64;
-                Ok(TopUp::Copied)
-            }
-        }
-    }
-
-    /// Writes what is queued and what is at hand, in one system call; gives how many bytes of the body went.
-    fn poll_direct(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<Result<u64, Fault>> {
-        let Body::Stream(stream) = &self.body else { return Poll::Ready(Ok(0)) };
-        let mut out = connection.out.borrow_mut();
-        let written = connection.written.get();
-        let data = stream.data();
-        let queued = out.len() - written;
-        let count = ready!(connection.poll_timed_write(cx, |cx| match queued {
-            0 => connection.socket.poll_write(cx, &data),
-            _ => connection.socket.poll_write_two(cx, &out[written..], &data),
-        }))?;
-        drop(data);
-        if count < queued {
-            connection.written.set(written + count);
-            return Poll::Ready(Ok(0));
-        }
-        out.clear();
-        connection.written.set(0);
-        let of_body = count - queued;
-        if of_body > 0 {
-            stream.consume(of_body);
-        }
-        Poll::Ready(Ok(of_body as u64))
-    }
-}
-
-fn copy_piece(bytes: &[u8], at: &mut usize, out: &mut Vec<u8>, sent: &mut u64) -> TopUp {
-    let room = COPY_BYTES_MAX.saturating_sub(out.len());
-    let piece = &bytes[*at..bytes.len().min(*at + room)];
-    out.extend_from_slice(piece);
-    *at += piece.len();
-    *sent += piece.len() as u64;
-    if *at == bytes.len() { TopUp::Over } else { TopUp::Copied }
 }
 
 /// The request's body.

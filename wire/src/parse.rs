@@ -1,6 +1,7 @@
 //! What both heads share: where a head ends, bare line feeds, and fields into `Headers`. Decides no framing.
 
 use crate::headers::{Headers, Slice};
+use crate::names::Name;
 use std::mem::MaybeUninit;
 
 /// Bounds of a head, from the configuration.
@@ -82,4 +83,32 @@ pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
 /// The comma-separated members of a list field, trimmed, without empty ones.
 pub(crate) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}
+
+/// What the Connection fields say (RFC 9110 §7.6.1).
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ConnectionOptions {
+    pub close: bool,
+    pub keep_alive: bool,
+    pub upgrade: bool,
+    /// Other fields are named, which then concern this connection alone.
+    pub nominates: bool,
+}
+
+impl ConnectionOptions {
+    pub fn read(headers: &Headers) -> ConnectionOptions {
+        let mut options = ConnectionOptions::default();
+        for option in headers.all_known(Name::Connection).flat_map(members) {
+            if option.eq_ignore_ascii_case(b"close") {
+                options.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                options.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                options.upgrade = true;
+            } else {
+                options.nominates = true;
+            }
+        }
+        options
+    }
 }

@@ -3,7 +3,9 @@
 use crate::headers::{Headers, Slice};
 use crate::host::split_authority;
 use crate::names::Name;
-use crate::parse::{FIELDS_MAX, HeadLimits, Parsed, Refusal, content_length, empty_fields, has_bare_line_feed, keep, members};
+use crate::parse::{
+    ConnectionOptions, FIELDS_MAX, HeadLimits, Parsed, Refusal, content_length, empty_fields, has_bare_line_feed, keep, members,
+};
 use crate::path;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -280,25 +282,9 @@ impl RequestHead {
     }
 
     fn read_connection(&mut self) -> Result<(), Refusal> {
-        let mut close = false;
-        let mut keep_alive = false;
-        let mut upgrade = false;
-        let mut nominated = false;
-        for value in self.headers.all_known(Name::Connection) {
-            for option in members(value) {
-                if option.eq_ignore_ascii_case(b"close") {
-                    close = true;
-                } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                    keep_alive = true;
-                } else if option.eq_ignore_ascii_case(b"upgrade") {
-                    upgrade = true;
-                } else {
-                    nominated = true;
-                }
-            }
-        }
-        self.keep_alive = !close && (self.version == Version::Http11 || keep_alive);
-        if nominated {
+        let options = ConnectionOptions::read(&self.headers);
+        self.keep_alive = !options.close && (self.version == Version::Http11 || options.keep_alive);
+        if options.nominates {
             remove_nominated(&mut self.headers).map_err(Refusal::Bad)?;
         }
         if self.version == Version::Http11 {
@@ -310,7 +296,7 @@ impl RequestHead {
             }
             // An upgrade with a body would leave two readers in doubt about where the new protocol starts, and h2c
             // by Upgrade is how requests are smuggled past a proxy: both are answered as plain requests.
-            if upgrade && self.framing == Framing::None && !self.headers.is_repeated(Name::Upgrade) {
+            if options.upgrade && self.framing == Framing::None && !self.headers.is_repeated(Name::Upgrade) {
                 self.upgrade = self.headers.known(Name::Upgrade).filter(|protocol| is_plain_protocol(protocol)).map(|protocol| {
                     let start = protocol.as_ptr() as usize - self.headers.bytes.as_ptr() as usize;
                     Slice::new(start, start + protocol.len())

@@ -2,7 +2,7 @@
 
 use crate::headers::{Headers, Slice};
 use crate::names::Name;
-use crate::parse::{FIELDS_MAX, HeadLimits, Parsed, content_length, empty_fields, has_bare_line_feed, keep, members};
+use crate::parse::{ConnectionOptions, FIELDS_MAX, HeadLimits, Parsed, content_length, empty_fields, has_bare_line_feed, keep};
 use crate::request::{Framing, Version, remove_nominated};
 
 /// Why a back end's head is not believed; all become 502. The text is for the log.
@@ -121,22 +121,10 @@ impl ResponseHead {
     }
 
     fn read_connection(&mut self) -> Result<(), ResponseRefusal> {
-        let mut close = false;
-        let mut keep_alive = false;
-        let mut nominated = false;
-        for value in self.headers.all_known(Name::Connection) {
-            for option in members(value) {
-                if option.eq_ignore_ascii_case(b"close") {
-                    close = true;
-                } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                    keep_alive = true;
-                } else if !option.eq_ignore_ascii_case(b"upgrade") {
-                    nominated = true;
-                }
-            }
-        }
-        self.keep_alive = !close && self.framing != Framing::Close && (self.version == Version::Http11 || keep_alive);
-        if nominated {
+        let options = ConnectionOptions::read(&self.headers);
+        self.keep_alive =
+            !options.close && self.framing != Framing::Close && (self.version == Version::Http11 || options.keep_alive);
+        if options.nominates {
             remove_nominated(&mut self.headers).map_err(ResponseRefusal)?;
         }
         Ok(())
