@@ -133,7 +133,7 @@ impl Page {
         for (name, help, of) in gauges {
             self.single(name, "gauge", help, open(of));
         }
-        let counters: [WorkerFamily; 5] = [
+        let counters: [WorkerFamily; 4] = [
             ("maitred_connections_accepted_total", "Client connections accepted.", |worker| &worker.connections_accepted),
             ("maitred_connections_refused_total", "Client connections closed at once, over a limit.", |worker| {
                 &worker.connections_refused
@@ -142,13 +142,13 @@ impl Page {
             ("maitred_upstream_reuses_total", "Requests sent on a connection that was open already.", |worker| {
                 &worker.upstream_reuses
             }),
-            ("maitred_access_log_dropped_total", "Lines of the access log that nobody could write in time.", |worker| {
-                &worker.log_dropped
-            }),
         ];
         for (name, help, of) in counters {
             self.single(name, "counter", help, total(of));
         }
+        let lost = total(|worker| &worker.log_dropped) + metrics.log_lost.load(Ordering::Relaxed);
+        let help = "Lines of the access log that nobody could write, or not in time.";
+        self.single("maitred_access_log_dropped_total", "counter", help, lost);
         self.family(
             "maitred_faults_total",
             "counter",

@@ -73,6 +73,8 @@ faults! {
     Overloaded = "overloaded", 503, Gateway, retry: true, "The gateway is at its limit of connections.";
     ConnectTimeout = "connect_timeout", 504, Upstream, retry: true, "The service did not accept a connection in time.";
     UpstreamTimeout = "upstream_timeout", 504, Upstream, retry: false, "The service did not answer in time.";
+    /// The request has come through a gateway of this kind too often: an upstream leads back here.
+    LoopDetected = "loop_detected", 508, Gateway, retry: true, "The request goes round in a circle.";
     HttpVersion = "http_version", 505, Client, retry: false, "The gateway does not speak that version of HTTP.";
 }
 

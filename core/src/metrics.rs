@@ -191,6 +191,8 @@ pub struct Metrics {
     routes: Mutex<HashMap<RouteKey, Arc<RouteSeries>>>,
     /// Requests that no route took.
     pub unrouted: Arc<RouteSeries>,
+    /// Access-log lines that the writer could not write.
+    pub log_lost: AtomicU64,
     pub generation: AtomicU64,
     pub reloads_ok: AtomicU64,
     pub reloads_failed: AtomicU64,
@@ -204,6 +206,7 @@ impl Metrics {
             workers: (0..workers).map(|_| WorkerShard::default()).collect(),
             routes: Mutex::default(),
             unrouted: Arc::new(RouteSeries::new("".into(), "".into(), workers)),
+            log_lost: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             reloads_ok: AtomicU64::new(0),
             reloads_failed: AtomicU64::new(0),

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use maitred_core::Exchange;
-use maitred_core::metrics::RouteSeries;
+use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_model::AccessLog;
 use maitred_transport::Worker;
 use maitred_wire::{Name, decimal};
@@ -40,7 +40,10 @@ impl LogTarget {
             AccessLog::None => LogTarget::None,
             AccessLog::Stdout => LogTarget::Stdout,
             AccessLog::Stderr => LogTarget::Stderr,
-            AccessLog::File(path) => LogTarget::File(OpenOptions::new().create(true).append(true).open(path)?),
+            AccessLog::File(path) => {
+                let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+                LogTarget::File(OpenOptions::new().create(true).append(true).open(path).map_err(named)?)
+            }
         })
     }
 
@@ -69,10 +72,11 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    pub fn start(target: LogTarget) -> io::Result<LogWriter> {
+    pub fn start(target: LogTarget, metrics: Arc<Metrics>) -> io::Result<LogWriter> {
         let (sender, receiver) = sync_channel(BATCHES_MAX);
         let enabled = Arc::new(AtomicBool::new(!matches!(target, LogTarget::None)));
-        let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver, target))?;
+        let thread =
+            std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver, target, &metrics))?;
         Ok(LogWriter { sender, enabled, thread: Some(thread) })
     }
 
@@ -106,7 +110,7 @@ impl LogWriter {
     }
 }
 
-fn write_all(receiver: &Receiver<Message>, mut target: LogTarget) {
+fn write_all(receiver: &Receiver<Message>, mut target: LogTarget, metrics: &Metrics) {
     let mut failing = false;
     while let Ok(message) = receiver.recv() {
         match message {
@@ -118,6 +122,10 @@ fn write_all(receiver: &Receiver<Message>, mut target: LogTarget) {
                     tracing::error!(%error, "the access log cannot be written; lines are lost until it can");
                 }
                 failing = written.is_err();
+                if failing {
+                    let lost = lines.iter().filter(|&&byte| byte == b'\n').count();
+                    metrics.log_lost.fetch_add(lost as u64, Ordering::Relaxed);
+                }
                 lines.clear();
                 let _ = giver.try_send(lines);
             }

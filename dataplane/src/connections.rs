@@ -32,7 +32,7 @@ impl Connections {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let ip = ip.to_canonical();
+        let ip = holder(ip);
         let mut shard = self.shard(ip).lock().unwrap_or_else(PoisonError::into_inner);
         let count = shard.entry(ip).or_insert(0);
         if *count >= most_per_ip {
@@ -54,6 +54,14 @@ impl Connections {
             IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64 ^ v6.to_bits() as u64,
         };
         &self.by_ip[(bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize]
+    }
+}
+
+/// Whose connection it is: an IPv6 client has a whole /64 (RFC 6177), so that is what is counted.
+fn holder(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -83,6 +91,10 @@ mod tests {
         assert!(connections.enter(a, 3, 2).is_none(), "two from one address");
         let _third = connections.enter(b, 3, 2).unwrap();
         assert!(connections.enter(b, 3, 2).is_none(), "three in all");
+        let network: Vec<_> =
+            (1..=2).filter_map(|host| connections.enter(format!("2001:db8::{host}").parse().unwrap(), 9, 1)).collect();
+        assert_eq!(network.len(), 1, "one network is one client");
+        drop(network);
         drop(first);
         assert!(connections.enter(a, 3, 2).is_some());
         assert_eq!(connections.open(), 2);

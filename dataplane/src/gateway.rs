@@ -80,7 +80,7 @@ impl Gateway {
             clock: options.clock,
             retired,
         });
-        let log = LogWriter::start(log)?;
+        let log = LogWriter::start(log, shared.metrics.clone())?;
         let workers = worker::start(&shared, count, &log)?;
         let gateway =
             Gateway { shared, workers, listeners: Mutex::new(listeners), log: Mutex::new(log), undertaker: Some(undertaker) };

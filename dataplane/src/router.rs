@@ -173,6 +173,11 @@ impl Conditions {
         if let Some((name, wanted)) = header {
             return Some(format!("header {name} is not {}", describe(wanted)));
         }
+        self.unmet_query(query)
+    }
+
+    /// The same for the query alone.
+    pub fn unmet_query(&self, query: &[u8]) -> Option<String> {
         let mut decoded = Vec::new();
         let parameter = self.query.iter().find(|(name, wanted)| {
             !query_values(query, name.as_bytes()).any(|value| {

@@ -113,16 +113,18 @@ impl Snapshot {
         })
     }
 
-    /// A preflight asks about another method, and carries none of the headers that conditions may want: any route with CORS that
-    /// would take the method answers it.
+    /// A preflight asks about another method, with the URL of the request to come and none of its headers: the first route with CORS
+    /// that would take method and query answers it.
     fn preflight(&self, api: &Api, path: &[u8], offset: usize, exchange: &Exchange) -> Option<(u32, Params)> {
         if !maitred_policies::cors::is_preflight(exchange) {
             return None;
         }
         let asked = exchange.request.headers.known(Name::AccessControlRequestMethod)?;
         let method = Method::of(asked);
+        let query = exchange.request.query().unwrap_or_default();
         api.router.visit(path, offset, &mut |candidates, params| {
-            choose(candidates, method, asked, |candidate| self.routes[candidate.route as usize].cors)
+            let holds = |candidate: &Candidate| candidate.when.as_ref().is_none_or(|when| when.unmet_query(query).is_none());
+            choose(candidates, method, asked, |candidate| self.routes[candidate.route as usize].cors && holds(candidate))
                 .map(|candidate| (candidate.route, *params))
         })
     }
@@ -137,9 +139,6 @@ impl Snapshot {
                     candidate.when.as_ref().and_then(|when| when.unmet(&request.headers, request.query().unwrap_or_default()));
                 if unmet.is_none() && candidate.methods.fit(request.method, request.method_text()).is_none() {
                     candidate.methods.list(&mut allow);
-                    if self.routes[candidate.route as usize].cors && !allow.iter().any(|method| method == "OPTIONS") {
-                        allow.push("OPTIONS".to_string());
-                    }
                 }
             }
             None::<()>

@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -28,6 +28,8 @@ use tokio::task::spawn_local;
 const MAILBOX: usize = 1024;
 /// Connections accepted before others get their turn.
 const ACCEPTS_PER_TURN: usize = 16;
+/// Connections taken from the queue of a socket that is about to close; there are rarely more.
+const BACKLOG_MAX: usize = 4096;
 /// A worker keeps what it accepts unless it has more than this share of the mean, and this many more.
 const SHARE_MAX: f64 = 1.25;
 const SHARE_SLACK: u64 = 2;
@@ -130,6 +132,14 @@ async fn reap(service: Rc<WorkerService>) {
     }
 }
 
+/// What an accepting task does next.
+enum Turn {
+    More,
+    Failed,
+    /// Whom to tell when it is done.
+    Close(Option<oneshot::Sender<()>>),
+}
+
 /// Where a worker's tasks meet.
 struct Desk {
     seat: Seat,
@@ -187,38 +197,45 @@ impl Desk {
         }
     }
 
+    /// Accepts until it is asked to close; then takes what has connected already, and closes.
     async fn accept(self: Rc<Self>, acceptor: Acceptor, closed: oneshot::Receiver<oneshot::Sender<()>>) {
         let mut closed = pin!(closed);
         loop {
-            let mut failed = false;
-            let closing = poll_fn(|cx| {
-                for _ in 0..ACCEPTS_PER_TURN {
-                    match acceptor.poll_accept(cx) {
-                        Poll::Ready(Ok((stream, peer))) => self.clone().place(stream, peer),
-                        Poll::Ready(Err(error)) => {
-                            failed = is_exhaustion(&error);
-                            if failed {
-                                tracing::error!(%error, "a connection cannot be accepted");
-                                return Poll::Ready(None);
-                            }
-                        }
-                        Poll::Pending => return closed.as_mut().poll(cx).map(Some),
-                    }
+            let turn = poll_fn(|cx| {
+                // Asked first: neither a queue that is never empty nor a lack of descriptors may keep it from closing.
+                if let Poll::Ready(asked) = closed.as_mut().poll(cx) {
+                    return Poll::Ready(Turn::Close(asked.ok()));
                 }
-                Poll::Ready(None)
+                self.accept_some(&acceptor, ACCEPTS_PER_TURN, cx).map(|failed| if failed { Turn::Failed } else { Turn::More })
             })
             .await;
-            match closing {
-                Some(Ok(done)) => {
+            match turn {
+                Turn::Close(done) => {
+                    let _ = poll_fn(|cx| Poll::Ready(self.accept_some(&acceptor, BACKLOG_MAX, cx))).await;
                     drop(acceptor);
-                    let _ = done.send(());
+                    done.map(|done| done.send(()));
                     return;
                 }
-                Some(Err(_)) => return,
-                None if failed => tokio::time::sleep(ACCEPT_PAUSE).await,
-                None => tokio::task::yield_now().await,
+                Turn::Failed => tokio::time::sleep(ACCEPT_PAUSE).await,
+                Turn::More => tokio::task::yield_now().await,
             }
         }
+    }
+
+    /// Accepts up to `most`. Pending when nobody waits; ready with whether accepting failed.
+    fn accept_some(self: &Rc<Self>, acceptor: &Acceptor, most: usize, cx: &mut Context<'_>) -> Poll<bool> {
+        for _ in 0..most {
+            match ready!(acceptor.poll_accept(cx)) {
+                Ok((stream, peer)) => self.clone().place(stream, peer),
+                Err(error) if is_exhaustion(&error) => {
+                    tracing::error!(%error, "a connection cannot be accepted");
+                    return Poll::Ready(true);
+                }
+                // That one connection broke before it was accepted.
+                Err(_) => {}
+            }
+        }
+        Poll::Ready(false)
     }
 
     /// Keeps a connection, or passes it to a fellow who has fewer.

@@ -123,7 +123,7 @@ impl House {
     }
 }
 
-/// `12 routes in 2 APIs, 3 upstreams (routes +1 -0, upstreams unchanged)`
+/// `12 routes in 2 APIs, 3 upstreams (routes +1 -0, upstreams none added or removed)`
 fn changed(before: &Snapshot, after: &Snapshot) -> String {
     let routes = difference(&route_names(before), &route_names(after));
     let upstreams = |snapshot: &Snapshot| snapshot.document.upstreams.keys().cloned().collect::<HashSet<String>>();
@@ -137,7 +137,7 @@ fn route_names(snapshot: &Snapshot) -> HashSet<String> {
 
 fn difference(before: &HashSet<String>, after: &HashSet<String>) -> String {
     match (after.difference(before).count(), before.difference(after).count()) {
-        (0, 0) => "unchanged".to_owned(),
+        (0, 0) => "none added or removed".to_owned(),
         (new, gone) => format!("+{new} -{gone}"),
     }
 }
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn what_is_new_and_what_is_gone_is_counted() {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>();
-        assert_eq!(difference(&set(&["a", "b"]), &set(&["b", "a"])), "unchanged");
+        assert_eq!(difference(&set(&["a", "b"]), &set(&["b", "a"])), "none added or removed");
         assert_eq!(difference(&set(&["a", "b"]), &set(&["b", "c", "d"])), "+2 -1");
     }
 }

@@ -29,7 +29,7 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     let mut policies: Vec<Box<dyn Policy>> = Vec::with_capacity(NAMES.len());
     // First, since it costs one comparison: a declared size needs no identity to be refused.
     policies.push(Box::new(crate::body_bytes::BodyBytes::compile(configured.body_bytes)));
-    // Before anything is answered: a denied address learns nothing.
+    // Before a route does anything: a denied address learns no more than which routes there are.
     policies.extend(crate::ip::Ip::compile(&configured.ip).map(|ip| Box::new(ip) as Box<dyn Policy>));
     // Before identity: a preflight carries no credentials.
     policies.extend(configured.cors.map(|cors| Box::new(crate::cors::CorsPolicy::compile(cors)) as Box<dyn Policy>));

@@ -73,6 +73,10 @@ pub struct ClientConnection {
     /// The response timer runs.
     response_timed: Cell<bool>,
     any_written: Cell<bool>,
+    /// A head was read, be it an interim one.
+    any_read: Cell<bool>,
+    /// The wait for the back end's 100 has begun.
+    holding: Cell<bool>,
     /// It was just found quiet, by the task that uses it now.
     quiet: Cell<bool>,
     to_head: Cell<bool>,
@@ -103,6 +107,8 @@ impl ClientConnection {
             reading_timed: Cell::new(false),
             response_timed: Cell::new(false),
             any_written: Cell::new(false),
+            any_read: Cell::new(false),
+            holding: Cell::new(false),
             quiet: Cell::new(false),
             to_head: Cell::new(false),
             upgrade: Cell::new(false),
@@ -141,6 +147,8 @@ impl ClientConnection {
         self.response_timeout.set(begin.response_timeout);
         self.idle_timeout.set(begin.idle_timeout);
         self.any_written.set(false);
+        self.any_read.set(false);
+        self.holding.set(false);
         self.response_timed.set(false);
         self.keep_alive.set(false);
         self.written.set(0);
@@ -153,9 +161,6 @@ impl ClientConnection {
         };
         if !upload.done && !upload.held {
             upload.prefill(cx, &mut out).map_err(|fault| Failure { fault, unsent: true, unanswered: true })?;
-        }
-        if begin.expect_continue {
-            self.with_upload_timer(|timer| timer.arm(self.worker.now() + CONTINUE_WAIT_MAX));
         }
         *self.out.borrow_mut() = out;
         *self.upload.borrow_mut() = upload;
@@ -262,7 +267,7 @@ impl ClientConnection {
     }
 
     fn failure(&self, fault: Fault) -> Failure {
-        let unanswered = self.reader.borrow().input.is_empty();
+        let unanswered = !self.any_read.get() && self.reader.borrow().input.is_empty();
         Failure { fault, unsent: !self.any_written.get(), unanswered }
     }
 
@@ -274,6 +279,7 @@ impl ClientConnection {
                 match parsed.map_err(|refusal| Fault::new(Kind::UpstreamProtocol, refusal.0))? {
                     Parsed::Complete(length) => {
                         reader.input.consume(length, &self.worker);
+                        self.any_read.set(true);
                         return Poll::Ready(Ok(()));
                     }
                     Parsed::Partial => {}
@@ -319,17 +325,27 @@ impl ClientConnection {
     fn poll_upload(&self, cx: &mut Context<'_>) -> Poll<Result<(), Sending>> {
         let mut upload = self.upload.borrow_mut();
         loop {
-            ready!(self.poll_flush(cx, &mut upload))?;
+            // Small chunks are gathered, so that a client's many do not become as many system calls.
+            let gathers = upload.chunked && !upload.done && !upload.held && upload.prefilled == 0;
+            if !gathers || self.out.borrow().len() >= BUFFER_BYTES {
+                ready!(self.poll_flush(cx, &mut upload))?;
+            }
             if upload.done {
                 return Poll::Ready(Ok(()));
             }
             if upload.held {
+                if !self.holding.replace(true) {
+                    self.with_upload_timer(|timer| timer.arm(self.worker.now() + CONTINUE_WAIT_MAX));
+                }
                 ready!(self.with_upload_timer(|timer| timer.poll(cx)));
                 upload.held = false;
             }
             let body = std::mem::take(&mut upload.body);
             let pumped = self.poll_pump(cx, &body, &mut upload);
             upload.body = body;
+            if pumped.is_pending() {
+                ready!(self.poll_flush(cx, &mut upload))?;
+            }
             ready!(pumped)?;
         }
     }

@@ -132,6 +132,7 @@ impl Connection {
         let mut now = self.worker.now();
         let mut patience = self.limits.borrow().header_timeout;
         loop {
+            self.reading_timed.set(false);
             self.read_timer.arm(now + patience);
             if poll_fn(|cx| self.poll_first_byte(cx)).await.is_err() {
                 return;
@@ -307,7 +308,10 @@ impl Connection {
         if out.capacity() == 0 {
             *out = self.worker.take_output();
         }
-        self.any_written.set(false);
+        // An interim response may be half out.
+        self.any_written.set(self.written.get() > 0);
+        // From here on a 100 would stand in the middle of the answer.
+        self.owes_continue.set(false);
         let headers = &head.headers;
         status_line(&mut out, head.status, headers.slice(head.reason));
         for entry in headers.iter() {
@@ -367,7 +371,8 @@ impl Connection {
                 TopUp::Over => return Poll::Ready(Ok(())),
                 TopUp::Waiting => {
                     exchange.hold.narrow();
-                    return Poll::Pending;
+                    ready!(self.poll_gone(cx));
+                    return Poll::Ready(Err(Fault::new(Kind::ClientGone, "the client went away during a quiet stream")));
                 }
                 TopUp::Copied | TopUp::Direct => {}
             }
@@ -556,7 +561,8 @@ impl Connection {
 
 impl Client for Connection {
     fn interim(&self, head: &ResponseHead) {
-        if !self.takes_interim.get() {
+        // A client that does not read, and a back end that goes on sending hints: hints are optional, memory is not.
+        if !self.takes_interim.get() || self.out.borrow().len() > BUFFER_BYTES {
             return;
         }
         let mut lines = Vec::new();
@@ -584,7 +590,8 @@ impl Client for Connection {
         match self.socket.peek() {
             Peek::Broken => Poll::Ready(()),
             Peek::Closed if self.limits.borrow().half_close_aborts => Poll::Ready(()),
-            Peek::Nothing => Poll::Pending,
+            // Readiness was left over from a read that just filled its buffer.
+            Peek::Nothing => self.socket.poll_news(cx),
             Peek::Closed | Peek::Bytes => {
                 self.watching.set(false);
                 Poll::Pending

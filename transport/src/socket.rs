@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 pub struct Socket(RefCell<TcpStream>);
@@ -45,6 +45,19 @@ impl Socket {
     /// Ready when a read may find something; asks the kernel nothing.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow().poll_read_ready(cx)
+    }
+
+    /// Forgets a readiness that proved empty, and waits for the next; the task is woken by it.
+    pub fn poll_news(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let empty = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = self.0.borrow().try_io(Interest::READABLE, empty);
+        match self.poll_read_ready(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(_) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

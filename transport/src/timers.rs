@@ -121,8 +121,10 @@ impl Timer {
         slot.fired = false;
     }
 
+    /// It runs, or has run out and not been armed again.
     pub fn is_armed(&self) -> bool {
-        self.timers.slots.borrow()[self.key as usize].due.is_some()
+        let slot = &self.timers.slots.borrow()[self.key as usize];
+        slot.due.is_some() || slot.fired
     }
 
     /// Ready once the deadline has passed; wakes the task then.

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Instant;
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 
 /// Idle connections kept per endpoint and worker.
 const IDLE_MAX: usize = 512;
@@ -165,13 +166,13 @@ impl Pools {
 
     /// Closes idle connections that are over, and forgets pools that nobody uses.
     pub async fn reap(&self, now: Instant) {
-        poll_fn(|cx| {
+        unconstrained(poll_fn(|cx| {
             self.by_address.borrow_mut().retain(|_, pool| {
                 pool.reap(now, cx);
                 Rc::strong_count(pool) > 1 || !pool.idle.borrow().is_empty()
             });
             Poll::Ready(())
-        })
+        }))
         .await;
     }
 
@@ -256,7 +257,8 @@ impl Upstream {
             let pool = &view.pools[index];
             record.endpoint = Some(pool.address);
             record.attempts += 1;
-            if !fresh && let Some(connection) = poll_fn(|cx| Poll::Ready(pool.take(cx))).await {
+            // Out of tokio's budget: with it used up, a closed connection would look quiet.
+            if !fresh && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx)))).await {
                 self.worker.shard().upstream_reuses.add(1);
                 return Ok(Lease { connection, view, index, reused: true });
             }

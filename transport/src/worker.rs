@@ -99,7 +99,7 @@ impl Worker {
 
     pub fn give_output(&self, mut output: Vec<u8>) {
         let mut kept = self.outputs.borrow_mut();
-        if output.capacity() <= 2 * BUFFER_BYTES && kept.len() < BUFFERS_KEPT {
+        if (1..=2 * BUFFER_BYTES).contains(&output.capacity()) && kept.len() < BUFFERS_KEPT {
             output.clear();
             kept.push(output);
         }

@@ -57,11 +57,22 @@ pub(crate) fn has_bare_line_feed(head: &[u8]) -> bool {
     blocks.iter().fold(0i32, |sum, block| sum + i32::from(surplus(block))) + i32::from(surplus(rest)) != 0
 }
 
-/// Copies the head into `headers` and records where each field is.
-pub(crate) fn keep(headers: &mut Headers, head: &[u8], fields: &[httparse::Header<'_>], drop_underscores: bool) {
+/// A longer name is no header's; lengths are kept in 16 bits.
+const NAME_BYTES_MAX: usize = 256;
+
+/// Copies the head into `headers` and records where each field is. `Err` is why it is refused.
+pub(crate) fn keep(
+    headers: &mut Headers,
+    head: &[u8],
+    fields: &[httparse::Header<'_>],
+    drop_underscores: bool,
+) -> Result<(), &'static str> {
     headers.bytes.extend_from_slice(head);
     let base = head.as_ptr() as usize;
     for field in fields {
+        if field.name.len() > NAME_BYTES_MAX {
+            return Err("a header name that is too long");
+        }
         if drop_underscores && field.name.as_bytes().contains(&b'_') {
             continue;
         }
@@ -70,6 +81,7 @@ pub(crate) fn keep(headers: &mut Headers, head: &[u8], fields: &[httparse::Heade
         let value = if field.value.is_empty() { 0 } else { field.value.as_ptr() as usize - base };
         headers.push_slices(Slice::new(name, name + field.name.len()), Slice::new(value, value + field.value.len()));
     }
+    Ok(())
 }
 
 /// 1*DIGIT that fits, and nothing else: no sign, no space, no list (RFC 9110 §8.6).

@@ -66,7 +66,10 @@ pub fn canonical(path: &[u8], out: &mut Vec<u8>) -> Result<(), BadPath> {
                 let parent = memchr::memrchr(b'/', &out[base..]).ok_or(BadPath("the path climbs above the root"))?;
                 out.truncate(base + parent);
             }
-            _ => {
+            other => {
+                if hides_dots(other) {
+                    return Err(BadPath("the path hides a dot segment behind `;`"));
+                }
                 if last {
                     return Ok(());
                 }
@@ -81,6 +84,11 @@ pub fn canonical(path: &[u8], out: &mut Vec<u8>) -> Result<(), BadPath> {
         }
         at += 1;
     }
+}
+
+/// `..;x` is `..` to servlet containers, which cut parameters off before they look for dots.
+fn hides_dots(segment: &[u8]) -> bool {
+    segment.starts_with(b".;") || segment.starts_with(b"..;")
 }
 
 /// Copies one segment, decoding on the way; gives the index of the slash that ends it, or the path's length.
@@ -200,7 +208,8 @@ mod tests {
             ("/a//../b", "/a/b"),
             ("/...", "/..."),
             ("/.a/..b", "/.a/..b"),
-            ("/a/..;/b", "/a/..;/b"),
+            ("/a/b;..;/c", "/a/b;..;/c"),
+            ("/..%2fa", "/..%2Fa"),
             ("/%25%32%65", "/%252e"),
         ] {
             assert_eq!(run(raw).as_deref(), Ok(wanted), "{raw}");
@@ -210,7 +219,24 @@ mod tests {
     #[test]
     fn refused_paths() {
         for raw in [
-            "", "a", "/..", "/a/../..", "/%2e%2e", "/a\\b", "/%5c", "/%00", "/%", "/%1", "/%zz", "/a b", "/\u{7f}", "/é", "/a#b",
+            "",
+            "a",
+            "/..",
+            "/a/../..",
+            "/%2e%2e",
+            "/a\\b",
+            "/%5c",
+            "/%00",
+            "/%",
+            "/%1",
+            "/%zz",
+            "/a b",
+            "/\u{7f}",
+            "/é",
+            "/a#b",
+            "/a/..;/b",
+            "/.;a",
+            "/%2e%2E;x/",
             "/\t",
         ] {
             assert!(run(raw).is_err(), "{raw:?}");

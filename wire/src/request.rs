@@ -160,7 +160,7 @@ impl RequestHead {
         self.method_text = place(method);
         self.target = place(target);
         self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
-        keep(&mut self.headers, head, request.headers, limits.drop_underscores);
+        keep(&mut self.headers, head, request.headers, limits.drop_underscores).map_err(Refusal::Bad)?;
         if matches!(method, "CONNECT" | "TRACE") {
             return Err(Refusal::NotImplemented("CONNECT and TRACE are not proxied"));
         }
@@ -313,11 +313,15 @@ fn is_plain_protocol(protocol: &[u8]) -> bool {
     !protocol.is_empty() && !protocol.contains(&b',') && !protocol.to_ascii_lowercase().starts_with(b"h2")
 }
 
+/// Each option is looked for among all fields.
+const OPTIONS_MAX: usize = 32;
+
 /// Removes the fields that Connection names (RFC 9110 §7.6.1). Naming one that frames or addresses the message is an attack.
 pub(crate) fn remove_nominated(headers: &mut Headers) -> Result<(), &'static str> {
-    let mut options = Vec::new();
-    for value in headers.all_known(Name::Connection) {
-        options.extend(members(value).map(<[u8]>::to_ascii_lowercase));
+    let named = headers.all_known(Name::Connection).flat_map(members);
+    let options: Vec<Vec<u8>> = named.take(OPTIONS_MAX + 1).map(<[u8]>::to_ascii_lowercase).collect();
+    if options.len() > OPTIONS_MAX {
+        return Err("more options in Connection than any client has use for");
     }
     for option in options {
         match Name::of(&option) {

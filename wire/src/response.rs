@@ -64,7 +64,7 @@ impl ResponseHead {
         }
         self.status = status;
         self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
-        keep(&mut self.headers, head, response.headers, false);
+        keep(&mut self.headers, head, response.headers, false).map_err(ResponseRefusal)?;
         if let Some(reason) = response.reason.filter(|reason| !reason.is_empty()) {
             let start = reason.as_ptr() as usize - head.as_ptr() as usize;
             self.reason = Slice::new(start, start + reason.len());

@@ -19,8 +19,9 @@ pub fn head(out: &mut Vec<u8>, exchange: &Exchange, host: &UpstreamHost, target:
     };
     field(out, b"host", authority);
     for entry in request.headers.iter() {
-        if !is_ours(entry.known) {
-            field(out, request.headers.name(entry), request.headers.value(entry));
+        let name = request.headers.name(entry);
+        if passes(entry.known, name, exchange.forwarded.trusted) {
+            field(out, name, request.headers.value(entry));
         }
     }
     framing(out, exchange);
@@ -40,6 +41,24 @@ fn is_ours(name: Name) -> bool {
             name,
             Name::Host | Name::XForwardedFor | Name::XForwardedProto | Name::XForwardedHost | Name::Forwarded | Name::XRequestId
         )
+}
+
+/// Whether a field goes on as it came.
+fn passes(known: Name, name: &[u8], trusted: bool) -> bool {
+    if is_ours(known) || name.eq_ignore_ascii_case(b"proxy") {
+        return false;
+    }
+    trusted || !is_vouched_for(name)
+}
+
+/// What back ends believe because a proxy is thought to have written it; so nobody else may. `Proxy` itself goes always: CGI makes
+/// an outgoing proxy's address of it.
+fn is_vouched_for(name: &[u8]) -> bool {
+    let begins = |prefix: &[u8]| {
+        let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        name.len() >= prefix.len() && name.iter().zip(prefix).all(|(&byte, &wanted)| fold(byte) == wanted)
+    };
+    matches!(name.first(), Some(b'x' | b'X')) && (begins(b"x-forwarded-") || begins(b"x-real-ip"))
 }
 
 fn start_line(out: &mut Vec<u8>, exchange: &Exchange, target: &Target) {

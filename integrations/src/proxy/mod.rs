@@ -5,7 +5,21 @@ mod forward;
 
 use crate::Reach;
 use maitred_core::render::Text;
-use maitred_core::{Exchange, Fault, Permit, Response};
+use maitred_core::{Exchange, Fault, Kind, Permit, Response};
+use maitred_wire::Name;
+
+/// A request that has passed so many gateways of this kind goes round in a circle; chains of them are shorter.
+const PASSES_MAX: usize = 8;
+
+/// Via tells (RFC 9110 §7.6.3); a request without it, as nearly all are, costs nothing.
+fn refuse_loops(exchange: &Exchange) -> Result<(), Fault> {
+    let hops = exchange.request.headers.all_known(Name::Via).flat_map(|value| value.split(|&byte| byte == b','));
+    let passes = hops.filter(|hop| hop.trim_ascii().ends_with(b" maitred")).count();
+    if passes >= PASSES_MAX {
+        return Err(Fault::new(Kind::LoopDetected, format!("Via names this gateway {passes} times")));
+    }
+    Ok(())
+}
 
 pub struct Proxy {
     /// Index in `Reach::upstreams`.
@@ -15,6 +29,7 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn invoke(&self, exchange: &mut Exchange, _permit: Permit, reach: &Reach) -> Result<Response, Fault> {
+        refuse_loops(exchange)?;
         if let Some(rewrite) = &self.rewrite {
             let mut target = std::mem::take(&mut exchange.target);
             let rendered = rewrite.path(exchange, &mut target);

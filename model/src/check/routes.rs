@@ -17,6 +17,7 @@ pub(super) fn check(api: &Api, checker: &mut Checker<'_>) {
     for route in &api.routes {
         templates(route, checker);
         dropped_protection(api, route, checker);
+        foreign_patterns(route, checker);
     }
     if shared.is_some() {
         shared_templates(api, checker);
@@ -28,6 +29,21 @@ fn dropped_protection(api: &Api, route: &Spanned<Route>, checker: &mut Checker<'
     if let (Some(rules), Some(Setting::None)) = (&api.ip, &route.ip) {
         let warning = Diagnostic::warning("dropped-protection", route.matcher.span, "this route drops the API's `ip` rules");
         checker.diagnostics.push(warning.also(rules.span, "the rules it drops"));
+    }
+}
+
+/// `*` and `:id` are patterns elsewhere and plain text here; who writes them means the former.
+fn foreign_patterns(route: &Spanned<Route>, checker: &mut Checker<'_>) {
+    for segment in &route.matcher.path.segments {
+        let Segment::Literal(text) = segment else { continue };
+        let meant = match text.strip_prefix(':') {
+            Some(name) if !name.is_empty() => format!("`{{{name}}}`"),
+            _ if text == "*" || text == "**" => "`{rest+}` for the remainder, or `{name}` for one segment".to_owned(),
+            _ => continue,
+        };
+        let message = format!("`{text}` is taken literally: only the path segment `{text}` itself fits");
+        let warning = Diagnostic::warning("literal-pattern", route.matcher.span, message);
+        checker.diagnostics.push(warning.hint(format!("write {meant}")));
     }
 }
 

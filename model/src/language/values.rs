@@ -72,7 +72,7 @@ pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, ValueError> {
     } else if text.starts_with("http://") || text.starts_with("https://") {
         error.hint("write only address and port: `127.0.0.1:8080`")
     } else if text.starts_with(':') {
-        error.hint(format!("write `0.0.0.0{text}` for every IPv4 address, `[::]{text}` for IPv6 too"))
+        error.hint(format!("write `0.0.0.0{text}` for every IPv4 address, `[::]{text}` for every IPv6 address"))
     } else if let Some(port) = text.strip_prefix("localhost:") {
         error.hint(format!("write `127.0.0.1:{port}`"))
     } else if let Some(port) = text.strip_prefix("*:") {

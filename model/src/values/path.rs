@@ -117,6 +117,9 @@ pub(super) fn param_name(name: &str) -> Result<String, ValueError> {
 pub(super) fn literal(part: &str) -> Result<String, ValueError> {
     let canonical = literal_text(part)?;
     match canonical.as_str() {
+        text if text.starts_with(".;") || text.starts_with("..;") => {
+            Err(ValueError::new(format!("the segment `{part}` is a dot segment to some servers, and no request path holds it")))
+        }
         "." | ".." => Err(ValueError::new(format!("the segment `{part}` is a dot segment, which no request path holds"))
             .hint("write the path that it leads to")),
         _ => Ok(canonical),

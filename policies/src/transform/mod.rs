@@ -38,24 +38,22 @@ impl Edits {
     }
 
     /// The values, in the order of `set` and `add`. Rendered before anything is removed, so that a header may move to another name.
-    fn render(&self, exchange: &Exchange) -> Result<Vec<Vec<u8>>, Fault> {
-        let render = |(_, text): &(HeaderName, Text)| {
+    fn render(&self, exchange: &Exchange) -> impl Iterator<Item = Result<Vec<u8>, Fault>> {
+        self.set.iter().chain(&self.add).map(|(_, text)| {
             let mut value = Vec::new();
             text.header(exchange, &mut value).map(|()| value)
-        };
-        self.set.iter().chain(&self.add).map(render).collect()
+        })
     }
 
-    fn write(&self, values: &[Vec<u8>], headers: &mut Headers) {
-        for name in &self.remove {
+    /// A value that is `None` is not written; what it would have replaced goes all the same.
+    fn write(&self, values: &[Option<Vec<u8>>], headers: &mut Headers) {
+        for name in self.remove.iter().chain(self.set.iter().map(|(name, _)| name)) {
             headers.remove(name.as_str().as_bytes());
         }
-        let (set, add) = values.split_at(self.set.len());
-        for ((name, _), value) in self.set.iter().zip(set) {
-            headers.set(name.as_str().as_bytes(), value);
-        }
-        for ((name, _), value) in self.add.iter().zip(add) {
-            headers.add(name.as_str().as_bytes(), value);
+        for ((name, _), value) in self.set.iter().chain(&self.add).zip(values) {
+            if let Some(value) = value {
+                headers.add(name.as_str().as_bytes(), value);
+            }
         }
     }
 }
@@ -66,16 +64,17 @@ impl Policy for Transform {
     }
 
     fn enter<'a>(&'a self, exchange: &'a mut Exchange) -> Hook<'a, Result<Flow<()>, Fault>> {
-        Hook::Ready(self.request.render(exchange).map(|values| {
+        let rendered: Result<Vec<_>, Fault> = self.request.render(exchange).map(|value| value.map(Some)).collect();
+        Hook::Ready(rendered.map(|values| {
             self.request.write(&values, &mut exchange.request.headers);
             Flow::Go(())
         }))
     }
 
     fn leave(&self, exchange: &Exchange, response: &mut Response) {
-        // A value that can't be a header leaves the response as it is: it is on its way and can't be refused any more.
-        if let Ok(values) = self.response.render(exchange) {
-            self.response.write(&values, &mut response.head.headers);
-        }
+        // A response on its way can't be refused any more. A value that can't be a header is left out; what is to be removed, or
+        // was set by the back end under that name, must go whatever the client put into its request.
+        let values: Vec<_> = self.response.render(exchange).map(Result::ok).collect();
+        self.response.write(&values, &mut response.head.headers);
     }
 }
