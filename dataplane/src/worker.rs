@@ -105,7 +105,7 @@ fn run(seat: Seat, mailbox: mpsc::Receiver<Mail>, log: SendBuffer) {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "a worker cannot start"),
     };
-    runtime.block_on(async move {
+    let service = runtime.block_on(async move {
         let worker = Worker::new(seat.index, seat.shared.clock.clone(), seat.shared.metrics.clone());
         let service = Rc::new(WorkerService::new(worker.clone(), seat.shared.clone(), log.0));
         spawn_local(worker.timers.clone().sweep());
@@ -113,9 +113,11 @@ fn run(seat: Seat, mailbox: mpsc::Receiver<Mail>, log: SendBuffer) {
         spawn_local(reap(service.clone()));
         let desk = Rc::new(Desk { seat, worker, service, closers: RefCell::default() });
         desk.clone().read_mail(mailbox).await;
-        desk.service.log.flush(&desk.worker);
+        desk.service.clone()
     });
-    // Dropping the runtime drops every connection.
+    // Every connection is dropped with the runtime; what was under way on them is logged then.
+    drop(runtime);
+    service.log.flush(&service.worker);
 }
 
 async fn keep_log_fresh(service: Rc<WorkerService>) {

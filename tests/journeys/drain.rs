@@ -1,5 +1,6 @@
 //! The last minutes of a gateway.
 
+use maitred_core::Kind;
 use maitred_testkit::{Backend, Broken, Gateway, Latch, eventually, gateway, gateway_to};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -134,4 +135,20 @@ fn a_stopped_gateway_leaves_nothing_behind() {
     client.closed();
     eventually("the pool is closed", || backend.open() == 0);
     assert!(TcpStream::connect_timeout(&gateway.address(), Duration::from_secs(1)).is_err());
+}
+
+#[test]
+fn a_request_that_is_cut_off_is_counted_once() {
+    let backend = Backend::new(|_, conn| {
+        conn.peer_leaves();
+    });
+    let mut gateway = gateway_to(&backend);
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    backend.wait_for(1);
+    gateway.stop();
+    let workers = &gateway.metrics().workers;
+    assert_eq!(workers.iter().map(|shard| shard.faults[Kind::CutOff as usize].get()).sum::<u64>(), 1);
+    assert_eq!(workers.iter().map(|shard| shard.requests_open.get()).sum::<u64>(), 0);
+    assert_eq!(gateway.counted("ANY /"), 1);
 }

@@ -140,39 +140,34 @@ impl Connection {
             let limits = service.limits();
             *self.limits.borrow_mut() = limits.clone();
             now = self.worker.now();
-            let mut exchange = self.worker.take_exchange(now);
-            // Counted from its first byte: a drain waits for it.
-            self.worker.shard().requests_open.add(1);
+            let mut under_way = UnderWay::begin(self, service, now);
+            let Some(exchange) = &mut under_way.exchange else { return };
             let head = poll_fn(|cx| self.poll_head(cx, &mut exchange.request, &limits)).await;
             let response = match head {
-                Err(NoHead::Over) => {
-                    self.worker.shard().requests_open.sub(1);
-                    return self.worker.give_exchange(exchange);
-                }
+                Err(NoHead::Over) => return,
                 Err(NoHead::Fault(fault)) => {
-                    self.begin(&mut exchange, Framing::None);
+                    self.begin(exchange, Framing::None);
                     exchange.request.keep_alive = false;
-                    service.refuse(&mut exchange, fault)
+                    under_way.named = true;
+                    service.refuse(exchange, fault)
                 }
                 Ok(slow) => {
                     if slow {
                         exchange.record.started = self.worker.now();
                     }
                     let framing = exchange.request.framing;
-                    self.begin(&mut exchange, framing);
-                    service.call(&mut exchange).await
+                    self.begin(exchange, framing);
+                    under_way.named = true;
+                    service.call(exchange).await
                 }
             };
-            let mut next = self.respond(&mut exchange, response, service).await;
+            let mut next = self.respond(exchange, response, service).await;
             if let Next::Unsent(fault) = next {
-                let response = service.fail(&mut exchange, fault);
-                next = self.respond(&mut exchange, response, service).await;
+                let response = service.fail(exchange, fault);
+                next = self.respond(exchange, response, service).await;
             }
             now = self.worker.now();
-            exchange.record.bytes_in = self.reader.borrow().read;
-            service.finish(&mut exchange, now);
-            self.worker.shard().requests_open.sub(1);
-            self.worker.give_exchange(exchange);
+            under_way.end(now);
             match next {
                 Next::Request => patience = limits.idle_timeout,
                 Next::Close | Next::Unsent(_) => return,
@@ -463,6 +458,50 @@ impl Connection {
             }
         })
         .await;
+    }
+}
+
+/// A request under way. However its task ends, it is counted and logged, once.
+struct UnderWay<'a, S: Service> {
+    connection: &'a Connection,
+    service: &'a S,
+    /// Given back when this is dropped.
+    exchange: Option<Box<Exchange>>,
+    /// A head was read, or refused: there is something to tell of it.
+    named: bool,
+}
+
+impl<'a, S: Service> UnderWay<'a, S> {
+    fn begin(connection: &'a Connection, service: &'a S, now: Instant) -> UnderWay<'a, S> {
+        // Counted from its first byte: a drain waits for it.
+        connection.worker.shard().requests_open.add(1);
+        UnderWay { connection, service, exchange: Some(connection.worker.take_exchange(now)), named: false }
+    }
+
+    fn end(mut self, now: Instant) {
+        self.named = false;
+        if let Some(exchange) = &mut self.exchange {
+            exchange.record.bytes_in = self.connection.reader.borrow().read;
+            self.service.finish(exchange, now);
+        }
+    }
+}
+
+impl<S: Service> Drop for UnderWay<'_, S> {
+    fn drop(&mut self) {
+        let worker = &self.connection.worker;
+        worker.shard().requests_open.sub(1);
+        let Some(mut exchange) = self.exchange.take() else { return };
+        // Dropped in the middle: the gateway stops. After a panic nothing is known to be whole, and the panic is in the log.
+        if self.named && !std::thread::panicking() {
+            let record = &mut exchange.record;
+            if record.status == 0 {
+                record.status = Kind::CutOff.status();
+            }
+            record.fault = Some((Kind::CutOff, "the gateway stopped".into()));
+            self.service.finish(&mut exchange, worker.now());
+        }
+        worker.give_exchange(exchange);
     }
 }
 
