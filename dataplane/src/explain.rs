@@ -1,9 +1,10 @@
 //! Says, offline, which route takes a request and why, and why the near misses lost. Uses the router that serves.
 
 use crate::snapshot::{RouteView, Snapshot};
+use crate::world::head_limits;
 use maitred_core::{Exchange, Fault};
 use maitred_integrations::Integration;
-use maitred_wire::{HeadLimits, Parsed};
+use maitred_wire::Parsed;
 use std::time::Instant;
 
 /// The verdict on one request.
@@ -49,12 +50,8 @@ pub fn explain<'a>(
             for candidate in candidates.iter().filter(|candidate| Some(candidate.route) != winner) {
                 let reason = match candidate.methods.fit(request.method, request.method_text()) {
                     None => format!("it does not take {}", text(request.method_text())),
-                    Some(_) => match candidate
-                        .when
-                        .as_ref()
-                        .and_then(|when| when.unmet(&request.headers, request.query().unwrap_or_default()))
-                    {
-                        Some(unmet) => unmet,
+                    Some(_) => match candidate.unmet(request) {
+                        Some(unmet) => unmet.to_string(),
                         None => "the chosen route is more specific".to_string(),
                     },
                 };
@@ -124,13 +121,7 @@ fn read(
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");
-    let limits = snapshot.limits();
-    let limits = HeadLimits {
-        head_bytes: limits.header_bytes.get() as usize,
-        fields: limits.headers.get() as usize,
-        target_bytes: limits.uri_bytes.get() as usize,
-        drop_underscores: limits.underscores == maitred_model::Underscores::Drop,
-    };
+    let limits = head_limits(snapshot.limits());
     match exchange.request.parse(head.as_bytes(), &limits)? {
         Parsed::Complete(length) if length == head.len() => Ok(()),
         Parsed::Complete(_) | Parsed::Partial => {

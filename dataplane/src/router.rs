@@ -7,8 +7,9 @@
 use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::render::query_values;
 use maitred_model::{Segment, ValueMatch, When};
-use maitred_wire::{Headers, Method, Slice, path};
+use maitred_wire::{Headers, Method, RequestHead, Slice, path};
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
 type Index = u32;
@@ -166,27 +167,19 @@ impl Conditions {
         })
     }
 
-    /// What does not hold, for `explain`; `None` when all does.
-    pub fn unmet(&self, headers: &Headers, query: &[u8]) -> Option<String> {
-        let header =
-            self.headers.iter().find(|(name, wanted)| !headers.get_all(name.as_bytes()).any(|value| matches(wanted, value)));
-        if let Some((name, wanted)) = header {
-            return Some(format!("header {name} is not {}", describe(wanted)));
-        }
-        self.unmet_query(query)
+    /// The first condition that does not hold; `None` when all do.
+    fn unmet(&self, headers: &Headers, query: &[u8]) -> Option<Unmet<'_>> {
+        let holds = |name: &str, wanted: &ValueMatch| headers.get_all(name.as_bytes()).any(|value| matches(wanted, value));
+        let header = self.headers.iter().find(|(name, wanted)| !holds(name, wanted));
+        header.map(|(name, wanted)| Unmet { part: "header", name, wanted }).or_else(|| self.unmet_query(query))
     }
 
     /// The same for the query alone.
-    pub fn unmet_query(&self, query: &[u8]) -> Option<String> {
-        let mut decoded = Vec::new();
-        let parameter = self.query.iter().find(|(name, wanted)| {
-            !query_values(query, name.as_bytes()).any(|value| {
-                decoded.clear();
-                path::decode(value, &mut decoded);
-                matches(wanted, &decoded)
-            })
-        });
-        parameter.map(|(name, wanted)| format!("query parameter {name} is not {}", describe(wanted)))
+    fn unmet_query(&self, query: &[u8]) -> Option<Unmet<'_>> {
+        let holds =
+            |name: &str, wanted: &ValueMatch| query_values(query, name.as_bytes()).any(|value| matches_encoded(wanted, value));
+        let parameter = self.query.iter().find(|(name, wanted)| !holds(name, wanted));
+        parameter.map(|(name, wanted)| Unmet { part: "query parameter", name, wanted })
     }
 
     fn rank(&self) -> (usize, usize) {
@@ -201,10 +194,30 @@ fn matches(wanted: &ValueMatch, value: &[u8]) -> bool {
     }
 }
 
-fn describe(wanted: &ValueMatch) -> String {
-    match wanted {
-        ValueMatch::Present => "present".to_string(),
-        ValueMatch::Exact(text) => format!("{text:?}"),
+/// A query value is decoded only if there is something to decode.
+fn matches_encoded(wanted: &ValueMatch, value: &[u8]) -> bool {
+    if !value.contains(&b'%') {
+        return matches(wanted, value);
+    }
+    let mut decoded = Vec::with_capacity(value.len());
+    path::decode(value, &mut decoded);
+    matches(wanted, &decoded)
+}
+
+/// A condition that does not hold. A request only asks whether there is one; words are made for `explain` alone.
+pub struct Unmet<'a> {
+    part: &'static str,
+    name: &'a str,
+    wanted: &'a ValueMatch,
+}
+
+impl fmt::Display for Unmet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unmet { part, name, wanted } = self;
+        match wanted {
+            ValueMatch::Present => write!(f, "{part} {name} is not present"),
+            ValueMatch::Exact(text) => write!(f, "{part} {name} is not {text:?}"),
+        }
     }
 }
 
@@ -213,6 +226,18 @@ pub struct Candidate {
     pub route: Index,
     pub methods: Methods,
     pub when: Option<Box<Conditions>>,
+}
+
+impl Candidate {
+    /// The first of its conditions that the request does not meet.
+    pub fn unmet(&self, request: &RequestHead) -> Option<Unmet<'_>> {
+        self.when.as_ref()?.unmet(&request.headers, request.query().unwrap_or_default())
+    }
+
+    /// The same for conditions on the query alone.
+    pub fn unmet_query(&self, request: &RequestHead) -> Option<Unmet<'_>> {
+        self.when.as_ref()?.unmet_query(request.query().unwrap_or_default())
+    }
 }
 
 /// The values of path parameters, in order.

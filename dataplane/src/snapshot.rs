@@ -85,9 +85,9 @@ impl Snapshot {
     /// Finds the route of an exchange: host and base path → API, then path, method and conditions → route. Leaves the path without
     /// its base, and the parameters, in the exchange.
     pub(crate) fn choose(&self, exchange: &mut Exchange) -> Result<u32, Fault> {
-        let nothing = |detail: &'static str| Fault::new(Kind::NoRoute, detail);
+        let nothing = || Fault::new(Kind::NoRoute, "no API has this host and base path");
         let request = &exchange.request;
-        let (api, base) = self.hosts.find(request.host(), request.path()).ok_or(nothing("no API has this host and base path"))?;
+        let (api, base) = self.hosts.find(request.host(), request.path()).ok_or_else(nothing)?;
         let api = &self.apis[api as usize];
         let start = request.path.start as usize + base;
         let local = Slice::new(start, start + request.path.len as usize - base);
@@ -104,10 +104,7 @@ impl Snapshot {
 
     fn find(&self, api: &Api, path: &[u8], offset: usize, method: Method, exchange: &Exchange) -> Option<(u32, Params)> {
         let request = &exchange.request;
-        let holds = |candidate: &Candidate| match &candidate.when {
-            None => true,
-            Some(when) => when.unmet(&request.headers, request.query().unwrap_or_default()).is_none(),
-        };
+        let holds = |candidate: &Candidate| candidate.unmet(request).is_none();
         api.router.visit(path, offset, &mut |candidates, params| {
             choose(candidates, method, request.method_text(), holds).map(|candidate| (candidate.route, *params))
         })
@@ -121,11 +118,11 @@ impl Snapshot {
         }
         let asked = exchange.request.headers.known(Name::AccessControlRequestMethod)?;
         let method = Method::of(asked);
-        let query = exchange.request.query().unwrap_or_default();
+        let holds = |candidate: &Candidate| {
+            self.routes[candidate.route as usize].cors && candidate.unmet_query(&exchange.request).is_none()
+        };
         api.router.visit(path, offset, &mut |candidates, params| {
-            let holds = |candidate: &Candidate| candidate.when.as_ref().is_none_or(|when| when.unmet_query(query).is_none());
-            choose(candidates, method, asked, |candidate| self.routes[candidate.route as usize].cors && holds(candidate))
-                .map(|candidate| (candidate.route, *params))
+            choose(candidates, method, asked, holds).map(|candidate| (candidate.route, *params))
         })
     }
 
@@ -135,9 +132,7 @@ impl Snapshot {
         let mut allow = Vec::new();
         api.router.visit(path, 0, &mut |candidates, _| {
             for candidate in candidates {
-                let unmet =
-                    candidate.when.as_ref().and_then(|when| when.unmet(&request.headers, request.query().unwrap_or_default()));
-                if unmet.is_none() && candidate.methods.fit(request.method, request.method_text()).is_none() {
+                if candidate.unmet(request).is_none() && candidate.methods.fit(request.method, request.method_text()).is_none() {
                     candidate.methods.list(&mut allow);
                 }
             }

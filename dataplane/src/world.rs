@@ -46,16 +46,21 @@ impl Drop for World {
 
 fn server_limits(limits: &Limits) -> ServerLimits {
     ServerLimits {
-        head: HeadLimits {
-            head_bytes: limits.header_bytes.get() as usize,
-            fields: limits.headers.get() as usize,
-            target_bytes: limits.uri_bytes.get() as usize,
-            drop_underscores: limits.underscores == Underscores::Drop,
-        },
+        head: head_limits(limits),
         header_timeout: limits.header_timeout,
         body_timeout: limits.body_timeout,
         write_timeout: limits.write_timeout,
         idle_timeout: limits.idle_timeout,
         half_close_aborts: limits.half_close == HalfClose::Abort,
+    }
+}
+
+/// What the configuration says of heads, as the parser wants it.
+pub(crate) fn head_limits(limits: &Limits) -> HeadLimits {
+    HeadLimits {
+        head_bytes: limits.header_bytes.get() as usize,
+        fields: limits.headers.get() as usize,
+        target_bytes: limits.uri_bytes.get() as usize,
+        drop_underscores: limits.underscores == Underscores::Drop,
     }
 }

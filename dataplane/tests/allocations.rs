@@ -81,7 +81,7 @@ fn exchange(client: &mut TcpStream, request: &[u8], buffer: &mut [u8]) {
 #[test]
 fn a_steady_state_request_allocates_nothing() {
     let yaml = format!(
-        "listen: 127.0.0.1:0\nupstreams:\n  b: http://{}\napis:\n  a:\n    base_path: /v1\n    routes:\n      - GET /x/{{id}}: b\n      - POST /x/{{id}}: b\n",
+        "listen: 127.0.0.1:0\nupstreams:\n  b: http://{}\napis:\n  a:\n    base_path: /v1\n    routes:\n      - GET /x/{{id}}: b\n      - match: GET /x/{{id}}\n        when: {{ headers: {{ x-beta: \"1\" }}, query: {{ v: \"2\" }} }}\n        proxy: b\n      - POST /x/{{id}}: b\n",
         backend()
     );
     let document = maitred_model::load_text("test.yaml", &yaml, &maitred_model::Memory::default()).document.unwrap();

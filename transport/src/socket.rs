@@ -4,7 +4,6 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -25,14 +24,6 @@ pub enum Peek {
 impl Socket {
     pub fn new(stream: TcpStream) -> Socket {
         Socket(RefCell::new(stream))
-    }
-
-    pub fn peer(&self) -> io::Result<SocketAddr> {
-        self.0.borrow().peer_addr()
-    }
-
-    pub fn local(&self) -> io::Result<SocketAddr> {
-        self.0.borrow().local_addr()
     }
 
     /// Reads into `buffer`; 0 is the end.

@@ -175,11 +175,6 @@ impl Pools {
         }))
         .await;
     }
-
-    /// How many connections wait.
-    pub fn idle(&self) -> usize {
-        self.by_address.borrow().values().map(|pool| pool.idle.borrow().len()).sum()
-    }
 }
 
 /// An upstream as one worker sees it.
