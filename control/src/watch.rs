@@ -44,6 +44,8 @@ struct State {
     folders: BTreeSet<PathBuf>,
     /// What the events are compared with; shared with the thread that they come on.
     trail: Arc<Mutex<Trail>>,
+    /// Asks for a look, as an event does.
+    wake: SyncSender<()>,
 }
 
 /// Calls `on_change` on a thread of its own each time the content of any file has changed, also when one appears or is gone. A folder
@@ -52,8 +54,8 @@ pub fn watch(files: Vec<PathBuf>, on_change: impl Fn() + Send + 'static) -> io::
     // One place: a second event while one waits would only say the same.
     let (sender, receiver) = sync_channel(1);
     let trail: Arc<Mutex<Trail>> = Arc::default();
-    let notify = listen(trail.clone(), sender)?;
-    let state = State { notify, files: BTreeMap::new(), folders: BTreeSet::new(), trail };
+    let notify = listen(trail.clone(), sender.clone())?;
+    let state = State { notify, files: BTreeMap::new(), folders: BTreeSet::new(), trail, wake: sender };
     let watcher = Watcher { shared: Arc::new(Shared { state: Mutex::new(state) }) };
     watcher.set_files(files)?;
     let shared = Arc::downgrade(&watcher.shared);
@@ -78,6 +80,8 @@ impl Watcher {
                 *held = fingerprint(file);
             }
         }
+        // To watch a folder anew drops the events of it that nobody has read yet; what they would have told is looked for.
+        let _ = state.wake.try_send(());
         Ok(())
     }
 }
