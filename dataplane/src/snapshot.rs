@@ -5,10 +5,9 @@ use crate::router::{Candidate, Params, Router, choose};
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::{Chain, Exchange, Fault, Kind};
 use maitred_integrations::Integration;
-use maitred_model::{Document, Endpoint, IpNet, Limits};
-use maitred_transport::UpstreamSpec;
+use maitred_model::{Document, Endpoint, IpNet, Limits, ListenAddress};
+use maitred_transport::{Door, Expiry, UpstreamSpec};
 use maitred_wire::{Method, Name, Slice};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +15,8 @@ use std::time::Duration;
 pub struct Snapshot {
     pub document: Arc<Document>,
     pub(crate) hosts: Hosts,
+    /// One for each listener, in the document's order.
+    pub(crate) doors: Vec<(ListenAddress, Arc<Door>)>,
     pub(crate) apis: Vec<Api>,
     pub(crate) routes: Vec<Route>,
     /// The counters of each route, by its index.
@@ -65,16 +66,18 @@ pub struct RouteView<'a> {
 }
 
 impl Snapshot {
-    pub fn listen(&self) -> Vec<SocketAddr> {
-        use maitred_model::{ListenAddress, Listener};
-        let plain = |listener: &Listener| match listener {
-            Listener { address: ListenAddress::Tcp(address), tls: None, redirect_https: false, proxy_protocol: None } => {
-                Some(*address)
-            }
-            // Rather nothing than a listener in the clear where another was asked for.
-            _ => None,
-        };
-        self.document.listen.iter().filter_map(|listener| plain(listener)).collect()
+    pub fn listen(&self) -> Vec<ListenAddress> {
+        self.document.listen.iter().map(|listener| listener.address.clone()).collect()
+    }
+
+    /// What the listener at `address` asks of those who come in; `None`: there is none any more.
+    pub(crate) fn door(&self, address: &ListenAddress) -> Option<&Arc<Door>> {
+        self.doors.iter().find(|(other, _)| other == address).map(|(_, door)| door)
+    }
+
+    /// Every listener with TLS, and when its certificates end.
+    pub fn certificates(&self) -> impl Iterator<Item = (&ListenAddress, Vec<Expiry>)> {
+        self.doors.iter().filter_map(|(address, door)| Some((address, door.tls.as_ref()?.expiries())))
     }
 
     pub fn limits(&self) -> &Limits {
