@@ -98,7 +98,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         keys: Vec::new(),
     };
     for (name, upstream) in &document.upstreams {
-        compiler.upstream(name, &upstream.value);
+        compiler.upstream(name, &upstream.value, upstream.span);
     }
     let tickets = state.tickets(document.secret_key.as_ref().map(|secret| secret.expose().as_bytes()));
     let mut doors = Vec::with_capacity(document.listen.len());
@@ -133,11 +133,11 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn upstream(&mut self, name: &str, upstream: &model::Upstream) -> u32 {
+    fn upstream(&mut self, name: &str, upstream: &model::Upstream, span: model::Span) -> u32 {
         let endpoints: Vec<Endpoint> = upstream.endpoints.iter().map(|endpoint| endpoint.value.clone()).collect();
         // `check` saw to it that all have one scheme.
         let encrypted = endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https);
-        let dial = secure::dial(upstream, encrypted, &mut self.diagnostics).unwrap_or_default();
+        let dial = secure::dial(upstream, span, encrypted, &mut self.diagnostics).unwrap_or_default();
         let spec = UpstreamSpec {
             name: name.into(),
             host: upstream.host.clone(),
@@ -287,7 +287,7 @@ impl Compiler<'_> {
                     return Some(*index);
                 }
                 let upstream = model::Upstream::of(Spanned::new(endpoint.clone(), span));
-                Some(self.upstream(&url, &upstream))
+                Some(self.upstream(&url, &upstream, span))
             }
         }
     }

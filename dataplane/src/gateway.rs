@@ -11,6 +11,7 @@ use maitred_model::ListenAddress;
 use maitred_transport::{Listening, bind, bind_unix};
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -131,9 +132,18 @@ impl Gateway {
     }
 
     /// The address that each entry of `listen` got, in order.
-    pub fn addresses(&self) -> Vec<ListenAddress> {
+    pub fn listeners(&self) -> Vec<ListenAddress> {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.current.load().listen().iter().filter_map(|address| listeners.get(address).cloned()).collect()
+    }
+
+    /// Those of them that have a port.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let with_port = |listener| match listener {
+            ListenAddress::Tcp(address) => Some(address),
+            ListenAddress::Unix(_) => None,
+        };
+        self.listeners().into_iter().filter_map(with_port).collect()
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {

@@ -2,7 +2,7 @@
 //! say is found wrong here, at the file's place in the document.
 
 use maitred_model::{
-    CertificateFiles, ClientAuth, Diagnostic, Diagnostics, Listener, ListenerTls, PemFile, Spanned, TlsVersion, Upstream,
+    CertificateFiles, ClientAuth, Diagnostic, Diagnostics, Listener, ListenerTls, PemFile, Span, Spanned, TlsVersion, Upstream,
     UpstreamProtocol,
 };
 use maitred_transport::{
@@ -55,7 +55,7 @@ fn server(
     })
 }
 
-pub(crate) fn dial(upstream: &Upstream, encrypted: bool, diagnostics: &mut Diagnostics) -> Option<Dial> {
+pub(crate) fn dial(upstream: &Upstream, span: Span, encrypted: bool, diagnostics: &mut Diagnostics) -> Option<Dial> {
     let http2 = match upstream.protocol {
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::H2 | UpstreamProtocol::H2c => true,
@@ -66,17 +66,16 @@ pub(crate) fn dial(upstream: &Upstream, encrypted: bool, diagnostics: &mut Diagn
     });
     let tls = match encrypted {
         false => None,
-        true => Some(client(upstream, http2).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()?),
+        true => Some(client(upstream, span, http2).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()?),
     };
     let mut hasher = DefaultHasher::new();
     (http2, upstream.proxy_protocol, encrypted, upstream.tls.as_ref().map(|tls| &tls.value)).hash(&mut hasher);
     Some(Dial { http2, tls, proxy, identity: hasher.finish() })
 }
 
-fn client(upstream: &Upstream, h2: bool) -> Result<ClientTls, Diagnostic> {
+fn client(upstream: &Upstream, span: Span, h2: bool) -> Result<ClientTls, Diagnostic> {
     let Some(tls) = &upstream.tls else {
         let spec = ClientTlsSpec { h2, ..ClientTlsSpec::default() };
-        let span = upstream.endpoints.first().map_or_else(Default::default, |endpoint| endpoint.span);
         return ClientTls::new(&spec).map_err(|problem| diagnostic(None, span, &problem));
     };
     let identity = match (&tls.cert, &tls.key) {
@@ -100,7 +99,7 @@ fn client(upstream: &Upstream, h2: bool) -> Result<ClientTls, Diagnostic> {
     })
 }
 
-fn diagnostic(file: Option<&Spanned<PemFile>>, otherwise: maitred_model::Span, problem: &TlsProblem) -> Diagnostic {
+fn diagnostic(file: Option<&Spanned<PemFile>>, otherwise: Span, problem: &TlsProblem) -> Diagnostic {
     match file {
         Some(file) => {
             Diagnostic::error("bad-certificate", file.span, format!("`{}` cannot be used: {}", file.path.display(), problem.what))

@@ -39,7 +39,7 @@ pub(super) async fn serve<S: Service>(
         write_timer: Timer::new(&worker.timers),
         worker,
         ends,
-        reader: RefCell::new(Reader { input, ..Reader::default() }),
+        reader: RefCell::new(Reader::with(input)),
         out: RefCell::default(),
         written: Cell::new(0),
         limits: RefCell::new(limits),
