@@ -229,3 +229,29 @@ impl Drop for Snapshot {
         self.metrics.snapshots.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_port_of_a_scheme_is_left_out_and_a_socket_is_localhost() {
+        for (written, url, host) in [
+            ("http://127.0.0.1:9001/v1/", "http://127.0.0.1:9001/v1", "127.0.0.1:9001"),
+            ("http://127.0.0.1:80", "http://127.0.0.1", "127.0.0.1"),
+            ("http://127.0.0.1:443", "http://127.0.0.1:443", "127.0.0.1:443"),
+            ("https://127.0.0.1", "https://127.0.0.1", "127.0.0.1"),
+            ("https://[::1]:443/x", "https://[::1]/x", "[::1]"),
+            ("https://[::1]:80", "https://[::1]:80", "[::1]:80"),
+            ("https://orders.internal:443", "https://orders.internal", "orders.internal"),
+            ("https://orders.internal:9443", "https://orders.internal:9443", "orders.internal:9443"),
+            ("unix:/run/app.sock", "unix:/run/app.sock", "localhost"),
+        ] {
+            let text = format!("listen: 127.0.0.1:0\nupstreams: {{ a: \"{written}\" }}");
+            let loaded = maitred_model::load_text("test.yaml", &text, &maitred_model::Memory::default());
+            let document = loaded.document.expect("a good configuration");
+            let endpoint = &document.upstreams["a"].endpoints[0];
+            assert_eq!((endpoint_url(endpoint).as_str(), authority(endpoint).as_str()), (url, host), "{written}");
+        }
+    }
+}
