@@ -282,7 +282,7 @@ fn publish(names: &Names, users: &[Arc<User>]) {
 fn hosts(request: &Request) -> impl Iterator<Item = &str> {
     request.endpoints.iter().filter_map(|endpoint| match &endpoint.authority {
         Authority::Name { host, port: _, every: _ } => Some(host.as_str()),
-        Authority::Address(_) => None,
+        Authority::Address(_) | Authority::Unix(_) => None,
     })
 }
 
@@ -305,6 +305,7 @@ fn target_set<'n>(endpoints: &[EndpointSpec], addresses: impl Fn(&str) -> &'n [I
         let target = |address, weight| Target { address, authority: authority_text.clone(), prefix: prefix.clone(), weight };
         match authority {
             Authority::Address(address) => targets.push(target(*address, *weight)),
+            Authority::Unix(_) => {}
             Authority::Name { host, port, every } => {
                 let place = |(index, ip): (usize, &IpAddr)| {
                     // Of a plain name the first address has the turns. The others stand right behind it, where they are tried next.

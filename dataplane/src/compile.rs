@@ -13,7 +13,7 @@ use maitred_integrations::proxy::Proxy;
 use maitred_integrations::redirect::Redirect;
 use maitred_integrations::respond::Respond;
 use maitred_model as model;
-use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Setting, Spanned};
+use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
 use maitred_policies::{Configured, Transforms};
 use maitred_transport::{Target, TargetCell, TargetSet, UpstreamSpec};
 use std::collections::HashMap;
@@ -47,7 +47,7 @@ impl State {
                 prefix: endpoint.path.as_str().into(),
                 weight: endpoint.weight.get(),
             }),
-            Authority::Name { .. } => None,
+            Authority::Name { .. } | Authority::Unix(_) => None,
         });
         let cell = Arc::new(TargetCell::new(TargetSet::new(targets.collect())));
         cells.insert(key, Arc::downgrade(&cell));
@@ -97,7 +97,9 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn upstream(&mut self, name: &str, upstream: &model::Upstream) -> u32 {
-        let endpoints: Vec<Endpoint> = upstream.endpoints.iter().map(|endpoint| endpoint.value.clone()).collect();
+        // Rather no address than one in the clear where TLS was asked for.
+        let plain = upstream.endpoints.iter().filter(|endpoint| endpoint.scheme == Scheme::Http);
+        let endpoints: Vec<Endpoint> = plain.map(|endpoint| endpoint.value.clone()).collect();
         let spec = UpstreamSpec {
             name: name.into(),
             host: upstream.host.clone(),
@@ -245,11 +247,7 @@ impl Compiler<'_> {
                 if let Some(index) = self.upstream_index.get(&url) {
                     return Some(*index);
                 }
-                let upstream = model::Upstream {
-                    endpoints: vec![Spanned::new(endpoint.clone(), span)],
-                    host: model::UpstreamHost::Upstream,
-                    timeouts: model::UpstreamTimeouts::default(),
-                };
+                let upstream = model::Upstream::of(Spanned::new(endpoint.clone(), span));
                 Some(self.upstream(&url, &upstream))
             }
         }

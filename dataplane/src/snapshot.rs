@@ -66,7 +66,15 @@ pub struct RouteView<'a> {
 
 impl Snapshot {
     pub fn listen(&self) -> Vec<SocketAddr> {
-        self.document.listen.iter().map(|listener| listener.address).collect()
+        use maitred_model::{ListenAddress, Listener};
+        let plain = |listener: &Listener| match listener {
+            Listener { address: ListenAddress::Tcp(address), tls: None, redirect_https: false, proxy_protocol: None } => {
+                Some(*address)
+            }
+            // Rather nothing than a listener in the clear where another was asked for.
+            _ => None,
+        };
+        self.document.listen.iter().filter_map(|listener| plain(listener)).collect()
     }
 
     pub fn limits(&self) -> &Limits {
@@ -187,22 +195,29 @@ fn describe(integration: &maitred_model::Integration) -> String {
     }
 }
 
-/// `http://host:port/path` of an endpoint.
+/// `http://host:port/path` of an endpoint, or `unix:/path`.
 pub fn endpoint_url(endpoint: &Endpoint) -> String {
-    format!("http://{}{}", authority(endpoint), endpoint.path)
+    match &endpoint.authority {
+        maitred_model::Authority::Unix(path) => format!("unix:{}", path.display()),
+        maitred_model::Authority::Address(_) | maitred_model::Authority::Name { .. } => {
+            format!("{}://{}{}", endpoint.scheme.as_str(), authority(endpoint), endpoint.path)
+        }
+    }
 }
 
 /// The Host that an endpoint is sent: without the port where it is the scheme's own.
 pub fn authority(endpoint: &Endpoint) -> String {
     use maitred_model::Authority;
+    let usual = endpoint.scheme.default_port();
     match &endpoint.authority {
-        Authority::Address(address) if address.port() == 80 => match address.ip() {
+        Authority::Address(address) if address.port() == usual => match address.ip() {
             std::net::IpAddr::V4(v4) => v4.to_string(),
             std::net::IpAddr::V6(v6) => format!("[{v6}]"),
         },
         Authority::Address(address) => address.to_string(),
-        Authority::Name { host, port: 80, .. } => host.clone(),
+        Authority::Name { host, port, .. } if *port == usual => host.clone(),
         Authority::Name { host, port, .. } => format!("{host}:{port}"),
+        Authority::Unix(_) => "localhost".to_owned(),
     }
 }
 

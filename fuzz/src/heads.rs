@@ -6,11 +6,13 @@ use maitred_wire::{
     Framing, HeadLimits, Headers, Name, Parsed, RequestHead, ResponseHead, Version, field, request_line, status_line,
 };
 
-const USUAL: HeadLimits = HeadLimits { head_bytes: 32 * 1024, fields: 100, target_bytes: 8 * 1024, drop_underscores: true };
+pub(crate) const USUAL: HeadLimits =
+    HeadLimits { head_bytes: 32 * 1024, fields: 100, target_bytes: 8 * 1024, drop_underscores: true };
 /// So small that mutated inputs reach every limit.
-const TIGHT: HeadLimits = HeadLimits { head_bytes: 96, fields: 3, target_bytes: 16, drop_underscores: false };
+pub(crate) const TIGHT: HeadLimits = HeadLimits { head_bytes: 96, fields: 3, target_bytes: 16, drop_underscores: false };
 /// Writing anew may add a blank behind each colon.
-const ROOMY: HeadLimits = HeadLimits { head_bytes: 1 << 20, fields: 256, target_bytes: 1 << 16, drop_underscores: false };
+pub(crate) const ROOMY: HeadLimits =
+    HeadLimits { head_bytes: 1 << 20, fields: 256, target_bytes: 1 << 16, drop_underscores: false };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -149,19 +151,19 @@ fn response_reads_the_same(head: &ResponseHead, to_head: bool) {
     assert!(!bodiless || head.framing == Framing::None, "a body where none can be");
 }
 
-fn emit_fields(headers: &Headers, out: &mut Vec<u8>) {
+pub(crate) fn emit_fields(headers: &Headers, out: &mut Vec<u8>) {
     for entry in headers.iter() {
         field(out, headers.name(entry), headers.value(entry));
     }
 }
 
-fn fields_of(headers: &Headers) -> Vec<(String, String)> {
+pub(crate) fn fields_of(headers: &Headers) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
     headers.iter().map(|entry| (text(headers.name(entry)), text(headers.value(entry)))).collect()
 }
 
 /// The rules that smugglers break, written once more and as plainly as can be: no code in common with the parser.
-fn unambiguous(head: &[u8], request: bool) {
+pub(crate) fn unambiguous(head: &[u8], request: bool) {
     let text: String = head.iter().map(|&byte| char::from(byte)).collect();
     let text = text.trim_start_matches("\r\n");
     let lines: Vec<&str> = text.strip_suffix("\r\n\r\n").expect("a head ends with an empty line").split("\r\n").collect();

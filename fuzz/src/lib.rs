@@ -2,11 +2,13 @@
 //! `tests/replay.rs` and cargo-fuzz do.
 
 mod chunks;
+mod h2;
 mod heads;
 mod paths;
 mod routes;
 
 pub use chunks::{chunked, trailers};
+pub use h2::{h2_meter, request_h2, response_h2};
 pub use heads::{request_head, response_head};
 pub use paths::{host, path};
 pub use routes::router;
@@ -19,9 +21,12 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 11] = [
     ("request_head", request_head),
     ("response_head", response_head),
+    ("request_h2", request_h2),
+    ("response_h2", response_h2),
+    ("h2_meter", h2_meter),
     ("chunked", chunked),
     ("trailers", trailers),
     ("path", path),

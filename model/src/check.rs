@@ -5,7 +5,7 @@ mod routes;
 
 use crate::decode::{nearest, suggest};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::document::{Api, Authority, Document, Endpoint, Integration, ProxyTarget};
+use crate::document::{Api, Authority, Document, Endpoint, Integration, ListenAddress, ProxyTarget, Route};
 use crate::span::{Span, Spanned};
 use crate::values::format_size;
 use crate::yaml::{Kind, Node};
@@ -90,12 +90,17 @@ fn listeners(document: &Document, checker: &mut Checker<'_>) {
         checker.error("missing-value", node.span, "no listener: nobody could connect", "write `listen: 127.0.0.1:8080`");
     }
     for (at, listener) in document.listen.iter().enumerate() {
-        let same = |other: &SocketAddr| *other == listener.address && other.port() != 0;
+        // Port 0 is any free one, each time another.
+        let is_fixed = match &listener.address {
+            ListenAddress::Tcp(address) => address.port() != 0,
+            ListenAddress::Unix(_) => true,
+        };
+        let same = |other: &ListenAddress| is_fixed && *other == listener.address;
         if let Some(first) = document.listen[..at].iter().find(|first| same(&first.address)) {
             let message = format!("the address {} is listened on twice", listener.address);
             checker.clash("address-twice", (listener.span, first.span), message, "remove one of them", "first written here");
         }
-        if same(&document.admin.listen) {
+        if same(&ListenAddress::Tcp(document.admin.listen.value)) {
             let message = format!("the address {} is the admin listener's", listener.address);
             checker.error(
                 "address-twice",
@@ -154,9 +159,9 @@ fn admin(document: &Document, checker: &mut Checker<'_>) {
     let endpoints =
         document.upstreams.values().flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| (endpoint, endpoint.span)));
     let routes = document.apis.values().flat_map(|api| &api.routes);
-    let direct = routes.filter_map(|route| match &route.integration.value {
-        Integration::Proxy(ProxyTarget::Url(endpoint)) => Some((endpoint, route.integration.span)),
-        Integration::Proxy(ProxyTarget::Named(_)) | Integration::Respond(_) | Integration::Redirect(_) => None,
+    let direct = routes.flat_map(|route| route_targets(route)).filter_map(|(target, span)| match target {
+        ProxyTarget::Url(endpoint) => Some((endpoint, span)),
+        ProxyTarget::Named(_) => None,
     });
     let endpoints = endpoints.map(|(endpoint, span)| (&endpoint.value, span));
     for (_, span) in endpoints.chain(direct).filter(|(endpoint, _)| reaches(endpoint, admin.listen.value)) {
@@ -185,6 +190,7 @@ fn reaches(endpoint: &Endpoint, admin: SocketAddr) -> bool {
         Authority::Name { host, port: other, every: _ } => {
             *other == port && host == "localhost" && (ip.is_loopback() || ip.is_unspecified())
         }
+        Authority::Unix(_) => false,
     }
 }
 
@@ -194,17 +200,24 @@ fn targets<'d>(document: &'d Document, checker: &mut Checker<'_>) -> HashSet<&'d
     let known: HashSet<&str> = names.iter().copied().collect();
     let mut used = HashSet::new();
     for route in document.apis.values().flat_map(|api| &api.routes) {
-        match &route.integration.value {
-            Integration::Proxy(ProxyTarget::Named(name)) => {
-                if !known.contains(name.as_str()) {
-                    unknown_upstream(name, route.integration.span, &names, checker);
-                }
-                used.insert(name.as_str());
+        for (target, span) in route_targets(route) {
+            let ProxyTarget::Named(name) = target else { continue };
+            if !known.contains(name.as_str()) {
+                unknown_upstream(name, span, &names, checker);
             }
-            Integration::Proxy(ProxyTarget::Url(_)) | Integration::Respond(_) | Integration::Redirect(_) => {}
+            used.insert(name.as_str());
         }
     }
     used
+}
+
+/// Where a route sends requests, and copies of them.
+fn route_targets(route: &Route) -> impl Iterator<Item = (&ProxyTarget, Span)> {
+    let answers = match &route.integration.value {
+        Integration::Proxy(target) => Some((target, route.integration.span)),
+        Integration::Respond(_) | Integration::Redirect(_) => None,
+    };
+    answers.into_iter().chain(route.mirror.iter().map(|mirror| (&mirror.to, mirror.span)))
 }
 
 /// Names listed in a hint; more would bury it.

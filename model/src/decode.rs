@@ -3,15 +3,18 @@
 
 pub(crate) mod basic;
 mod collections;
+mod outside;
 pub(crate) mod record;
 pub(crate) mod texts;
 
 pub(crate) use basic::{Bool, Json, whole, whole_schema, words};
 pub(crate) use collections::{HeaderMap, List, NamedMap, Null, OneOrMany, QueryMap, ScalarOr, Setting, check_name};
+pub(crate) use outside::Outside;
 pub(crate) use record::{Fields, record};
 pub(crate) use texts::{named, text, texts};
 
-use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::diagnostics::{Diagnostic, Diagnostics, Files};
+use crate::sources::Memory;
 use crate::span::{Span, Spanned};
 use crate::values::ValueError;
 use crate::yaml::{Kind, Node, Scalar};
@@ -36,8 +39,7 @@ pub(crate) struct Cx<'a> {
     pub diagnostics: &'a mut Diagnostics,
     /// Secrets written out in the text, to be masked before anything is shown.
     pub plain_secrets: Vec<Span>,
-    /// The main file's folder: a relative path is relative to the file that names it.
-    pub folder: &'a Path,
+    pub outside: Outside<'a>,
 }
 
 impl Cx<'_> {
@@ -95,7 +97,9 @@ impl Cx<'_> {
 /// A record of defaults alone, for those that have one for each key.
 pub(crate) fn default_of<S: Shape>() -> S::Out {
     let mut diagnostics = Diagnostics::new();
-    let mut cx = Cx { diagnostics: &mut diagnostics, plain_secrets: Vec::new(), folder: Path::new("") };
+    let (sources, files, mut dependencies) = (Memory::default(), Files::new(), Vec::new());
+    let outside = Outside::new(&sources, &files, Path::new(""), &mut dependencies);
+    let mut cx = Cx { diagnostics: &mut diagnostics, plain_secrets: Vec::new(), outside };
     S::decode(&Node::empty_mapping(), &mut cx).expect("declared defaults decode: a test goes through them")
 }
 

@@ -1,8 +1,18 @@
 //! The configuration document: what a user wrote, decoded and checked for shape, with the span of everything that a later
 //! check may want to point at. Knows no sockets, no other crate of ours, and resolves no references: `compile` does.
 
+mod listeners;
+mod upstreams;
+
+pub use listeners::{
+    Acme, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,
+};
+pub use upstreams::{
+    Authority, Endpoint, ProxyVersion, Scheme, Upstream, UpstreamHost, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
+};
+
 use crate::span::Spanned;
-use crate::values::{HeaderName, HeaderValue, HostPattern, IpNet, PathTemplate, Secret, Template};
+use crate::values::{HeaderName, HeaderValue, HostPattern, IpNet, PathTemplate, Secret, Share, Template};
 use indexmap::IndexMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -14,6 +24,8 @@ use std::time::Duration;
 pub struct Document {
     /// `None` is `auto`: one worker per core.
     pub workers: Option<NonZeroU16>,
+    /// At least 32 bytes; what else is secret is derived from it.
+    pub secret_key: Option<Secret>,
     pub listen: Vec<Spanned<Listener>>,
     pub trusted_proxies: Vec<IpNet>,
     pub limits: Limits,
@@ -21,11 +33,6 @@ pub struct Document {
     pub upstreams: IndexMap<String, Spanned<Upstream>>,
     pub apis: IndexMap<String, Spanned<Api>>,
     pub telemetry: Telemetry,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
-    pub address: SocketAddr,
 }
 
 /// Every limit has a default; the field docs become the schema's descriptions.
@@ -45,6 +52,20 @@ pub struct Limits {
     pub write_timeout: Duration,
     pub idle_timeout: Duration,
     pub drain_timeout: Duration,
+    /// For a TLS handshake, a PROXY header, or the preface of HTTP/2.
+    pub handshake_timeout: Duration,
+    /// TLS handshakes in progress at once, over all workers.
+    pub handshakes: NonZeroU32,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub h2_streams: NonZeroU32,
+    /// bytes; the flow control window of one HTTP/2 stream, 65535 to 16 MiB. The connection's is 8 times that.
+    pub h2_window: NonZeroU32,
+    /// Streams that a client may reset, or have reset by its own errors, in 10 s.
+    pub h2_resets: NonZeroU32,
+    /// Frames that carry nothing (SETTINGS, PING, PRIORITY, empty DATA, WINDOW_UPDATE beyond what streams need), in 10 s.
+    pub h2_control_frames: NonZeroU32,
+    pub tunnel_idle_timeout: Duration,
+    pub tunnel_lifetime: Duration,
     pub half_close: HalfClose,
     pub underscores: Underscores,
 }
@@ -73,51 +94,6 @@ pub struct Admin {
 pub enum MetricsAccess {
     Open,
     Protected,
-}
-
-#[derive(Debug, Clone)]
-pub struct Upstream {
-    pub endpoints: Vec<Spanned<Endpoint>>,
-    pub host: UpstreamHost,
-    pub timeouts: UpstreamTimeouts,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    pub authority: Authority,
-    /// The URL's own path, prefixed to every request's path: "" or "/base", never ending in `/`.
-    pub path: String,
-    /// Default 1.
-    pub weight: NonZeroU32,
-}
-
-/// Where an endpoint is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Authority {
-    /// An address written as numbers.
-    Address(SocketAddr),
-    /// A DNS name and port. `every`: all addresses behind it are endpoints (`dns:` form); else the name is one endpoint
-    /// whose addresses are tried in turn (`http://name:port`).
-    Name { host: String, port: u16, every: bool },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UpstreamHost {
-    /// The endpoint's own authority (default).
-    Upstream,
-    /// What the client sent.
-    Client,
-    Literal(String),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UpstreamTimeouts {
-    /// Default 5s.
-    pub connect: Duration,
-    /// From the request fully sent to the response head. Default 15s.
-    pub response: Duration,
-    /// A connection on which no byte moves for so long is closed, be it pooled or in the middle of a body. Default 60s.
-    pub idle: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -151,6 +127,16 @@ pub struct Route {
     pub policies: Policies,
     pub cors: Option<Setting<Spanned<Cors>>>,
     pub ip: Option<Setting<Spanned<IpRules>>>,
+    /// Only beside `proxy`. Its span is that of `to`.
+    pub mirror: Option<Spanned<Mirror>>,
+}
+
+/// A copy of requests, whose answers nobody sees.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    pub to: ProxyTarget,
+    /// Default all.
+    pub share: Share,
 }
 
 /// A protection inherited from the API may be dropped in writing: `cors: none`.

@@ -2,8 +2,11 @@
 //! routes collide is `check`'s work.
 
 mod apis;
+mod endpoints;
+mod listeners;
 mod root;
 mod routes;
+mod tls;
 mod upstreams;
 mod values;
 

@@ -2,7 +2,7 @@
 //! one load says all that is wrong. Touches the outside through `Sources` only.
 
 use crate::check;
-use crate::decode::{Cx, Shape, suggest};
+use crate::decode::{Cx, Outside, Shape, suggest};
 use crate::diagnostics::{Diagnostic, Diagnostics, Files};
 use crate::document::Document;
 use crate::interpolate::Interpolation;
@@ -100,8 +100,8 @@ impl<'s> Loader<'s> {
         };
         self.include_from(&root, path, &mut vec![tidy(path)]);
         self.merge(&mut root);
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let mut cx = Cx { diagnostics: &mut self.diagnostics, plain_secrets: Vec::new(), folder };
+        let outside = Outside::new(self.sources, &self.files, path, &mut self.dependencies);
+        let mut cx = Cx { diagnostics: &mut self.diagnostics, plain_secrets: Vec::new(), outside };
         let raw = RawDocument::decode(&root, &mut cx);
         for secret in std::mem::take(&mut cx.plain_secrets) {
             self.files.mask(secret);

@@ -1,5 +1,5 @@
-//! A document as JSON in the language's own words, defaults filled in: what the admin API shows. Secrets are `***`, and header values
-//! that came by `${}` are shown as they were written. The body of `respond` is shown: every client of that route may read it.
+//! A document as JSON in the language's own words, defaults filled in: what the admin API shows. Secrets are `***`, PEM files are their
+//! paths, and header values that came by `${}` are shown as they were written. The body of `respond` is shown: every client of that route may read it.
 
 use crate::document::*;
 use crate::span::Spanned;
@@ -8,18 +8,72 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 pub fn to_json(document: &Document) -> Value {
-    let Document { workers, listen, trusted_proxies, limits, admin, upstreams, apis, telemetry } = document;
-    json!({
+    let Document { workers, secret_key, listen, trusted_proxies, limits, admin, upstreams, apis, telemetry } = document;
+    let mut value = json!({
         "version": 1,
         "workers": workers.map_or(json!("auto"), |workers| json!(workers.get())),
-        "listen": listen.iter().map(|listener| json!({ "address": listener.address.to_string() })).collect::<Value>(),
+        "listen": listen.iter().map(|listener| print_listener(listener)).collect::<Value>(),
         "trusted_proxies": texts(trusted_proxies),
         "limits": print_limits(limits),
         "admin": print_admin(admin),
         "upstreams": upstreams.iter().map(|(name, upstream)| (name.clone(), print_upstream(upstream))).collect::<Map<_, _>>(),
         "apis": apis.iter().map(|(name, api)| (name.clone(), print_api(api))).collect::<Map<_, _>>(),
         "telemetry": { "access_log": print_access_log(&telemetry.access_log) },
-    })
+    });
+    if let Some(key) = secret_key {
+        value["secret_key"] = key.to_string().into();
+    }
+    value
+}
+
+fn print_listener(listener: &Listener) -> Value {
+    let Listener { address, tls, redirect_https, proxy_protocol } = listener;
+    let mut value = json!({ "address": address.to_string(), "redirect_https": redirect_https });
+    if let Some(tls) = tls {
+        value["tls"] = print_listener_tls(tls);
+    }
+    if let Some(ProxyProtocolIn { from }) = proxy_protocol {
+        value["proxy_protocol"] = json!({ "from": texts(from) });
+    }
+    value
+}
+
+fn print_listener_tls(tls: &ListenerTls) -> Value {
+    let ListenerTls { certificates, acme, client_ca, client_auth, min_version } = tls;
+    let pair = |files: &CertificateFiles| json!({ "cert": pem(&files.cert), "key": pem(&files.key) });
+    let version = match min_version {
+        TlsVersion::Tls12 => "1.2",
+        TlsVersion::Tls13 => "1.3",
+    };
+    let mut value =
+        json!({ "certificates": certificates.iter().map(|files| pair(files)).collect::<Value>(), "min_version": version });
+    if let Some(acme) = acme {
+        value["acme"] = print_acme(acme);
+    }
+    if let Some(ca) = client_ca {
+        value["client_ca"] = pem(ca);
+        value["client_auth"] = match client_auth {
+            ClientAuth::Required => "required".into(),
+            ClientAuth::Optional => "optional".into(),
+        };
+    }
+    value
+}
+
+fn print_acme(acme: &Acme) -> Value {
+    let Acme { domains, email, directory, ca, storage } = acme;
+    let mut value = json!({ "domains": texts(domains), "directory": directory, "storage": storage.display().to_string() });
+    if let Some(email) = email {
+        value["email"] = email.as_str().into();
+    }
+    if let Some(ca) = ca {
+        value["ca"] = pem(ca);
+    }
+    value
+}
+
+fn pem(file: &PemFile) -> Value {
+    file.path.display().to_string().into()
 }
 
 fn texts<T: std::fmt::Display>(list: &[T]) -> Value {
@@ -43,6 +97,14 @@ fn print_limits(limits: &Limits) -> Value {
         write_timeout,
         idle_timeout,
         drain_timeout,
+        handshake_timeout,
+        handshakes,
+        h2_streams,
+        h2_window,
+        h2_resets,
+        h2_control_frames,
+        tunnel_idle_timeout,
+        tunnel_lifetime,
         half_close,
         underscores,
     } = limits;
@@ -58,6 +120,14 @@ fn print_limits(limits: &Limits) -> Value {
         "write_timeout": duration(*write_timeout),
         "idle_timeout": duration(*idle_timeout),
         "drain_timeout": duration(*drain_timeout),
+        "handshake_timeout": duration(*handshake_timeout),
+        "handshakes": handshakes.get(),
+        "h2_streams": h2_streams.get(),
+        "h2_window": format_size(h2_window.get().into()),
+        "h2_resets": h2_resets.get(),
+        "h2_control_frames": h2_control_frames.get(),
+        "tunnel_idle_timeout": duration(*tunnel_idle_timeout),
+        "tunnel_lifetime": duration(*tunnel_lifetime),
         "half_close": match half_close {
             HalfClose::Deliver => "deliver",
             HalfClose::Abort => "abort",
@@ -85,36 +155,77 @@ fn print_admin(admin: &Admin) -> Value {
 }
 
 fn print_upstream(upstream: &Upstream) -> Value {
-    let Upstream { endpoints, host, timeouts: UpstreamTimeouts { connect, response, idle } } = upstream;
+    let Upstream { endpoints, host, timeouts: UpstreamTimeouts { connect, response, idle }, protocol, tls, proxy_protocol } =
+        upstream;
     let host = match host {
         UpstreamHost::Upstream => "upstream",
         UpstreamHost::Client => "client",
         UpstreamHost::Literal(host) => host,
     };
-    json!({
+    let protocol = match protocol {
+        UpstreamProtocol::Http1 => "http1",
+        UpstreamProtocol::H2 => "h2",
+        UpstreamProtocol::H2c => "h2c",
+    };
+    let mut value = json!({
         "endpoints": endpoints.iter().map(|endpoint| print_endpoint(endpoint)).collect::<Value>(),
         "balance": "round_robin",
-        "protocol": "http1",
+        "protocol": protocol,
         "host": host,
         "timeouts": { "connect": duration(*connect), "response": duration(*response), "idle": duration(*idle) },
-    })
+    });
+    if let Some(tls) = tls {
+        value["tls"] = print_upstream_tls(tls);
+    }
+    if let Some(version) = proxy_protocol {
+        value["proxy_protocol"] = match version {
+            ProxyVersion::V1 => "v1".into(),
+            ProxyVersion::V2 => "v2".into(),
+        };
+    }
+    value
+}
+
+fn print_upstream_tls(tls: &UpstreamTls) -> Value {
+    let UpstreamTls { ca, cert, key, server_name, dangerously_skip_verification } = tls;
+    let mut value = json!({ "dangerously_skip_verification": dangerously_skip_verification });
+    for (name, file) in [("ca", ca), ("cert", cert), ("key", key)] {
+        if let Some(file) = file {
+            value[name] = pem(file);
+        }
+    }
+    if let Some(name) = server_name {
+        value["server_name"] = name.value.as_str().into();
+    }
+    value
 }
 
 fn print_endpoint(endpoint: &Endpoint) -> Value {
-    let Endpoint { authority, path: _, weight } = endpoint;
+    let Endpoint { scheme, authority, path: _, weight } = endpoint;
     match authority {
         Authority::Name { host, port, every: true } => {
-            json!({ "dns": format!("{host}:{port}"), "scheme": "http", "weight": weight.get() })
+            json!({ "dns": format!("{host}:{port}"), "scheme": scheme.as_str(), "weight": weight.get() })
         }
-        Authority::Name { every: false, .. } | Authority::Address(_) => json!({ "url": url(endpoint), "weight": weight.get() }),
+        Authority::Name { every: false, .. } | Authority::Address(_) | Authority::Unix(_) => {
+            json!({ "url": url(endpoint), "weight": weight.get() })
+        }
     }
 }
 
 fn url(endpoint: &Endpoint) -> String {
-    let Endpoint { authority, path, weight: _ } = endpoint;
+    let Endpoint { scheme, authority, path, weight: _ } = endpoint;
+    let scheme = scheme.as_str();
     match authority {
-        Authority::Address(address) => format!("http://{address}{path}"),
-        Authority::Name { host, port, every: _ } => format!("http://{host}:{port}{path}"),
+        Authority::Address(address) => format!("{scheme}://{address}{path}"),
+        Authority::Name { host, port, every: _ } => format!("{scheme}://{host}:{port}{path}"),
+        Authority::Unix(socket) => format!("unix:{}", socket.display()),
+    }
+}
+
+fn print_target(target: &ProxyTarget) -> Value {
+    match target {
+        ProxyTarget::Named(name) => name.as_str().into(),
+        ProxyTarget::Url(endpoint) => url(endpoint).into(),
     }
 }
 
@@ -137,7 +248,7 @@ fn print_api(api: &Api) -> Value {
 }
 
 fn print_route(route: &Route) -> Value {
-    let Route { matcher, name, when, integration, rewrite, policies, cors, ip } = route;
+    let Route { matcher, name, when, integration, rewrite, policies, cors, ip, mirror } = route;
     let mut map = Map::new();
     let methods = if matcher.methods.is_empty() { "ANY".to_owned() } else { matcher.methods.join(",") };
     map.insert("match".to_owned(), format!("{methods} {}", matcher.path).into());
@@ -156,6 +267,10 @@ fn print_route(route: &Route) -> Value {
     }
     if let Some(ip) = ip {
         map.insert("ip".to_owned(), print_setting(ip, print_ip));
+    }
+    if let Some(mirror) = mirror {
+        let Mirror { to, share } = &mirror.value;
+        map.insert("mirror".to_owned(), json!({ "to": print_target(to), "share": share.to_string() }));
     }
     Value::Object(map)
 }
@@ -189,8 +304,7 @@ fn print_when(when: &When, map: &mut Map<String, Value>) {
 
 fn print_integration(integration: &Integration) -> (&'static str, Value) {
     match integration {
-        Integration::Proxy(ProxyTarget::Named(name)) => ("proxy", name.as_str().into()),
-        Integration::Proxy(ProxyTarget::Url(endpoint)) => ("proxy", url(endpoint).into()),
+        Integration::Proxy(target) => ("proxy", print_target(target)),
         Integration::Respond(Respond { status, headers, body }) => {
             let mut map = Map::new();
             map.insert("status".to_owned(), json!(status));

@@ -150,7 +150,7 @@ fn the_schema_refuses_what_the_decoder_refuses() {
         "listen: 127.0.0.1:8080\nlimits: { headers: 0 }",
         "listen: 127.0.0.1:8080\nlimits: { half_close: maybe }",
         "listen: 127.0.0.1:8080\nversion: 2",
-        "listen: 127.0.0.1:8080\nupstreams: { a: https://x }",
+        "listen: 127.0.0.1:8080\nupstreams: { a: ftp://x }",
         "listen: 127.0.0.1:8080\nupstreams: { a.b: http://x }",
         "listen: 127.0.0.1:8080\napis: { a: { routes: [ get /x: k ] } }",
         "listen: 127.0.0.1:8080\napis: { a: { routes: [ { match: GET /x, proxy: k, extra: 1 } ] } }",

@@ -4,14 +4,17 @@
 mod headers;
 mod net;
 mod path;
+mod share;
 mod template;
 #[cfg(test)]
 mod tests;
 mod units;
 
 pub use headers::{HeaderName, HeaderValue, parse_method};
+pub(crate) use net::parse_socket;
 pub use net::{HostPattern, IpNet};
 pub use path::{PathTemplate, Segment, canonical_path};
+pub use share::Share;
 pub use template::{Part, Template, Variable};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
@@ -60,7 +63,7 @@ macro_rules! from_str {
     )*};
 }
 
-from_str!(HeaderName, HeaderValue, HostPattern, IpNet, PathTemplate, Template);
+from_str!(HeaderName, HeaderValue, HostPattern, IpNet, PathTemplate, Share, Template);
 
 /// A text that is never printed. `expose` is the only way to it, so that each use can be found by name.
 #[derive(Clone)]

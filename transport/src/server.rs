@@ -228,7 +228,7 @@ impl Connection {
         self.reader.borrow_mut().begin(framing);
         self.body_limit.set(u64::MAX);
         self.watching.set(true);
-        self.takes_interim.set(exchange.request.version == Version::Http11);
+        self.takes_interim.set(exchange.request.version != Version::Http10);
         self.owes_continue.set(exchange.request.expect_continue);
         exchange.peer = self.peer;
         exchange.peer_text = self.peer_text;

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as pure functions over bytes: parse a head, decide its framing once, emit what is forwarded.
+//! HTTP as pure functions over bytes: parse a head, decide its framing once, emit what is forwarded as HTTP/1.1.
 //! No sockets, no clock, no async: what is here can be fuzzed byte by byte and replayed exactly.
 //!
 //! Strictness is the point (RFC 9112 §11.2): whatever two implementations could read differently is refused, and what is
@@ -6,21 +6,27 @@
 
 mod chunked;
 mod emit;
+mod field_h2;
+mod h2;
 mod headers;
 mod host;
 mod names;
 mod parse;
 pub mod path;
 mod request;
+mod request_h2;
 mod response;
+mod response_h2;
 
 pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};
 pub use emit::{LAST_CHUNK, decimal, field, reason, request_line, status_line};
+pub use h2::{Meter, PREFACE, Preface, Tally, starts_preface};
 pub use headers::{Entry, Headers, Slice};
 pub use host::{Authority, split_authority};
 pub use names::Name;
 pub use parse::{HeadLimits, Parsed, Refusal};
 pub use request::{Framing, Method, RequestHead, Version};
+pub use request_h2::H2Parts;
 pub use response::{ResponseHead, ResponseRefusal};
 
 #[cfg(test)]

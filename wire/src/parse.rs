@@ -58,7 +58,7 @@ pub(crate) fn has_bare_line_feed(head: &[u8]) -> bool {
 }
 
 /// A longer name is no header's; lengths are kept in 16 bits.
-const NAME_BYTES_MAX: usize = 256;
+pub(crate) const NAME_BYTES_MAX: usize = 256;
 
 /// Copies the head into `headers` and records where each field is. `Err` is why it is refused.
 pub(crate) fn keep(

@@ -1,4 +1,5 @@
-//! A request head: parsed strictly, its framing decided once. Knows nothing of routes or sockets.
+//! A request head: parsed strictly, its framing decided once. Knows nothing of routes or sockets; `request_h2.rs` makes the same head
+//! of HTTP/2's parts, by the rules that stand here.
 
 use crate::headers::{Headers, Slice};
 use crate::host::split_authority;
@@ -13,6 +14,7 @@ pub enum Version {
     Http10,
     #[default]
     Http11,
+    Http2,
 }
 
 /// A method; the text of `Other` is in the head.
@@ -65,7 +67,10 @@ pub enum Framing {
     Close,
 }
 
-/// One request head. Reused from request to request: `parse` starts by forgetting the last.
+/// Why a method that would make the gateway a tunnel or a mirror is not served.
+pub(crate) const NOT_PROXIED: Refusal = Refusal::NotImplemented("CONNECT and TRACE are not proxied");
+
+/// One request head. Reused from request to request: `parse` and `begin_h2` start by forgetting the last.
 #[derive(Debug, Clone, Default)]
 pub struct RequestHead {
     pub headers: Headers,
@@ -91,8 +96,10 @@ pub struct RequestHead {
     pub upgrade: Option<Slice>,
     /// `TE: trailers` was given.
     pub te_trailers: bool,
-    /// Where a path is made canonical.
-    scratch: Vec<u8>,
+    /// Where a path is made canonical, and before that, where the crumbs of an HTTP/2 Cookie gather.
+    pub(crate) scratch: Vec<u8>,
+    /// What the fields of an HTTP/2 request count for so far (RFC 9113 §6.5.2).
+    pub(crate) section_bytes: usize,
 }
 
 impl RequestHead {
@@ -162,45 +169,65 @@ impl RequestHead {
         self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
         keep(&mut self.headers, head, request.headers, limits.drop_underscores).map_err(Refusal::Bad)?;
         if matches!(method, "CONNECT" | "TRACE") {
-            return Err(Refusal::NotImplemented("CONNECT and TRACE are not proxied"));
+            return Err(NOT_PROXIED);
         }
+        self.refuse_tabs()?;
         self.read_target()?;
         self.read_framing()?;
         self.read_connection()?;
         Ok(Parsed::Complete(length))
     }
 
+    /// Some trim a tab around a value and some don't, so it must not stand around what frames or addresses a message.
+    fn refuse_tabs(&self) -> Result<(), Refusal> {
+        if !self.headers.is_plainly_padded(Name::Host) {
+            return Err(Refusal::Bad("a tab around Host"));
+        }
+        if !self.headers.is_plainly_padded(Name::ContentLength) || !self.headers.is_plainly_padded(Name::TransferEncoding) {
+            return Err(Refusal::Bad("a tab around a framing header"));
+        }
+        Ok(())
+    }
+
     /// Splits the target into authority, path and query (RFC 9112 §3.2), and holds it against Host.
     fn read_target(&mut self) -> Result<(), Refusal> {
         let target = self.headers.slice(self.target);
+        refuse_in_target(target)?;
+        if self.is_path_or_asterisk() {
+            self.read_path(self.target)?;
+            return self.read_host(None);
+        }
+        let scheme = if target.len() > 7 && target[..7].eq_ignore_ascii_case(b"http://") {
+            7
+        } else if target.len() > 8 && target[..8].eq_ignore_ascii_case(b"https://") {
+            8
+        } else {
+            return Err(Refusal::Bad("a target that is neither a path nor a URL"));
+        };
         let start = self.target.start as usize;
         let end = start + target.len();
-        if target.iter().any(|&byte| byte <= 0x20 || byte >= 0x7f || byte == b'#') {
-            return Err(Refusal::Bad("a character in the target that is not allowed there"));
+        let slash = target[scheme..].iter().position(|&byte| byte == b'/' || byte == b'?').map_or(end, |at| start + scheme + at);
+        self.read_path(Slice::new(slash, end))?;
+        self.read_host(Some(Slice::new(start + scheme, slash)))
+    }
+
+    /// Whether the target is a path with or without query, or the asterisk of OPTIONS.
+    pub(crate) fn is_path_or_asterisk(&self) -> bool {
+        let target = self.headers.slice(self.target);
+        target.first() == Some(&b'/') || target == b"*" && self.method == Method::Options
+    }
+
+    /// Splits path and query of a target without its authority.
+    pub(crate) fn read_path(&mut self, raw: Slice) -> Result<(), Refusal> {
+        let bytes = self.headers.slice(raw);
+        if bytes == b"*" {
+            self.path = raw;
+            return Ok(());
         }
-        let (authority, path_start) = if target[0] == b'/' {
-            (None, start)
-        } else if target == b"*" && self.method == Method::Options {
-            self.path = self.target;
-            (None, end)
-        } else {
-            let scheme = if target.len() > 7 && target[..7].eq_ignore_ascii_case(b"http://") {
-                7
-            } else if target.len() > 8 && target[..8].eq_ignore_ascii_case(b"https://") {
-                8
-            } else {
-                return Err(Refusal::Bad("a target that is neither a path nor a URL"));
-            };
-            let slash =
-                target[scheme..].iter().position(|&byte| byte == b'/' || byte == b'?').map_or(end, |at| start + scheme + at);
-            (Some(Slice::new(start + scheme, slash)), slash)
-        };
-        let question = memchr::memchr(b'?', &self.headers.bytes[path_start..end]).map(|at| path_start + at);
+        let (start, end) = (raw.start as usize, raw.start as usize + bytes.len());
+        let question = memchr::memchr(b'?', bytes).map(|at| start + at);
         self.query = question.map(|at| Slice::new(at + 1, end));
-        if self.path.is_empty() {
-            self.set_path(Slice::new(path_start, question.unwrap_or(end)))?;
-        }
-        self.read_host(authority)
+        self.set_path(Slice::new(start, question.unwrap_or(end)))
     }
 
     fn set_path(&mut self, raw: Slice) -> Result<(), Refusal> {
@@ -215,13 +242,11 @@ impl RequestHead {
         Ok(())
     }
 
-    /// Exactly one well-formed Host in HTTP/1.1, which agrees with an absolute-form target (RFC 9112 §3.2).
-    fn read_host(&mut self, target: Option<Slice>) -> Result<(), Refusal> {
+    /// Exactly one well-formed authority, but in HTTP/1.0: Host agrees with an absolute-form target (RFC 9112 §3.2) and with
+    /// `:authority` (RFC 9113 §8.3.1). `target`: where it stands there.
+    pub(crate) fn read_host(&mut self, target: Option<Slice>) -> Result<(), Refusal> {
         if self.headers.is_repeated(Name::Host) {
             return Err(Refusal::Bad("more than one Host"));
-        }
-        if !self.headers.is_plainly_padded(Name::Host) {
-            return Err(Refusal::Bad("a tab around Host"));
         }
         let field = self.headers.known(Name::Host);
         if let (Some(field), Some(target)) = (field, target)
@@ -229,11 +254,11 @@ impl RequestHead {
         {
             return Err(Refusal::Bad("a Host that disagrees with the target"));
         }
-        let value = match (field, target) {
-            (Some(value), _) => value,
-            (None, _) if self.version == Version::Http11 => return Err(Refusal::Bad("no Host")),
-            (None, Some(target)) => self.headers.slice(target),
-            (None, None) => return Ok(()),
+        let value = match (field, target, self.version) {
+            (Some(value), _, _) => value,
+            (None, _, Version::Http11) | (None, None, Version::Http2) => return Err(Refusal::Bad("no Host")),
+            (None, Some(target), Version::Http10 | Version::Http2) => self.headers.slice(target),
+            (None, None, Version::Http10) => return Ok(()),
         };
         let authority = split_authority(value).ok_or(Refusal::Bad("a malformed Host"))?;
         let start = value.as_ptr() as usize - self.headers.bytes.as_ptr() as usize;
@@ -247,9 +272,6 @@ impl RequestHead {
     fn read_framing(&mut self) -> Result<(), Refusal> {
         let length = self.headers.known(Name::ContentLength);
         let coding = self.headers.known(Name::TransferEncoding);
-        if !self.headers.is_plainly_padded(Name::ContentLength) || !self.headers.is_plainly_padded(Name::TransferEncoding) {
-            return Err(Refusal::Bad("a tab around a framing header"));
-        }
         self.framing = match (coding, length) {
             (None, None) => Framing::None,
             (Some(_), Some(_)) => return Err(Refusal::Bad("both Content-Length and Transfer-Encoding")),
@@ -265,20 +287,21 @@ impl RequestHead {
                 }
                 Framing::Chunked
             }
-            (None, Some(length)) => {
-                if self.headers.is_repeated(Name::ContentLength) {
-                    return Err(Refusal::Bad("more than one Content-Length"));
-                }
-                match content_length(length).ok_or(Refusal::Bad("a malformed Content-Length"))? {
-                    0 => {
-                        self.explicit_zero = true;
-                        Framing::None
-                    }
-                    length => Framing::Length(length),
-                }
-            }
+            (None, Some(length)) => self.read_length(length)?,
         };
+        self.explicit_zero = self.headers.has(Name::ContentLength) && self.framing == Framing::None;
         Ok(())
+    }
+
+    /// What a Content-Length of `value` says of the body.
+    pub(crate) fn read_length(&self, value: &[u8]) -> Result<Framing, Refusal> {
+        if self.headers.is_repeated(Name::ContentLength) {
+            return Err(Refusal::Bad("more than one Content-Length"));
+        }
+        Ok(match content_length(value).ok_or(Refusal::Bad("a malformed Content-Length"))? {
+            0 => Framing::None,
+            length => Framing::Length(length),
+        })
     }
 
     fn read_connection(&mut self) -> Result<(), Refusal> {
@@ -288,12 +311,7 @@ impl RequestHead {
             remove_nominated(&mut self.headers).map_err(Refusal::Bad)?;
         }
         if self.version == Version::Http11 {
-            if self.headers.is_repeated(Name::Expect) {
-                return Err(Refusal::Bad("more than one Expect"));
-            }
-            if let Some(expect) = self.headers.known(Name::Expect) {
-                self.expect_continue = expect.eq_ignore_ascii_case(b"100-continue") && self.framing != Framing::None;
-            }
+            self.read_expect()?;
             // An upgrade with a body would leave two readers in doubt about where the new protocol starts, and h2c
             // by Upgrade is how requests are smuggled past a proxy: both are answered as plain requests.
             if options.upgrade && self.framing == Framing::None && !self.headers.is_repeated(Name::Upgrade) {
@@ -303,10 +321,33 @@ impl RequestHead {
                 });
             }
         }
-        self.te_trailers =
-            self.headers.known(Name::Te).is_some_and(|te| members(te).any(|coding| coding.eq_ignore_ascii_case(b"trailers")));
+        self.read_te();
         Ok(())
     }
+
+    /// RFC 9110 §10.1.1. Needs the framing.
+    pub(crate) fn read_expect(&mut self) -> Result<(), Refusal> {
+        if self.headers.is_repeated(Name::Expect) {
+            return Err(Refusal::Bad("more than one Expect"));
+        }
+        if let Some(expect) = self.headers.known(Name::Expect) {
+            self.expect_continue = expect.eq_ignore_ascii_case(b"100-continue") && self.framing != Framing::None;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read_te(&mut self) {
+        self.te_trailers =
+            self.headers.known(Name::Te).is_some_and(|te| members(te).any(|coding| coding.eq_ignore_ascii_case(b"trailers")));
+    }
+}
+
+/// Refuses bytes that may stand in no target.
+pub(crate) fn refuse_in_target(target: &[u8]) -> Result<(), Refusal> {
+    if target.iter().any(|&byte| byte <= 0x20 || byte >= 0x7f || byte == b'#') {
+        return Err(Refusal::Bad("a character in the target that is not allowed there"));
+    }
+    Ok(())
 }
 
 fn is_plain_protocol(protocol: &[u8]) -> bool {

@@ -1,4 +1,5 @@
-//! A response head from a back end: parsed as strictly as a request, its framing decided once (RFC 9112 §6.3).
+//! A response head from a back end: parsed as strictly as a request, its framing decided once (RFC 9112 §6.3); `response_h2.rs` makes
+//! the same head of an HTTP/2 response. Says nothing of retries.
 
 use crate::headers::{Headers, Slice};
 use crate::names::Name;
@@ -9,7 +10,9 @@ use crate::request::{Framing, Version, remove_nominated};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseRefusal(pub &'static str);
 
-/// One response head. Reused: `parse` starts by forgetting the last.
+const BODY_ANNOUNCED: ResponseRefusal = ResponseRefusal("a body announced in a response that has none");
+
+/// One response head. Reused: `parse` and `begin_h2` start by forgetting the last.
 #[derive(Debug, Clone, Default)]
 pub struct ResponseHead {
     pub headers: Headers,
@@ -80,11 +83,10 @@ impl ResponseHead {
 
     fn read_framing(&mut self, to_head: bool) -> Result<(), ResponseRefusal> {
         let coding = self.headers.known(Name::TransferEncoding);
-        let length = self.headers.known(Name::ContentLength);
-        if self.headers.is_repeated(Name::TransferEncoding) || self.headers.is_repeated(Name::ContentLength) {
+        if self.headers.is_repeated(Name::TransferEncoding) {
             return Err(ResponseRefusal("a framing header given twice"));
         }
-        if coding.is_some() && length.is_some() {
+        if coding.is_some() && self.headers.has(Name::ContentLength) {
             return Err(ResponseRefusal("both Content-Length and Transfer-Encoding"));
         }
         if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
@@ -93,28 +95,48 @@ impl ResponseHead {
         if coding.is_some() && self.version == Version::Http10 {
             return Err(ResponseRefusal("Transfer-Encoding in HTTP/1.0"));
         }
-        let length = match length {
-            None => None,
-            Some(value) => Some(content_length(value).ok_or(ResponseRefusal("a malformed Content-Length"))?),
-        };
+        // RFC 9112 §6.1 forbids it here; whoever believes it waits for a body.
+        if coding.is_some() && !to_head && self.is_bodiless() {
+            return Err(BODY_ANNOUNCED);
+        }
+        let unstated = if coding.is_some() { Framing::Chunked } else { Framing::Close };
+        let length = self.read_length()?;
+        self.frame(to_head, length, unstated)
+    }
+
+    /// The one well-formed Content-Length, if any.
+    pub(crate) fn read_length(&self) -> Result<Option<u64>, ResponseRefusal> {
+        if self.headers.is_repeated(Name::ContentLength) {
+            return Err(ResponseRefusal("a framing header given twice"));
+        }
+        let Some(value) = self.headers.known(Name::ContentLength) else { return Ok(None) };
+        content_length(value).map(Some).ok_or(ResponseRefusal("a malformed Content-Length"))
+    }
+
+    /// Whether its status alone says that there is no body and that none may be announced (RFC 9110 §15.2 and §15.3.5).
+    pub(crate) fn is_bodiless(&self) -> bool {
+        self.status < 200 || self.status == 204
+    }
+
+    /// Decides the framing (RFC 9112 §6.3). `length`: the one that is stated; `unstated`: what holds without.
+    pub(crate) fn frame(&mut self, to_head: bool, length: Option<u64>, unstated: Framing) -> Result<(), ResponseRefusal> {
         self.framing = if to_head || self.status == 304 {
             self.stated_length = length;
             Framing::None
-        } else if self.status < 200 || self.status == 204 {
-            // RFC 9110 §8.6 and RFC 9112 §6.1 forbid both here; one that announces bytes would desynchronise whoever believes it.
-            if coding.is_some() || length.is_some_and(|length| length > 0) {
-                return Err(ResponseRefusal("a body announced in a response that has none"));
+        } else if self.is_bodiless() {
+            // RFC 9110 §8.6 forbids a length here; one that announces bytes would desynchronise whoever believes it.
+            if length.is_some_and(|length| length > 0) {
+                return Err(BODY_ANNOUNCED);
             }
             Framing::None
         } else {
-            match (coding, length) {
-                (Some(_), _) => Framing::Chunked,
-                (None, Some(0)) => {
+            match length {
+                None => unstated,
+                Some(0) => {
                     self.stated_length = Some(0);
                     Framing::None
                 }
-                (None, Some(length)) => Framing::Length(length),
-                (None, None) => Framing::Close,
+                Some(length) => Framing::Length(length),
             }
         };
         Ok(())

@@ -1,17 +1,17 @@
-//! The top of the document: listeners, limits, admin, telemetry.
+//! The top of the document: limits, admin, telemetry.
 
+use super::listeners::ListenerForm;
 use super::upstreams::UpstreamForm;
-use super::values::{Address, Network, SecretText, Size, SmallSize, Text, Timeout};
+use super::values::{Address, Network, SecretKey, SecretText, Size, SmallSize, Text, Timeout, WindowSize};
 use crate::decode::{
     Cx, Defs, List, NamedMap, Null, OneOrMany, ScalarOr, Shape, default_of, or_reference, record, text, whole, words,
 };
-use crate::document::{AccessLog, Admin, Api, Document, HalfClose, Limits, Listener, MetricsAccess, Telemetry, Underscores};
+use crate::document::{AccessLog, Admin, Api, Document, HalfClose, Limits, MetricsAccess, Telemetry, Underscores};
 use crate::span::Spanned;
 use crate::values::ValueError;
 use crate::yaml::Node;
 use serde_json::{Value, json};
 use std::num::{NonZeroU16, NonZeroU32};
-use std::path::PathBuf;
 
 words! {
     /// What a client's FIN after a complete request means.
@@ -80,6 +80,23 @@ record! {
         idle_timeout: Timeout = "75s",
         /// For requests under way when the gateway stops.
         drain_timeout: Timeout = "30s",
+        /// For a TLS handshake, a PROXY header, or the preface of HTTP/2.
+        handshake_timeout: Timeout = "10s",
+        /// TLS handshakes in progress at once, over all workers.
+        handshakes: NonZeroU32 = "256",
+        /// Concurrent streams of one HTTP/2 connection.
+        h2_streams: NonZeroU32 = "128",
+        /// The flow control window of one HTTP/2 stream; its connection's is 8 times that.
+        h2_window: WindowSize = "256KiB",
+        /// Streams of one HTTP/2 connection that a client may reset, or have reset by its own errors, in 10 s.
+        h2_resets: NonZeroU32 = "100",
+        /// Frames of one HTTP/2 connection that carry nothing, in 10 s: SETTINGS, PING, PRIORITY, empty DATA, and more WINDOW_UPDATE than
+        /// streams need.
+        h2_control_frames: NonZeroU32 = "1000",
+        /// Without a byte in either direction of a WebSocket or another upgraded connection.
+        tunnel_idle_timeout: Timeout = "5min",
+        /// For a WebSocket or another upgraded connection in all.
+        tunnel_lifetime: Timeout = "24h",
         /// What a client's FIN after a complete request means.
         half_close: HalfClose = "deliver",
         /// What becomes of header names with `_`.
@@ -96,14 +113,6 @@ record! {
         token: Option<SecretText> = absent,
         /// Who may read /metrics.
         metrics: MetricsAccess = "open",
-    }
-}
-
-record! {
-    /// A listener in long form.
-    "a listener" => Listener {
-        /// An IP address and a port.
-        address: Address = required,
     }
 }
 
@@ -132,10 +141,12 @@ record! {
         version: Version = "1",
         /// Worker threads: `auto` for one per core. A change needs a restart.
         workers: Workers = "auto",
+        /// What sessions, tickets and hashes of keys are derived from: at least 32 bytes, by reference.
+        secret_key: Option<SecretKey> = absent,
         /// More files, relative to this one; `*` and `?` stand for characters. They may hold `upstreams`, `apis` and `include`.
         include: Option<OneOrMany<Text>> = absent,
         /// Where clients connect: one address, or a list.
-        listen: OneOrMany<Spanned<ScalarOr<ListenerShort, Listener>>> = needed,
+        listen: OneOrMany<Spanned<ListenerForm>> = needed,
         /// Networks whose X-Forwarded-For and Forwarded are believed.
         trusted_proxies: List<Network> = absent,
         /// Bounds on what clients may ask for.
@@ -175,6 +186,7 @@ pub(crate) fn into_document(raw: RawDocument) -> Document {
     let RawDocument {
         version: (),
         workers,
+        secret_key,
         include: _included,
         listen,
         trusted_proxies,
@@ -184,7 +196,7 @@ pub(crate) fn into_document(raw: RawDocument) -> Document {
         apis,
         telemetry,
     } = raw;
-    Document { workers, listen, trusted_proxies, limits, admin, upstreams, apis, telemetry }
+    Document { workers, secret_key, listen, trusted_proxies, limits, admin, upstreams, apis, telemetry }
 }
 
 pub(crate) struct Version;
@@ -239,20 +251,6 @@ impl Shape for Workers {
     }
 }
 
-pub(crate) struct ListenerShort;
-
-impl Shape for ListenerShort {
-    type Out = Listener;
-
-    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Listener> {
-        Address::decode(node, cx).map(|address| Listener { address })
-    }
-
-    fn schema(defs: &mut Defs) -> Value {
-        Address::schema(defs)
-    }
-}
-
 /// `access_log` as one word. A file is named in the long form, so that `stdot` is a slip and no file.
 pub(crate) struct LogWord;
 
@@ -289,11 +287,14 @@ impl Shape for LogTarget {
     type Out = AccessLog;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<AccessLog> {
-        let folder = cx.folder.to_owned();
-        text(node, cx, "`stdout`, `stderr`, `none` or a file", |scalar| match log_word(&scalar.text) {
+        let log = text(node, cx, "`stdout`, `stderr`, `none` or a file", |scalar| match log_word(&scalar.text) {
             Some(word) => Ok(word),
             None if scalar.text.is_empty() || scalar.text.contains('\0') => Err(ValueError::new("the path of a file is empty")),
-            None => Ok(AccessLog::File(folder.join(PathBuf::from(&scalar.text)))),
+            None => Ok(AccessLog::File(scalar.text.as_str().into())),
+        })?;
+        Some(match log {
+            AccessLog::File(path) => AccessLog::File(cx.outside.path(node.span, path)),
+            AccessLog::None | AccessLog::Stdout | AccessLog::Stderr => log,
         })
     }
 

@@ -1,15 +1,18 @@
 //! Routes: what is matched, and what answers.
 
 use super::apis::{CorsShape, IpShape};
-use super::upstreams::{is_url, parse_endpoint};
-use super::values::{FixedHeader, HeaderTemplate, HeaderWord, Name, RedirectTemplate, RewriteTemplate, Size, Text, Timeout};
+use super::endpoints::{EndpointUrl, is_url};
+use super::values::{
+    FixedHeader, HeaderTemplate, HeaderWord, Name, RedirectTemplate, RewriteTemplate, ShareText, Size, Text, Timeout,
+};
 use crate::decode::{
     Cx, Defs, HeaderMap, Json, List, QueryMap, ScalarOr, Setting, Shape, check_name, define, record, text, texts, whole,
     whole_schema,
 };
 use crate::diagnostics::Diagnostic;
 use crate::document::{
-    HeaderEdits, Integration, Match, Policies, ProxyTarget, Redirect, Respond, RespondBody, Route, Transform, ValueMatch, When,
+    HeaderEdits, Integration, Match, Mirror, Policies, ProxyTarget, Redirect, Respond, RespondBody, Route, Transform, ValueMatch,
+    When,
 };
 use crate::span::{Span, Spanned};
 use crate::values::{HeaderName, PathTemplate, Template, ValueError, parse_method};
@@ -100,6 +103,16 @@ record! {
 }
 
 record! {
+    /// A copy of requests to another upstream, whose answers nobody sees.
+    "`mirror`" => struct RawMirror {
+        /// The upstream that gets the copies: its name, or a URL.
+        to: Spanned<Target> = required,
+        /// How many of the requests.
+        share: ShareText = "100%",
+    }
+}
+
+record! {
     /// A route in long form. Exactly one of `proxy`, `respond` and `redirect`.
     "a route" => struct RawRoute {
         /// Methods and path.
@@ -126,6 +139,8 @@ record! {
         cors: Option<Setting<Spanned<CorsShape>>> = absent,
         /// Address rules beside the API's, or `none`.
         ip: Option<Setting<Spanned<IpShape>>> = absent,
+        /// A copy of requests to another upstream; with `proxy`.
+        mirror: Option<MirrorShape> = absent,
     }
 }
 
@@ -204,11 +219,12 @@ fn short_form((key, value): &Entry, cx: &mut Cx<'_>) -> Option<Route> {
         policies: Policies::default(),
         cors: None,
         ip: None,
+        mirror: None,
     })
 }
 
 fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
-    let RawRoute { matcher, name, when, proxy, respond, redirect, rewrite, timeout, body_bytes, transform, cors, ip } =
+    let RawRoute { matcher, name, when, proxy, respond, redirect, rewrite, timeout, body_bytes, transform, cors, ip, mirror } =
         RawRoute::decode(node, cx)?;
     let is_proxy = proxy.is_some();
     let choices = [
@@ -233,8 +249,11 @@ fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
     if let Some(rewrite) = rewrite.as_ref().filter(|_| !is_proxy) {
         cx.error("contradiction", rewrite.span, "`rewrite` goes with `proxy`: nothing is sent on here", "remove `rewrite`");
     }
+    if let Some(mirror) = node.get("mirror").filter(|_| !is_proxy) {
+        cx.error("contradiction", mirror.span, "`mirror` goes with `proxy`: nothing is sent on here", "remove `mirror`");
+    }
     let policies = Policies { timeout, body_bytes, transform };
-    Some(Route { matcher, name, when, integration, rewrite, policies, cors, ip })
+    Some(Route { matcher, name, when, integration, rewrite, policies, cors, ip, mirror })
 }
 
 fn parse_match(text: &str) -> Result<Match, ValueError> {
@@ -282,21 +301,37 @@ impl Shape for Target {
     type Out = ProxyTarget;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<ProxyTarget> {
-        text(node, cx, "the name of an upstream, or a URL", |scalar: &Scalar| {
-            if is_url(&scalar.text) {
-                return parse_endpoint(&scalar.text).map(ProxyTarget::Url);
-            }
-            match check_name(&scalar.text) {
-                Ok(()) => Ok(ProxyTarget::Named(scalar.text.clone())),
-                Err((message, _)) => {
-                    Err(ValueError::new(message).hint("write the name of an upstream, or `http://127.0.0.1:9001`"))
-                }
-            }
+        if matches!(&node.kind, Kind::Scalar(scalar) if is_url(&scalar.text)) {
+            return EndpointUrl::decode(node, cx).map(ProxyTarget::Url);
+        }
+        text(node, cx, "the name of an upstream, or a URL", |scalar: &Scalar| match check_name(&scalar.text) {
+            Ok(()) => Ok(ProxyTarget::Named(scalar.text.clone())),
+            Err((message, _)) => Err(ValueError::new(message).hint("write the name of an upstream, or `http://127.0.0.1:9001`")),
         })
     }
 
     fn schema(defs: &mut Defs) -> Value {
-        crate::decode::named(defs, "Target", &["The name of an upstream, or a URL."], "^([A-Za-z0-9_-]{1,64}|http://.+)$")
+        crate::decode::named(
+            defs,
+            "Target",
+            &["The name of an upstream, or a URL."],
+            "^([A-Za-z0-9_-]{1,64}|https?://.+|unix:.+)$",
+        )
+    }
+}
+
+pub(crate) struct MirrorShape;
+
+impl Shape for MirrorShape {
+    type Out = Spanned<Mirror>;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Spanned<Mirror>> {
+        let RawMirror { to, share } = RawMirror::decode(node, cx)?;
+        Some(Spanned::new(Mirror { to: to.value, share }, to.span))
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        RawMirror::schema(defs)
     }
 }
 

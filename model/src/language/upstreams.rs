@@ -1,21 +1,17 @@
-//! Upstreams and their endpoints: where requests go.
+//! Upstreams: where requests go, and what is spoken there.
 
+use super::endpoints::{EndpointLong, EndpointUrl, parse_authority};
+use super::tls::UpstreamTlsShape;
 use super::values::Timeout;
 use crate::decode::{Cx, Defs, List, ScalarOr, Shape, default_of, record, texts, words};
 use crate::diagnostics::Diagnostic;
-use crate::document::{Authority, Endpoint, Upstream, UpstreamHost, UpstreamTimeouts};
+use crate::document::{Endpoint, ProxyVersion, Scheme, Upstream, UpstreamHost, UpstreamProtocol, UpstreamTimeouts, UpstreamTls};
 use crate::span::Spanned;
-use crate::values::{HostPattern, ValueError, canonical_path};
-use crate::yaml::Node;
+use crate::values::ValueError;
+use crate::yaml::{Kind, Node};
 use serde_json::Value;
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
 
 texts! {
-    /// An endpoint: `http://host:port`, with a path to prefix if any.
-    EndpointUrl => Endpoint, parse_endpoint, "a URL such as `http://127.0.0.1:9001`", "^http://[^/?#]+(/[^?#]*)?$";
-    /// A DNS name and port, as in `orders.internal:9000`.
-    NameAndPort => Authority, parse_dns, "a name and port such as `orders.internal:9000`", "^[A-Za-z0-9._-]+:[0-9]+$";
     /// The Host that is sent: `upstream` for the endpoint's own, `client` for what the client sent, or a literal.
     HostSent => UpstreamHost, parse_host_sent, "`upstream`, `client` or a host", "^[A-Za-z0-9._:\\[\\]-]+$";
 }
@@ -33,28 +29,25 @@ words! {
     }
 }
 
-/// What is spoken to endpoints.
-pub(crate) enum Protocol {
-    Http1,
-}
-
 words! {
     /// What is spoken to endpoints.
-    Protocol {
+    UpstreamProtocol {
         /// HTTP/1.1.
         Http1 = "http1",
+        /// HTTP/2 over TLS, agreed on by ALPN.
+        H2 = "h2",
+        /// HTTP/2 without TLS, by prior knowledge.
+        H2c = "h2c",
     }
 }
 
-pub(crate) enum Scheme {
-    Http,
-}
-
 words! {
-    /// How the endpoints behind a DNS name are spoken to.
-    Scheme {
-        /// Without TLS.
-        Http = "http",
+    /// The PROXY header that connections to endpoints begin with.
+    ProxyVersion {
+        /// In text.
+        V1 = "v1",
+        /// In binary.
+        V2 = "v2",
     }
 }
 
@@ -71,20 +64,6 @@ record! {
 }
 
 record! {
-    /// An endpoint in long form: either `url` or `dns`.
-    "an endpoint" => struct RawEndpoint {
-        /// One address, or a name that is one endpoint.
-        url: Option<Spanned<EndpointUrl>> = absent,
-        /// A name and port: every address behind it is an endpoint.
-        dns: Option<Spanned<NameAndPort>> = absent,
-        /// With `dns`.
-        scheme: Option<Spanned<Scheme>> = absent,
-        /// Its share of the requests, beside the weights of the others.
-        weight: NonZeroU32 = "1",
-    }
-}
-
-record! {
     /// An upstream in long form.
     "an upstream" => struct RawUpstream {
         /// Where requests go: at least one.
@@ -92,48 +71,15 @@ record! {
         /// How requests are dealt out among the endpoints.
         balance: Balance = "round_robin",
         /// What is spoken to the endpoints.
-        protocol: Protocol = "http1",
+        protocol: Spanned<UpstreamProtocol> = "http1",
+        /// With endpoints of `https`: whom to trust, and the gateway's own certificate.
+        tls: Option<Spanned<UpstreamTlsShape>> = absent,
+        /// The PROXY header that each connection begins with; with HTTP/1.1 only.
+        proxy_protocol: Option<Spanned<ProxyVersion>> = absent,
         /// The Host that is sent.
         host: HostSent = "upstream",
         /// How long to wait.
         timeouts: UpstreamTimeouts = empty,
-    }
-}
-
-pub(crate) struct EndpointLong;
-
-impl Shape for EndpointLong {
-    type Out = Endpoint;
-
-    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Endpoint> {
-        let RawEndpoint { url, dns, scheme, weight } = RawEndpoint::decode(node, cx)?;
-        match (url, dns) {
-            (Some(url), None) => {
-                if let Some(scheme) = scheme {
-                    cx.error("contradiction", scheme.span, "`scheme` goes with `dns`; a `url` has its own", "remove `scheme`");
-                }
-                Some(Endpoint { weight, ..url.value })
-            }
-            (None, Some(dns)) => {
-                let (Some(Spanned { value: Scheme::Http, .. }) | None) = scheme;
-                Some(Endpoint { authority: dns.value, path: String::new(), weight })
-            }
-            (Some(url), Some(dns)) => {
-                let diagnostic = Diagnostic::error("contradiction", dns.span, "an endpoint has either `url` or `dns`");
-                cx.push(diagnostic.hint("remove one of them").also(url.span, "the other stands here"));
-                None
-            }
-            (None, None) => {
-                if node.get("url").is_none() && node.get("dns").is_none() {
-                    cx.error("missing-key", node.span, "an endpoint needs `url` or `dns`", "add `url: http://127.0.0.1:9001`");
-                }
-                None
-            }
-        }
-    }
-
-    fn schema(defs: &mut Defs) -> Value {
-        RawEndpoint::schema(defs)
     }
 }
 
@@ -160,7 +106,7 @@ impl Shape for UpstreamShort {
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Upstream> {
         let endpoint = Spanned::<EndpointUrl>::decode(node, cx)?;
-        Some(Upstream { endpoints: vec![endpoint], host: UpstreamHost::Upstream, timeouts: UpstreamTimeouts::default() })
+        Some(Upstream::of(endpoint))
     }
 
     fn schema(defs: &mut Defs) -> Value {
@@ -172,13 +118,14 @@ impl Shape for UpstreamLong {
     type Out = Upstream;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Upstream> {
-        let RawUpstream { endpoints, balance: Balance::RoundRobin, protocol: Protocol::Http1, host, timeouts } =
+        let RawUpstream { endpoints, balance: Balance::RoundRobin, protocol, tls, proxy_protocol, host, timeouts } =
             RawUpstream::decode(node, cx)?;
+        let listed = match node.get("endpoints").map(|list| &list.kind) {
+            Some(Kind::Sequence(items)) => items.len(),
+            Some(Kind::Scalar(_) | Kind::Mapping(_) | Kind::Poisoned) | None => usize::MAX,
+        };
         if endpoints.is_empty() {
-            let listed = node
-                .get("endpoints")
-                .is_some_and(|list| matches!(&list.kind, crate::yaml::Kind::Sequence(items) if items.is_empty()));
-            if listed {
+            if listed == 0 {
                 cx.error(
                     "missing-value",
                     node.span,
@@ -188,7 +135,17 @@ impl Shape for UpstreamLong {
             }
             return None;
         }
-        Some(Upstream { endpoints, host, timeouts })
+        // Where one could not be read, its scheme is not known.
+        if listed == endpoints.len() {
+            schemes(&endpoints, protocol, tls.as_ref(), cx);
+        }
+        if let (Some(header), UpstreamProtocol::H2 | UpstreamProtocol::H2c) = (&proxy_protocol, protocol.value) {
+            let message = "a PROXY header names one client, and an HTTP/2 connection carries the requests of many";
+            let diagnostic = Diagnostic::error("contradiction", header.span, message);
+            cx.push(diagnostic.hint("remove it, or write `protocol: http1`").also(protocol.span, "HTTP/2 is chosen here"));
+        }
+        let proxy_protocol = proxy_protocol.map(|header| header.value);
+        Some(Upstream { endpoints, host, timeouts, protocol: protocol.value, tls, proxy_protocol })
     }
 
     fn schema(defs: &mut Defs) -> Value {
@@ -202,83 +159,61 @@ impl Default for UpstreamTimeouts {
     }
 }
 
-/// `http://host[:port][/path]`.
-pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, ValueError> {
-    if text.starts_with("https://") {
-        return Err(ValueError::new("TLS towards upstreams is not in this version").hint("use `http://`"));
+impl Upstream {
+    /// One endpoint, and the rest as it is by default.
+    pub fn of(endpoint: Spanned<Endpoint>) -> Upstream {
+        Upstream {
+            endpoints: vec![endpoint],
+            host: UpstreamHost::Upstream,
+            timeouts: UpstreamTimeouts::default(),
+            protocol: UpstreamProtocol::Http1,
+            tls: None,
+            proxy_protocol: None,
+        }
     }
-    let Some(rest) = text.strip_prefix("http://") else {
-        return Err(match text.split_once("://") {
-            Some((scheme, rest)) => {
-                ValueError::new(format!("the scheme `{scheme}` is not known")).hint(format!("write `http://{rest}`"))
-            }
-            None => {
-                ValueError::new(format!("`{text}` is not a URL")).hint(format!("write `http://{}`", text.trim_start_matches('/')))
-            }
-        });
-    };
-    if rest.contains(['?', '#']) {
-        return Err(ValueError::new("the URL of an upstream has no query and no fragment").hint("remove what follows the path"));
-    }
-    let (authority, path) = match rest.find('/') {
-        Some(at) => rest.split_at(at),
-        None => (rest, ""),
-    };
-    if authority.contains('@') {
-        return Err(ValueError::new("a URL with a user in it would send a password in plain sight")
-            .hint("set the header instead: `transform: { request: { headers: { set: { authorization: \"${env:NAME}\" } } } }`"));
-    }
-    let path = if path.is_empty() { String::new() } else { canonical_path(path)?.trim_end_matches('/').to_owned() };
-    Ok(Endpoint { authority: parse_authority(authority, Some(80))?, path, weight: NonZeroU32::MIN })
 }
 
-fn parse_dns(text: &str) -> Result<Authority, ValueError> {
-    if let Some((_, rest)) = text.split_once("://") {
-        return Err(
-            ValueError::new("`dns` is a name and port, not a URL").hint(format!("write `{}`", rest.trim_end_matches('/')))
+/// One scheme for all, and the one that the protocol needs.
+fn schemes(
+    endpoints: &[Spanned<Endpoint>],
+    protocol: Spanned<UpstreamProtocol>,
+    tls: Option<&Spanned<UpstreamTls>>,
+    cx: &mut Cx<'_>,
+) {
+    let [first, others @ ..] = endpoints else { return };
+    if let Some(other) = others.iter().find(|other| other.scheme != first.scheme) {
+        let (scheme, wanted) = (other.scheme.as_str(), first.scheme.as_str());
+        let message = format!("this endpoint is spoken to by `{scheme}`, and the first one by `{wanted}`");
+        let diagnostic = Diagnostic::error("contradiction", other.span, message);
+        let hint = format!("make both `{wanted}://`, or give this one an upstream of its own");
+        cx.push(diagnostic.hint(hint).also(first.span, "the first stands here"));
+        return;
+    }
+    match (protocol.value, first.scheme) {
+        (UpstreamProtocol::H2, Scheme::Http) => {
+            let diagnostic =
+                Diagnostic::error("contradiction", protocol.span, "`h2` is HTTP/2 over TLS, and needs endpoints of `https`");
+            cx.push(
+                diagnostic.hint("write `protocol: h2c`, or `https://` in the endpoints").also(first.span, "this one is `http`"),
+            );
+        }
+        (UpstreamProtocol::H2c, Scheme::Https) => {
+            let diagnostic =
+                Diagnostic::error("contradiction", protocol.span, "`h2c` is HTTP/2 without TLS, and needs endpoints of `http`");
+            cx.push(
+                diagnostic.hint("write `protocol: h2`, or `http://` in the endpoints").also(first.span, "this one is `https`"),
+            );
+        }
+        (UpstreamProtocol::Http1, _) | (UpstreamProtocol::H2, Scheme::Https) | (UpstreamProtocol::H2c, Scheme::Http) => {}
+    }
+    if let (Some(tls), Scheme::Http) = (tls, first.scheme) {
+        let diagnostic = Diagnostic::error(
+            "contradiction",
+            tls.span,
+            "`tls` goes with endpoints of `https`: these are spoken to in the clear",
         );
+        cx.push(diagnostic.hint("write `https://` in the endpoints, or remove `tls`").also(first.span, "this one is `http`"));
     }
-    match parse_authority(text, None)? {
-        Authority::Name { host, port, every: _ } => Ok(Authority::Name { host, port, every: true }),
-        Authority::Address(address) => Err(ValueError::new(format!("`{address}` is an address, and needs no DNS"))
-            .hint(format!("write `url: http://{address}`"))),
-    }
-}
-
-fn parse_authority(text: &str, default_port: Option<u16>) -> Result<Authority, ValueError> {
-    if text.is_empty() {
-        return Err(ValueError::new("the URL names no host").hint("write `http://127.0.0.1:9001`"));
-    }
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return nonzero(address.port(), text).map(|_| Authority::Address(address));
-    }
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    if let (Ok(address), Some(port)) = (bare.parse(), default_port) {
-        return Ok(Authority::Address(SocketAddr::new(address, port)));
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, digits)) => {
-            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-            let port = digits.parse().ok().filter(|_| plain).ok_or_else(|| {
-                ValueError::new(format!("`{digits}` is not a port"))
-                    .hint(format!("write a number from 1 to 65535: `{host}:9001`"))
-            })?;
-            (host, nonzero(port, text)?)
-        }
-        None => (text, default_port.ok_or_else(|| ValueError::new("the port is missing").hint(format!("write `{text}:9000`")))?),
-    };
-    match HostPattern::parse(host) {
-        Ok(HostPattern::Exact(host)) if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => {
-            Err(ValueError::new(format!("`{host}` is not an IPv4 address")).hint("write all four numbers: `127.0.0.1`"))
-        }
-        Ok(HostPattern::Exact(host)) => Ok(Authority::Name { host, port, every: false }),
-        Ok(HostPattern::Wildcard(_)) => Err(ValueError::new("an upstream's host has no wildcard").hint("write one name")),
-        Err(error) => Err(error),
-    }
-}
-
-fn nonzero(port: u16, text: &str) -> Result<u16, ValueError> {
-    if port == 0 { Err(ValueError::new(format!("`{text}` has port 0")).hint("write a port from 1 to 65535")) } else { Ok(port) }
 }
 
 fn parse_host_sent(text: &str) -> Result<UpstreamHost, ValueError> {
@@ -290,9 +225,4 @@ fn parse_host_sent(text: &str) -> Result<UpstreamHost, ValueError> {
             Ok(UpstreamHost::Literal(text.to_ascii_lowercase()))
         }
     }
-}
-
-/// A name, or a URL of its own: what `proxy` may say.
-pub(crate) fn is_url(text: &str) -> bool {
-    text.contains("://")
 }

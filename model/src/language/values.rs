@@ -3,8 +3,8 @@
 use crate::decode::{Cx, Defs, Shape, check_name, named, text, texts};
 use crate::diagnostics::Diagnostic;
 use crate::values::{
-    HeaderName, HeaderValue, HostPattern, IpNet, Secret, Template, ValueError, canonical_path, parse_duration, parse_method,
-    parse_size,
+    HeaderName, HeaderValue, HostPattern, IpNet, Secret, Share, Template, ValueError, canonical_path, parse_duration,
+    parse_method, parse_size,
 };
 use crate::yaml::{Node, Scalar};
 use serde_json::Value;
@@ -21,6 +21,10 @@ texts! {
     Size => u64, parse_size, "a size such as `10MiB`", "^[0-9]+([KMGT]i?B|B)$";
     /// A size from 1B to 1GiB.
     SmallSize => NonZeroU32, parse_small_size, "a size such as `64KiB`", "^[0-9]+([KMG]i?B|B)$";
+    /// A flow control window, from 65535B to 16MiB.
+    WindowSize => NonZeroU32, parse_window, "a size such as `256KiB`", "^[0-9]+([KM]i?B|B)$";
+    /// A share of a whole, as in `5%` or `0.1%`.
+    ShareText => Share, Share::parse, "a share such as `5%`", "^[0-9]+(\\.[0-9]+)?%$";
     /// An IP address and a port, as in `127.0.0.1:8080` or `[::1]:8080`.
     Address => SocketAddr, parse_address, "an address such as `127.0.0.1:8080`", "^.+:[0-9]+$";
     /// A network such as `10.0.0.0/8`, or one address.
@@ -62,13 +66,24 @@ fn parse_small_size(text: &str) -> Result<NonZeroU32, ValueError> {
         .ok_or_else(|| ValueError::new(format!("`{text}` is out of range")).hint("write a size from `1B` to `1GiB`"))
 }
 
+/// Bytes. HTTP/2 begins with the least of it (RFC 9113, section 6.9.2), and more than the most is a buffer for each stream.
+const WINDOW_MIN: u64 = 65_535;
+const WINDOW_MAX: u64 = 16 << 20;
+
+fn parse_window(text: &str) -> Result<NonZeroU32, ValueError> {
+    let bytes = parse_size(text)?;
+    let fits = u32::try_from(bytes).ok().filter(|_| (WINDOW_MIN..=WINDOW_MAX).contains(&bytes));
+    fits.and_then(NonZeroU32::new)
+        .ok_or_else(|| ValueError::new(format!("`{text}` is out of range")).hint("write a size from `65535B` to `16MiB`"))
+}
+
 pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, ValueError> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
     let error = ValueError::new(format!("`{text}` is not an IP address and port"));
     Err(if text.starts_with("unix:") {
-        ValueError::new("unix sockets are not in this version").hint("write an address: `127.0.0.1:8080`")
+        ValueError::new("a unix socket cannot stand here").hint("write an address: `127.0.0.1:9080`")
     } else if text.starts_with("http://") || text.starts_with("https://") {
         error.hint("write only address and port: `127.0.0.1:8080`")
     } else if text.starts_with(':') {
@@ -181,6 +196,35 @@ impl Shape for SecretText {
 
     fn schema(defs: &mut Defs) -> Value {
         named(defs, "Secret", &["A secret, by reference: `${env:NAME}` or `${file:path}`. Never printed."], "")
+    }
+}
+
+/// Fewer could be guessed: 256 bits, as many as the hashes that are made with it.
+const SECRET_KEY_BYTES_MIN: usize = 32;
+
+/// The secret that others are derived from.
+pub(crate) struct SecretKey;
+
+impl Shape for SecretKey {
+    type Out = Secret;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Secret> {
+        let secret = SecretText::decode(node, cx)?;
+        if secret.expose().len() < SECRET_KEY_BYTES_MIN {
+            let message = format!("the secret key has fewer than {SECRET_KEY_BYTES_MIN} bytes");
+            cx.error(
+                "bad-value",
+                node.span,
+                message,
+                "make one with `openssl rand -hex 32 > secret.key`, and write `${file:secret.key}`",
+            );
+            return None;
+        }
+        Some(secret)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        SecretText::schema(defs)
     }
 }
 

@@ -1,8 +1,9 @@
-//! Networks and host patterns: whom to believe, and which Host an API answers. Resolves no names.
+//! Networks, host patterns and sockets: whom to believe, which Host an API answers, where on this machine one is met. Resolves no names.
 
 use super::ValueError;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// A network or a single address. An IPv4 address inside IPv6 (`::ffff:10.0.0.1`) is the IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -176,4 +177,22 @@ fn check_labels(text: &str, host: &str) -> Result<(), ValueError> {
         return Err(ValueError::new(format!("`{text}` is not a host name")).hint("write a name such as `api.example.com`"));
     }
     Ok(())
+}
+
+/// What follows `unix:`, the path of a socket.
+pub(crate) fn parse_socket(path: &str) -> Result<PathBuf, ValueError> {
+    if path.is_empty() {
+        return Err(ValueError::new("`unix:` names no socket").hint("write its path: `unix:/run/app.sock`"));
+    }
+    if let Some(rest) = path.strip_prefix("//") {
+        let hint = format!("write `unix:/{}`", rest.trim_start_matches('/'));
+        return Err(ValueError::new("the path of a socket follows `unix:` at once").hint(hint));
+    }
+    if path.starts_with('@') {
+        return Err(ValueError::new("abstract sockets are not known").hint("write the path of a file: `unix:/run/app.sock`"));
+    }
+    if path.contains('\0') {
+        return Err(ValueError::new("the path of a socket holds a null byte").hint("write its path: `unix:/run/app.sock`"));
+    }
+    Ok(PathBuf::from(path))
 }

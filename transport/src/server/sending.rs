@@ -26,7 +26,7 @@ impl Mode {
         match head.framing {
             Framing::None => Mode::NoBody,
             Framing::Length(_) => Mode::Plain,
-            Framing::Chunked | Framing::Close if exchange.request.version == Version::Http11 => Mode::Chunked,
+            Framing::Chunked | Framing::Close if exchange.request.version != Version::Http10 => Mode::Chunked,
             Framing::Chunked | Framing::Close => Mode::UntilClose,
         }
     }

@@ -1,0 +1,49 @@
+//! Paths that a configuration names: made relative to the file that names them, and read where their content is wanted at once.
+
+use crate::diagnostics::Files;
+use crate::sources::Sources;
+use crate::span::Span;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes of one PEM file: all authorities that a browser trusts have a quarter of it.
+pub(crate) const PEM_BYTES_MAX: usize = 1024 * 1024;
+
+/// What decoding may ask of the world.
+pub(crate) struct Outside<'a> {
+    sources: &'a dyn Sources,
+    files: &'a Files,
+    /// For values that no file wrote, such as a path by default.
+    main: &'a Path,
+    dependencies: &'a mut Vec<PathBuf>,
+    /// Each file is read once a load, so that two places never see two contents.
+    read: HashMap<PathBuf, Result<Arc<[u8]>, String>>,
+}
+
+impl<'a> Outside<'a> {
+    pub fn new(sources: &'a dyn Sources, files: &'a Files, main: &'a Path, dependencies: &'a mut Vec<PathBuf>) -> Outside<'a> {
+        Outside { sources, files, main, dependencies, read: HashMap::new() }
+    }
+
+    /// A relative path is relative to the file that names it.
+    pub fn path(&self, span: Span, path: impl AsRef<Path>) -> PathBuf {
+        let file = self.files.name(span.file).unwrap_or(self.main);
+        file.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    /// The bytes of a file, or why there are none.
+    pub fn read(&mut self, path: &Path) -> Result<Arc<[u8]>, String> {
+        if let Some(read) = self.read.get(path) {
+            return read.clone();
+        }
+        self.dependencies.push(path.to_owned());
+        let read = match self.sources.read(path) {
+            Ok(bytes) if bytes.len() > PEM_BYTES_MAX => Err(format!("it is larger than {} MiB", PEM_BYTES_MAX / 1024 / 1024)),
+            Ok(bytes) => Ok(Arc::from(bytes)),
+            Err(error) => Err(error.to_string()),
+        };
+        self.read.insert(path.to_owned(), read.clone());
+        read
+    }
+}

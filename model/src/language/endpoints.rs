@@ -1,0 +1,195 @@
+//! Endpoints: one place that requests go to, written as a URL or as a name with many addresses.
+
+use super::listeners::socket;
+use crate::decode::{Cx, Defs, Shape, named, record, text, texts, words};
+use crate::diagnostics::Diagnostic;
+use crate::document::{Authority, Endpoint, Scheme};
+use crate::span::{Span, Spanned};
+use crate::values::{HostPattern, ValueError, canonical_path, parse_socket};
+use crate::yaml::Node;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+
+texts! {
+    /// A DNS name and port, as in `orders.internal:9000`.
+    NameAndPort => Authority, parse_dns, "a name and port such as `orders.internal:9000`", "^[A-Za-z0-9._-]+:[0-9]+$";
+}
+
+words! {
+    /// How the endpoints behind a DNS name are spoken to.
+    Scheme {
+        /// Without TLS.
+        Http = "http",
+        /// With TLS.
+        Https = "https",
+    }
+}
+
+record! {
+    /// An endpoint in long form: either `url` or `dns`.
+    "an endpoint" => struct RawEndpoint {
+        /// One address, a name that is one endpoint, or a unix socket.
+        url: Option<Spanned<EndpointUrl>> = absent,
+        /// A name and port: every address behind it is an endpoint.
+        dns: Option<Spanned<NameAndPort>> = absent,
+        /// With `dns`: `http` by default.
+        scheme: Option<Spanned<Scheme>> = absent,
+        /// Its share of the requests, beside the weights of the others.
+        weight: NonZeroU32 = "1",
+    }
+}
+
+/// An endpoint as a URL.
+pub(crate) struct EndpointUrl;
+
+impl Shape for EndpointUrl {
+    type Out = Endpoint;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Endpoint> {
+        let endpoint = text(node, cx, "a URL such as `http://127.0.0.1:9001`", |scalar| parse_endpoint(&scalar.text))?;
+        placed(endpoint, node.span, cx)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        const DOC: &str =
+            "An endpoint: `http://host:port` or `https://host:port`, with a path to prefix if any, or `unix:/run/app.sock`.";
+        named(defs, "EndpointUrl", &[DOC], "^(https?://[^/?#]+(/[^?#]*)?|unix:.+)$")
+    }
+}
+
+/// A relative path of a socket is relative to the file that names it.
+fn placed(endpoint: Endpoint, span: Span, cx: &mut Cx<'_>) -> Option<Endpoint> {
+    match endpoint.authority {
+        Authority::Unix(path) => Some(Endpoint { authority: Authority::Unix(socket(path, span, cx)?), ..endpoint }),
+        Authority::Address(_) | Authority::Name { .. } => Some(endpoint),
+    }
+}
+
+pub(crate) struct EndpointLong;
+
+impl Shape for EndpointLong {
+    type Out = Endpoint;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Endpoint> {
+        let RawEndpoint { url, dns, scheme, weight } = RawEndpoint::decode(node, cx)?;
+        match (url, dns) {
+            (Some(url), None) => {
+                if let Some(scheme) = scheme {
+                    cx.error("contradiction", scheme.span, "`scheme` goes with `dns`; a `url` has its own", "remove `scheme`");
+                }
+                Some(Endpoint { weight, ..url.value })
+            }
+            (None, Some(dns)) => {
+                let scheme = scheme.map_or(Scheme::Http, |scheme| scheme.value);
+                Some(Endpoint { scheme, authority: dns.value, path: String::new(), weight })
+            }
+            (Some(url), Some(dns)) => {
+                let diagnostic = Diagnostic::error("contradiction", dns.span, "an endpoint has either `url` or `dns`");
+                cx.push(diagnostic.hint("remove one of them").also(url.span, "the other stands here"));
+                None
+            }
+            (None, None) => {
+                if node.get("url").is_none() && node.get("dns").is_none() {
+                    cx.error("missing-key", node.span, "an endpoint needs `url` or `dns`", "add `url: http://127.0.0.1:9001`");
+                }
+                None
+            }
+        }
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        RawEndpoint::schema(defs)
+    }
+}
+
+/// `http://host[:port][/path]`, the same with `https`, or `unix:/path`.
+fn parse_endpoint(text: &str) -> Result<Endpoint, ValueError> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        let authority = Authority::Unix(parse_socket(path)?);
+        return Ok(Endpoint { scheme: Scheme::Http, authority, path: String::new(), weight: NonZeroU32::MIN });
+    }
+    let known = [Scheme::Http, Scheme::Https].into_iter();
+    let found = known.filter_map(|scheme| Some((scheme, text.strip_prefix(scheme.as_str())?.strip_prefix("://")?))).next();
+    let Some((scheme, rest)) = found else {
+        return Err(match text.split_once("://") {
+            Some((scheme, rest)) => {
+                let meant = if matches!(scheme.to_ascii_lowercase().as_str(), "https" | "wss") { "https" } else { "http" };
+                ValueError::new(format!("the scheme `{scheme}` is not known")).hint(format!("write `{meant}://{rest}`"))
+            }
+            None => {
+                ValueError::new(format!("`{text}` is not a URL")).hint(format!("write `http://{}`", text.trim_start_matches('/')))
+            }
+        });
+    };
+    if rest.contains(['?', '#']) {
+        return Err(ValueError::new("the URL of an upstream has no query and no fragment").hint("remove what follows the path"));
+    }
+    let (authority, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    if authority.contains('@') {
+        return Err(ValueError::new("a URL with a user in it would send a password in plain sight")
+            .hint("set the header instead: `transform: { request: { headers: { set: { authorization: \"${env:NAME}\" } } } }`"));
+    }
+    let path = if path.is_empty() { String::new() } else { canonical_path(path)?.trim_end_matches('/').to_owned() };
+    let authority = parse_authority(authority, Some(scheme.default_port()))?;
+    Ok(Endpoint { scheme, authority, path, weight: NonZeroU32::MIN })
+}
+
+fn parse_dns(text: &str) -> Result<Authority, ValueError> {
+    if let Some((_, rest)) = text.split_once("://") {
+        return Err(
+            ValueError::new("`dns` is a name and port, not a URL").hint(format!("write `{}`", rest.trim_end_matches('/')))
+        );
+    }
+    match parse_authority(text, None)? {
+        Authority::Name { host, port, every: _ } => Ok(Authority::Name { host, port, every: true }),
+        Authority::Address(address) => Err(ValueError::new(format!("`{address}` is an address, and needs no DNS"))
+            .hint(format!("write `url: http://{address}`"))),
+        // Only a URL can name a socket.
+        Authority::Unix(path) => Ok(Authority::Unix(path)),
+    }
+}
+
+pub(crate) fn parse_authority(text: &str, default_port: Option<u16>) -> Result<Authority, ValueError> {
+    if text.is_empty() {
+        return Err(ValueError::new("the URL names no host").hint("write `http://127.0.0.1:9001`"));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return nonzero(address.port(), text).map(|_| Authority::Address(address));
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    if let (Ok(address), Some(port)) = (bare.parse(), default_port) {
+        return Ok(Authority::Address(SocketAddr::new(address, port)));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, digits)) => {
+            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            let port = digits.parse().ok().filter(|_| plain).ok_or_else(|| {
+                ValueError::new(format!("`{digits}` is not a port"))
+                    .hint(format!("write a number from 1 to 65535: `{host}:9001`"))
+            })?;
+            (host, nonzero(port, text)?)
+        }
+        None => (text, default_port.ok_or_else(|| ValueError::new("the port is missing").hint(format!("write `{text}:9000`")))?),
+    };
+    match HostPattern::parse(host) {
+        Ok(HostPattern::Exact(host)) if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => {
+            Err(ValueError::new(format!("`{host}` is not an IPv4 address")).hint("write all four numbers: `127.0.0.1`"))
+        }
+        Ok(HostPattern::Exact(host)) => Ok(Authority::Name { host, port, every: false }),
+        Ok(HostPattern::Wildcard(_)) => Err(ValueError::new("an upstream's host has no wildcard").hint("write one name")),
+        Err(error) => Err(error),
+    }
+}
+
+fn nonzero(port: u16, text: &str) -> Result<u16, ValueError> {
+    if port == 0 { Err(ValueError::new(format!("`{text}` has port 0")).hint("write a port from 1 to 65535")) } else { Ok(port) }
+}
+
+/// A name, or a URL of its own: what `proxy` may say.
+pub(crate) fn is_url(text: &str) -> bool {
+    text.contains("://") || text.starts_with("unix:")
+}

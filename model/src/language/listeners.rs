@@ -1,0 +1,154 @@
+//! Listeners: where clients connect, and who may say for whom they connect.
+
+use super::tls::ListenerTlsShape;
+use super::values::{Network, parse_address};
+use crate::decode::{Bool, Cx, Defs, List, ScalarOr, Shape, named, record, text};
+use crate::document::{ListenAddress, Listener, ProxyProtocolIn};
+use crate::span::{Span, Spanned};
+use crate::values::{IpNet, ValueError, parse_socket};
+use crate::yaml::Node;
+use serde_json::Value;
+use std::path::PathBuf;
+
+record! {
+    /// A listener in long form.
+    "a listener" => struct RawListener {
+        /// An IP address and a port, or a unix socket.
+        address: Spanned<Where> = required,
+        /// Certificates: connections are encrypted.
+        tls: Option<Spanned<ListenerTlsShape>> = absent,
+        /// Answers every request with a redirect to https, and ACME's challenges.
+        redirect_https: Bool = "false",
+        /// Connections begin with a PROXY header that says who the client is.
+        proxy_protocol: Option<Spanned<RawProxyProtocol>> = absent,
+    }
+}
+
+record! {
+    /// Whose PROXY header is believed.
+    "`proxy_protocol`" => struct RawProxyProtocol {
+        /// Networks of those who send it, and who alone may connect. Required but on a unix socket, which only local processes reach.
+        from: Option<Spanned<List<Spanned<Network>>>> = absent,
+    }
+}
+
+/// An address and a port, or `unix:` and the path of a socket.
+pub(crate) struct Where;
+
+impl Shape for Where {
+    type Out = ListenAddress;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<ListenAddress> {
+        let address = text(node, cx, "an address such as `127.0.0.1:8080`", |scalar| parse_where(&scalar.text))?;
+        match address {
+            ListenAddress::Tcp(_) => Some(address),
+            ListenAddress::Unix(path) => socket(path, node.span, cx).map(ListenAddress::Unix),
+        }
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        const DOC: &str = "An IP address and a port, as in `127.0.0.1:8080` or `[::1]:8080`, or the path of a socket, as in `unix:/run/maitred.sock`.";
+        named(defs, "ListenAddress", &[DOC], "^(.+:[0-9]+|unix:.+)$")
+    }
+}
+
+fn parse_where(text: &str) -> Result<ListenAddress, ValueError> {
+    match text.strip_prefix("unix:") {
+        Some(path) => parse_socket(path).map(ListenAddress::Unix),
+        None => parse_address(text).map(ListenAddress::Tcp),
+    }
+}
+
+/// Bytes that an address of a socket has room for, its end excluded.
+const SOCKET_BYTES_MAX: usize = 107;
+
+/// The path of a socket from the working directory on.
+pub(crate) fn socket(path: PathBuf, span: Span, cx: &mut Cx<'_>) -> Option<PathBuf> {
+    let path = cx.outside.path(span, path);
+    if path.as_os_str().len() > SOCKET_BYTES_MAX {
+        let message = format!("the path of a socket is longer than {SOCKET_BYTES_MAX} bytes");
+        cx.error("bad-value", span, message, "put it into a folder with a shorter name, such as `/run`");
+        return None;
+    }
+    Some(path)
+}
+
+/// A listener: an address, or a mapping.
+pub(crate) struct ListenerForm;
+
+struct ListenerShort;
+struct ListenerLong;
+
+impl Shape for ListenerForm {
+    type Out = Listener;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Listener> {
+        ScalarOr::<ListenerShort, ListenerLong>::decode(node, cx)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        ScalarOr::<ListenerShort, ListenerLong>::schema(defs)
+    }
+}
+
+impl Shape for ListenerShort {
+    type Out = Listener;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Listener> {
+        let address = Where::decode(node, cx)?;
+        Some(Listener { address, tls: None, redirect_https: false, proxy_protocol: None })
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        Where::schema(defs)
+    }
+}
+
+impl Shape for ListenerLong {
+    type Out = Listener;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Listener> {
+        let RawListener { address, tls, redirect_https, proxy_protocol } = RawListener::decode(node, cx)?;
+        if let (true, Some(tls)) = (redirect_https, &tls) {
+            let span = node.get("redirect_https").map_or(node.span, |node| node.span);
+            let message = "a listener with `tls` has nothing to redirect to https";
+            let hint = "remove `redirect_https`, and redirect from a listener of its own: `{ address: \"0.0.0.0:80\", redirect_https: true }`";
+            let diagnostic = crate::diagnostics::Diagnostic::error("contradiction", span, message).hint(hint);
+            cx.push(diagnostic.also(tls.span, "its `tls`"));
+        }
+        let proxy_protocol = proxy_protocol.map(|raw| believed(raw, &address, cx));
+        Some(Listener { address: address.value, tls, redirect_https, proxy_protocol })
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        RawListener::schema(defs)
+    }
+}
+
+/// Whose header is believed. Never everyone's: a PROXY header makes its sender whoever it likes.
+fn believed(raw: Spanned<RawProxyProtocol>, address: &ListenAddress, cx: &mut Cx<'_>) -> ProxyProtocolIn {
+    let Spanned { value: RawProxyProtocol { from }, span } = raw;
+    let Some(from) = from else {
+        if matches!(address, ListenAddress::Tcp(_)) {
+            refuse_everyone(span, cx);
+        }
+        return ProxyProtocolIn { from: Vec::new() };
+    };
+    if from.value.is_empty() && matches!(address, ListenAddress::Tcp(_)) {
+        refuse_everyone(from.span, cx);
+    }
+    for network in from.value.iter().filter(|network| network.prefix() == 0) {
+        let message = format!("`{network}` is everyone, who could then pass for anyone");
+        cx.error("believes-everyone", network.span, message, "write the networks of your load balancers: `from: [10.0.0.0/8]`");
+    }
+    ProxyProtocolIn { from: from.value.iter().map(|network| -> IpNet { network.value }).collect() }
+}
+
+fn refuse_everyone(span: Span, cx: &mut Cx<'_>) {
+    cx.error(
+        "believes-everyone",
+        span,
+        "a PROXY header is never believed from everyone, who could then pass for anyone",
+        "write the networks of your load balancers: `proxy_protocol: { from: [10.0.0.0/8] }`",
+    );
+}
