@@ -1,13 +1,18 @@
 //! Back ends that do exactly as a closure tells them, byte by byte, and remember everything that they were sent.
 
+use crate::door::{Door, Open};
 use crate::message::{BodyReader, Fields, Frame, Head, Step, shown};
-use crate::wait::{Latch, PATIENCE, eventually};
+use crate::proxy::ProxyHeader;
+use crate::stream::Stream;
+use crate::tls::Handshake;
+use crate::wait::{Latch, eventually};
 use serde_json::json;
-use socket2::{Domain, SockRef, Socket, Type};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use socket2::{Domain, Socket, Type};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// One request as the back end received it.
@@ -38,12 +43,8 @@ impl Received {
 #[derive(Default)]
 struct Shared {
     requests: Mutex<Vec<Received>>,
-    streams: Mutex<Vec<Weak<TcpStream>>>,
-    connections: AtomicU64,
-    open: AtomicU64,
     /// Bytes that the kernel took from handlers.
     written: AtomicU64,
-    stopped: AtomicBool,
     complaints: Mutex<Vec<String>>,
 }
 
@@ -53,42 +54,38 @@ impl Shared {
     }
 }
 
+/// How much is written before it is counted.
+const PIECE: usize = 16 * 1024;
+
 type Handler = dyn Fn(&Received, &mut Conn) + Send + Sync;
 
 /// A back end on a port of its own. Dropped, it closes everything.
 pub struct Backend {
-    address: SocketAddr,
+    door: Open,
     shared: Arc<Shared>,
 }
 
 impl Backend {
     /// The closure answers; what it does not read of the body closes the connection.
     pub fn new(handler: impl Fn(&Received, &mut Conn) + Send + Sync + 'static) -> Backend {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        Backend::on(listener, handler)
+        Backend::behind(Door::plain(), handler)
     }
 
-    fn on(listener: TcpListener, handler: impl Fn(&Received, &mut Conn) + Send + Sync + 'static) -> Backend {
-        let address = listener.local_addr().expect("a bound address");
+    /// The same behind TLS, a unix socket, or a PROXY header.
+    pub fn behind(door: Door, handler: impl Fn(&Received, &mut Conn) + Send + Sync + 'static) -> Backend {
         let shared = Arc::new(Shared::default());
-        let (accepting, handler): (_, Arc<Handler>) = (shared.clone(), Arc::new(handler));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                if accepting.stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                let index = accepting.connections.fetch_add(1, Ordering::SeqCst) as usize;
-                accepting.open.fetch_add(1, Ordering::SeqCst);
-                let (shared, handler) = (accepting.clone(), handler.clone());
-                std::thread::spawn(move || serve(stream, index, &shared, &*handler));
-            }
-        });
-        Backend { address, shared }
+        let (serving, handler): (_, Box<Handler>) = (shared.clone(), Box::new(handler));
+        let door = Open::new(door, move |stream, index| serve(stream, index, &serving, &*handler));
+        Backend { door, shared }
     }
 
     /// Says what it was asked, as JSON: method, target, headers, body length, and the body itself where it is text.
     pub fn echo() -> Backend {
-        Backend::new(|request, conn| {
+        Backend::echo_behind(Door::plain())
+    }
+
+    pub fn echo_behind(door: Door) -> Backend {
+        Backend::behind(door, |request, conn| {
             let body = conn.body();
             let headers: Vec<_> = request.headers.0.iter().map(|(name, value)| json!([name, value])).collect();
             let text = json!({
@@ -109,7 +106,11 @@ impl Backend {
 
     /// 200 with its name as the body: for who went where.
     pub fn named(name: &'static str) -> Backend {
-        Backend::new(move |_, conn| {
+        Backend::named_behind(Door::plain(), name)
+    }
+
+    pub fn named_behind(door: Door, name: &'static str) -> Backend {
+        Backend::behind(door, move |_, conn| {
             conn.body();
             conn.answer(200, "", name);
         })
@@ -132,12 +133,37 @@ impl Backend {
         })
     }
 
+    #[track_caller]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.door.address()
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.address())
+    }
+
+    /// Where its unix socket is.
+    #[track_caller]
+    pub fn path(&self) -> PathBuf {
+        self.door.path()
+    }
+
+    /// How hands were shaken, in the order in which that ended; with the reason where it failed.
+    pub fn handshakes(&self) -> Vec<Result<Handshake, String>> {
+        self.door.handshakes()
+    }
+
+    /// The one handshake that there was, and it went well.
+    #[track_caller]
+    pub fn handshake(&self) -> Handshake {
+        let handshakes = self.handshakes();
+        assert_eq!(handshakes.len(), 1, "handshakes: {handshakes:?}");
+        handshakes[0].clone().unwrap_or_else(|why| panic!("the handshake failed: {why}"))
+    }
+
+    /// The PROXY headers with which connections began; with the reason where one was none.
+    pub fn proxy_headers(&self) -> Vec<Result<ProxyHeader, String>> {
+        self.door.proxy_headers()
     }
 
     /// Everything received so far, in order.
@@ -170,12 +196,12 @@ impl Backend {
 
     /// Connections ever accepted.
     pub fn connections(&self) -> u64 {
-        self.shared.connections.load(Ordering::SeqCst)
+        self.door.connections()
     }
 
     /// Connections open now.
     pub fn open(&self) -> u64 {
-        self.shared.open.load(Ordering::SeqCst)
+        self.door.open()
     }
 
     /// Bytes that handlers could write so far.
@@ -190,24 +216,8 @@ impl Backend {
 
     /// Sends FIN on every open connection, as a server does with idle ones.
     pub fn close_connections(&self) {
-        for stream in self.streams() {
-            let _ = stream.shutdown(Shutdown::Write);
-        }
-    }
-
-    fn streams(&self) -> Vec<Arc<TcpStream>> {
-        let streams = self.shared.streams.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        streams.iter().filter_map(Weak::upgrade).collect()
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::SeqCst);
-        // The acceptor looks up, sees that it is over, and closes its port.
-        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
-        for stream in self.streams() {
-            let _ = stream.shutdown(Shutdown::Both);
+        for stream in self.door.streams() {
+            stream.finish();
         }
     }
 }
@@ -241,7 +251,7 @@ pub fn reluctant() -> (SocketAddr, Vec<Socket>) {
 
 /// One connection, in the hands of the closure that answers.
 pub struct Conn {
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
     shared: Arc<Shared>,
     /// Received and not consumed.
     buffer: Vec<u8>,
@@ -265,19 +275,12 @@ impl<T: AsRef<[u8]>> Answer for T {
 impl Conn {
     /// Writes all of it; false when the other side is gone.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        let mut bytes = bytes.as_ref();
-        while !bytes.is_empty() {
-            match (&*self.stream).write(&bytes[..bytes.len().min(64 * 1024)]) {
-                Ok(0) => return false,
-                Ok(count) => {
-                    self.shared.written.fetch_add(count as u64, Ordering::SeqCst);
-                    bytes = &bytes[count..];
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-        true
+        let pieces = bytes.as_ref().chunks(PIECE);
+        pieces.into_iter().all(|piece| {
+            let sent = self.stream.write_all(piece).is_ok();
+            self.shared.written.fetch_add(if sent { piece.len() as u64 } else { 0 }, Ordering::SeqCst);
+            sent
+        })
     }
 
     /// A whole response with its Content-Length. `headers`: lines, each with CRLF.
@@ -362,7 +365,7 @@ impl Conn {
     pub fn peer_leaves(&mut self) -> bool {
         let mut bytes = [0; 4096];
         loop {
-            match (&*self.stream).read(&mut bytes) {
+            match self.stream.read(&mut bytes) {
                 Ok(0) => return true,
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
@@ -378,12 +381,12 @@ impl Conn {
 
     /// FIN now; reading goes on.
     pub fn finish(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.stream.finish();
     }
 
     /// RST, at once.
     pub fn reset(&mut self) {
-        let _ = SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO));
+        self.stream.reset();
         self.closing = true;
     }
 
@@ -394,7 +397,7 @@ impl Conn {
 
     fn fill(&mut self) -> usize {
         let mut bytes = [0; 64 * 1024];
-        match (&*self.stream).read(&mut bytes) {
+        match self.stream.read(&mut bytes) {
             Ok(count) => {
                 self.buffer.extend_from_slice(&bytes[..count]);
                 count
@@ -408,14 +411,7 @@ impl Conn {
     }
 }
 
-fn serve(stream: TcpStream, index: usize, shared: &Arc<Shared>, handler: &Handler) {
-    let _ = stream.set_read_timeout(Some(PATIENCE * 3));
-    let _ = stream.set_nodelay(true);
-    let stream = Arc::new(stream);
-    if let Ok(mut streams) = shared.streams.lock() {
-        streams.retain(|stream| stream.strong_count() > 0);
-        streams.push(Arc::downgrade(&stream));
-    }
+fn serve(stream: Arc<Stream>, index: usize, shared: &Arc<Shared>, handler: &Handler) {
     let mut conn = Conn {
         stream,
         shared: shared.clone(),
@@ -429,8 +425,6 @@ fn serve(stream: TcpStream, index: usize, shared: &Arc<Shared>, handler: &Handle
         let request = shared.requests()[conn.request].clone();
         handler(&request, &mut conn);
     }
-    drop(conn);
-    shared.open.fetch_sub(1, Ordering::SeqCst);
 }
 
 /// Reads a head and notes it; false at the end.
@@ -508,9 +502,9 @@ mod tests {
     #[test]
     fn an_address_of_nobody_refuses_and_a_reluctant_one_keeps_waiting() {
         let (address, _held) = nobody();
-        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(std::net::TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         let (address, _held) = reluctant();
-        let error = TcpStream::connect_timeout(&address, Duration::from_millis(50)).unwrap_err();
+        let error = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
 }

@@ -1,11 +1,14 @@
 //! A client that sends exactly these bytes, and reads responses strictly: what a lenient client would forgive is a failure here.
 
 use crate::message::{BodyReader, Fields, Frame, Head, Step, shown};
+use crate::stream::Stream;
+use crate::tls::{ClientTls, Handshake};
 use crate::wait::PATIENCE;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use std::fmt;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// One whole response.
@@ -73,16 +76,26 @@ pub enum Broken {
 }
 
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
+    /// How the stream ended, for whoever reads again.
+    ended: Option<Result<(), ErrorKind>>,
 }
 
 impl Client {
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Client {
-        let stream =
-            TcpStream::connect_timeout(&address, PATIENCE).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
-        Client::over(stream)
+        Client::over(Stream::connect(address).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}")))
+    }
+
+    #[track_caller]
+    pub fn connect_tls(address: SocketAddr, tls: &ClientTls) -> Client {
+        Client::over(tls.connect(address))
+    }
+
+    #[track_caller]
+    pub fn connect_unix(path: &Path) -> Client {
+        Client::over(Stream::connect_unix(path).unwrap_or_else(|error| panic!("cannot connect to {}: {error}", path.display())))
     }
 
     /// From an address of its own: all of 127.0.0.0/8 is this machine.
@@ -91,7 +104,7 @@ impl Client {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::new(from, 0).into()).expect("a loopback address");
         socket.connect_timeout(&address.into(), PATIENCE).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
-        Client::over(socket.into())
+        Client::over(Stream::plain(socket).expect("a socket that works"))
     }
 
     /// With a small receive buffer, so that what it does not read soon stops the sender.
@@ -100,18 +113,22 @@ impl Client {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(16 * 1024).expect("a buffer size");
         socket.connect_timeout(&address.into(), PATIENCE).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
-        Client::over(socket.into())
+        Client::over(Stream::plain(socket).expect("a socket that works"))
     }
 
-    fn over(stream: TcpStream) -> Client {
-        stream.set_nodelay(true).expect("a socket that works");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket that works");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a socket that works");
-        Client { stream, buffer: Vec::new() }
+    pub fn over(stream: Stream) -> Client {
+        Client { stream, buffer: Vec::new(), ended: None }
     }
 
+    #[track_caller]
     pub fn local(&self) -> SocketAddr {
-        self.stream.local_addr().expect("connected")
+        self.stream.local().expect("connected by TCP")
+    }
+
+    /// What was agreed upon by TLS.
+    #[track_caller]
+    pub fn handshake(&self) -> &Handshake {
+        self.stream.handshake().expect("a TLS connection")
     }
 
     #[track_caller]
@@ -127,16 +144,7 @@ impl Client {
 
     /// As much as goes in without waiting; how many bytes did.
     pub fn send_what_fits(&mut self, bytes: &[u8]) -> usize {
-        self.stream.set_nonblocking(true).expect("a socket that works");
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match self.stream.write(&bytes[sent..]) {
-                Ok(count) => sent += count,
-                Err(_) => break,
-            }
-        }
-        self.stream.set_nonblocking(false).expect("a socket that works");
-        sent
+        self.stream.write_what_fits(bytes)
     }
 
     /// A request with Host `gateway.test`. `headers`: lines, each with CRLF. A body gets its Content-Length.
@@ -258,10 +266,10 @@ impl Client {
         if !self.buffer.is_empty() {
             return false;
         }
-        self.stream.set_read_timeout(Some(time)).expect("a socket that works");
-        let filled = self.stream.peek(&mut [0]);
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket that works");
-        matches!(filled, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+        self.stream.set_read_timeout(time);
+        let filled = self.fill();
+        self.stream.set_read_timeout(PATIENCE);
+        matches!(filled, Err(ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
     /// Nothing is there to be read at this moment, and the connection is open.
@@ -305,22 +313,33 @@ impl Client {
 
     /// FIN: nothing more will be sent.
     pub fn finish(&mut self) {
-        self.stream.shutdown(Shutdown::Write).expect("a socket that works");
+        self.stream.finish();
     }
 
     /// RST.
     pub fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket that works");
+        self.stream.reset();
     }
 
     fn fill(&mut self) -> Result<usize, ErrorKind> {
+        if let Some(ended) = self.ended {
+            return ended.map(|()| 0);
+        }
         let mut bytes = [0; 64 * 1024];
         match self.stream.read(&mut bytes) {
             Ok(count) => {
                 self.buffer.extend_from_slice(&bytes[..count]);
+                if count == 0 {
+                    self.ended = Some(Ok(()));
+                }
                 Ok(count)
             }
-            Err(error) => Err(error.kind()),
+            Err(error) => {
+                if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+                    self.ended = Some(Err(error.kind()));
+                }
+                Err(error.kind())
+            }
         }
     }
 }

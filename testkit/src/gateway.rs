@@ -3,11 +3,13 @@
 
 use crate::backend::Backend;
 use crate::client::{Client, Response};
+use crate::h2::H2Client;
+use crate::tls::ClientTls;
 use maitred_core::metrics::Metrics;
 use maitred_dataplane::{LogTarget, Options, State, compile};
 use maitred_model::{Document, Memory, load_text, render};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// What every test's configuration begins with, unless it says otherwise.
@@ -32,20 +34,29 @@ pub struct Gateway {
     inner: maitred_dataplane::Gateway,
     state: State,
     names: Vec<(String, SocketAddr)>,
+    /// What the configuration may name: certificates, keys, authorities.
+    files: Mutex<Memory>,
 }
 
 /// Starts a gateway. `$name` in the text is the address of that back end. What is left out is a listener on any port of
 /// 127.0.0.1, one worker, no access log.
 #[track_caller]
 pub fn gateway(yaml: &str, backends: &[(&str, SocketAddr)]) -> Gateway {
+    gateway_with(yaml, backends, &[])
+}
+
+/// The same, where the configuration names files: a path as it stands there, and what is in it.
+#[track_caller]
+pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str, String)]) -> Gateway {
     let names: Vec<(String, SocketAddr)> = backends.iter().map(|(name, address)| (name.to_string(), *address)).collect();
-    let document = load(yaml, &names).unwrap_or_else(|words| panic!("the configuration is refused:\n{words}"));
+    let files = files.iter().fold(Memory::default(), |memory, (path, text)| memory.file(path, text.as_str()));
+    let document = load(yaml, &names, &files).unwrap_or_else(|words| panic!("the configuration is refused:\n{words}"));
     let workers = document.workers.map_or(1, |workers| usize::from(workers.get()));
     let state = State::new(workers);
     let snapshot =
         compile(Arc::new(document), &state).unwrap_or_else(|diagnostics| panic!("it does not compile: {diagnostics:?}"));
     let inner = maitred_dataplane::Gateway::start(snapshot, LogTarget::None, Options::default()).expect("the gateway starts");
-    Gateway { inner, state, names }
+    Gateway { inner, state, names, files: Mutex::new(files) }
 }
 
 /// A gateway that sends everything to one back end.
@@ -57,10 +68,10 @@ pub fn gateway_to(backend: &Backend) -> Gateway {
 /// Why a configuration is refused, in words.
 #[track_caller]
 pub fn refused(yaml: &str) -> String {
-    load(yaml, &[]).expect_err("a configuration that is refused")
+    load(yaml, &[], &Memory::default()).expect_err("a configuration that is refused")
 }
 
-fn load(yaml: &str, names: &[(String, SocketAddr)]) -> Result<Document, String> {
+fn load(yaml: &str, names: &[(String, SocketAddr)], files: &Memory) -> Result<Document, String> {
     let mut text = String::new();
     for (key, line) in DEFAULTS {
         if !yaml.lines().any(|line| line.starts_with(key)) {
@@ -75,7 +86,7 @@ fn load(yaml: &str, names: &[(String, SocketAddr)]) -> Result<Document, String> 
     for (name, address) in names {
         text = text.replace(&format!("${name}"), &address.to_string());
     }
-    let loaded = load_text("test.yaml", &text, &Memory::default());
+    let loaded = load_text("test.yaml", &text, files);
     loaded.document.ok_or_else(|| render(&loaded.diagnostics, &loaded.files, false))
 }
 
@@ -94,6 +105,27 @@ impl Gateway {
         Client::connect(self.address())
     }
 
+    /// A new connection that speaks TLS.
+    #[track_caller]
+    pub fn tls_client(&self, tls: &ClientTls) -> Client {
+        Client::connect_tls(self.address(), tls)
+    }
+
+    /// A new connection that speaks HTTP/2 from its first byte, hands shaken.
+    #[track_caller]
+    pub fn h2(&self) -> H2Client {
+        H2Client::connect(self.address())
+    }
+
+    /// The same over TLS, agreed upon by ALPN.
+    #[track_caller]
+    pub fn h2_tls(&self, tls: &ClientTls) -> H2Client {
+        let stream = tls.connect(self.address());
+        let alpn = stream.handshake().and_then(|handshake| handshake.alpn.clone());
+        assert_eq!(alpn.as_deref(), Some("h2"), "the protocol agreed upon");
+        H2Client::over(stream)
+    }
+
     /// One GET on a connection of its own.
     #[track_caller]
     pub fn get(&self, target: &str) -> Response {
@@ -108,7 +140,7 @@ impl Gateway {
 
     /// Reloads; the same names of back ends are known. A bad text changes nothing, and says why.
     pub fn try_publish(&self, yaml: &str) -> Result<u64, String> {
-        let document = load(yaml, &self.names)?;
+        let document = load(yaml, &self.names, &self.files())?;
         let snapshot = compile(Arc::new(document), &self.state).map_err(|diagnostics| format!("{diagnostics:?}"))?;
         self.inner.publish(snapshot, LogTarget::None).map_err(|error| error.to_string())
     }
@@ -116,6 +148,23 @@ impl Gateway {
     #[track_caller]
     pub fn publish(&self, yaml: &str) -> u64 {
         self.try_publish(yaml).unwrap_or_else(|words| panic!("the reload is refused: {words}"))
+    }
+
+    /// Some of the files have changed, or come anew; the others are what they were. They count from this publish on.
+    pub fn try_publish_with(&self, yaml: &str, files: &[(&str, String)]) -> Result<u64, String> {
+        for (path, text) in files {
+            self.files().files.insert(path.into(), text.clone().into_bytes());
+        }
+        self.try_publish(yaml)
+    }
+
+    #[track_caller]
+    pub fn publish_with(&self, yaml: &str, files: &[(&str, String)]) -> u64 {
+        self.try_publish_with(yaml, files).unwrap_or_else(|words| panic!("the reload is refused: {words}"))
+    }
+
+    fn files(&self) -> MutexGuard<'_, Memory> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The gateway's clock goes forward.

@@ -5,12 +5,24 @@
 
 mod backend;
 mod client;
+mod door;
+mod folder;
 mod gateway;
+pub mod h2;
 mod message;
+mod proxy;
+mod stream;
+mod tls;
 mod wait;
 
 pub use backend::{Answer, Backend, Conn, Received, nobody, reluctant};
 pub use client::{Broken, Client, Response};
-pub use gateway::{Gateway, gateway, gateway_to, refused};
+pub use door::Door;
+pub use folder::Folder;
+pub use gateway::{Gateway, gateway, gateway_to, gateway_with, refused};
+pub use h2::{H2Backend, H2Broken, H2Client, H2Options, H2Received, H2Response, H2Stream};
 pub use message::{Fields, Head};
+pub use proxy::{ProxyHeader, proxy_v1, proxy_v2, proxy_v2_local};
+pub use stream::Stream;
+pub use tls::{Authority, ClientTls, Handshake, Identity, ServerTls, TlsVersion};
 pub use wait::{Latch, PATIENCE, eventually, stays};
