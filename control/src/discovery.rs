@@ -8,8 +8,8 @@ mod tests;
 
 pub use system::SystemResolver;
 
-use maitred_model::Authority;
 use maitred_core::Remote;
+use maitred_model::Authority;
 use maitred_transport::{Target, TargetCell, TargetSet};
 use std::collections::HashMap;
 use std::future::Future;

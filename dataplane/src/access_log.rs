@@ -2,8 +2,8 @@
 //! dropped and counted. Formats into memory that goes round between worker and writer.
 
 use jiff::Timestamp;
-use maitred_core::Remote;
 use maitred_core::Exchange;
+use maitred_core::Remote;
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_model::AccessLog;
 use maitred_transport::Worker;

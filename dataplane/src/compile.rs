@@ -2,13 +2,13 @@
 //! `check`, `run` and a reload all call this one function.
 
 use crate::hosts::Hosts;
-use crate::secure;
 use crate::router::{Candidate, Conditions, Methods, Router};
+use crate::secure;
 use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
-use maitred_core::{Chain, Clock, Remote};
 use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::metrics::Metrics;
 use maitred_core::render::Text;
+use maitred_core::{Chain, Clock, Remote};
 use maitred_integrations::Integration;
 use maitred_integrations::proxy::Proxy;
 use maitred_integrations::redirect::Redirect;

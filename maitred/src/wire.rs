@@ -10,8 +10,8 @@ use crate::signals;
 use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{Admin, AdminConfig, Discovery, EndpointSpec, Request, SystemResolver, Unresolved, Watcher, watch};
-use maitred_dataplane::{Gateway, LogTarget, Options, Snapshot, State, authority};
 use maitred_core::Remote;
+use maitred_dataplane::{Gateway, LogTarget, Options, Snapshot, State, authority};
 use maitred_model::{Authority, Endpoint, ListenAddress};
 use maitred_transport::UpstreamSpec;
 use std::io;
@@ -118,8 +118,8 @@ pub fn start(source: Source, format: LogFormat) -> Result<Running, NotStarted> {
     let admin = runtime.block_on(start_admin(&house))?;
     reload_when_asked(Arc::downgrade(&house), asked)?;
     let announcer = Announcer(format);
-    for listener in house.gateway.listeners() {
-        announcer.listener(&listener);
+    for (listener, configured) in house.gateway.listeners().iter().zip(&house.gateway.snapshot().document.listen) {
+        announcer.listening(listener, configured.tls.is_some());
     }
     announcer.address("admin", admin.address());
     Ok(Running { house, runtime, admin, stops })

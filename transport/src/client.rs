@@ -6,8 +6,8 @@ mod http2;
 
 pub use http1::ClientConnection;
 pub(crate) use http1::end_of_chunks;
-pub use http2::LinkStream;
 pub(crate) use http2::Link;
+pub use http2::LinkStream;
 
 use maitred_core::{Body, Client, Duplex, Fault, Stream};
 use maitred_wire::{Framing, HeadLimits, ResponseHead};

@@ -22,7 +22,8 @@ pub use server::{Door, H2Limits, ProxySources, ServerLimits, Service, serve};
 pub use socket::Socket;
 pub use timers::{Timer, Timers};
 pub use tls::{
-    CertificateNames, ClientTls, ClientTlsSpec, Expiry, IssuedCertificates, Part, ServerTls, ServerTlsSpec, TicketKeys, TlsProblem,
+    CertificateNames, ClientTls, ClientTlsSpec, Expiry, IssuedCertificates, Part, ServerTls, ServerTlsSpec, TicketKeys,
+    TlsProblem,
 };
 pub use upstream::{Dial, Lease, Pools, ProxyVersion, Target, TargetCell, TargetSet, Upstream, UpstreamSpec, Wanted, wheel};
 pub use worker::Worker;

@@ -223,7 +223,11 @@ impl Greeting {
 
     /// The handshake, where the listener has one. Gives what was proved, and whether HTTP/2 was agreed upon; `None`: it was not
     /// spoken of.
-    async fn secure(self, door: &Door, limits: &ServerLimits) -> Result<(Greeting, Option<Rc<TlsInfo>>, Option<bool>), NotGreeted> {
+    async fn secure(
+        self,
+        door: &Door,
+        limits: &ServerLimits,
+    ) -> Result<(Greeting, Option<Rc<TlsInfo>>, Option<bool>), NotGreeted> {
         let Some(tls) = &door.tls else { return Ok((self, None, None)) };
         let Greeting { socket, peer, local, mut input, timer, worker } = self;
         timer.arm(worker.now() + limits.handshake_timeout);

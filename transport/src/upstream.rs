@@ -10,8 +10,8 @@ use crate::worker::Worker;
 pub use dial::{Dial, ProxyVersion};
 use maitred_core::{Exchange, Fault, Kind};
 use maitred_model::UpstreamTimeouts;
-use pool::{Pool, PoolKey};
 pub use pool::Pools;
+use pool::{Pool, PoolKey};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -127,7 +127,9 @@ impl Upstream {
             record.endpoint = Some(pool.key.remote.clone());
             record.attempts += 1;
             // Out of tokio's budget: with it used up, a closed connection would look quiet.
-            if !wanted.fresh && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx)))).await {
+            if !wanted.fresh
+                && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx)))).await
+            {
                 self.worker.shard().upstream_reuses.add(1);
                 return Ok(Lease { connection, view, index, reused: true });
             }

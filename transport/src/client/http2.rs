@@ -13,7 +13,9 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, ResponseHead};
-fn accept_key(_: &[u8]) -> [u8; 28] { [b'a'; 28] }
+fn accept_key(_: &[u8]) -> [u8; 28] {
+    [b'a'; 28]
+}
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -171,7 +173,8 @@ impl LinkStream {
             return Err(failed(Fault::new(Kind::UpstreamProtocol, "the back end takes no upgrade over HTTP/2")));
         }
         let no_body = begin.body.is_empty() && !begin.upgrade;
-        let refused = |error: h2::Error| Failure::unsent(Fault::new(Kind::UpstreamReset, format!("no stream could be opened: {error}")));
+        let refused =
+            |error: h2::Error| Failure::unsent(Fault::new(Kind::UpstreamReset, format!("no stream could be opened: {error}")));
         let (response, stream) = match send.send_request(request, no_body) {
             Ok(opened) => opened,
             Err(error) => {
@@ -443,8 +446,9 @@ impl Stream for LinkStream {
 
 impl LinkStream {
     fn poll_more(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let broken =
-            |error: h2::Error| Fault::new(Kind::UpstreamReset, format!("the back end broke off the stream in the middle of its body: {error}"));
+        let broken = |error: h2::Error| {
+            Fault::new(Kind::UpstreamReset, format!("the back end broke off the stream in the middle of its body: {error}"))
+        };
         let mut receive = self.receive.borrow_mut();
         let Some(receive) = &mut *receive else {
             self.ended.set(true);

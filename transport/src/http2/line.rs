@@ -119,7 +119,8 @@ fn flood(before: &Tally, now: &Tally, data_sent: u64, limits: &H2Limits) -> bool
     let windows = since(|tally| tally.window_updates).saturating_sub(2 * (data_sent + streams));
     let empty = since(|tally| tally.empty_data);
     let priorities = since(|tally| tally.priorities).saturating_sub(streams);
-    let idle = since(|tally| tally.settings) + since(|tally| tally.acks) + since(|tally| tally.pings) + since(|tally| tally.unknown);
+    let idle =
+        since(|tally| tally.settings) + since(|tally| tally.acks) + since(|tally| tally.pings) + since(|tally| tally.unknown);
     windows + empty + priorities + idle > u64::from(limits.control_frames)
         || since(|tally| tally.resets) > u64::from(limits.resets)
 }

@@ -24,14 +24,7 @@ const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 pub(super) const COPY_BYTES_MAX: usize = BUFFER_BYTES;
 
 /// Serves one connection until it ends. `input`: what was read of it; `timer`: the one that watched over that.
-pub(super) async fn serve<S: Service>(
-    socket: Socket,
-    ends: Ends,
-    input: Input,
-    timer: Timer,
-    worker: Rc<Worker>,
-    service: &S,
-) {
+pub(super) async fn serve<S: Service>(socket: Socket, ends: Ends, input: Input, timer: Timer, worker: Rc<Worker>, service: &S) {
     let limits = service.limits();
     let connection = Rc::new(Connection {
         socket,

@@ -82,7 +82,10 @@ impl IssuedCertificates {
     }
 
     /// Answers the TLS-ALPN-01 challenge for each name with a certificate of its own.
-    pub fn set_challenges(&self, certificates: &[(String, CertificateDer<'static>, PrivateKeyDer<'static>)]) -> Result<(), TlsProblem> {
+    pub fn set_challenges(
+        &self,
+        certificates: &[(String, CertificateDer<'static>, PrivateKeyDer<'static>)],
+    ) -> Result<(), TlsProblem> {
         let mut challenges = HashMap::new();
         for (name, certificate, key) in certificates {
             challenges.insert(name.to_ascii_lowercase(), Arc::new(certified_key(vec![certificate.clone()], key.clone_key())?));

@@ -32,8 +32,15 @@ pub struct Dial {
 
 impl Dial {
     /// A stream on which requests may be sent. `host`: the endpoint's own name, with its port.
-    pub(super) async fn connect(&self, remote: &Remote, host: &str, wanted: &Wanted, worker: &Rc<Worker>) -> Result<Socket, Fault> {
-        let unreachable = |error: io::Error| Fault::new(Kind::UpstreamUnreachable, format!("cannot connect to {remote}: {error}"));
+    pub(super) async fn connect(
+        &self,
+        remote: &Remote,
+        host: &str,
+        wanted: &Wanted,
+        worker: &Rc<Worker>,
+    ) -> Result<Socket, Fault> {
+        let unreachable =
+            |error: io::Error| Fault::new(Kind::UpstreamUnreachable, format!("cannot connect to {remote}: {error}"));
         let socket = match remote {
             Remote::Tcp(address) => {
                 let stream = TcpStream::connect(address).await.map_err(unreachable)?;
@@ -101,7 +108,9 @@ mod tests {
 
     #[test]
     fn a_port_is_not_part_of_the_name() {
-        for (authority, host) in [("a.example:443", "a.example"), ("a.example", "a.example"), ("[::1]:8443", "[::1]"), ("[::1]", "[::1]")] {
+        for (authority, host) in
+            [("a.example:443", "a.example"), ("a.example", "a.example"), ("[::1]:8443", "[::1]"), ("[::1]", "[::1]")]
+        {
             assert_eq!(host_of(authority), host);
         }
     }

@@ -1,8 +1,8 @@
 //! Connections of one worker to one address: HTTP/1.1 ones wait here between requests, HTTP/2 ones are shared while they serve.
 
+use super::Wanted;
 use super::dial::Dial;
 use super::targets::Target;
-use super::Wanted;
 use crate::client::{Carrier, ClientConnection};
 use crate::client::{Link, LinkStream};
 use crate::timers::Timer;
@@ -123,10 +123,14 @@ impl Pool {
             }
             let attempt = self.dialling.attempt.get();
             self.dialling.over.notified().await;
-            if self.dialling.attempt.get() == attempt && let Some(fault) = &*self.dialling.failure.borrow() {
+            if self.dialling.attempt.get() == attempt
+                && let Some(fault) = &*self.dialling.failure.borrow()
+            {
                 return Err(fault.clone());
             }
-            if !wanted.fresh && let Some(stream) = unconstrained(poll_fn(|cx| Poll::Ready(self.stream(cx)))).await {
+            if !wanted.fresh
+                && let Some(stream) = unconstrained(poll_fn(|cx| Poll::Ready(self.stream(cx)))).await
+            {
                 return Ok((Carrier::Http2(stream), true));
             }
         }

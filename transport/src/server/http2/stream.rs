@@ -208,7 +208,9 @@ impl maitred_core::Stream for Stream {
 impl Stream {
     /// One more piece of the body, or its end with the trailers.
     fn poll_more(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let broken = |error: h2::Error| Fault::new(Kind::ClientGone, format!("the client's stream broke in the middle of its body: {error}"));
+        let broken = |error: h2::Error| {
+            Fault::new(Kind::ClientGone, format!("the client's stream broke in the middle of its body: {error}"))
+        };
         let mut receive = self.receive.borrow_mut();
         match ready!(receive.poll_data(cx)) {
             Some(Ok(bytes)) => *self.bytes.borrow_mut() = bytes,
