@@ -19,6 +19,7 @@ mod request;
 mod request_h2;
 mod response;
 mod response_h2;
+mod websocket;
 
 pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};
 pub use emit::{LAST_CHUNK, decimal, field, reason, request_line, status_line};
@@ -34,6 +35,7 @@ pub use proxy_protocol::{
 pub use request::{Framing, Method, RequestHead, Version};
 pub use request_h2::H2Parts;
 pub use response::{ResponseHead, ResponseRefusal};
+pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key};
 
 #[cfg(test)]
 mod tests;
