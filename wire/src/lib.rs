@@ -35,7 +35,7 @@ pub use proxy_protocol::{
 pub use request::{Framing, Method, RequestHead, Version};
 pub use request_h2::H2Parts;
 pub use response::{ResponseHead, ResponseRefusal};
-pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key};
+pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key, make_key};
 
 #[cfg(test)]
 mod tests;

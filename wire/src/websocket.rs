@@ -14,20 +14,32 @@ pub fn is_websocket_key(key: &[u8]) -> bool {
     matches!(key, [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(|digit| BASE64.contains(digit)))
 }
 
+/// A Sec-WebSocket-Key of these random bytes (§4.1).
+pub fn make_key(random: [u8; 16]) -> [u8; 24] {
+    let mut key = [b'='; 24];
+    base64(&random, &mut key);
+    key
+}
+
 /// The Sec-WebSocket-Accept that answers a Sec-WebSocket-Key (§4.2.2).
 pub fn accept_key(key: &[u8]) -> [u8; 28] {
     let mut hash = Sha1::new();
     hash.update(key);
     hash.update(GUID);
     let mut accept = [b'='; 28];
-    for (group, text) in hash.digest().bytes().chunks(3).zip(accept.as_chunks_mut::<4>().0) {
+    base64(&hash.digest().bytes(), &mut accept);
+    accept
+}
+
+/// RFC 4648 §4. `out` is as long as it gets, and all padding.
+fn base64(bytes: &[u8], out: &mut [u8]) {
+    for (group, text) in bytes.chunks(3).zip(out.as_chunks_mut::<4>().0) {
         let word = group.iter().zip([16, 8, 0]).fold(0u32, |word, (&byte, shift)| word | u32::from(byte) << shift);
         // One byte makes two digits, two make three: the padding is there already.
         for (digit, shift) in text.iter_mut().take(group.len() + 1).zip([18, 12, 6, 0]) {
             *digit = BASE64[(word >> shift & 63) as usize];
         }
     }
-    accept
 }
 
 const CONTINUATION: u8 = 0x0;
@@ -192,6 +204,12 @@ pub fn close_frame(code: u16, reason: &str, mask: Option<[u8; 4]>, out: &mut Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_is_made_is_one() {
+        assert_eq!(&make_key(*b"the sample nonce"), b"dGhlIHNhbXBsZSBub25jZQ==", "the example of §1.3");
+        assert!(is_websocket_key(&make_key([0xff; 16])));
+    }
     use proptest::prelude::*;
 
     #[test]

@@ -25,12 +25,8 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 use stream::Stream;
 use tokio::task::spawn_local;
-
-/// For the last words on a connection to be read.
-const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What the streams of a connection share.
 struct Shared {
@@ -139,7 +135,7 @@ impl<S: Service> Serving<S> {
             return Poll::Pending;
         }
         if !self.timer.is_armed() {
-            let patience = if self.farewell { FAREWELL_TIME_MAX } else { self.service.limits().idle_timeout };
+            let patience = if self.farewell { Worker::FAREWELL_TIME } else { self.service.limits().idle_timeout };
             self.timer.arm(self.shared.worker.now() + patience);
         }
         if self.timer.poll(cx).is_pending() {
@@ -150,7 +146,7 @@ impl<S: Service> Serving<S> {
         }
         self.farewell = true;
         self.connection.graceful_shutdown();
-        self.timer.arm(self.shared.worker.now() + FAREWELL_TIME_MAX);
+        self.timer.arm(self.shared.worker.now() + Worker::FAREWELL_TIME);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -166,7 +162,7 @@ impl<S: Service> Serving<S> {
         self.shared.worker.shard().h2_floods.add(1);
         tracing::info!(peer = %self.shared.ends.peer, "an HTTP/2 connection was closed for flooding");
         self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-        self.timer.arm(self.shared.worker.now() + FAREWELL_TIME_MAX);
+        self.timer.arm(self.shared.worker.now() + Worker::FAREWELL_TIME);
     }
 
     fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
@@ -208,6 +204,9 @@ async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, request: Reque
     let response = match read {
         Err(refusal) => service.refuse(exchange, refusal.into()),
         Ok(()) => {
+            if exchange.request.upgrade.is_some() {
+                stream.begin_websocket(&mut exchange.request);
+            }
             exchange.body = match exchange.request.framing {
                 Framing::None => Body::Empty,
                 Framing::Length(_) | Framing::Chunked | Framing::Close => Body::Stream(stream.clone()),
