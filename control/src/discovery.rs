@@ -8,6 +8,7 @@ mod tests;
 
 pub use system::SystemResolver;
 
+use maitred_core::Remote;
 use maitred_model::Authority;
 use maitred_transport::{Target, TargetCell, TargetSet};
 use std::collections::HashMap;
@@ -304,13 +305,13 @@ fn target_set<'n>(endpoints: &[EndpointSpec], addresses: impl Fn(&str) -> &'n [I
     for EndpointSpec { authority, authority_text, prefix, weight } in endpoints {
         let target = |address, weight| Target { address, authority: authority_text.clone(), prefix: prefix.clone(), weight };
         match authority {
-            Authority::Address(address) => targets.push(target(*address, *weight)),
-            Authority::Unix(_) => {}
+            Authority::Address(address) => targets.push(target(Remote::Tcp(*address), *weight)),
+            Authority::Unix(path) => targets.push(target(Remote::Unix(path.as_path().into()), *weight)),
             Authority::Name { host, port, every } => {
                 let place = |(index, ip): (usize, &IpAddr)| {
                     // Of a plain name the first address has the turns. The others stand right behind it, where they are tried next.
                     let weight = if *every || index == 0 { *weight } else { 0 };
-                    target(SocketAddr::new(*ip, *port), weight)
+                    target(Remote::Tcp(SocketAddr::new(*ip, *port)), weight)
                 };
                 targets.extend(addresses(host).iter().enumerate().map(place));
             }

@@ -3,7 +3,26 @@
 
 use maitred_model::IpNet;
 use maitred_wire::{Headers, Name};
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where a back end is: what a connection goes to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Remote {
+    Tcp(SocketAddr),
+    Unix(Arc<Path>),
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Remote::Tcp(address) => address.fmt(f),
+            Remote::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
 
 /// What the peer and the headers it may set say about the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

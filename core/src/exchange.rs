@@ -1,7 +1,7 @@
 //! The request, the response to be, and what was learned on the way. Kept from request to request by its worker: a steady
 //! stream of requests allocates nothing here.
 
-use crate::address::Forwarded;
+use crate::address::{Forwarded, Remote};
 use crate::body::Body;
 use crate::fault::{Fault, Kind};
 use crate::metrics::RouteSeries;
@@ -103,6 +103,22 @@ impl AddressText {
     }
 }
 
+/// How a client's connection is protected, and what it proved.
+pub struct TlsInfo {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+    /// The name that the client asked for.
+    pub server_name: Option<Box<str>>,
+    /// The client's verified certificate chain as DER, its own first; empty where it showed none.
+    pub client_chain: Vec<Box<[u8]>>,
+    /// Whether our certificate on this connection stands for a host. Only where clients are asked for certificates: what was
+    /// proved for one name must not open another.
+    pub covers: Option<Covers>,
+}
+
+/// Answers whether a host is one that a certificate stands for.
+pub type Covers = Box<dyn Fn(&str) -> bool>;
+
 /// The id of a request, as text in the request's buffer.
 pub type RequestId = Slice;
 
@@ -114,7 +130,7 @@ pub struct Record {
     /// From the request on its way to the response head.
     pub upstream_time: Option<Duration>,
     /// The endpoint that answered, or was tried last.
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<Remote>,
     pub attempts: u32,
     /// Bytes of bodies.
     pub bytes_in: u64,
@@ -133,6 +149,9 @@ pub struct Exchange {
     /// The address that was connected to.
     pub local: SocketAddr,
     pub scheme: Scheme,
+    pub tls: Option<Rc<TlsInfo>>,
+    /// The listener answers with redirects to https alone.
+    pub to_https: bool,
     pub forwarded: Forwarded,
     pub request_id: RequestId,
     /// The path without the API's base path: what routes match.
@@ -162,6 +181,8 @@ impl Exchange {
             peer_text: AddressText::new(nowhere.ip()),
             local: nowhere,
             scheme: Scheme::Http,
+            tls: None,
+            to_https: false,
             forwarded: Forwarded { client: IpAddr::V4(Ipv4Addr::UNSPECIFIED), trusted: false },
             request_id: Slice::default(),
             local_path: Slice::default(),
@@ -191,6 +212,7 @@ impl Exchange {
         self.request.headers.shrink(16 * 1024, 128);
         self.body = Body::Empty;
         self.client = None;
+        self.tls = None;
         self.request_id = Slice::default();
         self.local_path = Slice::default();
         self.params_len = 0;

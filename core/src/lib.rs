@@ -13,11 +13,11 @@ pub mod problem;
 pub mod render;
 pub mod response;
 
-pub use address::Forwarded;
+pub use address::{Forwarded, Remote};
 pub use body::{Body, Duplex, Progress, Stream};
 pub use chance::Chance;
 pub use clock::Clock;
-pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId, Scheme};
+pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId, Scheme, TlsInfo};
 pub use fault::{Fault, Kind};
 pub use policy::{Chain, Flow, Hook, Permit, Policy};
 pub use response::Response;

@@ -172,6 +172,13 @@ pub struct WorkerShard {
     pub upstream_reuses: Counter,
     pub upstream_open: Counter,
     pub tunnels_open: Counter,
+    pub tls_full: Counter,
+    pub tls_resumed: Counter,
+    pub tls_failed: Counter,
+    /// HTTP/2 connections of clients.
+    pub h2_open: Counter,
+    /// Those that were closed for what they flooded us with.
+    pub h2_floods: Counter,
     pub log_dropped: Counter,
     pub faults: [Counter; 32],
 }

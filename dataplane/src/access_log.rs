@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use maitred_core::Exchange;
+use maitred_core::Remote;
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_model::AccessLog;
 use maitred_transport::Worker;
@@ -216,9 +217,14 @@ impl LogBuffer {
         if let Some(upstream_time) = record.upstream_time {
             millis(out, "upstream_ms", upstream_time);
         }
-        if let Some(endpoint) = record.endpoint {
-            key(out, "endpoint");
-            let _ = write!(out, "\"{endpoint}\"");
+        if let Some(endpoint) = &record.endpoint {
+            match endpoint {
+                Remote::Tcp(address) => {
+                    key(out, "endpoint");
+                    let _ = write!(out, "\"{address}\"");
+                }
+                Remote::Unix(_) => text(out, "endpoint", endpoint.to_string().as_bytes()),
+            }
             number(out, "attempts", u64::from(record.attempts));
         }
         number(out, "bytes_in", record.bytes_in);

@@ -3,11 +3,12 @@
 
 use crate::hosts::Hosts;
 use crate::router::{Candidate, Conditions, Methods, Router};
+use crate::secure;
 use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
-use maitred_core::Chain;
 use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::metrics::Metrics;
 use maitred_core::render::Text;
+use maitred_core::{Chain, Clock, Remote};
 use maitred_integrations::Integration;
 use maitred_integrations::proxy::Proxy;
 use maitred_integrations::redirect::Redirect;
@@ -15,7 +16,7 @@ use maitred_integrations::respond::Respond;
 use maitred_model as model;
 use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
 use maitred_policies::{Configured, Transforms};
-use maitred_transport::{Target, TargetCell, TargetSet, UpstreamSpec};
+use maitred_transport::{Target, TargetCell, TargetSet, TicketKeys, UpstreamSpec};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -25,11 +26,37 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// By the endpoints' text: unchanged endpoints keep their resolved addresses.
     cells: Mutex<HashMap<String, Weak<TargetCell>>>,
+    tickets: Mutex<Tickets>,
+    clock: Clock,
+}
+
+/// The keys of session tickets, and what they follow from: the configured secret, else one of this process.
+struct Tickets {
+    own: [u8; 32],
+    secret: Vec<u8>,
+    keys: Arc<TicketKeys>,
 }
 
 impl State {
     pub fn new(workers: usize) -> State {
-        State { metrics: Arc::new(Metrics::new(workers)), cells: Mutex::default() }
+        State::with(workers, TicketKeys::random_secret(), Clock::default())
+    }
+
+    /// `own`: what tickets are sealed with unless a secret is configured.
+    pub fn with(workers: usize, own: [u8; 32], clock: Clock) -> State {
+        let tickets = Tickets { own, secret: own.to_vec(), keys: TicketKeys::from_secret(&own, clock.clone()) };
+        State { metrics: Arc::new(Metrics::new(workers)), cells: Mutex::default(), tickets: Mutex::new(tickets), clock }
+    }
+
+    /// The same keys for as long as the secret is the same.
+    fn tickets(&self, secret: Option<&[u8]>) -> Arc<TicketKeys> {
+        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = secret.unwrap_or(&tickets.own);
+        if tickets.secret != wanted {
+            tickets.secret = wanted.to_vec();
+            tickets.keys = TicketKeys::from_secret(&tickets.secret, self.clock.clone());
+        }
+        tickets.keys.clone()
     }
 
     /// The address list of these endpoints. Addresses written as numbers are there at once; names wait for discovery.
@@ -40,14 +67,18 @@ impl State {
             return cell;
         }
         cells.retain(|_, cell| cell.strong_count() > 0);
-        let targets = endpoints.iter().filter_map(|endpoint| match endpoint.authority {
-            Authority::Address(address) => Some(Target {
+        let targets = endpoints.iter().filter_map(|endpoint| {
+            let address = match &endpoint.authority {
+                Authority::Address(address) => Remote::Tcp(*address),
+                Authority::Unix(path) => Remote::Unix(path.as_path().into()),
+                Authority::Name { .. } => return None,
+            };
+            Some(Target {
                 address,
                 authority: authority(endpoint).into(),
                 prefix: endpoint.path.as_str().into(),
                 weight: endpoint.weight.get(),
-            }),
-            Authority::Name { .. } | Authority::Unix(_) => None,
+            })
         });
         let cell = Arc::new(TargetCell::new(TargetSet::new(targets.collect())));
         cells.insert(key, Arc::downgrade(&cell));
@@ -67,7 +98,13 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         keys: Vec::new(),
     };
     for (name, upstream) in &document.upstreams {
-        compiler.upstream(name, &upstream.value);
+        compiler.upstream(name, &upstream.value, upstream.span);
+    }
+    let tickets = state.tickets(document.secret_key.as_ref().map(|secret| secret.expose().as_bytes()));
+    let mut doors = Vec::with_capacity(document.listen.len());
+    for listener in &document.listen {
+        let door = secure::door(listener, &tickets, None, &mut compiler.diagnostics);
+        doors.push((listener.address.clone(), Arc::new(door.unwrap_or_default())));
     }
     let mut hosts = Hosts::default();
     let mut apis = Vec::with_capacity(document.apis.len());
@@ -81,7 +118,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     }
     let series = state.metrics.series(keys.iter().map(|(api, route)| (api, route)));
     state.metrics.snapshots.fetch_add(1, Ordering::Relaxed);
-    Ok(Snapshot { hosts, apis, routes, series, upstreams, metrics: state.metrics.clone(), document })
+    Ok(Snapshot { hosts, doors, apis, routes, series, upstreams, metrics: state.metrics.clone(), document })
 }
 
 struct Compiler<'a> {
@@ -96,15 +133,17 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn upstream(&mut self, name: &str, upstream: &model::Upstream) -> u32 {
-        // Rather no address than one in the clear where TLS was asked for.
-        let plain = upstream.endpoints.iter().filter(|endpoint| endpoint.scheme == Scheme::Http);
-        let endpoints: Vec<Endpoint> = plain.map(|endpoint| endpoint.value.clone()).collect();
+    fn upstream(&mut self, name: &str, upstream: &model::Upstream, span: model::Span) -> u32 {
+        let endpoints: Vec<Endpoint> = upstream.endpoints.iter().map(|endpoint| endpoint.value.clone()).collect();
+        // `check` saw to it that all have one scheme.
+        let encrypted = endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https);
+        let dial = secure::dial(upstream, span, encrypted, &mut self.diagnostics).unwrap_or_default();
         let spec = UpstreamSpec {
             name: name.into(),
             host: upstream.host.clone(),
             timeouts: upstream.timeouts,
             targets: self.state.cell(&endpoints),
+            dial: Arc::new(dial),
         };
         let index = self.upstreams.len() as u32;
         self.upstreams.push(Upstream { spec: Arc::new(spec), endpoints });
@@ -248,7 +287,7 @@ impl Compiler<'_> {
                     return Some(*index);
                 }
                 let upstream = model::Upstream::of(Spanned::new(endpoint.clone(), span));
-                Some(self.upstream(&url, &upstream))
+                Some(self.upstream(&url, &upstream, span))
             }
         }
     }

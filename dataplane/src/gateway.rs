@@ -7,10 +7,11 @@ use crate::worker::{self, Mail, WorkerHandle};
 use arc_swap::ArcSwap;
 use maitred_core::Clock;
 use maitred_core::metrics::Metrics;
-use maitred_transport::bind;
+use maitred_model::ListenAddress;
+use maitred_transport::{Listening, bind, bind_unix};
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,7 +53,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     workers: Vec<WorkerHandle>,
     /// One socket per worker for each configured address, and the address that it got.
-    listeners: Mutex<HashMap<SocketAddr, SocketAddr>>,
+    listeners: Mutex<HashMap<ListenAddress, ListenAddress>>,
     log: Mutex<LogWriter>,
     undertaker: Option<JoinHandle<()>>,
 }
@@ -63,7 +64,7 @@ impl Gateway {
         let metrics = snapshot.metrics.clone();
         let count = metrics.workers.len();
         let bound = bind_all(&snapshot.listen(), count)?;
-        let listeners = bound.iter().map(|listener| (listener.configured, listener.address)).collect();
+        let listeners = bound.iter().map(Bound::names).collect();
         let (retired, buried) = sync_channel::<Option<Arc<Snapshot>>>(RETIRED_MAX);
         let undertaker = std::thread::Builder::new().name("undertaker".into()).spawn(move || {
             while let Ok(Some(snapshot)) = buried.recv() {
@@ -92,13 +93,13 @@ impl Gateway {
     pub fn publish(&self, snapshot: Snapshot, log: LogTarget) -> io::Result<u64> {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = snapshot.listen();
-        let new: Vec<SocketAddr> = wanted.iter().filter(|address| !listeners.contains_key(address)).copied().collect();
+        let new: Vec<ListenAddress> = wanted.iter().filter(|address| !listeners.contains_key(address)).cloned().collect();
         let bound = bind_all(&new, self.workers.len())?;
-        let gone: Vec<SocketAddr> = listeners.keys().filter(|address| !wanted.contains(address)).copied().collect();
+        let gone: Vec<ListenAddress> = listeners.keys().filter(|address| !wanted.contains(address)).cloned().collect();
         for address in &gone {
             listeners.remove(address);
         }
-        listeners.extend(bound.iter().map(|listener| (listener.configured, listener.address)));
+        listeners.extend(bound.iter().map(Bound::names));
         drop(listeners);
         self.log.lock().unwrap_or_else(PoisonError::into_inner).set_target(log);
         let old = self.shared.current.swap(Arc::new(snapshot));
@@ -125,15 +126,24 @@ impl Gateway {
     fn hand_out(&self, bound: Vec<Bound>) {
         for Bound { configured, sockets, .. } in bound {
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                worker.send(Mail::Listen(configured, socket));
+                worker.send(Mail::Listen(configured.clone(), socket));
             }
         }
     }
 
     /// The address that each entry of `listen` got, in order.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub fn listeners(&self) -> Vec<ListenAddress> {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        self.shared.current.load().listen().iter().filter_map(|address| listeners.get(address).copied()).collect()
+        self.shared.current.load().listen().iter().filter_map(|address| listeners.get(address).cloned()).collect()
+    }
+
+    /// Those of them that have a port.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let with_port = |listener| match listener {
+            ListenAddress::Tcp(address) => Some(address),
+            ListenAddress::Unix(_) => None,
+        };
+        self.listeners().into_iter().filter_map(with_port).collect()
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -203,28 +213,48 @@ impl Drop for Gateway {
 
 /// The sockets of one listener, one for each worker.
 struct Bound {
-    configured: SocketAddr,
-    address: SocketAddr,
-    sockets: Vec<TcpListener>,
+    configured: ListenAddress,
+    address: ListenAddress,
+    sockets: Vec<Listening>,
 }
 
-fn bind_all(addresses: &[SocketAddr], workers: usize) -> io::Result<Vec<Bound>> {
+impl Bound {
+    fn names(&self) -> (ListenAddress, ListenAddress) {
+        (self.configured.clone(), self.address.clone())
+    }
+}
+
+fn bind_all(addresses: &[ListenAddress], workers: usize) -> io::Result<Vec<Bound>> {
     addresses
         .iter()
-        .map(|&address| {
+        .map(|address| {
             bind_one(address, workers)
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
         })
         .collect()
 }
 
-fn bind_one(configured: SocketAddr, workers: usize) -> io::Result<Bound> {
-    let first = bind(configured, true)?;
-    // Port 0 is any free port; the other workers share the one that it became.
-    let address = first.local_addr()?;
-    let mut sockets = vec![first];
-    for _ in 1..workers {
-        sockets.push(bind(address, true)?);
-    }
-    Ok(Bound { configured, address, sockets })
+fn bind_one(configured: &ListenAddress, workers: usize) -> io::Result<Bound> {
+    let (address, sockets) = match configured {
+        ListenAddress::Tcp(wanted) => {
+            let first = bind(*wanted, true)?;
+            // Port 0 is any free port; the other workers share the one that it became.
+            let address = first.local_addr()?;
+            let mut sockets = vec![Listening::Tcp(first)];
+            for _ in 1..workers {
+                sockets.push(Listening::Tcp(bind(address, true)?));
+            }
+            (ListenAddress::Tcp(address), sockets)
+        }
+        ListenAddress::Unix(path) => {
+            let first = Listening::Unix(bind_unix(path)?);
+            let mut sockets = Vec::with_capacity(workers);
+            for _ in 1..workers {
+                sockets.push(first.try_clone()?);
+            }
+            sockets.push(first);
+            (configured.clone(), sockets)
+        }
+    };
+    Ok(Bound { configured: configured.clone(), address, sockets })
 }

@@ -9,6 +9,7 @@ mod gateway;
 mod handle;
 mod hosts;
 mod router;
+mod secure;
 mod service;
 mod snapshot;
 mod worker;

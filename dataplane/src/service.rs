@@ -1,6 +1,7 @@
 //! What stands between a connection and `handle`: the world of the moment, the request's id and address, and the record at the end.
 
 use crate::access_log::LogBuffer;
+use crate::connections::Place;
 use crate::gateway::Shared;
 use crate::handle::handle;
 use crate::world::World;
@@ -9,6 +10,7 @@ use maitred_transport::{Pools, ServerLimits, Service, Worker};
 use maitred_wire::{Method, Name};
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +18,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// A client's request id is kept if it is no longer than this.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Sent to a connection over the limits.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: 107\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"type\":\"urn:maitred:fault:overloaded\",\"title\":\"The gateway is at its limit of connections.\",\"status\":503}\n";
 
 pub(crate) struct WorkerService {
     pub worker: Rc<Worker>,
@@ -82,6 +87,20 @@ fn is_plain_id(id: &[u8]) -> bool {
 }
 
 impl Service for WorkerService {
+    type Seat = Place;
+
+    fn seat(&self, peer: SocketAddr) -> Result<Place, &'static [u8]> {
+        let world = self.world();
+        let limits = world.snapshot.limits();
+        let place = self.shared.connections.enter(peer.ip(), limits.connections.get(), limits.connections_per_ip.get());
+        place.ok_or_else(|| {
+            let shard = self.worker.shard();
+            shard.connections_refused.add(1);
+            shard.fault(Kind::Overloaded);
+            BUSY
+        })
+    }
+
     fn limits(&self) -> Rc<ServerLimits> {
         self.world().limits.clone()
     }

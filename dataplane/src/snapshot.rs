@@ -5,10 +5,9 @@ use crate::router::{Candidate, Params, Router, choose};
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::{Chain, Exchange, Fault, Kind};
 use maitred_integrations::Integration;
-use maitred_model::{Document, Endpoint, IpNet, Limits};
-use maitred_transport::UpstreamSpec;
+use maitred_model::{Document, Endpoint, IpNet, Limits, ListenAddress};
+use maitred_transport::{Door, Expiry, UpstreamSpec};
 use maitred_wire::{Method, Name, Slice};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +15,8 @@ use std::time::Duration;
 pub struct Snapshot {
     pub document: Arc<Document>,
     pub(crate) hosts: Hosts,
+    /// One for each listener, in the document's order.
+    pub(crate) doors: Vec<(ListenAddress, Arc<Door>)>,
     pub(crate) apis: Vec<Api>,
     pub(crate) routes: Vec<Route>,
     /// The counters of each route, by its index.
@@ -65,16 +66,18 @@ pub struct RouteView<'a> {
 }
 
 impl Snapshot {
-    pub fn listen(&self) -> Vec<SocketAddr> {
-        use maitred_model::{ListenAddress, Listener};
-        let plain = |listener: &Listener| match listener {
-            Listener { address: ListenAddress::Tcp(address), tls: None, redirect_https: false, proxy_protocol: None } => {
-                Some(*address)
-            }
-            // Rather nothing than a listener in the clear where another was asked for.
-            _ => None,
-        };
-        self.document.listen.iter().filter_map(|listener| plain(listener)).collect()
+    pub fn listen(&self) -> Vec<ListenAddress> {
+        self.document.listen.iter().map(|listener| listener.address.clone()).collect()
+    }
+
+    /// What the listener at `address` asks of those who come in; `None`: there is none any more.
+    pub(crate) fn door(&self, address: &ListenAddress) -> Option<&Arc<Door>> {
+        self.doors.iter().find(|(other, _)| other == address).map(|(_, door)| door)
+    }
+
+    /// Every listener with TLS, and when its certificates end.
+    pub fn certificates(&self) -> impl Iterator<Item = (&ListenAddress, Vec<Expiry>)> {
+        self.doors.iter().filter_map(|(address, door)| Some((address, door.tls.as_ref()?.expiries())))
     }
 
     pub fn limits(&self) -> &Limits {
@@ -224,5 +227,31 @@ pub fn authority(endpoint: &Endpoint) -> String {
 impl Drop for Snapshot {
     fn drop(&mut self) {
         self.metrics.snapshots.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_port_of_a_scheme_is_left_out_and_a_socket_is_localhost() {
+        for (written, url, host) in [
+            ("http://127.0.0.1:9001/v1/", "http://127.0.0.1:9001/v1", "127.0.0.1:9001"),
+            ("http://127.0.0.1:80", "http://127.0.0.1", "127.0.0.1"),
+            ("http://127.0.0.1:443", "http://127.0.0.1:443", "127.0.0.1:443"),
+            ("https://127.0.0.1", "https://127.0.0.1", "127.0.0.1"),
+            ("https://[::1]:443/x", "https://[::1]/x", "[::1]"),
+            ("https://[::1]:80", "https://[::1]:80", "[::1]:80"),
+            ("https://orders.internal:443", "https://orders.internal", "orders.internal"),
+            ("https://orders.internal:9443", "https://orders.internal:9443", "orders.internal:9443"),
+            ("unix:/run/app.sock", "unix:/run/app.sock", "localhost"),
+        ] {
+            let text = format!("listen: 127.0.0.1:0\nupstreams: {{ a: \"{written}\" }}");
+            let loaded = maitred_model::load_text("test.yaml", &text, &maitred_model::Memory::default());
+            let document = loaded.document.expect("a good configuration");
+            let endpoint = &document.upstreams["a"].endpoints[0];
+            assert_eq!((endpoint_url(endpoint).as_str(), authority(endpoint).as_str()), (url, host), "{written}");
+        }
     }
 }

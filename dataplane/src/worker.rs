@@ -2,16 +2,14 @@
 //! when it has more than its share, and reads its mailbox.
 
 use crate::access_log::{LogBuffer, LogWriter};
-use crate::connections::Place;
 use crate::gateway::Shared;
 use crate::service::WorkerService;
-use maitred_core::Kind;
-use maitred_transport::{Acceptor, Worker, serve};
+use maitred_model::ListenAddress;
+use maitred_transport::{Accepted, Acceptor, Listening, Parcel, Worker, serve};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream as StdStream};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
@@ -37,14 +34,11 @@ const SHARE_SLACK: u64 = 2;
 const REAP_EVERY: Duration = Duration::from_secs(5);
 /// After an accept failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Sent to a connection over the limits.
-const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: 107\r\nretry-after: 1\r\nconnection: close\r\n\r\n{\"type\":\"urn:maitred:fault:overloaded\",\"title\":\"The gateway is at its limit of connections.\",\"status\":503}\n";
-
 pub(crate) enum Mail {
-    Listen(SocketAddr, TcpListener),
-    Close(Vec<SocketAddr>),
-    /// A connection accepted elsewhere.
-    Connection(StdStream, SocketAddr),
+    Listen(ListenAddress, Listening),
+    Close(Vec<ListenAddress>),
+    /// A connection accepted elsewhere, and the listener that it came through.
+    Connection(Parcel, Arc<ListenAddress>),
     /// There is a new snapshot: do not hold the old one until the next request.
     Refresh,
     /// The clock was turned.
@@ -148,7 +142,7 @@ struct Desk {
     worker: Rc<Worker>,
     service: Rc<WorkerService>,
     /// Ends an accepting task; the flag asks it to take first what has connected already.
-    closers: RefCell<HashMap<SocketAddr, oneshot::Sender<oneshot::Sender<()>>>>,
+    closers: RefCell<HashMap<ListenAddress, oneshot::Sender<oneshot::Sender<()>>>>,
 }
 
 impl Desk {
@@ -158,20 +152,21 @@ impl Desk {
                 Mail::Listen(address, listener) => self.listen(address, listener),
                 Mail::Close(addresses) => {
                     for address in addresses {
-                        self.close(address).await;
+                        self.close(&address).await;
                     }
                 }
-                Mail::Connection(stream, peer) => {
-                    if let Ok(stream) = TcpStream::from_std(stream) {
-                        self.clone().take(stream, peer);
+                Mail::Connection(parcel, listener) => {
+                    if let Ok(accepted) = parcel.unpack() {
+                        self.clone().take(accepted, &listener);
                     }
                 }
                 Mail::Refresh => drop(self.service.world()),
                 Mail::LookAgain => self.worker.timers.look_again(),
                 Mail::Drain => {
-                    let addresses: Vec<SocketAddr> = self.closers.borrow().keys().copied().collect();
+                    self.worker.draining.notify_waiters();
+                    let addresses: Vec<ListenAddress> = self.closers.borrow().keys().cloned().collect();
                     for address in addresses {
-                        self.close(address).await;
+                        self.close(&address).await;
                     }
                     self.seat.drained.store(true, Ordering::Release);
                 }
@@ -180,19 +175,20 @@ impl Desk {
         }
     }
 
-    fn listen(self: &Rc<Self>, address: SocketAddr, listener: TcpListener) {
+    fn listen(self: &Rc<Self>, address: ListenAddress, listener: Listening) {
         let acceptor = match Acceptor::new(listener) {
             Ok(acceptor) => acceptor,
             Err(error) => return tracing::error!(%error, %address, "a worker cannot listen"),
         };
         let (closer, closed) = oneshot::channel();
+        let listener = Arc::new(address.clone());
         self.closers.borrow_mut().insert(address, closer);
-        spawn_local(self.clone().accept(acceptor, closed));
+        spawn_local(self.clone().accept(acceptor, listener, closed));
     }
 
     /// What waits in the accept queue is accepted before the socket goes.
-    async fn close(&self, address: SocketAddr) {
-        let Some(closer) = self.closers.borrow_mut().remove(&address) else { return };
+    async fn close(&self, address: &ListenAddress) {
+        let Some(closer) = self.closers.borrow_mut().remove(address) else { return };
         let (done, closed) = oneshot::channel();
         if closer.send(done).is_ok() {
             let _ = closed.await;
@@ -200,7 +196,12 @@ impl Desk {
     }
 
     /// Accepts until it is asked to close; then takes what has connected already, and closes.
-    async fn accept(self: Rc<Self>, acceptor: Acceptor, closed: oneshot::Receiver<oneshot::Sender<()>>) {
+    async fn accept(
+        self: Rc<Self>,
+        acceptor: Acceptor,
+        listener: Arc<ListenAddress>,
+        closed: oneshot::Receiver<oneshot::Sender<()>>,
+    ) {
         let mut closed = pin!(closed);
         loop {
             let turn = poll_fn(|cx| {
@@ -208,12 +209,13 @@ impl Desk {
                 if let Poll::Ready(asked) = closed.as_mut().poll(cx) {
                     return Poll::Ready(Turn::Close(asked.ok()));
                 }
-                self.accept_some(&acceptor, ACCEPTS_PER_TURN, cx).map(|failed| if failed { Turn::Failed } else { Turn::More })
+                let accepted = self.accept_some(&acceptor, &listener, ACCEPTS_PER_TURN, cx);
+                accepted.map(|failed| if failed { Turn::Failed } else { Turn::More })
             })
             .await;
             match turn {
                 Turn::Close(done) => {
-                    let _ = poll_fn(|cx| Poll::Ready(self.accept_some(&acceptor, BACKLOG_MAX, cx))).await;
+                    let _ = poll_fn(|cx| Poll::Ready(self.accept_some(&acceptor, &listener, BACKLOG_MAX, cx))).await;
                     drop(acceptor);
                     done.map(|done| done.send(()));
                     return;
@@ -225,10 +227,16 @@ impl Desk {
     }
 
     /// Accepts up to `most`. Pending when nobody waits; ready with whether accepting failed.
-    fn accept_some(self: &Rc<Self>, acceptor: &Acceptor, most: usize, cx: &mut Context<'_>) -> Poll<bool> {
+    fn accept_some(
+        self: &Rc<Self>,
+        acceptor: &Acceptor,
+        listener: &Arc<ListenAddress>,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<bool> {
         for _ in 0..most {
             match ready!(acceptor.poll_accept(cx)) {
-                Ok((stream, peer)) => self.clone().place(stream, peer),
+                Ok(accepted) => self.clone().place(accepted, listener),
                 Err(error) if is_exhaustion(&error) => {
                     tracing::error!(%error, "a connection cannot be accepted");
                     return Poll::Ready(true);
@@ -241,20 +249,19 @@ impl Desk {
     }
 
     /// Keeps a connection, or passes it to a fellow who has fewer.
-    fn place(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let Some(fellow) = self.emptier_fellow() else { return self.take(stream, peer) };
-        match stream.into_std() {
-            Ok(stream) => {
-                if let Err(
-                    mpsc::error::TrySendError::Full(Mail::Connection(stream, peer))
-                    | mpsc::error::TrySendError::Closed(Mail::Connection(stream, peer)),
-                ) = self.seat.fellows[fellow].try_send(Mail::Connection(stream, peer))
-                    && let Ok(stream) = TcpStream::from_std(stream)
-                {
-                    self.take(stream, peer);
-                }
-            }
-            Err(error) => tracing::warn!(%error, "a connection cannot be passed on"),
+    fn place(self: Rc<Self>, accepted: Accepted, listener: &Arc<ListenAddress>) {
+        let Some(fellow) = self.emptier_fellow() else { return self.take(accepted, listener) };
+        let letter = match accepted.pack() {
+            Ok(parcel) => Mail::Connection(parcel, listener.clone()),
+            Err(error) => return tracing::warn!(%error, "a connection cannot be passed on"),
+        };
+        if let Err(
+            mpsc::error::TrySendError::Full(Mail::Connection(parcel, listener))
+            | mpsc::error::TrySendError::Closed(Mail::Connection(parcel, listener)),
+        ) = self.seat.fellows[fellow].try_send(letter)
+            && let Ok(accepted) = parcel.unpack()
+        {
+            self.take(accepted, &listener);
         }
     }
 
@@ -272,23 +279,15 @@ impl Desk {
         (shards[emptier].connections_open.get() < mine).then_some(emptier)
     }
 
-    fn take(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let shard = self.worker.shard();
-        shard.connections_accepted.add(1);
-        let snapshot = self.seat.shared.current.load();
-        let limits = snapshot.limits();
-        let place = self.seat.shared.connections.enter(peer.ip(), limits.connections.get(), limits.connections_per_ip.get());
-        drop(snapshot);
-        let Some(place) = place else {
-            shard.connections_refused.add(1);
-            shard.fault(Kind::Overloaded);
-            // Best effort: it fits the socket's buffer, or nobody reads it.
-            let _ = stream.try_write(BUSY);
-            return;
-        };
-        let open = Open::new(self.worker.clone(), place);
+    fn take(self: Rc<Self>, accepted: Accepted, listener: &ListenAddress) {
+        self.worker.shard().connections_accepted.add(1);
+        // Accepted in the moment in which its listener went: as if it had come later.
+        let Some(door) = self.service.world().snapshot.door(listener).cloned() else { return };
+        let open = Open::new(self.worker.clone());
+        let ends = (accepted.peer, accepted.local);
+        let socket = accepted.into_socket();
         spawn_local(async move {
-            serve(stream, peer, self.worker.clone(), &*self.service).await;
+            serve(socket, ends, door, self.worker.clone(), self.service.clone()).await;
             drop(open);
         });
     }
@@ -297,13 +296,12 @@ impl Desk {
 /// A connection that is counted however it ends.
 struct Open {
     worker: Rc<Worker>,
-    _place: Place,
 }
 
 impl Open {
-    fn new(worker: Rc<Worker>, place: Place) -> Open {
+    fn new(worker: Rc<Worker>) -> Open {
         worker.shard().connections_open.add(1);
-        Open { worker, _place: place }
+        Open { worker }
     }
 }
 

@@ -6,7 +6,7 @@ use maitred_core::metrics::RouteSeries;
 use maitred_core::{Chain, Held};
 use maitred_integrations::Reach;
 use maitred_model::{HalfClose, Limits, Underscores};
-use maitred_transport::{Pools, ServerLimits, Upstream, Worker};
+use maitred_transport::{H2Limits, Pools, ServerLimits, Upstream, Worker};
 use maitred_wire::HeadLimits;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(crate) struct World {
 
 impl World {
     pub fn new(snapshot: Arc<Snapshot>, worker: &Rc<Worker>, pools: &Rc<Pools>, shared: Arc<Shared>) -> Rc<World> {
-        let limits = server_limits(snapshot.limits());
+        let limits = server_limits(snapshot.limits(), snapshot.metrics.workers.len());
         let upstreams = snapshot.upstreams.iter().map(|upstream| Upstream::new(upstream.spec.clone(), worker, pools)).collect();
         let reach = Reach { worker: worker.clone(), upstreams, head_limits: limits.head };
         Rc::new(World { snapshot, limits: Rc::new(limits), reach, shared })
@@ -44,13 +44,23 @@ impl Drop for World {
     }
 }
 
-fn server_limits(limits: &Limits) -> ServerLimits {
+fn server_limits(limits: &Limits, workers: usize) -> ServerLimits {
     ServerLimits {
         head: head_limits(limits),
         header_timeout: limits.header_timeout,
         body_timeout: limits.body_timeout,
         write_timeout: limits.write_timeout,
         idle_timeout: limits.idle_timeout,
+        handshake_timeout: limits.handshake_timeout,
+        handshakes: limits.handshakes.get().div_ceil(workers as u32),
+        tunnel_idle_timeout: limits.tunnel_idle_timeout,
+        tunnel_lifetime: limits.tunnel_lifetime,
+        h2: H2Limits {
+            streams: limits.h2_streams.get(),
+            window: limits.h2_window.get(),
+            resets: limits.h2_resets.get(),
+            control_frames: limits.h2_control_frames.get(),
+        },
         half_close_aborts: limits.half_close == HalfClose::Abort,
     }
 }

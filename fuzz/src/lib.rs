@@ -5,12 +5,14 @@ mod chunks;
 mod h2;
 mod heads;
 mod paths;
+mod proxy;
 mod routes;
 
 pub use chunks::{chunked, trailers};
 pub use h2::{h2_meter, request_h2, response_h2};
 pub use heads::{request_head, response_head};
 pub use paths::{host, path};
+pub use proxy::proxy_protocol;
 pub use routes::router;
 
 /// The configuration language: any bytes load or are complained about.
@@ -21,7 +23,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -31,6 +33,7 @@ pub const TARGETS: [Target; 11] = [
     ("trailers", trailers),
     ("path", path),
     ("host", host),
+    ("proxy_protocol", proxy_protocol),
     ("config", config),
     ("router", router),
 ];

@@ -48,7 +48,7 @@ impl Operations for House {
             "started": started.to_string(),
             "uptime_seconds": since.elapsed().as_secs(),
             "workers": self.gateway.metrics().workers.len(),
-            "listeners": self.gateway.addresses().iter().map(|address| json!(address.to_string())).collect::<Value>(),
+            "listeners": self.gateway.listeners().iter().map(|address| json!(address.to_string())).collect::<Value>(),
             "draining": self.gateway.is_draining(),
             "needs_restart": self.needs_restart(&self.gateway.snapshot().document),
             "last_reload": last,

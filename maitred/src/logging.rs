@@ -2,6 +2,7 @@
 
 use crate::cli::{Log, LogFormat};
 use crate::output::{in_color, say};
+use maitred_model::ListenAddress;
 use std::io;
 use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
@@ -45,6 +46,18 @@ impl Announcer {
         match self.0 {
             LogFormat::Text => say(&format!("{what} on http://{address}\n")),
             LogFormat::Json => tracing::info!(%address, "{what}"),
+        }
+    }
+
+    pub fn listening(self, address: &ListenAddress, encrypted: bool) {
+        let scheme = match address {
+            ListenAddress::Unix(_) => "",
+            ListenAddress::Tcp(_) if encrypted => "https://",
+            ListenAddress::Tcp(_) => "http://",
+        };
+        match self.0 {
+            LogFormat::Text => say(&format!("listening on {scheme}{address}\n")),
+            LogFormat::Json => tracing::info!(%address, "listening"),
         }
     }
 

@@ -10,8 +10,9 @@ use crate::signals;
 use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{Admin, AdminConfig, Discovery, EndpointSpec, Request, SystemResolver, Unresolved, Watcher, watch};
+use maitred_core::Remote;
 use maitred_dataplane::{Gateway, LogTarget, Options, Snapshot, State, authority};
-use maitred_model::{Authority, Endpoint};
+use maitred_model::{Authority, Endpoint, ListenAddress};
 use maitred_transport::UpstreamSpec;
 use std::io;
 use std::net::SocketAddr;
@@ -117,8 +118,8 @@ pub fn start(source: Source, format: LogFormat) -> Result<Running, NotStarted> {
     let admin = runtime.block_on(start_admin(&house))?;
     reload_when_asked(Arc::downgrade(&house), asked)?;
     let announcer = Announcer(format);
-    for address in house.gateway.addresses() {
-        announcer.address("listening", address);
+    for (listener, configured) in house.gateway.listeners().iter().zip(&house.gateway.snapshot().document.listen) {
+        announcer.listening(listener, configured.tls.is_some());
     }
     announcer.address("admin", admin.address());
     Ok(Running { house, runtime, admin, stops })
@@ -195,7 +196,11 @@ pub fn leads_to_admin(snapshot: &Snapshot) -> Option<String> {
         let other = address.ip().to_canonical();
         port != 0 && address.port() == port && (other == ip || (ip.is_unspecified() && other.is_loopback()))
     };
-    let found = |spec: &UpstreamSpec| spec.targets.load().targets.iter().any(|target| is_admin(target.address));
+    let leads = |remote: &Remote| match remote {
+        Remote::Tcp(address) => is_admin(*address),
+        Remote::Unix(_) => false,
+    };
+    let found = |spec: &UpstreamSpec| spec.targets.load().targets.iter().any(|target| leads(&target.address));
     let (spec, _) = snapshot.upstreams().find(|(spec, _)| found(spec))?;
     Some(format!(
         "the name of an endpoint of upstream `{}` leads to the admin listener {admin}: clients would reach it",
@@ -226,8 +231,11 @@ pub fn warn_unresolved(unresolved: &[Unresolved]) {
 }
 
 fn bind(snapshot: Snapshot) -> anyhow::Result<Gateway> {
-    for address in snapshot.listen() {
-        is_free(address).with_context(|| format!("cannot listen on {address}"))?;
+    for listener in snapshot.listen() {
+        // A Unix socket says so itself when it is bound.
+        if let ListenAddress::Tcp(address) = listener {
+            is_free(address).with_context(|| format!("cannot listen on {address}"))?;
+        }
     }
     let log = LogTarget::open(&snapshot.document.telemetry.access_log).context("cannot open the access log")?;
     Ok(Gateway::start(snapshot, log, Options::default())?)

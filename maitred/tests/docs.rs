@@ -11,6 +11,7 @@ use maitred_dataplane::{State, compile};
 use maitred_model::{Memory, load_text, render};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -85,14 +86,28 @@ impl Page {
     }
 }
 
-/// Gives each `${env:}` and `${file:}` in a text a value.
+/// Long enough for any secret.
+const VALUE: &str = "a-value-of-no-fewer-than-thirty-two-bytes";
+
+/// Gives each `${env:}` and `${file:}` in a text a value, and has the certificates of `tests/certs` in the folder `certs`.
 fn sources(text: &str) -> Memory {
     let mut memory = Memory::default();
     for (kind, rest) in text.split("${").skip(1).filter_map(|piece| piece.split_once(':')) {
         let Some((name, _)) = rest.split_once('}') else { continue };
-        memory = if kind == "env" { memory.var(name, "value") } else { memory.file(name, "value") };
+        memory = if kind == "env" { memory.var(name, VALUE) } else { memory.file(name, VALUE) };
+    }
+    for (name, bytes) in certificates() {
+        memory = memory.file(Path::new("certs").join(name), bytes);
     }
     memory
+}
+
+/// Names and contents of the PEM files that examples may use.
+fn certificates() -> Vec<(OsString, Vec<u8>)> {
+    let entries =
+        fs::read_dir(root().join("tests/certs")).expect("the folder of certificates").map(|entry| entry.expect("readable"));
+    let pem = entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "pem" || extension == "key"));
+    pem.map(|entry| (entry.file_name(), fs::read(entry.path()).expect("readable"))).collect()
 }
 
 #[test]
@@ -131,7 +146,10 @@ fn every_file_in_the_documentation_means_what_it_says() {
 fn every_command_with_its_output_gives_that_output() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let folder = std::env::temp_dir().join(format!("maitred-docs-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder of our own");
+    fs::create_dir_all(folder.join("certs")).expect("a folder of our own");
+    for (name, bytes) in certificates() {
+        fs::write(folder.join("certs").join(name), bytes).expect("writable");
+    }
     let mut blocks = 0;
     let mut wrong = Vec::new();
     for page in pages() {

@@ -10,6 +10,8 @@ pub(crate) mod texts;
 pub(crate) use basic::{Bool, Json, whole, whole_schema, words};
 pub(crate) use collections::{HeaderMap, List, NamedMap, Null, OneOrMany, QueryMap, ScalarOr, Setting, check_name};
 pub(crate) use outside::Outside;
+#[cfg(test)]
+pub(crate) use outside::PEM_BYTES_MAX;
 pub(crate) use record::{Fields, record};
 pub(crate) use texts::{named, text, texts};
 
@@ -68,6 +70,23 @@ impl Cx<'_> {
         let mut diagnostic = Diagnostic::error("wrong-kind", node.span, format!("expected {what}, found {found}"));
         diagnostic.hint = hint;
         self.push(diagnostic);
+    }
+
+    /// Whether a node is a mapping; if not, says which one is meant.
+    pub fn is_mapping(&mut self, node: &Node, what: &str, hint: &str) -> bool {
+        match &node.kind {
+            Kind::Mapping(_) => true,
+            Kind::Poisoned => false,
+            Kind::Scalar(_) | Kind::Sequence(_) => {
+                let found = match &node.kind {
+                    Kind::Scalar(scalar) if !scalar.is_null() => format!("`{}`", scalar.shown()),
+                    Kind::Scalar(_) => "nothing".to_owned(),
+                    Kind::Sequence(_) | Kind::Mapping(_) | Kind::Poisoned => "a list".to_owned(),
+                };
+                self.error("wrong-kind", node.span, format!("expected {what}, a mapping, found {found}"), hint);
+                false
+            }
+        }
     }
 
     /// A text that its parser refused. What came by `${}` is not repeated.

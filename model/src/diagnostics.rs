@@ -169,6 +169,9 @@ impl Files {
         let Some(file) = self.list.get_mut(span.file.0 as usize) else { return };
         let (start, end) = (span.start as usize, span.end as usize);
         let Some(secret) = file.text.get(start..end) else { return };
+        // A block of text ends where the next key begins, whose indentation tells nothing.
+        let secret = secret.trim_end_matches(' ');
+        let end = start + secret.len();
         let stars: String = secret.bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
         file.text.replace_range(start..end, &stars);
     }

@@ -4,7 +4,7 @@ use crate::decode::basic::to_json;
 use crate::diagnostics::Diagnostics;
 use crate::document::*;
 use crate::language::RawDocument;
-use crate::sources::Memory;
+use crate::sources::{Memory, Sources};
 use crate::span::FileId;
 use crate::values::*;
 use crate::{fuzz_load, load, load_text, render, schema, yaml};
@@ -27,6 +27,27 @@ fn valid_cases() -> Vec<(PathBuf, String)> {
         .collect();
     cases.sort();
     cases
+}
+
+/// The folder of golden files, with an environment in which those that are good load.
+struct ConfigFolder;
+
+impl Sources for ConfigFolder {
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        std::fs::read(config_folder().join(path))
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        match name {
+            "PORT" => Some("9001".to_owned()),
+            "DOMAIN" => Some("shop.example.com".to_owned()),
+            _ => Some("a{b}".to_owned()),
+        }
+    }
+
+    fn glob(&self, _: &Path) -> std::io::Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
 }
 
 /// As much of JSON Schema as ours uses. An unknown keyword is a mistake in this checker, and fails.
@@ -130,14 +151,80 @@ fn what_loads_fits_the_schema() {
 
 #[test]
 fn what_is_printed_loads_again_and_prints_the_same() {
-    let path = config_folder().join("ok_everything.yaml");
-    let text = std::fs::read_to_string(path).expect("readable");
-    let memory = Memory::default().var("TOKEN", "t").var("BRACED", "a{b}").var("PORT", "9001");
-    let first = crate::to_json(&load_text("a.yaml", &text, &memory).document.expect("loads"));
-    check(&schema(), &first, &schema(), "").expect("what is printed fits the schema");
-    let again = load_text("a.yaml", &first.to_string(), &memory);
-    let again = crate::to_json(&again.document.unwrap_or_else(|| panic!("{}", render(&again.diagnostics, &again.files, false))));
-    assert_eq!(first, again);
+    for name in ["ok_everything.yaml", "ok_tls.yaml"] {
+        let mut first = crate::to_json(&load(Path::new(name), &ConfigFolder).document.expect("loads"));
+        check(&schema(), &first, &schema(), "").expect("what is printed fits the schema");
+        // Stars are too few.
+        first.as_object_mut().and_then(|map| map.remove("secret_key"));
+        let again = load_text(name, &first.to_string(), &ConfigFolder);
+        let again = again.document.unwrap_or_else(|| panic!("{}", render(&again.diagnostics, &again.files, false)));
+        assert_eq!(first, crate::to_json(&again));
+    }
+}
+
+#[test]
+fn a_private_key_is_mute() {
+    let loaded = load(Path::new("ok_tls.yaml"), &ConfigFolder);
+    let document = loaded.document.expect("loads");
+    let tls = document.listen[1].tls.as_ref().expect("there");
+    assert!(tls.certificates[0].key.bytes.starts_with(b"-----BEGIN PRIVATE KEY-----\n"));
+    let printed = format!("{document:?} {document:#?} {}", crate::to_json(&document));
+    // As text, and as a list of numbers.
+    assert!(!printed.contains("PRIVATE KEY") && !printed.contains("45, 45, 45") && !printed.contains("hunter2"));
+    assert!(printed.contains("PemFile(../certs/api.key)") && printed.contains("\"key\":\"../certs/api.key\""));
+}
+
+#[test]
+fn a_path_is_relative_to_the_file_that_names_it() {
+    let document = load(Path::new("ok_tls.yaml"), &ConfigFolder).document.expect("loads");
+    let included = document.upstreams["included"].tls.as_ref().expect("there").ca.as_ref().expect("there");
+    assert_eq!(included.path, Path::new("parts/../../certs/ca.pem"));
+    assert_eq!(document.upstreams["beside"].endpoints[0].authority, Authority::Unix("parts/app.sock".into()));
+    let main =
+        "listen: { address: unix:x.sock, tls: { acme: { domains: [a.example] } } }\ntelemetry: { access_log: { to: log } }\n";
+    let memory = Memory::default().file("conf/main.yaml", main);
+    let document = load(Path::new("conf/main.yaml"), &memory).document.expect("loads");
+    let tls = document.listen[0].tls.as_ref().expect("there");
+    assert_eq!(tls.acme.as_ref().expect("there").storage, Path::new("conf/acme"));
+    assert_eq!(document.listen[0].address, ListenAddress::Unix("conf/x.sock".into()));
+    assert_eq!(document.listen[0].address.to_string(), "unix:conf/x.sock");
+    assert_eq!(document.telemetry.access_log, AccessLog::File("conf/log".into()));
+}
+
+#[test]
+fn a_certificate_is_a_dependency_and_is_read_once() {
+    let pem = "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n";
+    let text = "listen: [ { address: 127.0.0.1:1, tls: { certificates: { cert: a.pem, key: a.pem } } }, { address: 127.0.0.1:2, tls: { certificates: { cert: b.pem, key: a.pem } } } ]";
+    let memory = Memory::default().file("conf/main.yaml", text).file("conf/a.pem", pem);
+    let loaded = load(Path::new("conf/main.yaml"), &memory);
+    // The missing one too: who puts it there wants to see it taken.
+    assert_eq!(loaded.dependencies, ["conf/main.yaml", "conf/a.pem", "conf/b.pem"].map(PathBuf::from));
+    assert_eq!(codes(&loaded), ["unreadable"]);
+    let memory = memory.file("conf/b.pem", pem);
+    let document = load(Path::new("conf/main.yaml"), &memory).document.expect("loads");
+    let pair = |at: usize| &document.listen[at].tls.as_ref().expect("there").certificates[0];
+    assert!(std::sync::Arc::ptr_eq(&pair(0).cert.bytes, &pair(1).key.bytes));
+}
+
+#[test]
+fn a_file_of_certificates_has_a_limit() {
+    let pem = |bytes: usize| "-----BEGIN CERTIFICATE-----".to_owned() + &"x".repeat(bytes - 27);
+    let limit = crate::decode::PEM_BYTES_MAX;
+    let one = |bytes| {
+        let text = "listen: { address: 127.0.0.1:1, tls: { acme: { domains: [a.example], ca: ca.pem } } }";
+        load_text("x.yaml", text, &Memory::default().file("ca.pem", pem(bytes)))
+    };
+    assert!(one(limit).document.is_some());
+    let loaded = one(limit + 1);
+    assert!(render(&loaded.diagnostics, &loaded.files, false).contains("`ca.pem` cannot be read: it is larger than 1 MiB"));
+    let (mut text, mut memory) = ("listen: 127.0.0.1:1\nupstreams:\n".to_owned(), Memory::default());
+    for number in 0..65 {
+        text.push_str(&format!("  u{number}: {{ endpoints: [ https://x ], tls: {{ ca: {number}.pem }} }}\n"));
+        memory = memory.file(format!("{number}.pem"), pem(limit));
+    }
+    let loaded = load_text("x.yaml", &text, &memory);
+    assert_eq!(codes(&loaded), ["unreadable"]);
+    assert!(render(&loaded.diagnostics, &loaded.files, false).contains("more than 64 MiB"));
 }
 
 #[test]
@@ -152,6 +239,11 @@ fn the_schema_refuses_what_the_decoder_refuses() {
         "listen: 127.0.0.1:8080\nversion: 2",
         "listen: 127.0.0.1:8080\nupstreams: { a: ftp://x }",
         "listen: 127.0.0.1:8080\nupstreams: { a.b: http://x }",
+        "listen: { address: 127.0.0.1:8080, tls: true }",
+        "listen: { address: 127.0.0.1:8080, redirect_https: 1 }",
+        "listen: { address: 127.0.0.1:8080, tls: { acme: { domains: [a.example] }, min_version: 1.1 } }",
+        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [https://x], protocol: h3 } }",
+        "listen: 127.0.0.1:8080\napis: { a: { routes: [ { match: GET /x, proxy: http://x, mirror: { to: http://y, share: 10 } } ] } }",
         "listen: 127.0.0.1:8080\napis: { a: { routes: [ get /x: k ] } }",
         "listen: 127.0.0.1:8080\napis: { a: { routes: [ { match: GET /x, proxy: k, extra: 1 } ] } }",
         "listen: 127.0.0.1:8080\napis: { a: { routes: [ { proxy: k } ] } }",
@@ -177,6 +269,7 @@ fn schema_and_decoder_know_the_same_keys() {
         ("When", When::KEYS),
         ("Redirect", Redirect::KEYS),
         ("UpstreamTimeouts", UpstreamTimeouts::KEYS),
+        ("CertificateFiles", CertificateFiles::KEYS),
     ] {
         assert_eq!(keys(&schema["$defs"][name]), known, "{name}");
         let described = schema["$defs"][name]["properties"].as_object().expect("a record");
@@ -202,6 +295,14 @@ fn defaults_are_those_of_the_page() {
         ("write_timeout", "30s".into()),
         ("idle_timeout", "75s".into()),
         ("drain_timeout", "30s".into()),
+        ("handshake_timeout", "10s".into()),
+        ("handshakes", 256.into()),
+        ("h2_streams", 128.into()),
+        ("h2_window", "256KiB".into()),
+        ("h2_resets", 100.into()),
+        ("h2_control_frames", 1000.into()),
+        ("tunnel_idle_timeout", "5min".into()),
+        ("tunnel_lifetime", "1d".into()),
         ("half_close", "deliver".into()),
         ("underscores", "drop".into()),
     ] {
@@ -338,6 +439,15 @@ const WORDS: &[&str] = &[
     "none",
     "GET /a/{id}",
     "http://x:1",
+    "https://x",
+    "unix:/x",
+    "tls",
+    "acme",
+    "certificates",
+    "proxy_protocol",
+    "from",
+    "mirror",
+    "5%",
     "127.0.0.1:8080",
     "${env:X}",
     "$${",
@@ -401,7 +511,7 @@ proptest! {
     fn no_text_brings_a_value_down(text in "\\PC{0,40}") {
         let _ = (PathTemplate::parse(&text), Template::parse(&text), Template::parse_rewrite(&text), Template::parse_redirect(&text));
         let _ = (IpNet::parse(&text), HostPattern::parse(&text), HeaderName::parse(&text), HeaderValue::parse(&text));
-        let _ = (parse_duration(&text), parse_size(&text), parse_method(&text));
+        let _ = (parse_duration(&text), parse_size(&text), parse_method(&text), Share::parse(&text));
     }
 
     #[test]
@@ -409,5 +519,12 @@ proptest! {
         let duration = std::time::Duration::from_millis(ms);
         prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
+    }
+
+    #[test]
+    fn shares_read_what_they_write(ppm in 1u32..=1_000_000) {
+        let share = Share::parse(&format!("{}.{:04}%", ppm / 10_000, ppm % 10_000));
+        prop_assert_eq!(share.as_ref().map(|share| share.ppm()), Ok(ppm));
+        prop_assert_eq!(Share::parse(&share.expect("read").to_string()).map(Share::ppm), Ok(ppm));
     }
 }

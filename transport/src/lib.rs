@@ -1,22 +1,29 @@
-//! Sockets: dialling, the HTTP/1.1 drivers for both sides, pools, timers. Only this crate knows tokio's sockets, so that a
+//! Sockets: dialling, TLS, the HTTP/1.1 and HTTP/2 drivers for both sides, pools, timers. Only this crate knows tokio's sockets, so that a
 //! completion-based driver can stand beside them. Chooses no route and decides no policy.
 
 mod client;
+mod http2;
 mod input;
 mod listener;
+mod raw;
 mod reader;
 mod server;
 mod socket;
 mod timers;
+mod tls;
 mod tunnel;
 mod upstream;
 mod worker;
 
-pub use client::{Begin, ClientConnection, Failure};
+pub use client::{Begin, Carrier, Failure};
 pub use input::BUFFER_BYTES;
-pub use listener::{Acceptor, bind};
-pub use server::{ServerLimits, Service, serve};
+pub use listener::{Accepted, Acceptor, Listening, Parcel, bind, bind_unix};
+pub use server::{Door, H2Limits, ProxySources, ServerLimits, Service, serve};
 pub use socket::Socket;
 pub use timers::{Timer, Timers};
-pub use upstream::{Lease, Pools, Target, TargetCell, TargetSet, Upstream, UpstreamSpec, wheel};
+pub use tls::{
+    CertificateNames, ClientTls, ClientTlsSpec, Expiry, IssuedCertificates, Part, ServerTls, ServerTlsSpec, TicketKeys,
+    TlsProblem,
+};
+pub use upstream::{Dial, Lease, Pools, ProxyVersion, Target, TargetCell, TargetSet, Upstream, UpstreamSpec, Wanted, wheel};
 pub use worker::Worker;

@@ -37,6 +37,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Of a connection of which some bytes were read already.
+    pub fn with(input: Input) -> Reader {
+        Reader { input, ..Reader::default() }
+    }
+
     /// A new message: its body is framed so.
     pub fn begin(&mut self, framing: Framing) {
         self.state = match framing {

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
 
 /// Free buffers kept for the next request; more are given back to the allocator. 256 × 16 KiB = 4 MiB.
 const BUFFERS_KEPT: usize = 256;
@@ -21,6 +22,9 @@ pub struct Worker {
     pub timers: Rc<Timers>,
     pub chance: Chance,
     pub metrics: Arc<Metrics>,
+    /// Told when a drain begins: connections that wait for nothing else say goodbye then.
+    pub draining: Notify,
+    pub(crate) handshakes: Turnstile,
     buffers: RefCell<Vec<Vec<u8>>>,
     relays: RefCell<Vec<Vec<u8>>>,
     outputs: RefCell<Vec<Vec<u8>>>,
@@ -42,6 +46,8 @@ impl Worker {
             clock,
             chance: Chance::default(),
             metrics,
+            draining: Notify::new(),
+            handshakes: Turnstile::default(),
             buffers: RefCell::default(),
             relays: RefCell::default(),
             outputs: RefCell::default(),
@@ -117,6 +123,33 @@ impl Worker {
         if kept.len() < EXCHANGES_KEPT {
             kept.push(exchange);
         }
+    }
+}
+
+/// Lets so many in at once; who waits is let in by turn.
+#[derive(Default)]
+pub(crate) struct Turnstile {
+    inside: Cell<u32>,
+    left: Notify,
+}
+
+/// Somebody inside.
+pub(crate) struct Pass<'a>(&'a Turnstile);
+
+impl Turnstile {
+    pub async fn enter(&self, most: u32) -> Pass<'_> {
+        while self.inside.get() >= most {
+            self.left.notified().await;
+        }
+        self.inside.set(self.inside.get() + 1);
+        Pass(self)
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.0.inside.set(self.0.inside.get() - 1);
+        self.0.left.notify_one();
     }
 }
 

@@ -13,6 +13,7 @@ mod host;
 mod names;
 mod parse;
 pub mod path;
+mod proxy_protocol;
 mod request;
 mod request_h2;
 mod response;
@@ -25,6 +26,9 @@ pub use headers::{Entry, Headers, Slice};
 pub use host::{Authority, split_authority};
 pub use names::Name;
 pub use parse::{HeadLimits, Parsed, Refusal};
+pub use proxy_protocol::{
+    ProxyError, ProxyParsed, read_proxy, write_proxy_v1, write_proxy_v1_unknown, write_proxy_v2, write_proxy_v2_local,
+};
 pub use request::{Framing, Method, RequestHead, Version};
 pub use request_h2::H2Parts;
 pub use response::{ResponseHead, ResponseRefusal};

@@ -2,16 +2,15 @@
 
 use super::forward;
 use crate::Reach;
-use maitred_core::{Body, Exchange, Fault, Kind, Response, Stream};
-use maitred_transport::{Begin, Failure, Lease, Upstream};
+use maitred_core::{Body, Exchange, Fault, Kind, Response};
+use maitred_transport::{Begin, Failure, Lease, Upstream, Wanted};
 use maitred_wire::{Framing, Method, ResponseHead};
 use std::future::poll_fn;
-use std::rc::Rc;
 
 pub async fn run(exchange: &mut Exchange, upstream: &Upstream, reach: &Reach) -> Result<Response, Fault> {
     let mut fresh = false;
     loop {
-        let leased = upstream.lease(fresh, exchange.deadline, &mut exchange.record).await;
+        let leased = upstream.lease(Wanted::by(exchange, fresh), &mut exchange.record).await;
         let lease = leased.map_err(|failure| failure.fault)?;
         let mut head = exchange.take_head();
         let failure = match send(exchange, &lease, upstream, reach, &mut head).await {
@@ -70,12 +69,12 @@ async fn send(
 fn response(lease: Lease, head: Box<ResponseHead>) -> Response {
     let connection = lease.connection;
     let body = match (head.status, head.framing) {
-        (101, _) => Body::Tunnel(connection),
+        (101, _) => Body::Tunnel(connection.into_tunnel()),
         (_, Framing::None) => {
             connection.finish();
             Body::Empty
         }
-        (_, Framing::Length(_) | Framing::Chunked | Framing::Close) => Body::Stream(connection as Rc<dyn Stream>),
+        (_, Framing::Length(_) | Framing::Chunked | Framing::Close) => connection.into_body(),
     };
     Response { head, body }
 }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Bytes of one PEM file: all authorities that a browser trusts have a quarter of it.
 pub(crate) const PEM_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes of all of them together: ten thousand certificates, each with those between it and its authority.
+const PEM_TOTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// What decoding may ask of the world.
 pub(crate) struct Outside<'a> {
     sources: &'a dyn Sources,
@@ -19,11 +22,12 @@ pub(crate) struct Outside<'a> {
     dependencies: &'a mut Vec<PathBuf>,
     /// Each file is read once a load, so that two places never see two contents.
     read: HashMap<PathBuf, Result<Arc<[u8]>, String>>,
+    bytes: usize,
 }
 
 impl<'a> Outside<'a> {
     pub fn new(sources: &'a dyn Sources, files: &'a Files, main: &'a Path, dependencies: &'a mut Vec<PathBuf>) -> Outside<'a> {
-        Outside { sources, files, main, dependencies, read: HashMap::new() }
+        Outside { sources, files, main, dependencies, read: HashMap::new(), bytes: 0 }
     }
 
     /// A relative path is relative to the file that names it.
@@ -40,7 +44,13 @@ impl<'a> Outside<'a> {
         self.dependencies.push(path.to_owned());
         let read = match self.sources.read(path) {
             Ok(bytes) if bytes.len() > PEM_BYTES_MAX => Err(format!("it is larger than {} MiB", PEM_BYTES_MAX / 1024 / 1024)),
-            Ok(bytes) => Ok(Arc::from(bytes)),
+            Ok(bytes) => {
+                self.bytes = self.bytes.saturating_add(bytes.len());
+                match self.bytes {
+                    ..=PEM_TOTAL_BYTES_MAX => Ok(Arc::from(bytes)),
+                    _ => Err(format!("all PEM files together have more than {} MiB", PEM_TOTAL_BYTES_MAX / 1024 / 1024)),
+                }
+            }
             Err(error) => Err(error.to_string()),
         };
         self.read.insert(path.to_owned(), read.clone());

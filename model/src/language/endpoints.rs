@@ -81,6 +81,9 @@ impl Shape for EndpointLong {
                 Some(Endpoint { weight, ..url.value })
             }
             (None, Some(dns)) => {
+                if scheme.is_none() && node.get("scheme").is_some() {
+                    return None;
+                }
                 let scheme = scheme.map_or(Scheme::Http, |scheme| scheme.value);
                 Some(Endpoint { scheme, authority: dns.value, path: String::new(), weight })
             }

@@ -3,10 +3,11 @@
 use super::tls::ListenerTlsShape;
 use super::values::{Network, parse_address};
 use crate::decode::{Bool, Cx, Defs, List, ScalarOr, Shape, named, record, text};
+use crate::diagnostics::Diagnostic;
 use crate::document::{ListenAddress, Listener, ProxyProtocolIn};
 use crate::span::{Span, Spanned};
 use crate::values::{IpNet, ValueError, parse_socket};
-use crate::yaml::Node;
+use crate::yaml::{Kind, Node};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -20,7 +21,7 @@ record! {
         /// Answers every request with a redirect to https, and ACME's challenges.
         redirect_https: Bool = "false",
         /// Connections begin with a PROXY header that says who the client is.
-        proxy_protocol: Option<Spanned<RawProxyProtocol>> = absent,
+        proxy_protocol: Option<ProxyProtocolShape> = absent,
     }
 }
 
@@ -28,7 +29,7 @@ record! {
     /// Whose PROXY header is believed.
     "`proxy_protocol`" => struct RawProxyProtocol {
         /// Networks of those who send it, and who alone may connect. Required but on a unix socket, which only local processes reach.
-        from: Option<Spanned<List<Spanned<Network>>>> = absent,
+        from: List<Spanned<Network>> = absent,
     }
 }
 
@@ -113,7 +114,7 @@ impl Shape for ListenerLong {
             let span = node.get("redirect_https").map_or(node.span, |node| node.span);
             let message = "a listener with `tls` has nothing to redirect to https";
             let hint = "remove `redirect_https`, and redirect from a listener of its own: `{ address: \"0.0.0.0:80\", redirect_https: true }`";
-            let diagnostic = crate::diagnostics::Diagnostic::error("contradiction", span, message).hint(hint);
+            let diagnostic = Diagnostic::error("contradiction", span, message).hint(hint);
             cx.push(diagnostic.also(tls.span, "its `tls`"));
         }
         let proxy_protocol = proxy_protocol.map(|raw| believed(raw, &address, cx));
@@ -125,30 +126,60 @@ impl Shape for ListenerLong {
     }
 }
 
-/// Whose header is believed. Never everyone's: a PROXY header makes its sender whoever it likes.
-fn believed(raw: Spanned<RawProxyProtocol>, address: &ListenAddress, cx: &mut Cx<'_>) -> ProxyProtocolIn {
-    let Spanned { value: RawProxyProtocol { from }, span } = raw;
-    let Some(from) = from else {
-        if matches!(address, ListenAddress::Tcp(_)) {
-            refuse_everyone(span, cx);
-        }
-        return ProxyProtocolIn { from: Vec::new() };
-    };
-    if from.value.is_empty() && matches!(address, ListenAddress::Tcp(_)) {
-        refuse_everyone(from.span, cx);
-    }
-    for network in from.value.iter().filter(|network| network.prefix() == 0) {
-        let message = format!("`{network}` is everyone, who could then pass for anyone");
-        cx.error("believes-everyone", network.span, message, "write the networks of your load balancers: `from: [10.0.0.0/8]`");
-    }
-    ProxyProtocolIn { from: from.value.iter().map(|network| -> IpNet { network.value }).collect() }
+/// Whose header is believed, and where that is said or is missing.
+pub(crate) struct ProxyProtocolShape;
+
+pub(crate) struct Believed {
+    from: Vec<IpNet>,
+    place: Span,
+    /// Left out, or an empty list. A wrong one has been complained about.
+    is_empty: bool,
 }
 
-fn refuse_everyone(span: Span, cx: &mut Cx<'_>) {
-    cx.error(
-        "believes-everyone",
-        span,
-        "a PROXY header is never believed from everyone, who could then pass for anyone",
-        "write the networks of your load balancers: `proxy_protocol: { from: [10.0.0.0/8] }`",
-    );
+impl Shape for ProxyProtocolShape {
+    type Out = Believed;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Believed> {
+        if !cx.is_mapping(node, "`proxy_protocol`", "write the networks of your load balancers: `{ from: [10.0.0.0/8] }`") {
+            return None;
+        }
+        let RawProxyProtocol { from } = RawProxyProtocol::decode(node, cx)?;
+        for network in from.iter().filter(|network| network.prefix() == 0) {
+            let message = format!("`{network}` is everyone, who could then pass for anyone");
+            let hint = "write the networks of your load balancers: `from: [10.0.0.0/8]`";
+            cx.error("believes-everyone", network.span, message, hint);
+        }
+        let list = node.get("from");
+        // A mapping with another key has been complained about.
+        let is_empty = match &list.unwrap_or(node).kind {
+            Kind::Sequence(items) => items.is_empty(),
+            Kind::Mapping(entries) => entries.is_empty(),
+            Kind::Scalar(_) | Kind::Poisoned => false,
+        };
+        let place = list.map_or(node.span, |list| list.span);
+        Some(Believed { from: from.into_iter().map(|network| network.value).collect(), place, is_empty })
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        RawProxyProtocol::schema(defs)
+    }
+}
+
+/// Never everyone's: a PROXY header makes its sender whoever it likes. Only a unix socket says by itself who reaches it.
+fn believed(Believed { from, place, is_empty }: Believed, address: &ListenAddress, cx: &mut Cx<'_>) -> ProxyProtocolIn {
+    match address {
+        ListenAddress::Tcp(_) if is_empty => cx.error(
+            "believes-everyone",
+            place,
+            "a PROXY header is never believed from everyone, who could then pass for anyone",
+            "write the networks of your load balancers: `proxy_protocol: { from: [10.0.0.0/8] }`",
+        ),
+        ListenAddress::Unix(_) if !from.is_empty() => {
+            let message = "who connects to a unix socket has no address: `from` is not asked, and every local process that reaches it is believed";
+            let diagnostic = Diagnostic::warning("no-effect", place, message);
+            cx.push(diagnostic.hint("write `proxy_protocol: {}`; who reaches the socket is up to the folder's permissions"));
+        }
+        ListenAddress::Tcp(_) | ListenAddress::Unix(_) => {}
+    }
+    ProxyProtocolIn { from }
 }

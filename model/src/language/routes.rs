@@ -326,6 +326,9 @@ impl Shape for MirrorShape {
     type Out = Spanned<Mirror>;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Spanned<Mirror>> {
+        if !cx.is_mapping(node, "`mirror`", "write `{ to: kitchen, share: 10% }`") {
+            return None;
+        }
         let RawMirror { to, share } = RawMirror::decode(node, cx)?;
         Some(Spanned::new(Mirror { to: to.value, share }, to.span))
     }

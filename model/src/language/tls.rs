@@ -63,7 +63,7 @@ record! {
     /// TLS for clients: `certificates`, or `acme`, or both.
     "`tls`" => struct RawListenerTls {
         /// One certificate, or a list from which clients choose by name.
-        certificates: OneOrMany<Spanned<CertificateFiles>> = absent,
+        certificates: OneOrMany<Spanned<CertificateShape>> = absent,
         /// Certificates from an authority, fetched and renewed by themselves.
         acme: Option<Spanned<AcmeShape>> = absent,
         /// The path of a PEM file: who signs the certificates of clients.
@@ -91,12 +91,33 @@ record! {
     }
 }
 
+pub(crate) struct CertificateShape;
+
+impl Shape for CertificateShape {
+    type Out = CertificateFiles;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<CertificateFiles> {
+        if !cx.is_mapping(node, "a certificate", "write `{ cert: certs/api.pem, key: certs/api.key }`") {
+            return None;
+        }
+        CertificateFiles::decode(node, cx)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        CertificateFiles::schema(defs)
+    }
+}
+
 pub(crate) struct ListenerTlsShape;
 
 impl Shape for ListenerTlsShape {
     type Out = ListenerTls;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<ListenerTls> {
+        let hint = "write `{ certificates: { cert: certs/api.pem, key: certs/api.key } }`";
+        if !cx.is_mapping(node, "`tls`", hint) {
+            return None;
+        }
         let RawListenerTls { certificates, acme, client_ca, client_auth, min_version } = RawListenerTls::decode(node, cx)?;
         if certificates.is_empty() && acme.is_none() {
             refuse_bare(node, cx);
@@ -134,6 +155,9 @@ impl Shape for AcmeShape {
     type Out = Acme;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Acme> {
+        if !cx.is_mapping(node, "`acme`", "write `{ domains: [api.example.com], email: ops@example.com }`") {
+            return None;
+        }
         let RawAcme { domains, email, directory, ca, storage } = RawAcme::decode(node, cx)?;
         if domains.value.is_empty() {
             let listed = node
@@ -165,6 +189,10 @@ impl Shape for UpstreamTlsShape {
     type Out = UpstreamTls;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<UpstreamTls> {
+        if !cx.is_mapping(node, "`tls`", "write `{ ca: certs/ca.pem }`; without `tls`, `https://` trusts whom the system trusts")
+        {
+            return None;
+        }
         let RawUpstreamTls { ca, cert, key, server_name, dangerously_skip_verification } = RawUpstreamTls::decode(node, cx)?;
         match (node.get("cert"), node.get("key")) {
             (Some(cert), None) => {
@@ -252,16 +280,18 @@ fn pem(node: &Node, cx: &mut Cx<'_>, holds: Holds) -> Option<PemFile> {
         return None;
     }
     let path = file_path(node, cx, "the path of a PEM file")?;
+    // What came by `${}` is not repeated.
+    let shown = scalar.origin.as_ref().map_or_else(|| path.display().to_string(), |origin| origin.written.clone());
     match cx.outside.read(&path) {
-        Ok(bytes) => {
-            refuse_other(&bytes, &path.display().to_string(), holds).map_or(Some(()), |(message, hint)| {
+        Ok(bytes) => match refuse_other(&bytes, &shown, holds) {
+            None => Some(PemFile { path, bytes }),
+            Some((message, hint)) => {
                 cx.error("bad-pem", node.span, message, hint);
                 None
-            })?;
-            Some(PemFile { path, bytes })
-        }
+            }
+        },
         Err(reason) => {
-            let message = format!("the file `{}` cannot be read: {reason}", path.display());
+            let message = format!("the file `{shown}` cannot be read: {reason}");
             cx.error("unreadable", node.span, message, "a relative path is relative to the file that names it");
             None
         }
@@ -271,24 +301,25 @@ fn pem(node: &Node, cx: &mut Cx<'_>, holds: Holds) -> Option<PemFile> {
 /// Whether a file plainly holds something else than it should: message and hint.
 fn refuse_other(bytes: &[u8], path: &str, holds: Holds) -> Option<(String, &'static str)> {
     let has = |label: &[u8]| memchr::memmem::find(bytes, label).is_some();
-    let (certificate, key) = (has(b"-----BEGIN CERTIFICATE-----"), has(b" PRIVATE KEY-----"));
-    let is_encrypted = has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED");
+    let (has_certificate, has_key) = (|| has(b"-----BEGIN CERTIFICATE-----"), || has(b" PRIVATE KEY-----"));
     match holds {
-        Holds::Certificate if certificate => None,
-        Holds::Key if key && !is_encrypted => None,
-        Holds::Key if is_encrypted => Some((
-            format!("the key in `{path}` is encrypted, and there is nobody to type its password"),
-            "decrypt it: `openssl pkey -in encrypted.key -out api.key`",
+        Holds::Certificate if has_certificate() => None,
+        Holds::Certificate if has_key() => Some((
+            format!("`{path}` holds a private key and no certificate"),
+            "name the file that holds `-----BEGIN CERTIFICATE-----`",
         )),
-        Holds::Certificate if key => {
-            Some((format!("`{path}` holds a private key and no certificate"), "are `cert` and `key` the wrong way round?"))
-        }
-        Holds::Key if certificate => {
-            Some((format!("`{path}` holds a certificate and no private key"), "are `cert` and `key` the wrong way round?"))
-        }
         Holds::Certificate => Some((
             format!("`{path}` holds no certificate in PEM"),
             "from DER: `openssl x509 -inform der -in api.der -out api.pem`",
+        )),
+        Holds::Key if has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED") => Some((
+            format!("the key in `{path}` is encrypted, and there is nobody to type its password"),
+            "decrypt it: `openssl pkey -in encrypted.key -out api.key`",
+        )),
+        Holds::Key if has_key() => None,
+        Holds::Key if has_certificate() => Some((
+            format!("`{path}` holds a certificate and no private key"),
+            "name the file that holds `-----BEGIN PRIVATE KEY-----`",
         )),
         Holds::Key => Some((
             format!("`{path}` holds no private key in PEM"),

@@ -194,5 +194,5 @@ pub(crate) fn parse_socket(path: &str) -> Result<PathBuf, ValueError> {
     if path.contains('\0') {
         return Err(ValueError::new("the path of a socket holds a null byte").hint("write its path: `unix:/run/app.sock`"));
     }
-    Ok(PathBuf::from(path))
+    Ok(PathBuf::from(path.strip_prefix("./").unwrap_or(path)))
 }

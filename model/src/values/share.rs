@@ -33,7 +33,7 @@ impl Share {
             None => Err(not_a_share(text)),
             Some(Err(error)) => Err(error),
             Some(Ok(0)) => {
-                Err(ValueError::new("a share of nothing does nothing").hint("remove the key that it belongs to, or write `1%`"))
+                Err(ValueError::new("a share of nothing does nothing").hint("write `0.0001%` or more, or remove it altogether"))
             }
             Some(Ok(parts)) if parts > u64::from(Share::ALL.0) => {
                 Err(ValueError::new(format!("`{text}` is more than the whole")).hint("write `100%` or less"))

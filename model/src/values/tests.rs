@@ -185,6 +185,46 @@ fn a_redirect_leads_where_the_file_says() {
 }
 
 #[test]
+fn a_share_is_a_percentage_and_says_so() {
+    for (text, ppm) in [
+        ("100%", 1_000_000),
+        ("5%", 50_000),
+        ("0.1%", 1_000),
+        ("0.0001%", 1),
+        ("99.9999%", 999_999),
+        ("12.50%", 125_000),
+        ("007%", 70_000),
+        ("1.00000%", 10_000),
+    ] {
+        assert_eq!(Share::parse(text).map(Share::ppm), Ok(ppm), "{text}");
+    }
+    for text in
+        ["", "%", "5", "0.05", "0%", "0.0%", "100.0001%", "101%", "18446744073709551616%", "0.00001%", "-1%", "+1%", "1e1%"]
+    {
+        assert!(Share::parse(text).is_err(), "{text}");
+    }
+    for text in [".5%", "5.%", "5 %", "5%%", " 5%", "5‰", "1.2.3%", "five%"] {
+        assert!(Share::parse(text).is_err(), "{text}");
+    }
+    assert_eq!(Share::ALL.to_string(), "100%");
+    for text in ["12.5%", "0.0001%", "7%", "0.03%"] {
+        assert_eq!(Share::parse(text).map(|share| share.to_string()), Ok(text.to_owned()));
+    }
+}
+
+#[test]
+fn a_socket_is_the_path_of_a_file() {
+    for (text, path) in
+        [("/run/app.sock", "/run/app.sock"), ("app.sock", "app.sock"), ("./app.sock", "app.sock"), ("../x", "../x")]
+    {
+        assert_eq!(parse_socket(text), Ok(path.into()), "{text}");
+    }
+    for text in ["", "//run/app.sock", "///run/app.sock", "@app", "a\0b"] {
+        assert!(parse_socket(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn methods_are_upper_case_tokens() {
     for text in ["GET", "PURGE", "M-SEARCH"] {
         assert_eq!(parse_method(text), Ok(text.to_owned()));

@@ -1,7 +1,7 @@
 //! A response's body on its way to the client: what is copied behind the head, what is written from where it lies, and how it is
 //! framed. Sends no head.
 
-use super::{COPY_BYTES_MAX, Connection};
+use super::http1::{COPY_BYTES_MAX, Connection};
 use crate::client::end_of_chunks;
 use maitred_core::{Body, Exchange, Fault, Progress};
 use maitred_wire::{Framing, Method, ResponseHead, Version, chunk_head};

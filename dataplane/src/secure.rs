@@ -1,0 +1,109 @@
+//! From the configuration of listeners and upstreams to what their connections need: doors and dials. What certificates and keys
+//! say is found wrong here, at the file's place in the document.
+
+use maitred_model::{
+    CertificateFiles, ClientAuth, Diagnostic, Diagnostics, Listener, ListenerTls, PemFile, Span, Spanned, TlsVersion, Upstream,
+    UpstreamProtocol,
+};
+use maitred_transport::{
+    ClientTls, ClientTlsSpec, Dial, Door, IssuedCertificates, Part, ProxySources, ProxyVersion, ServerTls, ServerTlsSpec,
+    TicketKeys, TlsProblem,
+};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// `None`: what is wrong was added to `diagnostics`.
+pub(crate) fn door(
+    listener: &Listener,
+    tickets: &Arc<TicketKeys>,
+    issued: Option<Arc<IssuedCertificates>>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Door> {
+    let tls = match &listener.tls {
+        None => None,
+        Some(tls) => Some(server(tls, tickets, issued).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()?),
+    };
+    let proxies = listener.proxy_protocol.as_ref().map(|incoming| match incoming.from.is_empty() {
+        true => ProxySources::All,
+        false => ProxySources::From(incoming.from.clone()),
+    });
+    Some(Door { tls, proxies, to_https: listener.redirect_https })
+}
+
+fn server(
+    tls: &Spanned<ListenerTls>,
+    tickets: &Arc<TicketKeys>,
+    issued: Option<Arc<IssuedCertificates>>,
+) -> Result<ServerTls, Diagnostic> {
+    let pair = |files: &Spanned<CertificateFiles>| (files.cert.bytes.clone(), files.key.bytes.clone());
+    let pairs: Vec<_> = tls.certificates.iter().map(pair).collect();
+    let spec = ServerTlsSpec {
+        certificates: pairs.iter().map(|(certificate, key)| (&certificate[..], &key[..])).collect(),
+        client_ca: tls.client_ca.as_ref().map(|ca| &ca.bytes[..]),
+        client_optional: tls.client_auth == ClientAuth::Optional,
+        only_tls13: tls.min_version == TlsVersion::Tls13,
+        issued,
+    };
+    ServerTls::new(&spec, tickets.clone()).map_err(|(index, problem)| {
+        let files = tls.certificates.get(index);
+        let file = match problem.part {
+            Part::Certificate => files.map(|files| &files.cert),
+            Part::Key => files.map(|files| &files.key),
+            Part::Authorities => tls.client_ca.as_ref(),
+        };
+        diagnostic(file, tls.span, &problem)
+    })
+}
+
+pub(crate) fn dial(upstream: &Upstream, span: Span, encrypted: bool, diagnostics: &mut Diagnostics) -> Option<Dial> {
+    let http2 = match upstream.protocol {
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::H2 | UpstreamProtocol::H2c => true,
+    };
+    let proxy = upstream.proxy_protocol.map(|version| match version {
+        maitred_model::ProxyVersion::V1 => ProxyVersion::V1,
+        maitred_model::ProxyVersion::V2 => ProxyVersion::V2,
+    });
+    let tls = match encrypted {
+        false => None,
+        true => Some(client(upstream, span, http2).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()?),
+    };
+    let mut hasher = DefaultHasher::new();
+    (http2, upstream.proxy_protocol, encrypted, upstream.tls.as_ref().map(|tls| &tls.value)).hash(&mut hasher);
+    Some(Dial { http2, tls, proxy, identity: hasher.finish() })
+}
+
+fn client(upstream: &Upstream, span: Span, h2: bool) -> Result<ClientTls, Diagnostic> {
+    let Some(tls) = &upstream.tls else {
+        let spec = ClientTlsSpec { h2, ..ClientTlsSpec::default() };
+        return ClientTls::new(&spec).map_err(|problem| diagnostic(None, span, &problem));
+    };
+    let identity = match (&tls.cert, &tls.key) {
+        (Some(certificate), Some(key)) => Some((&certificate.bytes[..], &key.bytes[..])),
+        _ => None,
+    };
+    let spec = ClientTlsSpec {
+        ca: tls.ca.as_ref().map(|ca| &ca.bytes[..]),
+        identity,
+        server_name: tls.server_name.as_ref().map(|name| name.value.as_str()),
+        skip_verification: tls.dangerously_skip_verification,
+        h2,
+    };
+    ClientTls::new(&spec).map_err(|problem| {
+        let file = match problem.part {
+            Part::Certificate => tls.cert.as_ref(),
+            Part::Key => tls.key.as_ref(),
+            Part::Authorities => tls.ca.as_ref(),
+        };
+        diagnostic(file, tls.span, &problem)
+    })
+}
+
+fn diagnostic(file: Option<&Spanned<PemFile>>, otherwise: Span, problem: &TlsProblem) -> Diagnostic {
+    match file {
+        Some(file) => {
+            Diagnostic::error("bad-certificate", file.span, format!("`{}` cannot be used: {}", file.path.display(), problem.what))
+        }
+        None => Diagnostic::error("bad-certificate", otherwise, problem.what.clone()),
+    }
+}

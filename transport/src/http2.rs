@@ -1,0 +1,11 @@
+//! What both sides of HTTP/2 share: the bytes of a connection on their way, and fields between our form and `http`'s.
+
+pub(crate) mod fields;
+pub(crate) mod line;
+
+/// A connection's flow-control window, in windows of a stream.
+pub(crate) const WINDOWS: u32 = 8;
+/// What a stream may have handed over that its peer has not taken yet.
+pub(crate) const SEND_BUFFER_MAX: usize = 64 * 1024;
+/// Bytes handed over at once: one DATA frame of the size that every peer takes.
+pub(crate) const CHUNK_BYTES_MAX: usize = 16 * 1024;

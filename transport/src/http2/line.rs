@@ -1,0 +1,242 @@
+//! The bytes of an HTTP/2 connection on their way: metered as they come in, bounded as they go out. Reads frame headers, and
+//! nothing else of what they carry.
+
+use crate::input::Input;
+use crate::server::H2Limits;
+use crate::socket::Socket;
+use crate::timers::Timer;
+use crate::worker::Worker;
+use maitred_wire::{Meter, PREFACE, Tally};
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Over how long floods are counted.
+const METER_PERIOD: Duration = Duration::from_secs(10);
+/// Bytes that all streams of a connection together may have handed over and the socket has not taken.
+const UNSENT_BYTES_MAX: usize = 256 * 1024;
+
+pub(crate) struct Line {
+    socket: Socket,
+    worker: Rc<Worker>,
+    meter: RefCell<Meter>,
+    /// The tally when the period began, and when that was.
+    period: Cell<(Tally, Instant)>,
+    /// DATA frames that we sent: each may be answered with two WINDOW_UPDATEs.
+    data_sent: Cell<u64>,
+    /// When a write that the socket does not take gives up.
+    stuck: Timer,
+    is_stuck: Cell<bool>,
+    write_timeout: Duration,
+    unsent: Cell<usize>,
+    /// Streams that wait for the socket to take what there is.
+    waiting: RefCell<Vec<Waker>>,
+    /// It flooded us and was told so.
+    pub calmed: Cell<bool>,
+}
+
+impl Line {
+    pub fn new(socket: Socket, worker: &Rc<Worker>, write_timeout: Duration) -> Line {
+        Line {
+            socket,
+            worker: worker.clone(),
+            meter: RefCell::default(),
+            period: Cell::new((Tally::default(), worker.now())),
+            data_sent: Cell::new(0),
+            stuck: Timer::new(&worker.timers),
+            is_stuck: Cell::new(false),
+            write_timeout,
+            unsent: Cell::new(0),
+            waiting: RefCell::default(),
+            calmed: Cell::new(false),
+        }
+    }
+
+    pub fn is_encrypted(&self) -> bool {
+        self.socket.is_encrypted()
+    }
+
+    /// Whether more came in the period than limits allow.
+    pub fn is_flooded(&self, limits: &H2Limits, now: Instant) -> bool {
+        let tally = *self.meter.borrow().tally();
+        let (before, since) = self.period.get();
+        let over = flood(&before, &tally, self.data_sent.get(), limits);
+        if !over && now.saturating_duration_since(since) > METER_PERIOD {
+            self.period.set((tally, now));
+            self.data_sent.set(0);
+        }
+        over
+    }
+
+    /// Ready when a write has waited for longer than `write_timeout`.
+    pub fn poll_stuck(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_stuck.get() { self.stuck.poll(cx) } else { Poll::Pending }
+    }
+
+    /// Ready when the socket keeps up with what streams hand over.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.unsent.get() < UNSENT_BYTES_MAX {
+            return Poll::Ready(());
+        }
+        self.waiting.borrow_mut().push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// A stream handed over so many bytes.
+    pub fn handed_over(&self, bytes: usize) {
+        self.unsent.set(self.unsent.get() + bytes);
+        self.data_sent.set(self.data_sent.get() + 1);
+    }
+
+    fn wrote(&self, count: usize) {
+        if self.is_stuck.replace(false) {
+            self.stuck.disarm();
+        }
+        self.unsent.set(self.unsent.get().saturating_sub(count));
+        if self.unsent.get() < UNSENT_BYTES_MAX / 2 && !self.waiting.borrow().is_empty() {
+            for waiting in self.waiting.borrow_mut().drain(..) {
+                waiting.wake();
+            }
+        }
+    }
+
+    fn cannot_write(&self) {
+        if !self.is_stuck.replace(true) {
+            self.stuck.arm(self.worker.now() + self.write_timeout);
+        }
+    }
+}
+
+/// Whether the difference of two tallies is a flood (RFC 9113 §10.5).
+fn flood(before: &Tally, now: &Tally, data_sent: u64, limits: &H2Limits) -> bool {
+    let since = |count: fn(&Tally) -> u64| count(now) - count(before);
+    // Each stream may open its window and say its priority; each frame of ours may be acknowledged twice.
+    let streams = since(|tally| tally.headers);
+    let windows = since(|tally| tally.window_updates).saturating_sub(2 * (data_sent + streams));
+    let empty = since(|tally| tally.empty_data);
+    let priorities = since(|tally| tally.priorities).saturating_sub(streams);
+    let idle =
+        since(|tally| tally.settings) + since(|tally| tally.acks) + since(|tally| tally.pings) + since(|tally| tally.unknown);
+    windows + empty + priorities + idle > u64::from(limits.control_frames)
+        || since(|tally| tally.resets) > u64::from(limits.resets)
+}
+
+/// What `h2` reads and writes.
+pub(crate) struct Io {
+    line: Rc<Line>,
+    /// Read before it was known to be HTTP/2.
+    input: Input,
+    /// Bytes of the preface still to come; they are no frames.
+    preface: usize,
+}
+
+impl Io {
+    /// A client's connection, of which `input` was read.
+    pub fn of_client(line: Rc<Line>, input: Input) -> Io {
+        Io { line, input, preface: PREFACE.len() }
+    }
+
+    /// A back end's connection.
+    pub fn of_upstream(line: Rc<Line>) -> Io {
+        Io { line, input: Input::default(), preface: 0 }
+    }
+
+    fn meter(&mut self, bytes: &[u8]) {
+        let of_preface = self.preface.min(bytes.len());
+        self.preface -= of_preface;
+        self.line.meter.borrow_mut().feed(&bytes[of_preface..]);
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.line.calmed.get() {
+            // Nothing more is wanted of it.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        if this.input.is_empty() {
+            ready!(this.line.socket.poll_read_into(cx, buffer))?;
+        } else {
+            let count = this.input.data().len().min(buffer.remaining());
+            buffer.put_slice(&this.input.data()[..count]);
+            this.input.consume(count, &this.line.worker);
+        }
+        this.meter(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = self.line.socket.poll_write_vectored(cx, slices);
+        match &written {
+            Poll::Ready(Ok(count)) => self.line.wrote(*count),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.line.cannot_write(),
+        }
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A write is whole only when it is out.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.line.socket.poll_shutdown(cx)
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        self.input.release(&self.line.worker);
+        // Nobody will take what streams wait to hand over.
+        for waiting in self.line.waiting.borrow_mut().drain(..) {
+            waiting.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: H2Limits = H2Limits { streams: 100, window: 65_535, resets: 100, control_frames: 1000 };
+
+    #[test]
+    fn what_streams_need_is_no_flood() {
+        let busy = Tally { headers: 5_000, window_updates: 20_000, data_bytes: 1 << 30, ..Tally::default() };
+        assert!(!flood(&Tally::default(), &busy, 5_000, &LIMITS));
+    }
+
+    #[test]
+    fn what_carries_nothing_is() {
+        let quiet = Tally::default();
+        for flooded in [
+            Tally { pings: 1001, ..quiet },
+            Tally { settings: 600, pings: 600, ..quiet },
+            Tally { window_updates: 1001, ..quiet },
+            Tally { empty_data: 1001, ..quiet },
+            Tally { priorities: 1001, ..quiet },
+            Tally { unknown: 1001, ..quiet },
+            Tally { resets: 101, ..quiet },
+        ] {
+            assert!(flood(&quiet, &flooded, 0, &LIMITS), "{flooded:?}");
+            assert!(!flood(&flooded, &flooded, 0, &LIMITS), "counted from the period's beginning: {flooded:?}");
+        }
+    }
+}

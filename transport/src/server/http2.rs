@@ -1,0 +1,248 @@
+//! The client's side of HTTP/2 (RFC 9113) on the crate `h2`: one task for the connection, one for each stream. Every stream becomes
+//! the same exchange as an HTTP/1.1 request. What a client may cost is bounded here: streams, resets, frames that carry nothing,
+//! bytes that it does not read.
+
+mod answer;
+mod stream;
+
+use super::under_way::UnderWay;
+use super::{Ends, Service, with_timer};
+use crate::http2::line::{Io, Line};
+use crate::http2::{SEND_BUFFER_MAX, WINDOWS};
+use crate::input::Input;
+use crate::socket::Socket;
+use crate::timers::Timer;
+use crate::worker::Worker;
+use answer::Answered;
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use maitred_core::{Body, Exchange, Fault};
+use maitred_wire::{Framing, H2Parts, HeadLimits, Refusal, RequestHead};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use stream::Stream;
+use tokio::task::spawn_local;
+
+/// For the last words on a connection to be read.
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// What the streams of a connection share.
+struct Shared {
+    line: Rc<Line>,
+    ends: Ends,
+    worker: Rc<Worker>,
+    /// Streams that are answered.
+    open: Cell<usize>,
+    /// The connection's task.
+    task: RefCell<Option<Waker>>,
+}
+
+pub(super) async fn serve<S: Service>(
+    socket: Socket,
+    ends: Ends,
+    input: Input,
+    timer: Timer,
+    worker: Rc<Worker>,
+    service: Rc<S>,
+) {
+    let limits = service.limits();
+    let line = Rc::new(Line::new(socket, &worker, limits.write_timeout));
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(limits.h2.window)
+        .initial_connection_window_size(limits.h2.window.saturating_mul(WINDOWS))
+        .max_concurrent_streams(limits.h2.streams)
+        .max_header_list_size(u32::try_from(limits.head.head_bytes).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER_MAX)
+        .max_local_error_reset_streams(Some(limits.h2.resets as usize))
+        .max_pending_accept_reset_streams(limits.h2.resets as usize)
+        .enable_connect_protocol();
+    timer.arm(worker.now() + limits.handshake_timeout);
+    let handshake = builder.handshake(Io::of_client(line.clone(), input));
+    let Ok(Ok(connection)) = with_timer(&timer, handshake).await else { return };
+    timer.disarm();
+    let shared = Rc::new(Shared { line, ends, worker, open: Cell::new(0), task: RefCell::default() });
+    shared.worker.shard().h2_open.add(1);
+    let _open = Open(shared.clone());
+    Serving { connection, shared, service, timer, farewell: false }.run().await;
+}
+
+/// A connection that is counted however it ends.
+struct Open(Rc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.worker.shard().h2_open.sub(1);
+    }
+}
+
+struct Serving<S: Service> {
+    connection: Connection<Io, Bytes>,
+    shared: Rc<Shared>,
+    service: Rc<S>,
+    /// Idle time; after the farewell, the time for it to be read.
+    timer: Timer,
+    /// GOAWAY was said.
+    farewell: bool,
+}
+
+impl<S: Service> Serving<S> {
+    async fn run(mut self) {
+        let worker = self.shared.worker.clone();
+        let mut drain = pin!(worker.draining.notified());
+        // A notice that was given before is seen in `is_draining`.
+        drain.as_mut().enable();
+        poll_fn(|cx| self.poll(cx, drain.as_mut())).await;
+    }
+
+    /// Ready when the connection is over.
+    fn poll(&mut self, cx: &mut Context<'_>, mut drain: Pin<&mut tokio::sync::futures::Notified<'_>>) -> Poll<()> {
+        loop {
+            if !self.farewell && (self.service.is_draining() || drain.as_mut().poll(cx).is_ready()) {
+                self.farewell = true;
+                self.connection.graceful_shutdown();
+            }
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => return self.poll_patience(cx),
+            }
+            if self.is_flooded() {
+                self.calm();
+            }
+        }
+    }
+
+    /// Nothing came in: is the client still worth waiting for?
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_flooded() {
+            self.calm();
+            // The last words go out on the next turn.
+            cx.waker().wake_by_ref();
+        }
+        if self.shared.line.poll_stuck(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut task = self.shared.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+        drop(task);
+        if self.shared.open.get() > 0 && !self.shared.line.calmed.get() {
+            self.timer.disarm();
+            return Poll::Pending;
+        }
+        if !self.timer.is_armed() {
+            let patience = if self.farewell { FAREWELL_TIME_MAX } else { self.service.limits().idle_timeout };
+            self.timer.arm(self.shared.worker.now() + patience);
+        }
+        if self.timer.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if self.farewell {
+            return Poll::Ready(());
+        }
+        self.farewell = true;
+        self.connection.graceful_shutdown();
+        self.timer.arm(self.shared.worker.now() + FAREWELL_TIME_MAX);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn is_flooded(&self) -> bool {
+        !self.shared.line.calmed.get() && self.shared.line.is_flooded(&self.service.limits().h2, self.shared.worker.now())
+    }
+
+    /// The client floods us: GOAWAY with ENHANCE_YOUR_CALM, and no more of it.
+    fn calm(&mut self) {
+        self.shared.line.calmed.set(true);
+        self.farewell = true;
+        self.shared.worker.shard().h2_floods.add(1);
+        tracing::info!(peer = %self.shared.ends.peer, "an HTTP/2 connection was closed for flooding");
+        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        self.timer.arm(self.shared.worker.now() + FAREWELL_TIME_MAX);
+    }
+
+    fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        self.timer.disarm();
+        let shared = self.shared.clone();
+        shared.open.set(shared.open.get() + 1);
+        let place = Place(shared);
+        let service = self.service.clone();
+        spawn_local(async move { answer_one(&place.0, &*service, request, respond).await });
+    }
+}
+
+/// A stream that is answered, however that ends.
+struct Place(Rc<Shared>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let open = self.0.open.get() - 1;
+        self.0.open.set(open);
+        if open == 0
+            && let Some(task) = &*self.0.task.borrow()
+        {
+            task.wake_by_ref();
+        }
+    }
+}
+
+async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    let limits = service.limits();
+    let worker = &shared.worker;
+    let mut under_way = UnderWay::begin(worker, service, worker.now());
+    let Some(exchange) = &mut under_way.exchange else { return };
+    let (parts, receive) = request.into_parts();
+    let read = read_head(&parts, receive.is_end_stream(), &mut exchange.request, &limits.head);
+    let stream = Rc::new(Stream::new(shared.clone(), limits, receive, respond, exchange.request.expect_continue));
+    shared.ends.introduce(exchange);
+    exchange.client = Some(stream.clone());
+    under_way.named = true;
+    let response = match read {
+        Err(refusal) => service.refuse(exchange, refusal.into()),
+        Ok(()) => {
+            exchange.body = match exchange.request.framing {
+                Framing::None => Body::Empty,
+                Framing::Length(_) | Framing::Chunked | Framing::Close => Body::Stream(stream.clone()),
+            };
+            service.call(exchange).await
+        }
+    };
+    if let Answered::Unsent(fault) = stream.answer(exchange, response, service).await {
+        let response = service.fail(exchange, fault);
+        answer_again(&stream, exchange, response, service).await;
+    }
+    let read = stream.read();
+    under_way.end(worker.now(), read);
+}
+
+/// The answer that stands in for one that broke before a byte of it went out.
+async fn answer_again<S: Service>(stream: &Rc<Stream>, exchange: &mut Exchange, response: maitred_core::Response, service: &S) {
+    if let Answered::Unsent(Fault { kind, detail, .. }) = stream.answer(exchange, response, service).await {
+        exchange.record.fault = Some((kind, detail));
+    }
+}
+
+fn read_head(parts: &http::request::Parts, end_stream: bool, head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Refusal> {
+    head.begin_h2();
+    for (name, value) in &parts.headers {
+        head.h2_field(name.as_str().as_bytes(), value.as_bytes())?;
+    }
+    let protocol = parts.extensions.get::<h2::ext::Protocol>();
+    let parts = H2Parts {
+        method: parts.method.as_str().as_bytes(),
+        scheme: parts.uri.scheme_str().unwrap_or_default().as_bytes(),
+        authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
+        path: parts.uri.path_and_query().map_or(&b""[..], |path| path.as_str().as_bytes()),
+        protocol: protocol.map(|protocol| protocol.as_str().as_bytes()),
+        end_stream,
+    };
+    head.finish_h2(parts, limits)
+}

@@ -1,0 +1,268 @@
+//! One stream as the exchange sees it: the request's body, the client who waits, and after an extended CONNECT (RFC 8441) a tunnel.
+
+use super::Shared;
+use crate::http2::CHUNK_BYTES_MAX;
+use crate::http2::fields::{add_fields, trailer_lines};
+use crate::server::ServerLimits;
+use crate::timers::Timer;
+use bytes::{Buf, Bytes};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{Response, StatusCode};
+use maitred_core::{Client, Duplex, Fault, Kind, Progress};
+use maitred_wire::ResponseHead;
+use std::cell::{Cell, Ref, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// Interim responses that wait for a client who does not read; hints are optional, memory is not.
+const INTERIM_MAX: u32 = 16;
+
+pub(super) struct Stream {
+    pub shared: Rc<Shared>,
+    limits: Rc<ServerLimits>,
+    receive: RefCell<RecvStream>,
+    pub respond: RefCell<SendResponse<Bytes>>,
+    /// Once the response's head is out.
+    pub send: RefCell<Option<SendStream<Bytes>>>,
+    /// Body bytes at hand.
+    bytes: RefCell<Bytes>,
+    read: Cell<u64>,
+    body_limit: Cell<u64>,
+    trailers: RefCell<Vec<u8>>,
+    ended: Cell<bool>,
+    owes_continue: Cell<bool>,
+    interim: Cell<u32>,
+    read_timer: Timer,
+    reading_timed: Cell<bool>,
+    write_timer: Timer,
+    writing_timed: Cell<bool>,
+    tunnelled: Cell<bool>,
+}
+
+impl Stream {
+    pub fn new(
+        shared: Rc<Shared>,
+        limits: Rc<ServerLimits>,
+        receive: RecvStream,
+        respond: SendResponse<Bytes>,
+        owes_continue: bool,
+    ) -> Stream {
+        Stream {
+            read_timer: Timer::new(&shared.worker.timers),
+            write_timer: Timer::new(&shared.worker.timers),
+            shared,
+            limits,
+            receive: RefCell::new(receive),
+            respond: RefCell::new(respond),
+            send: RefCell::default(),
+            bytes: RefCell::default(),
+            read: Cell::new(0),
+            body_limit: Cell::new(u64::MAX),
+            trailers: RefCell::default(),
+            ended: Cell::new(false),
+            owes_continue: Cell::new(owes_continue),
+            interim: Cell::new(0),
+            reading_timed: Cell::new(false),
+            writing_timed: Cell::new(false),
+            tunnelled: Cell::new(false),
+        }
+    }
+
+    /// Bytes of the request's body that were taken.
+    pub fn read(&self) -> u64 {
+        self.read.get()
+    }
+
+    /// The rest of the stream is bytes of another protocol.
+    pub fn become_tunnel(&self) {
+        self.tunnelled.set(true);
+        self.body_limit.set(u64::MAX);
+    }
+
+    /// Ends the stream with an error for the client.
+    pub fn reset(&self, reason: Reason) {
+        match &mut *self.send.borrow_mut() {
+            Some(send) => send.send_reset(reason),
+            None => self.respond.borrow_mut().send_reset(reason),
+        }
+    }
+
+    /// Hands over as much of `bytes` as windows and the socket allow, waiting for the first. `last`: nothing follows them.
+    pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8], last: bool) -> Poll<Result<usize, Fault>> {
+        let mut send = self.send.borrow_mut();
+        let Some(send) = &mut *send else { return Poll::Ready(Err(gone())) };
+        if self.shared.line.poll_room(cx).is_pending() {
+            return self.poll_write_patience(cx, send);
+        }
+        if send.capacity() == 0 {
+            // No more than is in hand: what is reserved and not used is taken from other streams.
+            send.reserve_capacity(bytes.len().min(CHUNK_BYTES_MAX));
+        }
+        let mut room = send.capacity();
+        while room == 0 {
+            match send.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(capacity))) => room = capacity,
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(gone())),
+                Poll::Pending => return self.poll_write_patience(cx, send),
+            }
+        }
+        if self.writing_timed.replace(false) {
+            self.write_timer.disarm();
+        }
+        let count = bytes.len().min(room).min(CHUNK_BYTES_MAX);
+        send.send_data(Bytes::copy_from_slice(&bytes[..count]), last && count == bytes.len()).map_err(|_| gone())?;
+        self.shared.line.handed_over(count);
+        Poll::Ready(Ok(count))
+    }
+
+    /// The client takes nothing: for how long?
+    fn poll_write_patience(&self, cx: &mut Context<'_>, send: &mut SendStream<Bytes>) -> Poll<Result<usize, Fault>> {
+        if send.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(gone()));
+        }
+        if !self.writing_timed.replace(true) {
+            self.write_timer.arm(self.shared.worker.now() + self.limits.write_timeout);
+        }
+        ready!(self.write_timer.poll(cx));
+        Poll::Ready(Err(Fault::new(Kind::ClientGone, "the client took nothing for limits.write_timeout")))
+    }
+
+    /// There is nothing to send at the moment: gives back what was reserved, and looks whether the client is still there.
+    pub fn poll_quiet(&self, cx: &mut Context<'_>) -> Poll<Fault> {
+        let mut send = self.send.borrow_mut();
+        let Some(send) = &mut *send else { return Poll::Pending };
+        if send.capacity() > 0 {
+            send.reserve_capacity(0);
+        }
+        send.poll_reset(cx).map(|_| gone())
+    }
+}
+
+fn gone() -> Fault {
+    Fault::new(Kind::ClientGone, "the client closed the stream")
+}
+
+/// The request's body.
+impl maitred_core::Stream for Stream {
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<Progress, Fault>> {
+        if self.owes_continue.replace(false) {
+            let head = Response::builder().status(StatusCode::CONTINUE).body(()).expect("a status is a response");
+            let _ = self.respond.borrow_mut().send_informational(head);
+        }
+        loop {
+            if self.bytes.borrow().has_remaining() {
+                if self.read.get() + self.bytes.borrow().len() as u64 > self.body_limit.get() {
+                    return Poll::Ready(Err(Fault::new(Kind::BodyTooLarge, "the body grew over body_bytes")));
+                }
+                return Poll::Ready(Ok(Progress::Data));
+            }
+            if self.ended.get() {
+                return Poll::Ready(Ok(Progress::End));
+            }
+            match self.poll_more(cx) {
+                Poll::Ready(done) => {
+                    if self.reading_timed.replace(false) {
+                        self.read_timer.disarm();
+                    }
+                    done?;
+                }
+                Poll::Pending if self.tunnelled.get() => return Poll::Pending,
+                Poll::Pending => {
+                    if !self.reading_timed.replace(true) {
+                        self.read_timer.arm(self.shared.worker.now() + self.limits.body_timeout);
+                    }
+                    ready!(self.read_timer.poll(cx));
+                    return Poll::Ready(Err(Fault::new(
+                        Kind::RequestTimeout,
+                        "no byte of the body came for limits.body_timeout",
+                    )));
+                }
+            }
+        }
+    }
+
+    fn data(&self) -> Ref<'_, [u8]> {
+        Ref::map(self.bytes.borrow(), |bytes| &bytes[..])
+    }
+
+    fn consume(&self, count: usize) {
+        self.bytes.borrow_mut().advance(count);
+        self.read.set(self.read.get() + count as u64);
+        // A stream that was reset meanwhile has no window to open.
+        let _ = self.receive.borrow_mut().flow_control().release_capacity(count);
+    }
+
+    fn limit(&self, bytes: u64) {
+        self.body_limit.set(bytes);
+    }
+
+    fn trailers(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.trailers.borrow());
+    }
+
+    fn finish(self: Rc<Self>) {}
+}
+
+impl Stream {
+    /// One more piece of the body, or its end with the trailers.
+    fn poll_more(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let broken = |error: h2::Error| {
+            Fault::new(Kind::ClientGone, format!("the client's stream broke in the middle of its body: {error}"))
+        };
+        let mut receive = self.receive.borrow_mut();
+        match ready!(receive.poll_data(cx)) {
+            Some(Ok(bytes)) => *self.bytes.borrow_mut() = bytes,
+            Some(Err(error)) => return Poll::Ready(Err(broken(error))),
+            None => {
+                if let Some(trailers) = ready!(receive.poll_trailers(cx)).map_err(broken)? {
+                    trailer_lines(&trailers, &mut self.trailers.borrow_mut());
+                }
+                self.ended.set(true);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Client for Stream {
+    fn interim(&self, head: &ResponseHead) {
+        let Ok(status) = StatusCode::from_u16(head.status) else { return };
+        if self.interim.get() >= INTERIM_MAX {
+            return;
+        }
+        self.interim.set(self.interim.get() + 1);
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        add_fields(&head.headers, response.headers_mut());
+        let _ = self.respond.borrow_mut().send_informational(response);
+    }
+
+    fn poll_flush(&self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        // The connection's own task writes.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.respond.borrow_mut().poll_reset(cx).map(drop)
+    }
+}
+
+/// After an extended CONNECT the stream is bytes both ways.
+impl Duplex for Stream {
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Fault>> {
+        self.poll_send(cx, bytes, false)
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        self.limits.tunnel_idle_timeout
+    }
+
+    fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        match &mut *self.send.borrow_mut() {
+            Some(send) => Poll::Ready(send.send_data(Bytes::new(), true).map_err(|_| gone())),
+            None => Poll::Ready(Err(gone())),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! TLS on both sides (rustls): the encrypted stream, what a listener offers, what a back end is asked for. Reads no files.
+
+mod client;
+mod names;
+mod server;
+mod stream;
+mod tickets;
+
+pub use client::{ClientTls, ClientTlsSpec};
+pub use names::{CertificateNames, Expiry};
+pub use server::{IssuedCertificates, ServerTls, ServerTlsSpec};
+pub(crate) use stream::TlsStream;
+pub use tickets::TicketKeys;
+
+use rustls::crypto::CryptoProvider;
+use std::sync::{Arc, OnceLock};
+
+/// The one provider of cryptography: aws-lc-rs.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
+}
+
+/// Why a certificate, a key or a set of them cannot be used. The text names no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsProblem {
+    pub part: Part,
+    pub what: String,
+}
+
+/// Which of the files is to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Certificate,
+    Key,
+    Authorities,
+}
+
+impl TlsProblem {
+    fn new(part: Part, what: impl Into<String>) -> TlsProblem {
+        TlsProblem { part, what: what.into() }
+    }
+}

@@ -1,0 +1,222 @@
+//! Connections of one worker to one address: HTTP/1.1 ones wait here between requests, HTTP/2 ones are shared while they serve.
+
+use super::Wanted;
+use super::dial::Dial;
+use super::targets::Target;
+use crate::client::{Carrier, ClientConnection};
+use crate::client::{Link, LinkStream};
+use crate::timers::Timer;
+use crate::worker::Worker;
+use maitred_core::{Fault, Kind, Remote};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::task::unconstrained;
+
+/// Idle connections kept per endpoint and worker.
+const IDLE_MAX: usize = 512;
+
+/// Connections are shared by those who would make them alike.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    pub remote: Remote,
+    /// The name that a certificate is held against; empty without TLS.
+    name: Arc<str>,
+    /// `Dial::identity`.
+    dial: u64,
+}
+
+impl PoolKey {
+    pub fn new(target: &Target, dial: &Dial) -> PoolKey {
+        let name = if dial.tls.is_some() { target.authority.clone() } else { "".into() };
+        PoolKey { remote: target.address.clone(), name, dial: dial.identity }
+    }
+}
+
+pub(crate) struct Pool {
+    pub key: PoolKey,
+    dial: Arc<Dial>,
+    worker: Rc<Worker>,
+    /// The freshest last.
+    idle: RefCell<Vec<Rc<ClientConnection>>>,
+    links: RefCell<Vec<Rc<Link>>>,
+    dialling: Dialling,
+}
+
+/// One connects for all who wait for a stream.
+#[derive(Default)]
+struct Dialling {
+    under_way: Cell<bool>,
+    over: Notify,
+    /// Counts attempts; the last one's failure, if it failed.
+    attempt: Cell<u64>,
+    failure: RefCell<Option<Fault>>,
+}
+
+impl Pool {
+    pub fn put(&self, connection: Rc<ClientConnection>) {
+        connection.idle_since.set(self.worker.now());
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < IDLE_MAX {
+            idle.push(connection);
+        }
+    }
+
+    /// The freshest connection that is still good, or a stream of one.
+    pub(super) fn take(&self, cx: &mut Context<'_>) -> Option<Carrier> {
+        if self.dial.http2 {
+            return self.stream(cx).map(Carrier::Http2);
+        }
+        loop {
+            let connection = self.idle.borrow_mut().pop()?;
+            if connection.is_quiet(cx) {
+                return Some(Carrier::Http1(connection));
+            }
+        }
+    }
+
+    /// A stream of a connection that has room for one more.
+    fn stream(&self, cx: &mut Context<'_>) -> Option<Rc<LinkStream>> {
+        let mut links = self.links.borrow_mut();
+        links.retain(|link| link.is_usable(cx));
+        links.iter().find(|link| link.has_room()).map(|link| LinkStream::new(link, &self.worker))
+    }
+
+    /// A new connection, and whether it was used by somebody else meanwhile. `patience`: for all that it takes.
+    pub(super) async fn connect(self: &Rc<Self>, wanted: &Wanted, patience: Duration) -> Result<(Carrier, bool), Fault> {
+        let timer = Timer::new(&self.worker.timers);
+        let due = self.worker.now() + patience;
+        timer.arm(wanted.deadline.map_or(due, |deadline| deadline.min(due)));
+        let mut connecting = pin!(self.connect_patiently(wanted));
+        let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => timer.poll(cx).map(|()| None),
+        })
+        .await;
+        let late = || Err(Fault::new(Kind::ConnectTimeout, format!("no connection to {} in time", self.key.remote)));
+        connected.unwrap_or_else(late)
+    }
+
+    async fn connect_patiently(self: &Rc<Self>, wanted: &Wanted) -> Result<(Carrier, bool), Fault> {
+        if self.dial.http2 {
+            return self.link(wanted).await;
+        }
+        self.worker.shard().upstream_connects.add(1);
+        let socket = self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await?;
+        // One that told its client's address never comes back.
+        let pool = if self.dial.proxy.is_some() { None } else { Some(self) };
+        Ok((Carrier::Http1(ClientConnection::new(socket, &self.worker, pool, self.worker.now())), false))
+    }
+
+    /// A stream of a new connection. Whoever comes while one is made waits for it, so that a burst does not become as many
+    /// connections.
+    async fn link(self: &Rc<Self>, wanted: &Wanted) -> Result<(Carrier, bool), Fault> {
+        loop {
+            if !self.dialling.under_way.get() {
+                return self.dial_link(wanted).await;
+            }
+            let attempt = self.dialling.attempt.get();
+            self.dialling.over.notified().await;
+            if self.dialling.attempt.get() == attempt
+                && let Some(fault) = &*self.dialling.failure.borrow()
+            {
+                return Err(fault.clone());
+            }
+            if !wanted.fresh
+                && let Some(stream) = unconstrained(poll_fn(|cx| Poll::Ready(self.stream(cx)))).await
+            {
+                return Ok((Carrier::Http2(stream), true));
+            }
+        }
+    }
+
+    async fn dial_link(self: &Rc<Self>, wanted: &Wanted) -> Result<(Carrier, bool), Fault> {
+        let _turn = Turn::take(&self.dialling);
+        self.worker.shard().upstream_connects.add(1);
+        let linked = match self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await {
+            Ok(socket) => Link::start(socket, &self.worker).await,
+            Err(fault) => Err(fault),
+        };
+        match linked {
+            Ok(link) => {
+                *self.dialling.failure.borrow_mut() = None;
+                self.links.borrow_mut().push(link.clone());
+                Ok((Carrier::Http2(LinkStream::new(&link, &self.worker)), false))
+            }
+            Err(fault) => {
+                *self.dialling.failure.borrow_mut() = Some(fault.clone());
+                Err(fault)
+            }
+        }
+    }
+
+    /// Closes what the back end has closed, and what has been idle for too long.
+    fn reap(&self, now: Instant, cx: &mut Context<'_>) {
+        self.idle.borrow_mut().retain(|connection| connection.idle_until() > now && connection.is_quiet(cx));
+        self.links.borrow_mut().retain(|link| link.idle_until().is_none_or(|until| until > now) && link.is_usable(cx));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty() && self.links.borrow().is_empty()
+    }
+}
+
+/// The turn of who connects; given up also where its request is gone.
+struct Turn<'a>(&'a Dialling);
+
+impl Turn<'_> {
+    fn take(dialling: &Dialling) -> Turn<'_> {
+        dialling.under_way.set(true);
+        dialling.attempt.set(dialling.attempt.get() + 1);
+        *dialling.failure.borrow_mut() = None;
+        Turn(dialling)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.set(false);
+        self.0.over.notify_waiters();
+    }
+}
+
+/// The pools of one worker. They outlive snapshots.
+#[derive(Default)]
+pub struct Pools {
+    by_key: RefCell<HashMap<PoolKey, Rc<Pool>>>,
+}
+
+impl Pools {
+    pub(super) fn of(&self, key: PoolKey, dial: &Arc<Dial>, worker: &Rc<Worker>) -> Rc<Pool> {
+        let mut pools = self.by_key.borrow_mut();
+        let pool = || {
+            Rc::new(Pool {
+                key: key.clone(),
+                dial: dial.clone(),
+                worker: worker.clone(),
+                idle: RefCell::default(),
+                links: RefCell::default(),
+                dialling: Dialling::default(),
+            })
+        };
+        pools.entry(key.clone()).or_insert_with(pool).clone()
+    }
+
+    /// Closes idle connections that are over, and forgets pools that nobody uses.
+    pub async fn reap(&self, now: Instant) {
+        unconstrained(poll_fn(|cx| {
+            self.by_key.borrow_mut().retain(|_, pool| {
+                pool.reap(now, cx);
+                Rc::strong_count(pool) > 1 || !pool.is_empty()
+            });
+            Poll::Ready(())
+        }))
+        .await;
+    }
+}
