@@ -3,7 +3,7 @@
 
 use crate::backend::Backend;
 use crate::client::{Client, Response};
-use crate::h2::H2Client;
+use crate::h2::{H2Backend, H2Client};
 use crate::tls::ClientTls;
 use maitred_core::metrics::Metrics;
 use maitred_dataplane::{LogTarget, Options, State, compile};
@@ -30,6 +30,8 @@ apis:
       - ANY /{path+}: kitchen
 ";
 
+const H2C: &str = "{ endpoints: [\"http://$kitchen\"], protocol: h2c }";
+
 pub struct Gateway {
     inner: maitred_dataplane::Gateway,
     state: State,
@@ -53,10 +55,17 @@ pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str,
     let document = load(yaml, &names, &files).unwrap_or_else(|words| panic!("the configuration is refused:\n{words}"));
     let workers = document.workers.map_or(1, |workers| usize::from(workers.get()));
     let state = State::new(workers);
+    let log = LogTarget::open(&document.telemetry.access_log).expect("a place for the access log");
     let snapshot =
         compile(Arc::new(document), &state).unwrap_or_else(|diagnostics| panic!("it does not compile: {diagnostics:?}"));
-    let inner = maitred_dataplane::Gateway::start(snapshot, LogTarget::None, Options::default()).expect("the gateway starts");
+    let inner = maitred_dataplane::Gateway::start(snapshot, log, Options::default()).expect("the gateway starts");
     Gateway { inner, state, names, files: Mutex::new(files) }
+}
+
+/// A gateway that sends everything to one back end by HTTP/2 without TLS.
+#[track_caller]
+pub fn gateway_to_h2c(backend: &H2Backend) -> Gateway {
+    gateway(&ALL.replace("\"http://$kitchen\"", H2C), &[("kitchen", backend.address())])
 }
 
 /// A gateway that sends everything to one back end.
@@ -141,8 +150,9 @@ impl Gateway {
     /// Reloads; the same names of back ends are known. A bad text changes nothing, and says why.
     pub fn try_publish(&self, yaml: &str) -> Result<u64, String> {
         let document = load(yaml, &self.names, &self.files())?;
+        let log = LogTarget::open(&document.telemetry.access_log).map_err(|error| error.to_string())?;
         let snapshot = compile(Arc::new(document), &self.state).map_err(|diagnostics| format!("{diagnostics:?}"))?;
-        self.inner.publish(snapshot, LogTarget::None).map_err(|error| error.to_string())
+        self.inner.publish(snapshot, log).map_err(|error| error.to_string())
     }
 
     #[track_caller]

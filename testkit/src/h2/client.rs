@@ -341,12 +341,17 @@ impl H2Client {
     /// Waits for the end of the connection, and gives the last GOAWAY before it.
     #[track_caller]
     pub fn ending(&mut self) -> Option<Goaway> {
+        self.try_ending().unwrap_or_else(|broken| panic!("the connection should end: {broken:?}, {:?}", self.protocol.goaway))
+    }
+
+    /// The same, or why it does not end.
+    pub fn try_ending(&mut self) -> Result<Option<Goaway>, H2Broken> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.step(deadline.saturating_duration_since(Instant::now())) {
                 Ok(()) => {}
-                Err(H2Broken::Closed(goaway)) => return goaway,
-                Err(broken) => panic!("the connection should end: {broken:?}, GOAWAY {:?}", self.protocol.goaway),
+                Err(H2Broken::Closed(goaway)) => return Ok(goaway),
+                Err(broken) => return Err(broken),
             }
         }
     }
@@ -365,14 +370,24 @@ impl H2Client {
         self.ping();
     }
 
-    /// An error of a stream with this code, which section 5.4.2 lets anybody treat as one of the connection.
+    /// An error of a stream, which section 5.4.2 lets anybody treat as one of the connection; its code, whatever was said before.
+    #[track_caller]
+    pub fn stream_error(&mut self, id: u32) -> Option<u32> {
+        loop {
+            if let Some(code) = self.protocol.streams.get(&id).and_then(|side| side.reset) {
+                return Some(code);
+            }
+            match self.step(PATIENCE) {
+                Ok(()) => {}
+                Err(H2Broken::Closed(goaway)) => return goaway.map(|goaway| goaway.code),
+                Err(broken) => panic!("an error on stream {id}: {broken:?}"),
+            }
+        }
+    }
+
     #[track_caller]
     pub fn expect_stream_error(&mut self, id: u32, code: u32) {
-        match self.try_response(id) {
-            Err(H2Broken::Reset(found)) => assert_eq!(found, code, "the code of the reset"),
-            Err(H2Broken::Closed(goaway)) => assert_eq!(goaway.map(|goaway| goaway.code), Some(code), "the code of GOAWAY"),
-            other => panic!("an error with {code}: {other:?}"),
-        }
+        assert_eq!(self.stream_error(id), Some(code), "the code of the error on stream {id}");
     }
 
     /// A malformed request (section 8.1.1): reset with PROTOCOL_ERROR, or told so with 400.

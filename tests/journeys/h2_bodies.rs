@@ -1,0 +1,407 @@
+//! HTTP/2 towards clients: bodies, windows and back-pressure, who gives up and who notices, the last minutes of a connection.
+
+use maitred_testkit::h2::{Frame, code, setting};
+use maitred_testkit::{Backend, Gateway, H2Broken, H2Client, Latch, Stream, eventually, gateway, gateway_to, stays};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+const LARGE: usize = 50 * 1024 * 1024;
+
+fn to_kitchen(limits: &str, backend: &Backend) -> Gateway {
+    let yaml = format!(
+        "limits: {{ {limits} }}
+upstreams: {{ kitchen: \"http://$kitchen\" }}
+apis: {{ all: {{ routes: [ ANY /: kitchen, \"ANY /{{path+}}\": kitchen ] }} }}"
+    );
+    gateway(&yaml, &[("kitchen", backend.address())])
+}
+
+/// A handler that answers nothing and opens the latch when its peer has left.
+fn who_waits() -> (Backend, Latch) {
+    let left = Latch::new();
+    let leaving = left.clone();
+    let backend = Backend::new(move |_, conn| {
+        if conn.peer_leaves() {
+            leaving.open();
+        }
+    });
+    (backend, left)
+}
+
+#[test]
+fn large_bodies_pass_both_ways() {
+    let backend = Backend::new(|_, conn| {
+        let body = conn.body();
+        conn.answer(200, "", body);
+    });
+    let gateway = to_kitchen("body_bytes: 1GiB", &backend);
+    let mut client = gateway.h2();
+    client.flowing();
+    let body: Vec<u8> = (0..20_000_000u32).map(|at| (at % 251) as u8).collect();
+    let stream = client.open("POST", "/", &[("content-length", "20000000")]);
+    client.flowing();
+    assert!(client.data(stream, &body, true));
+    let response = client.response(stream);
+    assert!(response.body == body, "{} bytes came back, or others", response.body.len());
+}
+
+#[test]
+fn a_client_that_gives_no_window_stops_the_back_end_and_nobody_else() {
+    let backend = Backend::new(|request, conn| {
+        if request.target == "/large" {
+            conn.answer(200, "", vec![b'x'; LARGE]);
+        } else {
+            conn.answer(200, "", "small");
+        }
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    // Only the stream's window holds it back.
+    client.grant(0, 1 << 20);
+    let blocked = client.ask("GET", "/large", &[]);
+    client.body(blocked, 65_535);
+    let written = stays("the back end is blocked", || backend.written());
+    assert!(written < LARGE as u64 / 2, "{written} of {LARGE} bytes were taken for a client that takes nothing");
+    assert_eq!(client.received(blocked), 65_535);
+    assert_eq!(client.get("/small").text(), "small", "on the same connection");
+    assert_eq!(gateway.h2().get("/small").text(), "small");
+    client.flowing();
+    assert_eq!(client.response(blocked).body.len(), LARGE, "it gets all of it once it wants to");
+}
+
+#[test]
+fn a_window_of_one_byte_is_kept_to() {
+    let backend = Backend::named("slowly");
+    let gateway = gateway_to(&backend);
+    let mut client = H2Client::silent(Stream::connect(gateway.address()).expect("a listener"));
+    client.handshake(&[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let stream = client.ask("GET", "/", &[]);
+    assert_eq!(client.head(stream).status, 200, "a head needs no window");
+    for count in 1..=6 {
+        client.grant(stream, 1);
+        assert_eq!(client.body(stream, count).len(), count);
+    }
+    assert_eq!(client.response(stream).text(), "slowly");
+}
+
+#[test]
+fn the_connection_s_window_holds_back_all_streams() {
+    let backend = Backend::bytes(100_000);
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let streams: Vec<u32> = (0..4).map(|_| client.ask("GET", "/", &[])).collect();
+    let all = stays("the window is used up", || streams.iter().map(|stream| client.received(*stream)).sum());
+    assert_eq!(all, 65_535);
+    client.flowing();
+    for stream in streams {
+        assert_eq!(client.response(stream).body.len(), 100_000);
+    }
+}
+
+#[test]
+fn a_back_end_that_does_not_read_stops_the_client_and_nobody_else() {
+    let latch = Latch::new();
+    let seen = latch.clone();
+    let backend = Backend::new(move |request, conn| {
+        if request.target == "/slow" {
+            conn.wait(&seen);
+        }
+        let length = conn.body().len();
+        conn.answer(200, "", length.to_string());
+    });
+    let gateway = to_kitchen("body_bytes: 1GiB", &backend);
+    let mut client = gateway.h2();
+    let slow = client.open("POST", "/slow", &[]);
+    let body = vec![0; LARGE];
+    let mut sent = 0;
+    let taken = stays("the client is blocked", || {
+        sent += client.data_that_fits(slow, &body[sent..]);
+        sent as u64
+    });
+    assert!(taken < LARGE as u64 / 2, "{taken} of {LARGE} bytes were taken for a back end that reads nothing");
+    let other = client.open("POST", "/quick", &[]);
+    assert!(client.data(other, vec![0; 500_000], true), "the blocked stream does not hold the connection's window");
+    assert_eq!(client.response(other).text(), "500000");
+    latch.open();
+    assert!(client.data(slow, &body[sent..], true));
+    assert_eq!(client.response(slow).text(), LARGE.to_string());
+}
+
+#[test]
+fn an_upload_and_its_answer_may_overlap() {
+    let backend = Backend::new(|_, conn| {
+        conn.chunked_head(200, "");
+        let first = conn.read_some();
+        conn.chunk(format!("got {} ", first.len()));
+        conn.body();
+        conn.chunk("all");
+        conn.send("0\r\n\r\n");
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let stream = client.open("POST", "/", &[("content-length", "6")]);
+    assert_eq!(client.head(stream).status, 200);
+    client.data(stream, "abc", false);
+    assert_eq!(client.body(stream, 6), b"got 3 ");
+}
+
+#[test]
+fn an_early_answer_to_an_upload_is_delivered() {
+    let backend = Backend::new(|_, conn| {
+        conn.answer(403, "Connection: close\r\n", "enough");
+        conn.close();
+    });
+    let gateway = to_kitchen("body_bytes: 1GiB", &backend);
+    let mut client = gateway.h2();
+    let stream = client.open("POST", "/", &[("content-length", "1000000")]);
+    client.data(stream, "the beginning", false);
+    let response = client.response(stream);
+    assert_eq!((response.status, response.text().as_str()), (403, "enough"));
+    // RFC 9113 §8.1: it may be told to stop, without an error.
+    client.ping();
+    let reset = client.was_reset(stream);
+    assert!(matches!(reset, None | Some(code::NO_ERROR | code::CANCEL)), "{reset:?}");
+    assert_eq!(client.get("/").status, 403, "and the connection goes on");
+}
+
+#[test]
+fn many_streams_are_answered_as_they_come() {
+    let latch = Latch::new();
+    let seen = latch.clone();
+    let backend = Backend::new(move |request, conn| {
+        if request.target == "/0" {
+            conn.wait(&seen);
+        }
+        conn.answer(200, "", &request.target);
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let streams: Vec<u32> = (0..100).map(|at| client.ask("GET", &format!("/{at}"), &[])).collect();
+    for (at, stream) in streams.iter().enumerate().skip(1) {
+        assert_eq!(client.response(*stream).text(), format!("/{at}"));
+    }
+    assert!(!client.is_ended(streams[0]));
+    latch.open();
+    assert_eq!(client.response(streams[0]).text(), "/0");
+}
+
+#[test]
+fn a_client_that_resets_while_it_waits_ends_the_attempt() {
+    let (backend, left) = who_waits();
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let stream = client.ask("GET", "/", &[]);
+    backend.wait_for(1);
+    client.reset(stream, code::CANCEL);
+    left.wait();
+    client.ping();
+    assert_eq!(backend.count(), 1);
+}
+
+#[test]
+fn a_client_that_resets_within_its_body_ends_the_attempt() {
+    let left = Latch::new();
+    let leaving = left.clone();
+    let backend = Backend::new(move |_, conn| {
+        conn.body();
+        leaving.open();
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    for headers in [&[][..], &[("content-length", "100")]] {
+        let stream = client.open("POST", "/", headers);
+        client.data(stream, "abc", false);
+        eventually("the body has begun", || backend.requests().last().is_some_and(|request| request.body == b"abc"));
+        client.reset(stream, code::CANCEL);
+        left.wait();
+        eventually("it is seen as cut", || backend.open() == 0);
+        assert!(!backend.last().complete, "a cut body must not look whole");
+    }
+    client.ping();
+}
+
+#[test]
+fn a_client_that_resets_while_it_is_answered_ends_the_answer() {
+    let left = Latch::new();
+    let leaving = left.clone();
+    let backend = Backend::new(move |_, conn| {
+        conn.chunked_head(200, "");
+        while conn.chunk([b'x'; 10_000]) {}
+        leaving.open();
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let stream = client.ask("GET", "/", &[]);
+    client.head(stream);
+    client.reset(stream, code::CANCEL);
+    left.wait();
+    client.ping();
+}
+
+#[test]
+fn a_client_that_breaks_its_connection_ends_all_its_attempts() {
+    let (backend, left) = who_waits();
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    for _ in 0..5 {
+        client.ask("GET", "/", &[]);
+    }
+    backend.wait_for(5);
+    client.abort();
+    left.wait();
+    eventually("all are abandoned", || backend.open() == 0);
+    eventually("the connection is forgotten", || gateway.open() == 0);
+}
+
+#[test]
+fn a_half_closed_client_gets_its_answers() {
+    let latch = Latch::new();
+    let seen = latch.clone();
+    let backend = Backend::new(move |_, conn| {
+        conn.wait(&seen);
+        conn.answer(200, "", "worth the wait");
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let streams = [client.ask("GET", "/", &[]), client.ask("GET", "/", &[])];
+    backend.wait_for(2);
+    client.finish();
+    latch.open();
+    for stream in streams {
+        assert_eq!(client.response(stream).text(), "worth the wait");
+    }
+    client.expect_closed();
+}
+
+#[test]
+fn a_back_end_that_breaks_off_is_seen_as_a_cut() {
+    let backend = Backend::new(|_, conn| {
+        conn.chunked_head(200, "");
+        conn.chunk("half");
+        conn.reset();
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let stream = client.ask("GET", "/", &[]);
+    let outcome = client.try_response(stream);
+    assert!(matches!(outcome, Err(H2Broken::Reset(_))), "it must not look whole: {outcome:?}");
+    client.ping();
+}
+
+#[test]
+fn a_body_that_stalls_ends_its_attempt_and_no_other() {
+    let backend = Backend::echo();
+    let gateway = to_kitchen("body_timeout: 30s", &backend);
+    let mut client = gateway.h2();
+    let stalled = client.open("POST", "/", &[]);
+    client.data(stalled, "abc", false);
+    backend.wait_for(1);
+    eventually("it is over", || {
+        gateway.turn(Duration::from_secs(31));
+        client.is_ended(stalled) || client.was_reset(stalled).is_some()
+    });
+    if let Ok(response) = client.try_response(stalled) {
+        assert_eq!(response.status, 408);
+    }
+    eventually("the attempt is abandoned", || backend.open() == 0);
+    assert!(!backend.only().complete);
+}
+
+#[test]
+fn an_idle_connection_is_closed_with_a_word() {
+    let backend = Backend::named("x");
+    let gateway = to_kitchen("idle_timeout: 60s", &backend);
+    let mut client = gateway.h2();
+    client.get("/");
+    gateway.turn(Duration::from_secs(50));
+    assert_eq!(client.get("/").text(), "x", "its time starts anew");
+    eventually("it is left", || {
+        gateway.turn(Duration::from_secs(61));
+        gateway.open() == 0
+    });
+    let goaway = client.ending();
+    assert_eq!(goaway.map(|goaway| goaway.code), Some(code::NO_ERROR));
+}
+
+#[test]
+fn a_connection_with_a_stream_is_not_idle() {
+    let latch = Latch::new();
+    let seen = latch.clone();
+    let backend = Backend::new(move |_, conn| {
+        conn.wait(&seen);
+        conn.answer(200, "", "late");
+    });
+    let yaml = "limits: { idle_timeout: 5s }
+upstreams: { kitchen: { endpoints: [\"http://$kitchen\"], timeouts: { response: 1h } } }
+apis: { all: { routes: [ \"GET /\": kitchen ] } }";
+    let gateway = gateway(yaml, &[("kitchen", backend.address())]);
+    let mut client = gateway.h2();
+    let stream = client.ask("GET", "/", &[]);
+    backend.wait_for(1);
+    for _ in 0..5 {
+        gateway.turn(Duration::from_secs(6));
+        client.ping();
+    }
+    latch.open();
+    assert_eq!(client.response(stream).text(), "late");
+}
+
+#[test]
+fn a_drain_says_goaway_and_lets_streams_end() {
+    let latch = Latch::new();
+    let seen = latch.clone();
+    let backend = Backend::new(move |_, conn| {
+        conn.wait(&seen);
+        conn.answer(200, "", "late");
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let stream = client.ask("GET", "/", &[]);
+    backend.wait_for(1);
+    std::thread::scope(|scope| {
+        let draining = scope.spawn(|| gateway.drain(SOON));
+        eventually("it says so", || !client.goaways().is_empty());
+        assert_eq!(client.goaways()[0].code, code::NO_ERROR);
+        latch.open();
+        assert_eq!(client.response(stream).text(), "late");
+        assert_eq!(client.expect_goaway(code::NO_ERROR), stream, "the last word names the last stream");
+        assert!(draining.join().expect("it does not panic"));
+    });
+}
+
+#[test]
+fn a_request_that_crosses_the_drain_is_served() {
+    let gateway = gateway_to(&Backend::named("x"));
+    let mut client = gateway.h2();
+    assert_eq!(client.get("/").text(), "x");
+    gateway.begin_drain();
+    // It knows of no GOAWAY: nothing was read since.
+    assert_eq!(client.get("/").text(), "x");
+    assert_eq!(client.ending().map(|goaway| goaway.code), Some(code::NO_ERROR));
+    assert!(gateway.drain(SOON), "all have left");
+}
+
+#[test]
+fn a_stopped_gateway_cuts_streams_plainly() {
+    let (backend, left) = who_waits();
+    let mut gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let stream = client.ask("GET", "/", &[]);
+    backend.wait_for(1);
+    gateway.stop();
+    left.wait();
+    let outcome = client.try_response(stream);
+    assert!(matches!(outcome, Err(H2Broken::Closed(_) | H2Broken::Reset(_))), "{outcome:?}");
+}
+
+#[test]
+fn a_reload_goes_on_under_open_connections() {
+    let text = |text: &str| format!("apis: {{ all: {{ routes: [ {{ match: GET /, respond: {{ text: {text} }} }} ] }} }}");
+    let gateway = gateway(&text("old"), &[]);
+    let mut client = gateway.h2();
+    assert_eq!(client.get("/").text(), "old");
+    gateway.publish(&text("new"));
+    assert_eq!(client.get("/").text(), "new");
+    client.send(Frame::goaway(0, code::NO_ERROR));
+    client.expect_closed();
+}
