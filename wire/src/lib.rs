@@ -24,7 +24,7 @@ mod websocket;
 pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};
 pub use emit::{LAST_CHUNK, decimal, field, reason, request_line, status_line};
 pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, status_to_grpc};
-pub use h2::{Meter, PREFACE, Preface, Tally, starts_preface};
+pub use h2::{Meter, PREFACE, Preface, Tally, Violation, starts_preface};
 pub use headers::{Entry, Headers, Slice};
 pub use host::{Authority, split_authority};
 pub use names::Name;
