@@ -3,7 +3,9 @@
 
 mod backend;
 mod environment;
+mod h2;
 mod http;
+mod link;
 mod load;
 mod options;
 mod process;
@@ -13,6 +15,7 @@ mod routes;
 mod scenarios;
 mod stats;
 mod sys;
+mod tls;
 mod websocket;
 
 use std::fs;
@@ -21,7 +24,7 @@ use std::process::ExitCode;
 
 use options::{Command, Options};
 use report::{Bar, Report, Row};
-use scenarios::{Lab, counting, footprint, latency, reload, saturated};
+use scenarios::{Lab, counting, footprint, latency, protocols, reload, saturated};
 
 /// Ten thousand idle connections: the client's ends are ours, the proxies inherit the limit for theirs.
 const OPEN_FILES: u64 = 65_536;
@@ -71,8 +74,10 @@ type Measurement = fn(&mut Lab) -> io::Result<()>;
 
 /// A scenario that cannot be measured is a row that says so; the others go on.
 fn run(lab: &mut Lab) {
-    let scenarios: [(&str, Measurement); 8] = [
+    let scenarios: [(&str, Measurement); 10] = [
         ("saturated", saturated::run),
+        ("protocols", protocols::run),
+        (protocols::TICKETS, protocols::tickets),
         (latency::NAME, latency::run),
         (footprint::IDLE, footprint::idle),
         (footprint::START, footprint::start),
@@ -82,7 +87,7 @@ fn run(lab: &mut Lab) {
         (counting::INSTRUCTIONS, counting::instructions),
     ];
     for (name, scenario) in scenarios {
-        if name != "saturated" && !lab.wants(name) {
+        if !["saturated", "protocols"].contains(&name) && !lab.wants(name) {
             continue;
         }
         if let Err(error) = scenario(lab) {

@@ -151,6 +151,16 @@ pub fn process_cpu_ns(pid: i32) -> io::Result<u64> {
     }
 }
 
+/// CPU time of the calling thread in nanoseconds.
+pub fn thread_cpu_ns() -> io::Result<u64> {
+    // SAFETY: the pointer is to a local.
+    unsafe {
+        let mut time: libc::timespec = zeroed();
+        check(libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time))?;
+        Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    }
+}
+
 /// The cores this process may use, in order.
 pub fn cores() -> Vec<usize> {
     // SAFETY: the set is a local of the size passed.

@@ -4,6 +4,7 @@
 pub mod counting;
 pub mod footprint;
 pub mod latency;
+pub mod protocols;
 pub mod reload;
 pub mod saturated;
 
@@ -42,7 +43,7 @@ impl Lab {
     }
 
     pub fn setup<'a>(folder: &'a Path, backend: &Backend, workers: usize) -> Setup<'a> {
-        Setup { workers, core: None, backend: backend.port, folder, wrapper: Vec::new() }
+        Setup { workers, core: None, backend: backend.port, folder, wrapper: Vec::new(), modern: false, limits: "" }
     }
 
     /// Starts all; one that does not start is a failed row, and the others go on.
