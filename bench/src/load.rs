@@ -174,7 +174,8 @@ struct Connection {
     tls: Option<Arc<ClientConfig>>,
     /// Which one it is in its place, from 0.
     number: u64,
-    /// Frames for the next flush: what is ready in one turn goes out in one write.
+    /// Frames for the next flush: what is ready in one turn goes out in one write. A preface goes at once, since a server may
+    /// not wait long for it.
     out: Vec<u8>,
     /// Slots that wait for a connection that takes requests again.
     parked: Vec<usize>,
@@ -252,6 +253,7 @@ impl<'a> Run<'a> {
         for who in 0..job.connections {
             let connection = run.connect(who, 0, None)?;
             run.connections.push(connection);
+            run.flush(who);
         }
         let now = Instant::now();
         (run.phase_began, run.progress, run.next_due, run.began) = (now, now, now, now);
@@ -564,9 +566,13 @@ impl<'a> Run<'a> {
         let (number, tls, parked) = (old.number + 1, old.tls.clone(), std::mem::take(&mut old.parked));
         self.connections[who] = self.connect(who, number, tls)?;
         self.idle.extend(parked);
+        self.flush(who);
         if self.job.client.life == Life::Long {
             self.outcome.reconnects += 1;
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

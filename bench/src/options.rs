@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::sys;
 
 /// Everything that `--only` can name, with what it measures.
-pub const SCENARIOS: [(&str, &str); 16] = [
+pub const SCENARIOS: [(&str, &str); 18] = [
     ("get-1k", "CPU time per request, saturated, GET 1 KB"),
     ("post-4k", "CPU time per request, saturated, POST 4 KB"),
     ("get-64k", "CPU time per request, saturated, response of 64 KB"),
@@ -21,6 +21,8 @@ pub const SCENARIOS: [(&str, &str); 16] = [
     ("start", "spawning to the first answer"),
     ("routes", "loading 100,000 routes (gateway only)"),
     ("reload", "reloads under load, with WebSockets open (gateway only)"),
+    ("floods", "attacks over HTTP/2: memory, closing, the latency of others (gateway only)"),
+    ("stalled", "a live stream beside 500 stalled ones (gateway only)"),
     ("syscalls", "system calls per request, by strace"),
     ("instructions", "user instructions per request, by callgrind"),
 ];
@@ -41,7 +43,7 @@ const ROUNDS_QUICK: usize = 3;
 
 pub enum Command {
     Measure(Options),
-    Backend,
+    Backend { stalling: bool },
     Help,
 }
 
@@ -58,7 +60,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String>
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
-            "backend" => return Ok(Command::Backend),
+            "backend" => return Ok(Command::Backend { stalling: words.next().as_deref() == Some("stalling") }),
             "--help" | "-h" => return Ok(Command::Help),
             "--rounds" => options.rounds = number(&value()?)?,
             "--workers" => options.workers = number(&value()?)?,
@@ -122,6 +124,19 @@ impl Options {
         self.pick(400, 4_000)
     }
 
+    /// How long each attack lasts, and the run that it is compared with.
+    pub fn attack(&self) -> Duration {
+        Duration::from_secs(self.pick(3, 30))
+    }
+
+    pub fn attack_compared(&self) -> Duration {
+        Duration::from_secs(self.pick(3, 10))
+    }
+
+    pub fn stalled(&self) -> Duration {
+        Duration::from_secs(self.pick(1, 5))
+    }
+
     pub fn starts(&self) -> usize {
         self.pick(3, 11)
     }
@@ -170,7 +185,7 @@ mod tests {
     fn options(line: &str) -> Result<Options, String> {
         match parse(line.split_whitespace().map(String::from))? {
             Command::Measure(options) => Ok(options),
-            Command::Backend | Command::Help => Err("no measurement".into()),
+            Command::Backend { .. } | Command::Help => Err("no measurement".into()),
         }
     }
 

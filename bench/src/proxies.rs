@@ -364,8 +364,16 @@ pub struct Backend {
 
 impl Backend {
     pub fn start(core: Option<usize>) -> io::Result<Backend> {
+        Backend::spawn(core, &["backend"])
+    }
+
+    pub fn stalling() -> io::Result<Backend> {
+        Backend::spawn(None, &["backend", "stalling"])
+    }
+
+    fn spawn(core: Option<usize>, arguments: &[&str]) -> io::Result<Backend> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("backend").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut running = Running::start(command, Ending::Kill, core)?;
         let mut line = Vec::new();
         let mut output = running.child().stdout.take().ok_or_else(|| io::Error::other("no stdout"))?;

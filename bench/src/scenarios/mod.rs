@@ -2,11 +2,13 @@
 //! How a proxy is started is not known here (proxies.rs), nor how a row is judged (report.rs).
 
 pub mod counting;
+pub mod floods;
 pub mod footprint;
 pub mod latency;
 pub mod protocols;
 pub mod reload;
 pub mod saturated;
+pub mod stalled;
 
 use std::path::{Path, PathBuf};
 
