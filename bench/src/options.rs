@@ -172,7 +172,7 @@ scenarios:
 ",
     );
     for (name, what) in SCENARIOS {
-        text.push_str(&format!("  {name:<16} {what}\n"));
+        text.push_str(&format!("  {name:<18} {what}\n"));
     }
     text.push_str("\nExit code: 0 all bars held, 1 a bar was missed or could not be judged, 2 the benchmark itself failed.\n");
     text
