@@ -2,6 +2,7 @@
 //! or a back end sees.
 
 mod balancing;
+mod breaking;
 mod connections;
 mod drain;
 mod faults;

@@ -99,6 +99,23 @@ impl H2Client {
         self.stream.write_all(&frame.encode())
     }
 
+    /// In one piece, behind these bytes.
+    #[track_caller]
+    pub fn send_all(&mut self, before: &[u8], frames: &[Frame]) {
+        frames.iter().for_each(|frame| self.protocol.sent(frame));
+        let frames = frames.iter().flat_map(Frame::encode);
+        self.send_bytes(before.iter().copied().chain(frames).collect::<Vec<u8>>());
+    }
+
+    /// Byte by byte.
+    #[track_caller]
+    pub fn send_slowly(&mut self, frame: Frame) {
+        self.protocol.sent(&frame);
+        for byte in frame.encode() {
+            self.send_bytes([byte]);
+        }
+    }
+
     /// Whatever it is.
     #[track_caller]
     pub fn send_bytes(&mut self, bytes: impl AsRef<[u8]>) {
@@ -296,9 +313,8 @@ impl H2Client {
         self.protocol.goaway.clone()
     }
 
-    /// So many bytes of DATA may be sent on a stream now.
-    pub fn allowance(&mut self, id: u32) -> usize {
-        self.pump();
+    /// So many bytes of DATA may be sent on a stream, as far as is known from what was read.
+    pub fn allowance(&self, id: u32) -> usize {
         self.protocol.allowance(id)
     }
 
@@ -328,6 +344,14 @@ impl H2Client {
         }
         assert_eq!(self.protocol.pongs[before], bytes, "a ping comes back with what it carried");
         Ok(())
+    }
+
+    /// Waits for the answer to a ping that was sent as a frame, and gives what it carries.
+    #[track_caller]
+    pub fn pong(&mut self) -> Vec<u8> {
+        let before = self.protocol.pongs.len();
+        self.until("a ping comes back", |protocol| protocol.pongs.len() > before);
+        self.protocol.pongs[before].clone()
     }
 
     /// The other side ends the connection with this code, and closes it; the last stream that it took up.
