@@ -9,6 +9,7 @@ mod faults;
 mod forwarding;
 mod h2;
 mod h2_bodies;
+mod h2_floods;
 mod h2_frames;
 mod h2_messages;
 mod interim;
