@@ -12,6 +12,8 @@ mod h2_bodies;
 mod h2_floods;
 mod h2_frames;
 mod h2_messages;
+mod h2_upstream;
+mod h2_upstream_faults;
 mod interim;
 mod limits;
 mod policies;
