@@ -122,9 +122,10 @@ impl Page {
         let total = |of: fn(&WorkerShard) -> &Counter| add_up(metrics.workers.iter().map(|worker| of(worker).get()));
         // A worker may count down what another counted up: each alone may be below zero, the sum is not.
         let open = |of: fn(&WorkerShard) -> &Counter| total(of) as i64;
-        let gauges: [WorkerFamily; 4] = [
+        let gauges: [WorkerFamily; 5] = [
             ("maitred_connections_open", "Client connections open now.", |worker| &worker.connections_open),
             ("maitred_requests_open", "Requests under way now.", |worker| &worker.requests_open),
+            ("maitred_http2_connections_open", "HTTP/2 connections of clients open now.", |worker| &worker.h2_open),
             ("maitred_tunnels_open", "Upgraded connections, such as WebSockets, open now.", |worker| &worker.tunnels_open),
             ("maitred_upstream_connections_open", "Connections to back ends open now, idle ones too.", |worker| {
                 &worker.upstream_open
@@ -133,7 +134,7 @@ impl Page {
         for (name, help, of) in gauges {
             self.single(name, "gauge", help, open(of));
         }
-        let counters: [WorkerFamily; 4] = [
+        let counters: [WorkerFamily; 8] = [
             ("maitred_connections_accepted_total", "Client connections accepted.", |worker| &worker.connections_accepted),
             ("maitred_connections_refused_total", "Client connections closed at once, over a limit.", |worker| {
                 &worker.connections_refused
@@ -142,9 +143,28 @@ impl Page {
             ("maitred_upstream_reuses_total", "Requests sent on a connection that was open already.", |worker| {
                 &worker.upstream_reuses
             }),
+            (
+                "maitred_http2_floods_total",
+                "HTTP/2 connections of clients closed for what they flooded the gateway with.",
+                |worker| &worker.h2_floods,
+            ),
+            ("maitred_mirrored_requests_total", "Copies of requests sent to another upstream.", |worker| &worker.mirrored),
+            ("maitred_mirror_dropped_total", "Copies not sent: too large, or too many under way.", |worker| {
+                &worker.mirror_dropped
+            }),
+            ("maitred_mirror_failed_total", "Copies that no answer came to.", |worker| &worker.mirror_failed),
         ];
         for (name, help, of) in counters {
             self.single(name, "counter", help, total(of));
+        }
+        self.family("maitred_tls_handshakes_total", "counter", "TLS handshakes with clients, by how they ended.");
+        let handshakes: [(&str, fn(&WorkerShard) -> &Counter); 3] = [
+            ("full", |worker| &worker.tls_full),
+            ("resumed", |worker| &worker.tls_resumed),
+            ("failed", |worker| &worker.tls_failed),
+        ];
+        for (result, of) in handshakes {
+            self.line(format_args!("maitred_tls_handshakes_total{{result=\"{result}\"}} {}", total(of)));
         }
         let lost = total(|worker| &worker.log_dropped) + metrics.log_lost.load(Ordering::Relaxed);
         let help = "Lines of the access log that nobody could write, or not in time.";

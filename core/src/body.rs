@@ -1,10 +1,9 @@
 //! A body as it streams: whoever reads it pulls, so back-pressure needs no word of its own. Nothing here buffers a whole body.
 
 use crate::fault::Fault;
-use std::cell::Ref;
+use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 /// What a reader finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +43,36 @@ pub trait Stream {
 pub trait Duplex: Stream {
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Fault>>;
 
-    /// With no byte in either direction for so long, it is over.
-    fn idle_timeout(&self) -> Duration;
-
     /// Sends FIN.
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;
+}
+
+/// A body that is whole, to be read like one that streams.
+pub struct Whole {
+    bytes: RefCell<Rc<[u8]>>,
+    at: Cell<usize>,
+}
+
+impl Whole {
+    pub fn new(bytes: Rc<[u8]>) -> Whole {
+        Whole { bytes: RefCell::new(bytes), at: Cell::new(0) }
+    }
+}
+
+impl Stream for Whole {
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<Progress, Fault>> {
+        Poll::Ready(Ok(if self.at.get() < self.bytes.borrow().len() { Progress::Data } else { Progress::End }))
+    }
+
+    fn data(&self) -> Ref<'_, [u8]> {
+        Ref::map(self.bytes.borrow(), |bytes| &bytes[self.at.get()..])
+    }
+
+    fn consume(&self, count: usize) {
+        self.at.set(self.at.get() + count);
+    }
+
+    fn finish(self: Rc<Self>) {}
 }
 
 /// A body of either direction.

@@ -6,7 +6,7 @@ use crate::body::Body;
 use crate::fault::{Fault, Kind};
 use crate::metrics::RouteSeries;
 use crate::policy::Chain;
-use maitred_wire::{RequestHead, ResponseHead, Slice};
+use maitred_wire::{Name, RequestHead, ResponseHead, Slice, is_grpc};
 use std::borrow::Cow;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -165,6 +165,8 @@ pub struct Exchange {
     pub target: Vec<u8>,
     /// The response head must be there by then.
     pub deadline: Option<Instant>,
+    /// Everything must be over by then: a gRPC client said so.
+    pub lifetime: Option<Instant>,
     pub record: Record,
     pub hold: Hold,
     spare: Option<Box<ResponseHead>>,
@@ -191,6 +193,7 @@ impl Exchange {
             entered: 0,
             target: Vec::new(),
             deadline: None,
+            lifetime: None,
             record: Record {
                 started: now,
                 upstream_time: None,
@@ -219,6 +222,7 @@ impl Exchange {
         self.entered = 0;
         self.target.clear();
         self.deadline = None;
+        self.lifetime = None;
         self.hold = Hold::Nothing;
         if let Some(spare) = &mut self.spare {
             spare.headers.shrink(16 * 1024, 128);
@@ -237,6 +241,11 @@ impl Exchange {
         self.forwarded.client
     }
 
+    /// The client speaks gRPC: it looks for a status in its own place.
+    pub fn is_grpc(&self) -> bool {
+        self.request.headers.known(Name::ContentType).is_some_and(is_grpc)
+    }
+
     pub fn request_id(&self) -> &[u8] {
         self.request.headers.slice(self.request_id)
     }
@@ -248,6 +257,23 @@ impl Exchange {
     /// The value of the route's n-th path parameter, as it stands in the canonical path.
     pub fn param(&self, index: usize) -> &[u8] {
         self.request.headers.slice(self.params[index])
+    }
+
+    /// Takes over what another exchange would send to a back end: all but its body and its client.
+    pub fn copy_request(&mut self, other: &Exchange) {
+        self.request.clone_from(&other.request);
+        self.peer = other.peer;
+        self.peer_text = other.peer_text;
+        self.local = other.local;
+        self.scheme = other.scheme;
+        self.forwarded = other.forwarded;
+        self.request_id = other.request_id;
+        self.local_path = other.local_path;
+        self.params = other.params;
+        self.params_len = other.params_len;
+        self.target.clone_from(&other.target);
+        // Nobody waits for its body to be asked for.
+        self.request.expect_continue = false;
     }
 
     /// An empty response head, the last one's memory where there is one.

@@ -1,6 +1,7 @@
 //! Everything that can go wrong with a request, in one closed table: status, whose side it is on, whether the same request may
 //! be tried again, and the words that strangers may read. Detail goes to the log and never out.
 
+use maitred_wire::GrpcCode;
 use std::borrow::Cow;
 
 /// Which side of the gateway is to blame; a label in logs.
@@ -12,7 +13,7 @@ pub enum Side {
 }
 
 macro_rules! faults {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal, $status:literal, $side:ident, retry: $retry:literal, $title:literal;)+) => {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $status:literal, $grpc:ident, $side:ident, retry: $retry:literal, $title:literal;)+) => {
         /// The kind of a fault: metric label, log field, and the last part of its documentation's address.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
@@ -28,6 +29,11 @@ macro_rules! faults {
 
             pub fn status(self) -> u16 {
                 match self { $(Kind::$kind => $status),+ }
+            }
+
+            /// What a gRPC client is told instead of `status`.
+            pub fn grpc(self) -> GrpcCode {
+                match self { $(Kind::$kind => GrpcCode::$grpc),+ }
             }
 
             pub fn side(self) -> Side {
@@ -49,35 +55,37 @@ macro_rules! faults {
 
 faults! {
     /// The request breaks HTTP's rules, or could be read in two ways.
-    BadRequest = "bad_request", 400, Client, retry: false, "The request is not valid HTTP.";
-    AddressDenied = "address_denied", 403, Client, retry: false, "Your address may not use this API.";
-    NoRoute = "no_route", 404, Client, retry: false, "There is nothing at this address.";
-    MethodNotAllowed = "method_not_allowed", 405, Client, retry: false, "This address does not answer to that method.";
+    BadRequest = "bad_request", 400, Internal, Client, retry: false, "The request is not valid HTTP.";
+    AddressDenied = "address_denied", 403, PermissionDenied, Client, retry: false, "Your address may not use this API.";
+    NoRoute = "no_route", 404, Unimplemented, Client, retry: false, "There is nothing at this address.";
+    MethodNotAllowed = "method_not_allowed", 405, Unimplemented, Client, retry: false, "This address does not answer to that method.";
     /// The client stopped in the middle of its request.
-    RequestTimeout = "request_timeout", 408, Client, retry: false, "The request took too long to arrive.";
-    BodyTooLarge = "body_too_large", 413, Client, retry: false, "The request's body is too large.";
-    UriTooLong = "uri_too_long", 414, Client, retry: false, "The request's target is too long.";
-    HeadTooLarge = "head_too_large", 431, Client, retry: false, "The request's headers are too large.";
+    RequestTimeout = "request_timeout", 408, Cancelled, Client, retry: false, "The request took too long to arrive.";
+    BodyTooLarge = "body_too_large", 413, ResourceExhausted, Client, retry: false, "The request's body is too large.";
+    /// The Host belongs to another certificate than the one this connection was opened with.
+    Misdirected = "misdirected", 421, Unavailable, Client, retry: false, "This connection was opened for another host.";
+    UriTooLong = "uri_too_long", 414, Internal, Client, retry: false, "The request's target is too long.";
+    HeadTooLarge = "head_too_large", 431, ResourceExhausted, Client, retry: false, "The request's headers are too large.";
     /// The client went away before it was answered; nobody reads this one.
-    ClientGone = "client_gone", 499, Client, retry: false, "The client closed the connection.";
-    Internal = "internal", 500, Gateway, retry: false, "Something went wrong in the gateway.";
-    NotImplemented = "not_implemented", 501, Client, retry: false, "The gateway does not do that.";
+    ClientGone = "client_gone", 499, Cancelled, Client, retry: false, "The client closed the connection.";
+    Internal = "internal", 500, Internal, Gateway, retry: false, "Something went wrong in the gateway.";
+    NotImplemented = "not_implemented", 501, Unimplemented, Client, retry: false, "The gateway does not do that.";
     /// The back end's connection broke, or closed, before it answered.
-    UpstreamReset = "upstream_reset", 502, Upstream, retry: false, "The service closed the connection without an answer.";
+    UpstreamReset = "upstream_reset", 502, Unavailable, Upstream, retry: false, "The service closed the connection without an answer.";
     /// No connection could be made.
-    UpstreamUnreachable = "upstream_unreachable", 502, Upstream, retry: true, "The service cannot be reached.";
+    UpstreamUnreachable = "upstream_unreachable", 502, Unavailable, Upstream, retry: true, "The service cannot be reached.";
     /// The back end answered with something that is not HTTP, or could be read in two ways.
-    UpstreamProtocol = "upstream_protocol", 502, Upstream, retry: false, "The service gave an answer that is not valid HTTP.";
+    UpstreamProtocol = "upstream_protocol", 502, Internal, Upstream, retry: false, "The service gave an answer that is not valid HTTP.";
     /// The upstream has no address at all: its name resolves to nothing.
-    NoEndpoint = "no_endpoint", 503, Upstream, retry: true, "The service has no address at the moment.";
+    NoEndpoint = "no_endpoint", 503, Unavailable, Upstream, retry: true, "The service has no address at the moment.";
     /// The gateway stopped at the end of its drain; only the log sees this one.
-    CutOff = "cut_off", 503, Gateway, retry: false, "The gateway stopped before the answer was complete.";
-    Overloaded = "overloaded", 503, Gateway, retry: true, "The gateway is at its limit of connections.";
-    ConnectTimeout = "connect_timeout", 504, Upstream, retry: true, "The service did not accept a connection in time.";
-    UpstreamTimeout = "upstream_timeout", 504, Upstream, retry: false, "The service did not answer in time.";
+    CutOff = "cut_off", 503, Unavailable, Gateway, retry: false, "The gateway stopped before the answer was complete.";
+    Overloaded = "overloaded", 503, Unavailable, Gateway, retry: true, "The gateway is at its limit of connections.";
+    ConnectTimeout = "connect_timeout", 504, Unavailable, Upstream, retry: true, "The service did not accept a connection in time.";
+    UpstreamTimeout = "upstream_timeout", 504, DeadlineExceeded, Upstream, retry: false, "The service did not answer in time.";
     /// The request has come through a gateway of this kind too often: an upstream leads back here.
-    LoopDetected = "loop_detected", 508, Gateway, retry: true, "The request goes round in a circle.";
-    HttpVersion = "http_version", 505, Client, retry: false, "The gateway does not speak that version of HTTP.";
+    LoopDetected = "loop_detected", 508, Internal, Gateway, retry: true, "The request goes round in a circle.";
+    HttpVersion = "http_version", 505, Internal, Client, retry: false, "The gateway does not speak that version of HTTP.";
 }
 
 /// One fault, with what the log may know about it.

@@ -14,7 +14,7 @@ pub mod render;
 pub mod response;
 
 pub use address::{Forwarded, Remote};
-pub use body::{Body, Duplex, Progress, Stream};
+pub use body::{Body, Duplex, Progress, Stream, Whole};
 pub use chance::Chance;
 pub use clock::Clock;
 pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId, Scheme, TlsInfo};

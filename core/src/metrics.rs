@@ -179,6 +179,10 @@ pub struct WorkerShard {
     pub h2_open: Counter,
     /// Those that were closed for what they flooded us with.
     pub h2_floods: Counter,
+    /// Copies of requests sent, not sent for want of room, and failed.
+    pub mirrored: Counter,
+    pub mirror_dropped: Counter,
+    pub mirror_failed: Counter,
     pub log_dropped: Counter,
     pub faults: [Counter; 32],
 }

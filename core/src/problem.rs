@@ -4,6 +4,7 @@ use crate::body::Body;
 use crate::exchange::Exchange;
 use crate::fault::{Fault, Kind};
 use crate::response::Response;
+use maitred_wire::percent_encode_message;
 
 /// What a client is told to wait before it tries again, in seconds.
 const RETRY_AFTER: &[u8] = b"1";
@@ -12,6 +13,9 @@ impl Fault {
     /// Answers with this fault and records it; its detail goes to the log alone.
     pub fn render(self, exchange: &mut Exchange) -> Response {
         let kind = self.kind;
+        if exchange.is_grpc() {
+            return self.render_grpc(exchange);
+        }
         // Every part is plain: kinds and titles are ours, and an id is checked before it is kept.
         let body = format!(
             r#"{{"type":"urn:maitred:fault:{}","title":"{}","status":{},"request_id":"{}"}}"#,
@@ -32,4 +36,23 @@ impl Fault {
         exchange.record.fault = Some((kind, self.detail));
         response
     }
+
+    /// A response of trailers only (gRPC over HTTP/2, "Responses"): the status is in the head, and there is no body.
+    fn render_grpc(self, exchange: &mut Exchange) -> Response {
+        let mut response = Response::with_body(exchange.take_head(), 200, Body::Empty);
+        let headers = &mut response.head.headers;
+        headers.add(b"content-type", b"application/grpc");
+        for (name, value) in grpc_status(self.kind) {
+            headers.add(name, &value);
+        }
+        exchange.record.fault = Some((self.kind, self.detail));
+        response
+    }
+}
+
+/// The fields that tell a gRPC client of a fault: at the end of a response, or in its head where there is nothing else.
+pub fn grpc_status(kind: Kind) -> [(&'static [u8], Vec<u8>); 2] {
+    let mut message = Vec::new();
+    percent_encode_message(kind.title(), &mut message);
+    [(b"grpc-status", kind.grpc().text().as_bytes().to_vec()), (b"grpc-message", message)]
 }

@@ -11,6 +11,7 @@ use maitred_core::render::Text;
 use maitred_core::{Chain, Clock, Remote};
 use maitred_integrations::Integration;
 use maitred_integrations::proxy::Proxy;
+use maitred_integrations::proxy::mirror::Mirror;
 use maitred_integrations::redirect::Redirect;
 use maitred_integrations::respond::Respond;
 use maitred_model as model;
@@ -118,8 +119,27 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     }
     let series = state.metrics.series(keys.iter().map(|(api, route)| (api, route)));
     state.metrics.snapshots.fetch_add(1, Ordering::Relaxed);
-    Ok(Snapshot { hosts, doors, apis, routes, series, upstreams, metrics: state.metrics.clone(), document })
+    let https_port = https_port(&document);
+    Ok(Snapshot { https_port, hosts, doors, apis, routes, series, upstreams, metrics: state.metrics.clone(), document })
 }
+
+/// The port of the first listener with TLS, 443 if there is any; where there is none at all, somebody else ends TLS.
+fn https_port(document: &Document) -> u16 {
+    let ports = document.listen.iter().filter(|listener| listener.tls.is_some()).filter_map(|listener| match listener.address {
+        model::ListenAddress::Tcp(address) => Some(address.port()),
+        model::ListenAddress::Unix(_) => None,
+    });
+    let mut first = None;
+    for port in ports {
+        if port == HTTPS {
+            return HTTPS;
+        }
+        first.get_or_insert(port);
+    }
+    first.unwrap_or(HTTPS)
+}
+
+const HTTPS: u16 = 443;
 
 struct Compiler<'a> {
     document: &'a Document,
@@ -259,7 +279,14 @@ impl Compiler<'_> {
                     },
                 };
                 let upstream = self.proxy_upstream(target, span)?;
-                Some(Integration::Proxy(Proxy { upstream, rewrite }))
+                let mirror = match &route.mirror {
+                    None => None,
+                    Some(mirror) => {
+                        let upstream = self.proxy_upstream(&mirror.to, mirror.span)?;
+                        Some(Box::new(Mirror { upstream, share: mirror.share.ppm() }))
+                    }
+                };
+                Some(Integration::Proxy(Proxy { upstream, rewrite, mirror }))
             }
             model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
             model::Integration::Redirect(redirect) => match Redirect::compile(redirect, params) {

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use maitred_core::Clock;
 use maitred_core::metrics::Metrics;
 use maitred_model::ListenAddress;
-use maitred_transport::{Listening, bind, bind_unix};
+use maitred_transport::{Listening, Worker, bind, bind_unix};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -185,6 +185,18 @@ impl Gateway {
             std::thread::park_timeout(DRAIN_LOOK);
         }
         self.shared.connections.open() == 0
+    }
+
+    /// The drain is over: WebSockets are told that the gateway goes, and are given a moment to hear it.
+    pub fn say_goodbye(&self) {
+        for worker in &self.workers {
+            worker.send(Mail::Farewell);
+        }
+        let until = Instant::now() + Worker::FAREWELL_TIME;
+        let tunnels = || self.shared.metrics.workers.iter().any(|worker| worker.tunnels_open.get() > 0);
+        while tunnels() && Instant::now() < until {
+            std::thread::park_timeout(DRAIN_LOOK);
+        }
     }
 
     /// Ends every connection and waits for the workers.

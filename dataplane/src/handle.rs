@@ -1,7 +1,9 @@
 //! One request in, exactly one response out. Start reading here.
 
+use crate::door;
 use crate::snapshot::Route;
 use crate::world::World;
+use maitred_core::wire::parse_timeout;
 use maitred_core::{Exchange, Fault, Flow, Hold, Response};
 use std::rc::Rc;
 
@@ -20,6 +22,9 @@ pub(crate) fn answer(exchange: &mut Exchange, answered: Result<Response, Fault>)
 }
 
 async fn respond(world: &Rc<World>, exchange: &mut Exchange) -> Result<Response, Fault> {
+    if let Some(response) = door::answer(world, exchange)? {
+        return Ok(response); // a redirect to https
+    }
     let route = choose(world, exchange)?; // host + base path → API, then path, method, conditions → route
     match route.chain.admit(exchange).await? {
         Flow::Reply(response) => Ok(response), // a preflight
@@ -32,5 +37,15 @@ fn choose<'w>(world: &'w Rc<World>, exchange: &mut Exchange) -> Result<&'w Route
     let route = &world.snapshot.routes[index as usize];
     exchange.hold = Hold::World(world.clone(), index);
     exchange.deadline = route.timeout.map(|timeout| exchange.record.started + timeout);
+    if exchange.is_grpc() {
+        heed_deadline(exchange);
+    }
     Ok(route)
+}
+
+/// A gRPC client says how long it waits for the whole of its call; the header itself goes on to the back end.
+fn heed_deadline(exchange: &mut Exchange) {
+    let timeout = exchange.request.headers.get(b"grpc-timeout").and_then(parse_timeout);
+    exchange.lifetime = timeout.and_then(|timeout| exchange.record.started.checked_add(timeout));
+    exchange.deadline = exchange.deadline.into_iter().chain(exchange.lifetime).min();
 }

@@ -4,6 +4,7 @@
 mod access_log;
 mod compile;
 mod connections;
+mod door;
 mod explain;
 mod gateway;
 mod handle;

@@ -6,6 +6,7 @@ use crate::gateway::Shared;
 use crate::handle::handle;
 use crate::world::World;
 use maitred_core::{Exchange, Fault, Forwarded, Kind, Response};
+use maitred_integrations::proxy::mirror::UnderWay;
 use maitred_transport::{Pools, ServerLimits, Service, Worker};
 use maitred_wire::{Method, Name};
 use std::cell::{Cell, RefCell};
@@ -26,6 +27,7 @@ pub(crate) struct WorkerService {
     pub worker: Rc<Worker>,
     pub shared: Arc<Shared>,
     pub pools: Rc<Pools>,
+    mirrors: UnderWay,
     pub log: LogBuffer,
     world: RefCell<Rc<World>>,
     seen: Cell<u64>,
@@ -35,10 +37,19 @@ pub(crate) struct WorkerService {
 
 impl WorkerService {
     pub fn new(worker: Rc<Worker>, shared: Arc<Shared>, log: LogBuffer) -> WorkerService {
-        let pools = Rc::new(Pools::default());
+        let (pools, mirrors) = (Rc::new(Pools::default()), UnderWay::default());
         let seen = shared.generation.load(Ordering::Acquire);
-        let world = World::new(shared.current.load_full(), &worker, &pools, shared.clone());
-        WorkerService { worker, shared, pools, log, world: RefCell::new(world), seen: Cell::new(seen), date: RefCell::default() }
+        let world = World::new(shared.current.load_full(), &worker, (&pools, &mirrors), shared.clone());
+        WorkerService {
+            worker,
+            shared,
+            pools,
+            mirrors,
+            log,
+            world: RefCell::new(world),
+            seen: Cell::new(seen),
+            date: RefCell::default(),
+        }
     }
 
     /// The current world. One load and one comparison, unless a reload has happened.
@@ -46,7 +57,7 @@ impl WorkerService {
         let generation = self.shared.generation.load(Ordering::Acquire);
         if self.seen.replace(generation) != generation {
             let snapshot = self.shared.current.load_full();
-            *self.world.borrow_mut() = World::new(snapshot, &self.worker, &self.pools, self.shared.clone());
+            *self.world.borrow_mut() = World::new(snapshot, &self.worker, (&self.pools, &self.mirrors), self.shared.clone());
         }
         self.world.borrow().clone()
     }

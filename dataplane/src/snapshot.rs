@@ -14,6 +14,8 @@ use std::time::Duration;
 
 pub struct Snapshot {
     pub document: Arc<Document>,
+    /// Where redirects to https lead.
+    pub(crate) https_port: u16,
     pub(crate) hosts: Hosts,
     /// One for each listener, in the document's order.
     pub(crate) doors: Vec<(ListenAddress, Arc<Door>)>,

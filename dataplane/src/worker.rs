@@ -44,6 +44,8 @@ pub(crate) enum Mail {
     /// The clock was turned.
     LookAgain,
     Drain,
+    /// The drain is over: whoever can say goodbye does.
+    Farewell,
     Stop,
 }
 
@@ -170,6 +172,7 @@ impl Desk {
                     }
                     self.seat.drained.store(true, Ordering::Release);
                 }
+                Mail::Farewell => self.worker.farewell.notify_waiters(),
                 Mail::Stop => return,
             }
         }

@@ -5,6 +5,7 @@ use crate::snapshot::Snapshot;
 use maitred_core::metrics::RouteSeries;
 use maitred_core::{Chain, Held};
 use maitred_integrations::Reach;
+use maitred_integrations::proxy::mirror::UnderWay;
 use maitred_model::{HalfClose, Limits, Underscores};
 use maitred_transport::{H2Limits, Pools, ServerLimits, Upstream, Worker};
 use maitred_wire::HeadLimits;
@@ -14,15 +15,20 @@ use std::sync::Arc;
 pub(crate) struct World {
     pub snapshot: Arc<Snapshot>,
     pub limits: Rc<ServerLimits>,
-    pub reach: Reach,
+    pub reach: Rc<Reach>,
     shared: Arc<Shared>,
 }
 
 impl World {
-    pub fn new(snapshot: Arc<Snapshot>, worker: &Rc<Worker>, pools: &Rc<Pools>, shared: Arc<Shared>) -> Rc<World> {
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        worker: &Rc<Worker>,
+        (pools, mirrors): (&Rc<Pools>, &UnderWay),
+        shared: Arc<Shared>,
+    ) -> Rc<World> {
         let limits = server_limits(snapshot.limits(), snapshot.metrics.workers.len());
         let upstreams = snapshot.upstreams.iter().map(|upstream| Upstream::new(upstream.spec.clone(), worker, pools)).collect();
-        let reach = Reach { worker: worker.clone(), upstreams, head_limits: limits.head };
+        let reach = Rc::new(Reach { worker: worker.clone(), upstreams, head_limits: limits.head, mirrors: mirrors.clone() });
         Rc::new(World { snapshot, limits: Rc::new(limits), reach, shared })
     }
 }

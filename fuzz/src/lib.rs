@@ -2,18 +2,22 @@
 //! `tests/replay.rs` and cargo-fuzz do.
 
 mod chunks;
+mod grpc;
 mod h2;
 mod heads;
 mod paths;
 mod proxy;
 mod routes;
+mod websocket;
 
 pub use chunks::{chunked, trailers};
+pub use grpc::grpc;
 pub use h2::{h2_meter, request_h2, response_h2};
 pub use heads::{request_head, response_head};
 pub use paths::{host, path};
 pub use proxy::proxy_protocol;
 pub use routes::router;
+pub use websocket::websocket;
 
 /// The configuration language: any bytes load or are complained about.
 pub fn config(data: &[u8]) {
@@ -23,7 +27,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -34,6 +38,8 @@ pub const TARGETS: [Target; 12] = [
     ("path", path),
     ("host", host),
     ("proxy_protocol", proxy_protocol),
+    ("grpc", grpc),
+    ("websocket", websocket),
     ("config", config),
     ("router", router),
 ];

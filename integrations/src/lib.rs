@@ -17,6 +17,8 @@ pub struct Reach {
     pub upstreams: Vec<Upstream>,
     /// Bounds of a back end's response head.
     pub head_limits: HeadLimits,
+    /// Copies of requests under way on this worker.
+    pub mirrors: proxy::mirror::UnderWay,
 }
 
 /// What answers a route. An enum, so that the common ones box nothing.
@@ -27,7 +29,7 @@ pub enum Integration {
 }
 
 impl Integration {
-    pub async fn invoke(&self, exchange: &mut Exchange, permit: Permit, reach: &Reach) -> Result<Response, Fault> {
+    pub async fn invoke(&self, exchange: &mut Exchange, permit: Permit, reach: &Rc<Reach>) -> Result<Response, Fault> {
         match self {
             Integration::Proxy(proxy) => proxy.invoke(exchange, permit, reach).await,
             Integration::Respond(respond) => Ok(respond.invoke(exchange, permit)),

@@ -288,6 +288,7 @@ impl Running {
                 break;
             }
             if left.is_zero() {
+                gateway.say_goodbye();
                 tracing::warn!(cut = self.house.open_connections(), "stopped: the drain timeout passed");
                 break;
             }

@@ -1,71 +1,137 @@
-//! Relays bytes both ways once an upgrade was accepted. Reads nothing into them.
+//! Relays bytes both ways once an upgrade was accepted. Of WebSockets it follows the frames, so that it can say goodbye between two
+//! of them; it reads nothing else into the bytes.
 
+use crate::server::ServerLimits;
 use crate::timers::Timer;
 use crate::worker::Worker;
 use maitred_core::{Duplex, Fault, Progress};
+use maitred_wire::{Tracker, close_frame};
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
+/// "Going away" (RFC 6455 §7.4.1).
+const GOING_AWAY: u16 = 1001;
+
 /// One direction.
+struct Half {
+    state: State,
+    /// Of a WebSocket, where its frames end.
+    frames: Option<Tracker>,
+    moved: u64,
+    /// The close frame on its way, once goodbye is said, and how much of it is written.
+    farewell: Option<(Vec<u8>, usize)>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Half {
+enum State {
     Open,
     /// Its end was read; FIN has still to be sent on.
     Ending,
     Closed,
 }
 
-/// Until both directions ended, one broke, or nothing moved for the idle time. Gives the bytes sent to the client.
-pub async fn relay(worker: &Worker, client: Rc<dyn Duplex>, upstream: Rc<dyn Duplex>) -> u64 {
-    let timer = Timer::new(&worker.timers);
-    let idle = client.idle_timeout().max(upstream.idle_timeout());
-    let (mut up, mut down) = (Half::Open, Half::Open);
-    let mut down_bytes = 0;
-    let mut up_bytes = 0;
-    timer.arm(worker.now() + idle);
+/// How a tunnel ended.
+pub struct Relayed {
+    /// Bytes sent to the client.
+    pub down: u64,
+    /// We said goodbye: what the client still sends is to be read, so that it gets to read that.
+    pub farewell: bool,
+}
+
+/// Until both directions ended, one broke, nothing moved for the idle time, the lifetime was over, or the gateway goes.
+pub async fn relay(
+    worker: &Worker,
+    client: &dyn Duplex,
+    upstream: &dyn Duplex,
+    websocket: bool,
+    limits: &ServerLimits,
+) -> Relayed {
+    let (idle, life) = (Timer::new(&worker.timers), Timer::new(&worker.timers));
+    let now = worker.now();
+    idle.arm(now + limits.tunnel_idle_timeout);
+    life.arm(now + limits.tunnel_lifetime);
+    let mut up = Half::new(websocket);
+    let mut down = Half::new(websocket);
+    let mut going = pin!(worker.farewell.notified());
+    let mut farewell = false;
     poll_fn(|cx| {
-        let before = up_bytes + down_bytes;
-        let one = poll_half(cx, &*client, &*upstream, &mut up, &mut up_bytes);
-        let other = poll_half(cx, &*upstream, &*client, &mut down, &mut down_bytes);
+        let over = life.poll(cx).is_ready() || going.as_mut().poll(cx).is_ready();
+        if over && !std::mem::replace(&mut farewell, true) {
+            if !websocket {
+                return Poll::Ready(());
+            }
+            let mask = (worker.chance.next() as u32).to_ne_bytes();
+            up.say_goodbye(Some(mask));
+            down.say_goodbye(None);
+            life.arm(worker.now() + Worker::FAREWELL_TIME);
+        } else if over {
+            return Poll::Ready(());
+        }
+        let before = up.moved + down.moved;
+        let one = up.poll(cx, client, upstream);
+        let other = down.poll(cx, upstream, client);
         match (one, other) {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
             (Poll::Pending, _) | (_, Poll::Pending) => {}
         }
-        if up_bytes + down_bytes != before {
-            timer.arm(worker.now() + idle);
+        if up.moved + down.moved != before {
+            idle.arm(worker.now() + limits.tunnel_idle_timeout);
         }
-        timer.poll(cx)
+        idle.poll(cx)
     })
     .await;
-    down_bytes
+    Relayed { down: down.moved, farewell }
 }
 
-fn poll_half(
-    cx: &mut Context<'_>,
-    from: &dyn Duplex,
-    to: &dyn Duplex,
-    half: &mut Half,
-    moved: &mut u64,
-) -> Poll<Result<(), Fault>> {
-    loop {
-        match half {
-            Half::Closed => return Poll::Ready(Ok(())),
-            Half::Ending => {
-                ready!(to.poll_shutdown(cx))?;
-                *half = Half::Closed;
-            }
-            Half::Open => match ready!(from.poll_ready(cx))? {
-                Progress::End => *half = Half::Ending,
-                Progress::Data => {
-                    let data = from.data();
-                    let count = ready!(to.poll_write(cx, &data))?;
-                    drop(data);
-                    from.consume(count);
-                    *moved += count as u64;
+impl Half {
+    fn new(websocket: bool) -> Half {
+        Half { state: State::Open, frames: websocket.then(Tracker::default), moved: 0, farewell: None }
+    }
+
+    fn say_goodbye(&mut self, mask: Option<[u8; 4]>) {
+        let mut frame = Vec::new();
+        close_frame(GOING_AWAY, "the gateway is going away", mask, &mut frame);
+        self.farewell = Some((frame, 0));
+    }
+
+    /// Ready when this direction is over.
+    fn poll(&mut self, cx: &mut Context<'_>, from: &dyn Duplex, to: &dyn Duplex) -> Poll<Result<(), Fault>> {
+        loop {
+            match self.state {
+                State::Closed => return Poll::Ready(Ok(())),
+                State::Ending => {
+                    ready!(to.poll_shutdown(cx))?;
+                    self.state = State::Closed;
                 }
-            },
+                State::Open if self.is_last_word_due() => {
+                    let Some((frame, written)) = &mut self.farewell else { return Poll::Pending };
+                    while *written < frame.len() {
+                        *written += ready!(to.poll_write(cx, &frame[*written..]))?;
+                    }
+                    self.state = State::Ending;
+                }
+                State::Open => match ready!(from.poll_ready(cx))? {
+                    Progress::End => self.state = State::Ending,
+                    Progress::Data => {
+                        let data = from.data();
+                        let count = ready!(to.poll_write(cx, &data))?;
+                        if let Some(frames) = &mut self.frames {
+                            frames.feed(&data[..count]);
+                        }
+                        drop(data);
+                        from.consume(count);
+                        self.moved += count as u64;
+                    }
+                },
+            }
         }
+    }
+
+    /// Goodbye is to be said, and here no frame is cut by it.
+    fn is_last_word_due(&self) -> bool {
+        let between = self.frames.as_ref().is_some_and(Tracker::at_boundary);
+        self.farewell.as_ref().is_some_and(|(_, written)| between || *written > 0)
     }
 }

@@ -24,6 +24,8 @@ pub struct Worker {
     pub metrics: Arc<Metrics>,
     /// Told when a drain begins: connections that wait for nothing else say goodbye then.
     pub draining: Notify,
+    /// Told when a drain is over: tunnels say goodbye then.
+    pub farewell: Notify,
     pub(crate) handshakes: Turnstile,
     buffers: RefCell<Vec<Vec<u8>>>,
     relays: RefCell<Vec<Vec<u8>>>,
@@ -38,6 +40,9 @@ pub struct Worker {
 const WALL_AGE_MAX: Duration = Duration::from_secs(1);
 
 impl Worker {
+    /// For last words to be read.
+    pub const FAREWELL_TIME: Duration = Duration::from_secs(1);
+
     pub fn new(index: usize, clock: Clock, metrics: Arc<Metrics>) -> Rc<Worker> {
         let wall = Cell::new((clock.now(), unix(clock.wall())));
         Rc::new(Worker {
@@ -47,6 +52,7 @@ impl Worker {
             chance: Chance::default(),
             metrics,
             draining: Notify::new(),
+            farewell: Notify::new(),
             handshakes: Turnstile::default(),
             buffers: RefCell::default(),
             relays: RefCell::default(),

@@ -66,6 +66,7 @@ const PRIORITY: u8 = 0x02;
 const RST_STREAM: u8 = 0x03;
 const SETTINGS: u8 = 0x04;
 const PING: u8 = 0x06;
+const GOAWAY: u8 = 0x07;
 const WINDOW_UPDATE: u8 = 0x08;
 const CONTINUATION: u8 = 0x09;
 const PRIORITY_UPDATE: u8 = 0x10;
@@ -74,9 +75,34 @@ const PRIORITY_UPDATE: u8 = 0x10;
 const ACK: u8 = 0x01;
 const END_STREAM: u8 = 0x01;
 
+/// What a frame's header or the values of SETTINGS break, by the codes of RFC 9113 §7. Libraries are loose about which code they say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Violation {
+    Protocol = 0x1,
+    FlowControl = 0x3,
+    FrameSize = 0x6,
+}
+
+/// Payload of a frame, since we never announce more (§6.5.2).
+const FRAME_BYTES_MAX: usize = 16_384;
+
+/// Identifier and value of one setting (§6.5.1).
+const SETTING_BYTES: usize = 6;
+
+const ENABLE_PUSH: u16 = 0x2;
+const INITIAL_WINDOW_SIZE: u16 = 0x4;
+const MAX_FRAME_SIZE: u16 = 0x5;
+const ENABLE_CONNECT_PROTOCOL: u16 = 0x8;
+
 /// Follows the bytes of one connection behind its preface, however they are cut. Its cost is that of its frames, not of their bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Meter {
+    violation: Option<Violation>,
+    /// A frame was seen.
+    begun: bool,
+    in_settings: bool,
+    setting: [u8; SETTING_BYTES],
+    setting_filled: usize,
     tally: Tally,
     /// A frame header that is not whole yet.
     header: [u8; HEADER_BYTES],
@@ -91,11 +117,19 @@ impl Meter {
         &self.tally
     }
 
+    /// The first thing wrong that was seen.
+    pub fn violation(&self) -> Option<Violation> {
+        self.violation
+    }
+
     /// Counts the next bytes of the connection.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         loop {
             let passed = self.payload.min(bytes.len());
             self.payload -= passed;
+            if self.in_settings {
+                self.read_settings(&bytes[..passed]);
+            }
             if self.in_data {
                 self.tally.data_bytes += passed as u64;
             }
@@ -123,11 +157,50 @@ impl Meter {
         }
     }
 
+    /// Lengths that every frame of a type has (§4.2 and §6); the first is SETTINGS (§3.4).
+    fn misshapen(&self, kind: u8, flags: u8) -> Option<Violation> {
+        if !self.begun && (kind != SETTINGS || flags & ACK != 0) {
+            return Some(Violation::Protocol);
+        }
+        let fits = match kind {
+            PRIORITY => self.payload == 5,
+            RST_STREAM | WINDOW_UPDATE => self.payload == 4,
+            PING => self.payload == 8,
+            GOAWAY => self.payload >= 8,
+            SETTINGS if flags & ACK != 0 => self.payload == 0,
+            SETTINGS => self.payload.is_multiple_of(SETTING_BYTES),
+            _ => true,
+        };
+        (!fits || self.payload > FRAME_BYTES_MAX).then_some(Violation::FrameSize)
+    }
+
+    fn read_settings(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let taken = (SETTING_BYTES - self.setting_filled).min(bytes.len());
+            self.setting[self.setting_filled..self.setting_filled + taken].copy_from_slice(&bytes[..taken]);
+            self.setting_filled += taken;
+            bytes = &bytes[taken..];
+            if self.setting_filled == SETTING_BYTES {
+                self.setting_filled = 0;
+                let [a, b, value @ ..] = self.setting;
+                if let Some(violation) = out_of_bounds(u16::from_be_bytes([a, b]), u32::from_be_bytes(value)) {
+                    self.violation.get_or_insert(violation);
+                }
+            }
+        }
+    }
+
     /// A frame begins.
     fn begin(&mut self, header: [u8; HEADER_BYTES]) {
         let [high, middle, low, kind, flags, ..] = header;
         self.payload = u32::from_be_bytes([0, high, middle, low]) as usize;
         self.in_data = kind == DATA;
+        self.in_settings = kind == SETTINGS;
+        self.setting_filled = 0;
+        if let Some(violation) = self.misshapen(kind, flags) {
+            self.violation.get_or_insert(violation);
+        }
+        self.begun = true;
         let tally = &mut self.tally;
         if kind == CONTINUATION {
             tally.continuations_in_a_row += 1;
@@ -149,6 +222,16 @@ impl Meter {
     }
 }
 
+/// RFC 9113 §6.5.2 and RFC 8441 §3.
+fn out_of_bounds(setting: u16, value: u32) -> Option<Violation> {
+    match setting {
+        ENABLE_PUSH | ENABLE_CONNECT_PROTOCOL if value > 1 => Some(Violation::Protocol),
+        INITIAL_WINDOW_SIZE if value > i32::MAX as u32 => Some(Violation::FlowControl),
+        MAX_FRAME_SIZE if !(16_384..=16_777_215).contains(&value) => Some(Violation::Protocol),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +249,50 @@ mod tests {
         let mut meter = Meter::default();
         meter.feed(&frames.concat());
         *meter.tally()
+    }
+
+    #[test]
+    fn what_is_misshapen_is_named() {
+        let settings = |setting: u16, value: u32| {
+            let payload = [&setting.to_be_bytes()[..], &value.to_be_bytes()].concat();
+            [&[0, 0, 6, SETTINGS, 0, 0, 0, 0, 0][..], &payload].concat()
+        };
+        let first = settings(1, 4096);
+        for (behind, wanted) in [
+            (settings(4, 1 << 31), Some(Violation::FlowControl)),
+            (settings(4, (1 << 31) - 1), None),
+            (settings(2, 2), Some(Violation::Protocol)),
+            (settings(8, 2), Some(Violation::Protocol)),
+            (settings(5, 16_383), Some(Violation::Protocol)),
+            (settings(5, 16_384), None),
+            (settings(9, u32::MAX), None),
+            (frame(SETTINGS, 0, 5), Some(Violation::FrameSize)),
+            (frame(SETTINGS, ACK, 6), Some(Violation::FrameSize)),
+            (frame(PING, 0, 7), Some(Violation::FrameSize)),
+            (frame(RST_STREAM, 0, 5), Some(Violation::FrameSize)),
+            (frame(WINDOW_UPDATE, 0, 3), Some(Violation::FrameSize)),
+            (frame(PRIORITY, 0, 4), Some(Violation::FrameSize)),
+            (frame(DATA, 0, 16_384), None),
+            (frame(DATA, 0, 16_385), Some(Violation::FrameSize)),
+            (frame(0x42, 0, 16_385), Some(Violation::FrameSize)),
+        ] {
+            for cut in 0..20 {
+                let bytes = [&first[..], &behind].concat();
+                let mut meter = Meter::default();
+                meter.feed(&bytes[..cut]);
+                meter.feed(&bytes[cut..]);
+                assert_eq!(meter.violation(), wanted, "{behind:?}, cut at {cut}");
+            }
+        }
+        for (alone, wanted) in [
+            (settings(4, 1), None),
+            (frame(SETTINGS, ACK, 0), Some(Violation::Protocol)),
+            (frame(PING, 0, 8), Some(Violation::Protocol)),
+        ] {
+            let mut meter = Meter::default();
+            meter.feed(&alone);
+            assert_eq!(meter.violation(), wanted);
+        }
     }
 
     #[test]

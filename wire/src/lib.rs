@@ -7,6 +7,7 @@
 mod chunked;
 mod emit;
 mod field_h2;
+mod grpc;
 mod h2;
 mod headers;
 mod host;
@@ -18,10 +19,12 @@ mod request;
 mod request_h2;
 mod response;
 mod response_h2;
+mod websocket;
 
 pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};
 pub use emit::{LAST_CHUNK, decimal, field, reason, request_line, status_line};
-pub use h2::{Meter, PREFACE, Preface, Tally, starts_preface};
+pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, status_to_grpc};
+pub use h2::{Meter, PREFACE, Preface, Tally, Violation, starts_preface};
 pub use headers::{Entry, Headers, Slice};
 pub use host::{Authority, split_authority};
 pub use names::Name;
@@ -32,6 +35,7 @@ pub use proxy_protocol::{
 pub use request::{Framing, Method, RequestHead, Version};
 pub use request_h2::H2Parts;
 pub use response::{ResponseHead, ResponseRefusal};
+pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key, make_key};
 
 #[cfg(test)]
 mod tests;

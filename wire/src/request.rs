@@ -127,6 +127,11 @@ impl RequestHead {
         self.headers.slice(self.host)
     }
 
+    /// An upgrade to WebSocket is asked for.
+    pub fn is_websocket(&self) -> bool {
+        self.upgrade.is_some_and(|protocol| self.headers.slice(protocol).eq_ignore_ascii_case(b"websocket"))
+    }
+
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
         let mut headers = std::mem::take(&mut self.headers);

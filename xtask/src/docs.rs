@@ -50,8 +50,9 @@ fn faults() -> String {
          # Faults\n\n\
          Whatever can go wrong with a request is in this table. The kind is the last part of the problem's `type`, the label of the \
          metric and the\nfield of the access log; the title is what the client is told. What else is known goes to the log and never out.\n\n\
-         | kind | status | whose side | may be sent again | title |\n\
-         | --- | --- | --- | --- | --- |\n",
+         A gRPC client gets the code of the third column as its `grpc-status`, the title as its `grpc-message`, and status 200.\n\n\
+         | kind | status | gRPC | whose side | may be sent again | title |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
     );
     for kind in Kind::ALL {
         let side = match kind.side() {
@@ -61,7 +62,14 @@ fn faults() -> String {
         };
         let again = if kind.is_unsent() { "yes: no back end acted on it" } else { "" };
         // Writing to a string fails never.
-        let _ = writeln!(page, "| `{}` | {} | {side} | {again} | {} |", kind.name(), kind.status(), kind.title());
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {side} | {again} | {} |",
+            kind.name(),
+            kind.status(),
+            kind.grpc().number(),
+            kind.title()
+        );
     }
     page
 }

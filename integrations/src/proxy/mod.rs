@@ -2,11 +2,14 @@
 
 mod attempt;
 mod forward;
+pub mod mirror;
 
 use crate::Reach;
 use maitred_core::render::Text;
 use maitred_core::{Exchange, Fault, Kind, Permit, Response};
 use maitred_wire::Name;
+use mirror::Mirror;
+use std::rc::Rc;
 
 /// A request that has passed so many gateways of this kind goes round in a circle; chains of them are shorter.
 const PASSES_MAX: usize = 8;
@@ -25,16 +28,20 @@ pub struct Proxy {
     /// Index in `Reach::upstreams`.
     pub upstream: u32,
     pub rewrite: Option<Box<Text>>,
+    pub mirror: Option<Box<Mirror>>,
 }
 
 impl Proxy {
-    pub async fn invoke(&self, exchange: &mut Exchange, _permit: Permit, reach: &Reach) -> Result<Response, Fault> {
+    pub async fn invoke(&self, exchange: &mut Exchange, _permit: Permit, reach: &Rc<Reach>) -> Result<Response, Fault> {
         refuse_loops(exchange)?;
         if let Some(rewrite) = &self.rewrite {
             let mut target = std::mem::take(&mut exchange.target);
             let rendered = rewrite.path(exchange, &mut target);
             exchange.target = target;
             rendered?;
+        }
+        if let Some(mirror) = &self.mirror {
+            mirror.copy(exchange, reach);
         }
         attempt::run(exchange, &reach.upstreams[self.upstream as usize], reach).await
     }

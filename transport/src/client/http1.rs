@@ -522,10 +522,6 @@ impl Duplex for ClientConnection {
         self.socket.poll_write(cx, bytes).map_err(broken)
     }
 
-    fn idle_timeout(&self) -> Duration {
-        self.idle_timeout.get()
-    }
-
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         self.socket.poll_shutdown(cx).map_err(|_| Fault::new(Kind::UpstreamReset, "the back end closed the connection"))
     }

@@ -12,10 +12,7 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
-use maitred_wire::{Framing, ResponseHead};
-fn accept_key(_: &[u8]) -> [u8; 28] {
-    [b'a'; 28]
-}
+use maitred_wire::{Framing, ResponseHead, accept_key};
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -217,7 +214,7 @@ impl LinkStream {
         };
         while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
             if let Some(client) = client
-                && self.read_head(&interim, head, true).is_ok()
+                && self.read_head(&interim, head, false).is_ok()
             {
                 client.interim(head);
                 let _ = client.poll_flush(cx);
@@ -475,10 +472,6 @@ impl Duplex for LinkStream {
         let mut send = self.send.borrow_mut();
         let Some(send) = &mut *send else { return Poll::Ready(Err(gone())) };
         self.poll_send(cx, send, bytes).map_err(|_| gone())
-    }
-
-    fn idle_timeout(&self) -> Duration {
-        self.idle_timeout.get()
     }
 
     fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {

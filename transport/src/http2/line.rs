@@ -6,6 +6,7 @@ use crate::server::H2Limits;
 use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::worker::Worker;
+use h2::Reason;
 use maitred_wire::{Meter, PREFACE, Tally};
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -35,8 +36,10 @@ pub(crate) struct Line {
     unsent: Cell<usize>,
     /// Streams that wait for the socket to take what there is.
     waiting: RefCell<Vec<Waker>>,
-    /// It flooded us and was told so.
-    pub calmed: Cell<bool>,
+    /// The client ended its half; answers may still be on their way to it.
+    pub half_closed: Cell<bool>,
+    /// Goodbye was said for a fault of the client's: nothing more is read.
+    pub condemned: Cell<bool>,
 }
 
 impl Line {
@@ -52,7 +55,8 @@ impl Line {
             write_timeout,
             unsent: Cell::new(0),
             waiting: RefCell::default(),
-            calmed: Cell::new(false),
+            half_closed: Cell::new(false),
+            condemned: Cell::new(false),
         }
     }
 
@@ -60,8 +64,19 @@ impl Line {
         self.socket.is_encrypted()
     }
 
+    /// What the connection must end for, if anything: misshapen frames, floods.
+    pub fn verdict(&self, limits: &H2Limits, now: Instant) -> Option<Reason> {
+        if self.condemned.get() {
+            return None;
+        }
+        match self.meter.borrow().violation() {
+            Some(violation) => Some(Reason::from(violation as u32)),
+            None => self.is_flooded(limits, now).then_some(Reason::ENHANCE_YOUR_CALM),
+        }
+    }
+
     /// Whether more came in the period than limits allow.
-    pub fn is_flooded(&self, limits: &H2Limits, now: Instant) -> bool {
+    fn is_flooded(&self, limits: &H2Limits, now: Instant) -> bool {
         let tally = *self.meter.borrow().tally();
         let (before, since) = self.period.get();
         let over = flood(&before, &tally, self.data_sent.get(), limits);
@@ -84,6 +99,11 @@ impl Line {
         }
         self.waiting.borrow_mut().push(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// Something was handed over that the socket has not taken.
+    pub fn has_unsent(&self) -> bool {
+        self.unsent.get() > 0
     }
 
     /// A stream handed over so many bytes.
@@ -128,6 +148,8 @@ fn flood(before: &Tally, now: &Tally, data_sent: u64, limits: &H2Limits) -> bool
 /// What `h2` reads and writes.
 pub(crate) struct Io {
     line: Rc<Line>,
+    /// The end of what the peer sends is not the end of what it reads.
+    half_close: bool,
     /// Read before it was known to be HTTP/2.
     input: Input,
     /// Bytes of the preface still to come; they are no frames.
@@ -135,14 +157,14 @@ pub(crate) struct Io {
 }
 
 impl Io {
-    /// A client's connection, of which `input` was read.
-    pub fn of_client(line: Rc<Line>, input: Input) -> Io {
-        Io { line, input, preface: PREFACE.len() }
+    /// A client's connection, of which `input` was read. `half_close`: a FIN does not mean that it is gone.
+    pub fn of_client(line: Rc<Line>, input: Input, half_close: bool) -> Io {
+        Io { line, half_close, input, preface: PREFACE.len() }
     }
 
     /// A back end's connection.
     pub fn of_upstream(line: Rc<Line>) -> Io {
-        Io { line, input: Input::default(), preface: 0 }
+        Io { line, half_close: false, input: Input::default(), preface: 0 }
     }
 
     fn meter(&mut self, bytes: &[u8]) {
@@ -155,8 +177,7 @@ impl Io {
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.line.calmed.get() {
-            // Nothing more is wanted of it.
+        if this.line.condemned.get() || this.line.half_closed.get() {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
@@ -167,7 +188,16 @@ impl AsyncRead for Io {
             buffer.put_slice(&this.input.data()[..count]);
             this.input.consume(count, &this.line.worker);
         }
+        if buffer.filled().len() == before && this.half_close {
+            this.line.half_closed.set(true);
+            return Poll::Pending;
+        }
         this.meter(&buffer.filled()[before..]);
+        if this.line.meter.borrow().violation().is_some() {
+            // Judged before it is acted upon.
+            buffer.set_filled(before);
+            return Poll::Pending;
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -392,11 +392,11 @@ impl Connection {
         self.body_limit.set(u64::MAX);
         self.tunnelled.set(true);
         self.worker.shard().tunnels_open.add(1);
-        let client: Rc<dyn Duplex> = self.clone();
-        let moved = crate::tunnel::relay(&self.worker, client, upstream).await;
+        let limits = self.limits.borrow().clone();
+        let relayed = crate::tunnel::relay(&self.worker, &**self, &*upstream, exchange.request.is_websocket(), &limits).await;
         self.worker.shard().tunnels_open.sub(1);
-        exchange.record.bytes_out += moved;
-        Next::Close
+        exchange.record.bytes_out += relayed.down;
+        if relayed.farewell { Next::Linger } else { Next::Close }
     }
 
     /// Says FIN, then reads and forgets for a while, so that the client gets to read its answer.
@@ -495,10 +495,6 @@ fn body_fault(error: ReadError) -> Fault {
 impl Duplex for Connection {
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Fault>> {
         self.poll_timed_write(cx, |cx| self.socket.poll_write(cx, bytes))
-    }
-
-    fn idle_timeout(&self) -> Duration {
-        self.limits.borrow().idle_timeout
     }
 
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {

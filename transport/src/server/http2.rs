@@ -25,12 +25,8 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 use stream::Stream;
 use tokio::task::spawn_local;
-
-/// For the last words on a connection to be read.
-const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What the streams of a connection share.
 struct Shared {
@@ -64,7 +60,7 @@ pub(super) async fn serve<S: Service>(
         .max_pending_accept_reset_streams(limits.h2.resets as usize)
         .enable_connect_protocol();
     timer.arm(worker.now() + limits.handshake_timeout);
-    let handshake = builder.handshake(Io::of_client(line.clone(), input));
+    let handshake = builder.handshake(Io::of_client(line.clone(), input, !limits.half_close_aborts));
     let Ok(Ok(connection)) = with_timer(&timer, handshake).await else { return };
     timer.disarm();
     let shared = Rc::new(Shared { line, ends, worker, open: Cell::new(0), task: RefCell::default() });
@@ -113,18 +109,18 @@ impl<S: Service> Serving<S> {
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending => return self.poll_patience(cx),
             }
-            if self.is_flooded() {
-                self.calm();
-            }
+            self.judge();
         }
     }
 
     /// Nothing came in: is the client still worth waiting for?
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_flooded() {
-            self.calm();
+        if self.judge() {
             // The last words go out on the next turn.
             cx.waker().wake_by_ref();
+        }
+        if self.shared.line.half_closed.get() && self.shared.open.get() == 0 && !self.shared.line.has_unsent() {
+            return Poll::Ready(());
         }
         if self.shared.line.poll_stuck(cx).is_ready() {
             return Poll::Ready(());
@@ -134,12 +130,12 @@ impl<S: Service> Serving<S> {
             *task = Some(cx.waker().clone());
         }
         drop(task);
-        if self.shared.open.get() > 0 && !self.shared.line.calmed.get() {
+        if self.shared.open.get() > 0 && !self.shared.line.condemned.get() {
             self.timer.disarm();
             return Poll::Pending;
         }
         if !self.timer.is_armed() {
-            let patience = if self.farewell { FAREWELL_TIME_MAX } else { self.service.limits().idle_timeout };
+            let patience = if self.farewell { Worker::FAREWELL_TIME } else { self.service.limits().idle_timeout };
             self.timer.arm(self.shared.worker.now() + patience);
         }
         if self.timer.poll(cx).is_pending() {
@@ -150,23 +146,24 @@ impl<S: Service> Serving<S> {
         }
         self.farewell = true;
         self.connection.graceful_shutdown();
-        self.timer.arm(self.shared.worker.now() + FAREWELL_TIME_MAX);
+        self.timer.arm(self.shared.worker.now() + Worker::FAREWELL_TIME);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    fn is_flooded(&self) -> bool {
-        !self.shared.line.calmed.get() && self.shared.line.is_flooded(&self.service.limits().h2, self.shared.worker.now())
-    }
-
-    /// The client floods us: GOAWAY with ENHANCE_YOUR_CALM, and no more of it.
-    fn calm(&mut self) {
-        self.shared.line.calmed.set(true);
+    /// Ends the connection for what it must end for: GOAWAY with the reason, and no more is read of it.
+    fn judge(&mut self) -> bool {
+        let (shared, now) = (&self.shared, self.shared.worker.now());
+        let Some(reason) = shared.line.verdict(&self.service.limits().h2, now) else { return false };
+        shared.line.condemned.set(true);
+        if reason == Reason::ENHANCE_YOUR_CALM {
+            shared.worker.shard().h2_floods.add(1);
+        }
+        tracing::debug!(peer = %shared.ends.peer, %reason, "an HTTP/2 connection was closed for what its client sent");
         self.farewell = true;
-        self.shared.worker.shard().h2_floods.add(1);
-        tracing::info!(peer = %self.shared.ends.peer, "an HTTP/2 connection was closed for flooding");
-        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-        self.timer.arm(self.shared.worker.now() + FAREWELL_TIME_MAX);
+        self.connection.abrupt_shutdown(reason);
+        self.timer.arm(now + Worker::FAREWELL_TIME);
+        true
     }
 
     fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
@@ -208,6 +205,9 @@ async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, request: Reque
     let response = match read {
         Err(refusal) => service.refuse(exchange, refusal.into()),
         Ok(()) => {
+            if exchange.request.upgrade.is_some() {
+                stream.begin_websocket(&mut exchange.request);
+            }
             exchange.body = match exchange.request.framing {
                 Framing::None => Body::Empty,
                 Framing::Length(_) | Framing::Chunked | Framing::Close => Body::Stream(stream.clone()),
@@ -238,7 +238,8 @@ fn read_head(parts: &http::request::Parts, end_stream: bool, head: &mut RequestH
     let protocol = parts.extensions.get::<h2::ext::Protocol>();
     let parts = H2Parts {
         method: parts.method.as_str().as_bytes(),
-        scheme: parts.uri.scheme_str().unwrap_or_default().as_bytes(),
+        // `h2` has looked at it, and keeps it only together with an authority.
+        scheme: parts.uri.scheme_str().unwrap_or("http").as_bytes(),
         authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
         path: parts.uri.path_and_query().map_or(&b""[..], |path| path.as_str().as_bytes()),
         protocol: protocol.map(|protocol| protocol.as_str().as_bytes()),

@@ -4,9 +4,11 @@
 use super::stream::Stream;
 use crate::http2::fields::{add_fields, trailer_map};
 use crate::server::Service;
+use crate::timers::Timer;
 use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderMap, HeaderName, HeaderValue, Response as Head, StatusCode, header};
+use maitred_core::problem::grpc_status;
 use maitred_core::{Body, Duplex, Exchange, Fault, Kind, Progress, Response};
 use maitred_wire::{Framing, Method, Name, ResponseHead};
 use std::future::poll_fn;
@@ -26,6 +28,8 @@ struct Sending {
     at: usize,
     /// Bytes still to come, where the head said how many.
     left: Option<u64>,
+    /// When all must be over.
+    lifetime: Option<Timer>,
 }
 
 impl Stream {
@@ -54,15 +58,40 @@ impl Stream {
             Err(fault) => Err(fault),
             Ok(()) if empty => Ok(()),
             Ok(()) => {
-                let mut sending = Sending { body, at: 0, left };
+                let mut sending = Sending { body, at: 0, left, lifetime: self.lifetime(exchange) };
                 poll_fn(|cx| self.poll_body(cx, &mut sending, exchange)).await
             }
         };
         if let Err(fault) = sent {
-            self.reset(if fault.kind == Kind::ClientGone { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
+            self.break_off(exchange, &fault);
             exchange.record.fault = Some((fault.kind, fault.detail));
         }
         Answered::Done
+    }
+
+    fn lifetime(&self, exchange: &Exchange) -> Option<Timer> {
+        let due = exchange.lifetime?;
+        let timer = Timer::new(&self.shared.worker.timers);
+        timer.arm(due);
+        Some(timer)
+    }
+
+    /// The response ends here. A gRPC client is told why in its own words, all others by a reset.
+    fn break_off(&self, exchange: &Exchange, fault: &Fault) {
+        if exchange.is_grpc() && fault.kind != Kind::ClientGone {
+            let mut trailers = HeaderMap::new();
+            for (name, value) in grpc_status(fault.kind) {
+                if let Ok(name) = HeaderName::from_bytes(name) {
+                    add(&mut trailers, name, &value);
+                }
+            }
+            if let Some(send) = &mut *self.send.borrow_mut()
+                && send.send_trailers(trailers).is_ok()
+            {
+                return;
+            }
+        }
+        self.reset(if fault.kind == Kind::ClientGone { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
     }
 
     fn send_head<S: Service>(
@@ -96,6 +125,11 @@ impl Stream {
 
     /// Hands the body over as it comes and as the client takes it. Ready when all is handed over.
     fn poll_body(&self, cx: &mut Context<'_>, sending: &mut Sending, exchange: &mut Exchange) -> Poll<Result<(), Fault>> {
+        if let Some(lifetime) = &sending.lifetime
+            && lifetime.poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(Fault::new(Kind::UpstreamTimeout, "the client's grpc-timeout is over")));
+        }
         loop {
             let (count, over) = match &sending.body {
                 Body::Empty | Body::Tunnel(_) => return Poll::Ready(self.end(None)),
@@ -168,19 +202,25 @@ impl Stream {
         upstream: Rc<dyn Duplex>,
         service: &S,
     ) -> Answered {
+        if head.headers.get(b"sec-websocket-accept") != Some(&self.accept.get()) {
+            exchange.keep_head(head);
+            return Answered::Unsent(Fault::new(Kind::UpstreamProtocol, "101 with an answer to another WebSocket key"));
+        }
         head.headers.remove(b"sec-websocket-accept");
         exchange.record.status = 200;
         let sent = self.send_head(exchange, &head, Ok(StatusCode::OK), false, service);
         exchange.keep_head(head);
         exchange.hold.narrow();
-        match sent {
-            Ok(()) => {
-                self.become_tunnel();
-                let client: Rc<dyn Duplex> = self.clone();
-                exchange.record.bytes_out += crate::tunnel::relay(&self.shared.worker, client, upstream).await;
-            }
-            Err(fault) => exchange.record.fault = Some((fault.kind, fault.detail)),
+        if let Err(fault) = sent {
+            exchange.record.fault = Some((fault.kind, fault.detail));
+            return Answered::Done;
         }
+        self.become_tunnel();
+        let worker = &self.shared.worker;
+        worker.shard().tunnels_open.add(1);
+        let relayed = crate::tunnel::relay(worker, &**self, &*upstream, true, &self.limits).await;
+        worker.shard().tunnels_open.sub(1);
+        exchange.record.bytes_out += relayed.down;
         Answered::Done
     }
 }

@@ -10,18 +10,17 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Response, StatusCode};
 use maitred_core::{Client, Duplex, Fault, Kind, Progress};
-use maitred_wire::ResponseHead;
+use maitred_wire::{RequestHead, ResponseHead, accept_key, make_key};
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 /// Interim responses that wait for a client who does not read; hints are optional, memory is not.
 const INTERIM_MAX: u32 = 16;
 
 pub(super) struct Stream {
     pub shared: Rc<Shared>,
-    limits: Rc<ServerLimits>,
+    pub limits: Rc<ServerLimits>,
     receive: RefCell<RecvStream>,
     pub respond: RefCell<SendResponse<Bytes>>,
     /// Once the response's head is out.
@@ -39,6 +38,8 @@ pub(super) struct Stream {
     write_timer: Timer,
     writing_timed: Cell<bool>,
     tunnelled: Cell<bool>,
+    /// What a back end must answer to the WebSocket key that we made.
+    pub accept: Cell<[u8; 28]>,
 }
 
 impl Stream {
@@ -67,12 +68,25 @@ impl Stream {
             reading_timed: Cell::new(false),
             writing_timed: Cell::new(false),
             tunnelled: Cell::new(false),
+            accept: Cell::new([0; 28]),
         }
     }
 
     /// Bytes of the request's body that were taken.
     pub fn read(&self) -> u64 {
         self.read.get()
+    }
+
+    /// An HTTP/1.1 back end wants a key, which HTTP/2 has no use for (RFC 8441 §5).
+    pub fn begin_websocket(&self, request: &mut RequestHead) {
+        let chance = &self.shared.worker.chance;
+        let mut random = [0; 16];
+        for half in random.as_chunks_mut::<8>().0 {
+            *half = chance.next().to_ne_bytes();
+        }
+        let key = make_key(random);
+        request.headers.set(b"sec-websocket-key", &key);
+        self.accept.set(accept_key(&key));
     }
 
     /// The rest of the stream is bytes of another protocol.
@@ -253,10 +267,6 @@ impl Client for Stream {
 impl Duplex for Stream {
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Fault>> {
         self.poll_send(cx, bytes, false)
-    }
-
-    fn idle_timeout(&self) -> Duration {
-        self.limits.tunnel_idle_timeout
     }
 
     fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {

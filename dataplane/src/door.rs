@@ -1,0 +1,39 @@
+//! What a listener answers by itself, before any API is looked for: the way to https, and who came to the wrong door.
+
+use crate::world::World;
+use maitred_core::{Body, Exchange, Fault, Kind, Response};
+
+/// Keeps the method (RFC 9110 §15.4.9), and is for good.
+const PERMANENT_REDIRECT: u16 = 308;
+
+pub(crate) fn answer(world: &World, exchange: &mut Exchange) -> Result<Option<Response>, Fault> {
+    if exchange.to_https {
+        return Ok(Some(to_https(world.snapshot.https_port, exchange)));
+    }
+    match &exchange.tls {
+        Some(tls) => match &tls.covers {
+            Some(covers) if !std::str::from_utf8(exchange.request.host()).is_ok_and(covers) => {
+                Err(Fault::new(Kind::Misdirected, "the certificate of this connection does not stand for the host"))
+            }
+            Some(_) | None => Ok(None),
+        },
+        None => Ok(None),
+    }
+}
+
+fn to_https(port: u16, exchange: &mut Exchange) -> Response {
+    let mut location = b"https://".to_vec();
+    let request = &exchange.request;
+    location.extend_from_slice(request.host());
+    if port != 443 {
+        location.extend_from_slice(format!(":{port}").as_bytes());
+    }
+    location.extend_from_slice(request.path());
+    if let Some(query) = request.query() {
+        location.push(b'?');
+        location.extend_from_slice(query);
+    }
+    let mut response = Response::with_body(exchange.take_head(), PERMANENT_REDIRECT, Body::Empty);
+    response.head.headers.add(b"location", &location);
+    response
+}
