@@ -1,6 +1,7 @@
 //! The back end behind every proxy: one thread, one epoll, answers made beforehand.
 //! Not a web server: it serves `GET /64k`, `POST` (any path), `/ws` and 1 KB for every other path, to proxies that we
 //! configured ourselves. What it cannot read closes the connection, which the load generator then counts as an error.
+//! A stalling one, started apart from the others, never answers `GET /stall` and never reads on after the head of `POST /stall`.
 
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,13 +16,22 @@ const RECEIVE_BYTES: usize = 64 * 1024;
 /// Bytes waiting for the rest of a head or chunk; a proxy that sends more than this is not one of ours.
 const INPUT_BYTES_MAX: usize = 1024 * 1024;
 
+/// What a stalling back end lets the kernel keep for it, and the longest segments it takes, in bytes: with the sizes of loopback
+/// megabytes would be under way before anybody noticed that nobody reads.
+const NARROW_BUFFER: i32 = 4096;
+const NARROW_SEGMENT: i32 = 1024;
+
 /// Serves until it is killed. Prints its port first, so that nobody has to guess when it is ready.
-pub fn serve() -> io::Result<()> {
+pub fn serve(stalling: bool) -> io::Result<()> {
     let listener = TcpListener::bind(sys::loopback(0))?;
     listener.set_nonblocking(true)?;
+    if stalling {
+        sys::narrow(listener.as_raw_fd(), NARROW_BUFFER, NARROW_SEGMENT)?;
+    }
     println!("{}", listener.local_addr()?.port());
     io::stdout().flush()?;
-    let mut server = Server { epoll: Epoll::new()?, connections: Vec::new(), free: Vec::new(), answers: Answers::new() };
+    let answers = Answers::new();
+    let mut server = Server { epoll: Epoll::new()?, connections: Vec::new(), free: Vec::new(), answers, stalling };
     server.epoll.add(listener.as_raw_fd(), LISTENER, READABLE)?;
     let (mut ready, mut buffer) = (Vec::new(), vec![0; RECEIVE_BYTES]);
     loop {
@@ -62,6 +72,7 @@ struct Server {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     answers: Answers,
+    stalling: bool,
 }
 
 impl Server {
@@ -80,7 +91,7 @@ impl Server {
                 self.connections.len() - 1
             });
             self.epoll.add(stream.as_raw_fd(), place as u64, READABLE)?;
-            self.connections[place] = Some(Connection::new(stream));
+            self.connections[place] = Some(Connection::new(stream, self.stalling));
         }
     }
 
@@ -105,10 +116,17 @@ impl Server {
 /// What the bytes on a connection mean next.
 enum Reading {
     Head,
-    Body { left: usize },
+    Body {
+        left: usize,
+    },
     Chunk,
-    ChunkData { left: usize, last: bool },
+    ChunkData {
+        left: usize,
+        last: bool,
+    },
     Frames,
+    /// Never again.
+    Nothing,
 }
 
 struct Connection {
@@ -118,20 +136,30 @@ struct Connection {
     sent: usize,
     reading: Reading,
     registered: u32,
+    stalling: bool,
 }
 
 impl Connection {
-    fn new(stream: TcpStream) -> Connection {
-        Connection { stream, input: Vec::new(), output: Vec::new(), sent: 0, reading: Reading::Head, registered: READABLE }
+    fn new(stream: TcpStream, stalling: bool) -> Connection {
+        let (input, output) = (Vec::new(), Vec::new());
+        Connection { stream, input, output, sent: 0, reading: Reading::Head, registered: READABLE, stalling }
     }
 
     /// A peer that does not read its answers is not read from either.
     fn interest(&self) -> u32 {
-        if self.output.is_empty() { READABLE } else { WRITABLE }
+        match self.reading {
+            Reading::Nothing => 0,
+            _ if self.output.is_empty() => READABLE,
+            _ => WRITABLE,
+        }
     }
 
     /// `Ok(false)` when the peer has closed.
     fn turn(&mut self, answers: &Answers, buffer: &mut [u8]) -> io::Result<bool> {
+        if let Reading::Nothing = self.reading {
+            // Woken without having asked: the connection is broken.
+            return Ok(false);
+        }
         self.flush()?;
         if !self.output.is_empty() {
             return Ok(true);
@@ -164,6 +192,7 @@ impl Connection {
                 Reading::Chunk => self.chunk_line(rest)?,
                 Reading::ChunkData { left, last } => self.chunk_data(left, last, rest, answers)?,
                 Reading::Frames => self.frame(rest)?,
+                Reading::Nothing => return Ok(bytes.len()),
             };
             match step {
                 Some(step) => used += step,
@@ -183,7 +212,11 @@ impl Connection {
                 chunked = true;
             }
         }
-        if head.starts_with(b"GET /ws") {
+        if self.stalling && head.starts_with(b"POST /stall ") {
+            self.reading = Reading::Nothing;
+        } else if self.stalling && head.starts_with(b"GET /stall ") {
+            self.reading = Reading::Head;
+        } else if head.starts_with(b"GET /ws") {
             self.reading = Reading::Frames;
             self.answer(websocket::ACCEPTED)?;
         } else if head.starts_with(b"GET /64k ") {

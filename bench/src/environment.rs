@@ -13,6 +13,7 @@ pub fn describe(options: &Options) -> Vec<(String, String)> {
         ("kernel", read("/proc/sys/kernel/osrelease")),
         ("load before", read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ")),
         ("nginx", version(Path::new("nginx"), "-v")),
+        ("their TLS", tls_of_nginx()),
         ("haproxy", version(Path::new("haproxy"), "-v")),
     ];
     if let Some(binary) = &options.maitred {
@@ -31,6 +32,15 @@ fn cpu_model() -> String {
     let text = read("/proc/cpuinfo");
     let line = text.lines().find_map(|line| line.strip_prefix("model name"));
     line.map_or_else(|| "unknown".into(), |line| line.trim_start_matches([' ', '\t', ':']).to_string())
+}
+
+/// The library that Debian's nginx and haproxy share, as it runs.
+fn tls_of_nginx() -> String {
+    let output = Command::new("nginx").arg("-V").output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).unwrap_or_default();
+    let line = text.lines().find(|line| line.contains("OpenSSL")).unwrap_or("unknown");
+    let running = line.rsplit_once("running with ").map_or(line, |(_, running)| running);
+    running.trim_start_matches("built with ").trim_end_matches(')').to_string()
 }
 
 /// The first line that a program says about itself; nginx says it to stderr.

@@ -1,9 +1,12 @@
 //! Measures the CPU, latency, memory and patience of Maitred beside nginx and haproxy: README.md says how to read it.
 //! Depends on none of Maitred's crates: what is measured here is the program, as a user runs it.
 
+mod attack;
 mod backend;
 mod environment;
+mod h2;
 mod http;
+mod link;
 mod load;
 mod options;
 mod process;
@@ -13,6 +16,7 @@ mod routes;
 mod scenarios;
 mod stats;
 mod sys;
+mod tls;
 mod websocket;
 
 use std::fs;
@@ -21,7 +25,7 @@ use std::process::ExitCode;
 
 use options::{Command, Options};
 use report::{Bar, Report, Row};
-use scenarios::{Lab, counting, footprint, latency, reload, saturated};
+use scenarios::{Lab, counting, floods, footprint, latency, protocols, reload, saturated, stalled};
 
 /// Ten thousand idle connections: the client's ends are ours, the proxies inherit the limit for theirs.
 const OPEN_FILES: u64 = 65_536;
@@ -33,7 +37,7 @@ fn main() -> ExitCode {
             print!("{}", options::help());
             Ok(true)
         }
-        Ok(Command::Backend) => backend::serve().map(|()| true),
+        Ok(Command::Backend { stalling }) => backend::serve(stalling).map(|()| true),
         Ok(Command::Measure(options)) => measure(options),
     };
     match outcome {
@@ -71,18 +75,22 @@ type Measurement = fn(&mut Lab) -> io::Result<()>;
 
 /// A scenario that cannot be measured is a row that says so; the others go on.
 fn run(lab: &mut Lab) {
-    let scenarios: [(&str, Measurement); 8] = [
+    let scenarios: [(&str, Measurement); 12] = [
         ("saturated", saturated::run),
+        ("protocols", protocols::run),
+        (protocols::TICKETS, protocols::tickets),
         (latency::NAME, latency::run),
         (footprint::IDLE, footprint::idle),
         (footprint::START, footprint::start),
         (footprint::ROUTES, footprint::routes),
         (reload::NAME, reload::run),
+        (floods::NAME, floods::run),
+        (stalled::NAME, stalled::run),
         (counting::SYSCALLS, counting::syscalls),
         (counting::INSTRUCTIONS, counting::instructions),
     ];
     for (name, scenario) in scenarios {
-        if name != "saturated" && !lab.wants(name) {
+        if !["saturated", "protocols"].contains(&name) && !lab.wants(name) {
             continue;
         }
         if let Err(error) = scenario(lab) {

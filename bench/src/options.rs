@@ -6,15 +6,23 @@ use std::time::Duration;
 use crate::sys;
 
 /// Everything that `--only` can name, with what it measures.
-pub const SCENARIOS: [(&str, &str); 10] = [
+pub const SCENARIOS: [(&str, &str); 18] = [
     ("get-1k", "CPU time per request, saturated, GET 1 KB"),
     ("post-4k", "CPU time per request, saturated, POST 4 KB"),
     ("get-64k", "CPU time per request, saturated, response of 64 KB"),
+    ("tls-1k", "CPU time per request, saturated, GET 1 KB, HTTP/1.1 over TLS 1.3"),
+    ("h2c-1k", "CPU time per request, saturated, GET 1 KB, HTTP/2 in cleartext"),
+    ("h2-1k", "CPU time per request, saturated, GET 1 KB, HTTP/2 over TLS 1.3"),
+    ("handshake-full", "CPU time per new TLS 1.3 connection with one GET"),
+    ("handshake-resumed", "the same with the session resumed by a ticket"),
+    ("tickets", "whether a second connection resumes, with two workers"),
     ("p99", "latency at 30% of nginx's saturated rate, one core each"),
     ("idle", "resident memory per idle connection"),
     ("start", "spawning to the first answer"),
     ("routes", "loading 100,000 routes (gateway only)"),
     ("reload", "reloads under load, with WebSockets open (gateway only)"),
+    ("floods", "attacks over HTTP/2: memory, closing, the latency of others (gateway only)"),
+    ("stalled", "a live stream beside 500 stalled ones (gateway only)"),
     ("syscalls", "system calls per request, by strace"),
     ("instructions", "user instructions per request, by callgrind"),
 ];
@@ -35,7 +43,7 @@ const ROUNDS_QUICK: usize = 3;
 
 pub enum Command {
     Measure(Options),
-    Backend,
+    Backend { stalling: bool },
     Help,
 }
 
@@ -52,7 +60,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String>
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
-            "backend" => return Ok(Command::Backend),
+            "backend" => return Ok(Command::Backend { stalling: words.next().as_deref() == Some("stalling") }),
             "--help" | "-h" => return Ok(Command::Help),
             "--rounds" => options.rounds = number(&value()?)?,
             "--workers" => options.workers = number(&value()?)?,
@@ -75,12 +83,13 @@ fn number(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or(format!("{text} is not a number above 0"))
 }
 
-/// `saturated` stands for the three saturated rows.
+/// `saturated` stands for the first three rows, `protocols` for those over TLS and HTTP/2.
 fn expand(only: Vec<String>) -> Result<Vec<String>, String> {
     let mut names = Vec::new();
     for name in only {
         match name.as_str() {
             "saturated" => names.extend(crate::scenarios::saturated::NAMES.map(String::from)),
+            "protocols" => names.extend(crate::scenarios::protocols::NAMES.map(String::from)),
             known if SCENARIOS.iter().any(|(scenario, _)| *scenario == known) => names.push(name),
             _ => return Err(format!("no scenario {name}; --help lists them")),
         }
@@ -110,6 +119,24 @@ impl Options {
         self.pick(1_000, 10_000)
     }
 
+    /// Connections of the clients that connect twice, first and second ones.
+    pub fn handshakes(&self) -> u64 {
+        self.pick(400, 4_000)
+    }
+
+    /// How long each attack lasts, and the run that it is compared with.
+    pub fn attack(&self) -> Duration {
+        Duration::from_secs(self.pick(3, 30))
+    }
+
+    pub fn attack_compared(&self) -> Duration {
+        Duration::from_secs(self.pick(3, 10))
+    }
+
+    pub fn stalled(&self) -> Duration {
+        Duration::from_secs(self.pick(1, 5))
+    }
+
     pub fn starts(&self) -> usize {
         self.pick(3, 11)
     }
@@ -131,7 +158,8 @@ pub fn help() -> String {
 usage: bench/run [options]
 
   --rounds N       rounds of interleaved measurements (default 9; with --quick 3)
-  --only NAME      only this scenario; may be repeated, or NAME,NAME; `saturated` is the first three
+  --only NAME      only this scenario; may be repeated, or NAME,NAME; `saturated` is the first
+                   three, `protocols` those over TLS and HTTP/2
   --quick          short windows and small counts: to see that all runs, not to believe
   --workers N      workers of each proxy in the saturated rows (default: the cores)
   --markdown       print the table as Markdown, for docs/performance.md
@@ -144,7 +172,7 @@ scenarios:
 ",
     );
     for (name, what) in SCENARIOS {
-        text.push_str(&format!("  {name:<16} {what}\n"));
+        text.push_str(&format!("  {name:<18} {what}\n"));
     }
     text.push_str("\nExit code: 0 all bars held, 1 a bar was missed or could not be judged, 2 the benchmark itself failed.\n");
     text
@@ -157,7 +185,7 @@ mod tests {
     fn options(line: &str) -> Result<Options, String> {
         match parse(line.split_whitespace().map(String::from))? {
             Command::Measure(options) => Ok(options),
-            Command::Backend | Command::Help => Err("no measurement".into()),
+            Command::Backend { .. } | Command::Help => Err("no measurement".into()),
         }
     }
 
@@ -171,6 +199,7 @@ mod tests {
     #[test]
     fn only_takes_lists_and_knows_its_names() {
         assert_eq!(options("--only saturated,idle --only p99").unwrap().only, ["get-1k", "post-4k", "get-64k", "idle", "p99"]);
+        assert_eq!(options("--only protocols,tickets").unwrap().only.len(), 6);
         assert!(options("--only gett").is_err());
     }
 

@@ -12,6 +12,7 @@ use crate::http::{self, Progress, Responses};
 use crate::process::{self, Ending, Running};
 use crate::routes::Routes;
 use crate::sys;
+use crate::tls::{BOTH, CERTIFICATE, KEY};
 
 /// Ports are taken by others between our asking and a proxy's binding; more attempts than this is another fault.
 const ATTEMPTS: usize = 5;
@@ -84,12 +85,33 @@ pub struct Setup<'a> {
     pub folder: &'a Path,
     /// A program that runs the proxy, with its arguments: valgrind.
     pub wrapper: Vec<String>,
+    /// Whether it also listens for TLS and HTTP/2; certificate and key then lie in `folder`.
+    pub modern: bool,
+    /// What the gateway is told beyond its default limits.
+    pub limits: &'static str,
+}
+
+/// Where a proxy listens. Two of these may be one port, where a contender tells protocols apart by itself.
+#[derive(Clone, Copy)]
+pub struct Ports {
+    pub plain: u16,
+    pub admin: u16,
+    pub tls: u16,
+    pub h2c: u16,
+}
+
+impl Ports {
+    fn free(kind: &Kind) -> io::Result<Ports> {
+        let plain = sys::free_port()?;
+        let h2c = if kind.is_maitred() { plain } else { sys::free_port()? };
+        Ok(Ports { plain, admin: sys::free_port()?, tls: sys::free_port()?, h2c })
+    }
 }
 
 pub struct Proxy {
     pub name: String,
     pub port: u16,
-    pub admin: u16,
+    pub ports: Ports,
     pub config: PathBuf,
     pub config_text: String,
     /// From spawning to the first whole answer.
@@ -112,9 +134,10 @@ impl Proxy {
     fn attempt(contender: &Contender, setup: &Setup) -> io::Result<Proxy> {
         let folder = setup.folder.join(&contender.name);
         fs::create_dir_all(&folder)?;
-        let (port, admin) = (sys::free_port()?, sys::free_port()?);
+        let ports = Ports::free(&contender.kind)?;
+        let port = ports.plain;
         let (config, log) = (folder.join("config"), folder.join("stderr.log"));
-        let config_text = configuration(&contender.kind, setup, port, admin, &folder);
+        let config_text = configuration(&contender.kind, setup, ports, &folder);
         fs::write(&config, &config_text)?;
         let mut command = command(&contender.kind, setup, &config);
         let output = File::create(&log)?;
@@ -134,7 +157,7 @@ impl Proxy {
         let ready_after = began.elapsed();
         ready.unwrap_or_else(|| Err(io::Error::other(format!("no answer in time: {}", tail(&log)))))?;
         let name = contender.name.clone();
-        Ok(Proxy { name, port, admin, config, config_text, ready_after, running })
+        Ok(Proxy { name, port, ports, config, config_text, ready_after, running })
     }
 
     pub fn pid(&self) -> i32 {
@@ -203,22 +226,36 @@ fn command(kind: &Kind, setup: &Setup, config: &Path) -> Command {
     command
 }
 
-fn configuration(kind: &Kind, setup: &Setup, port: u16, admin: u16, folder: &Path) -> String {
+fn configuration(kind: &Kind, setup: &Setup, ports: Ports, folder: &Path) -> String {
     match kind {
-        Kind::Nginx(tuning) => nginx(setup, port, folder, *tuning),
-        Kind::Haproxy => haproxy(setup, port, "http"),
-        Kind::HaproxyTcp => haproxy(setup, port, "tcp"),
-        Kind::Maitred { routes, .. } => maitred(setup.workers, port, admin, setup.backend, *routes),
+        Kind::Nginx(tuning) => nginx(setup, ports, folder, *tuning),
+        Kind::Haproxy => haproxy(setup, ports, "http"),
+        Kind::HaproxyTcp => haproxy(setup, ports, "tcp"),
+        Kind::Maitred { routes, .. } => maitred(setup, ports, *routes),
     }
 }
 
 /// Under valgrind one process must do the work itself. Temporary files are off: they would measure a disk.
-fn nginx(setup: &Setup, port: u16, folder: &Path, tuning: Tuning) -> String {
+fn nginx(setup: &Setup, ports: Ports, folder: &Path, tuning: Tuning) -> String {
     let more = tuning.lines();
+    let Ports { plain: port, tls, h2c, .. } = ports;
     let (workers, backend, folder) = (setup.workers, setup.backend, folder.display());
     let master = if setup.wrapper.is_empty() { "on" } else { "off" };
     // SAFETY: takes and gives integers.
     let user = if unsafe { libc::geteuid() } == 0 { "user root;\n" } else { "" };
+    let modern = match setup.modern {
+        false => String::new(),
+        true => format!(
+            "        listen 127.0.0.1:{h2c} http2 reuseport backlog=4096;
+        listen 127.0.0.1:{tls} ssl http2 reuseport backlog=4096;
+        ssl_certificate {CERTIFICATE};
+        ssl_certificate_key {KEY};
+        ssl_protocols TLSv1.3;
+        ssl_session_cache off;
+        ssl_session_tickets on;
+"
+        ),
+    };
     format!(
         "daemon off;
 {user}master_process {master};
@@ -245,7 +282,7 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{port} reuseport backlog=4096;
-        location / {{
+{modern}        location / {{
             proxy_pass http://backend;
             proxy_http_version 1.1;
             proxy_set_header Connection \"\";
@@ -258,9 +295,18 @@ http {{
 }
 
 /// haproxy reckons two files for each of `maxconn` and refuses to start with fewer, though idle clients need one.
-fn haproxy(setup: &Setup, port: u16, mode: &str) -> String {
+fn haproxy(setup: &Setup, ports: Ports, mode: &str) -> String {
     let (workers, backend) = (setup.workers, setup.backend);
+    let Ports { plain: port, tls, h2c, .. } = ports;
     let reuse = if mode == "http" { "    option http-keep-alive\n    http-reuse always\n" } else { "" };
+    let modern = match setup.modern {
+        false => String::new(),
+        true => format!(
+            "    bind 127.0.0.1:{h2c} backlog 4096 proto h2
+    bind 127.0.0.1:{tls} backlog 4096 ssl crt {BOTH} alpn h2,http/1.1 ssl-min-ver TLSv1.3
+"
+        ),
+    };
     format!(
         "global
     nbthread {workers}
@@ -274,21 +320,32 @@ defaults
     timeout server 600s
 frontend bench
     bind 127.0.0.1:{port} backlog 4096
-    default_backend bench
+{modern}    default_backend bench
 backend bench
     server backend 127.0.0.1:{backend}
 "
     )
 }
 
-/// Metrics stay on, as they always are; the access log is off, as it is in the others.
-pub fn maitred(workers: usize, port: u16, admin: u16, backend: u16, routes: Routes) -> String {
-    let routes = routes.yaml();
+/// Metrics stay on, as they always are; the access log is off, as it is in the others. A plain listener also takes HTTP/2 from
+/// whoever knows beforehand.
+pub fn maitred(setup: &Setup, ports: Ports, routes: Routes) -> String {
+    let (workers, backend, limits, routes) = (setup.workers, setup.backend, setup.limits, routes.yaml());
+    let Ports { plain, admin, tls, .. } = ports;
+    let listen = match setup.modern {
+        false => format!("listen: 127.0.0.1:{plain}"),
+        true => format!(
+            "listen:
+  - 127.0.0.1:{plain}
+  - address: 127.0.0.1:{tls}
+    tls: {{ certificates: [{{ cert: {CERTIFICATE}, key: {KEY} }}] }}"
+        ),
+    };
     format!(
         "workers: {workers}
-listen: 127.0.0.1:{port}
+{listen}
 admin: {{ listen: 127.0.0.1:{admin} }}
-limits: {{ connections_per_ip: 20000 }}
+limits: {{ connections_per_ip: 20000{limits} }}
 telemetry: {{ access_log: none }}
 upstreams:
   backend: http://127.0.0.1:{backend}
@@ -307,8 +364,16 @@ pub struct Backend {
 
 impl Backend {
     pub fn start(core: Option<usize>) -> io::Result<Backend> {
+        Backend::spawn(core, &["backend"])
+    }
+
+    pub fn stalling() -> io::Result<Backend> {
+        Backend::spawn(None, &["backend", "stalling"])
+    }
+
+    fn spawn(core: Option<usize>, arguments: &[&str]) -> io::Result<Backend> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("backend").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut running = Running::start(command, Ending::Kill, core)?;
         let mut line = Vec::new();
         let mut output = running.child().stdout.take().ok_or_else(|| io::Error::other("no stdout"))?;

@@ -9,6 +9,10 @@ use std::time::Duration;
 
 pub const READABLE: u32 = libc::EPOLLIN as u32;
 pub const WRITABLE: u32 = libc::EPOLLOUT as u32;
+/// The peer sends no more, even if what it has sent is never read.
+pub const ENDED: u32 = libc::EPOLLRDHUP as u32;
+/// Told without being asked for.
+pub const BROKEN: u32 = (libc::EPOLLHUP | libc::EPOLLERR) as u32;
 
 /// Events taken from the kernel in one turn; more than the 64 connections of a saturated run.
 const EVENTS_MAX: usize = 256;
@@ -126,6 +130,16 @@ pub fn connect_from(source: Ipv4Addr, target: SocketAddrV4) -> io::Result<TcpStr
     }
 }
 
+/// Keeps what arrives on a socket, or on those it will accept, to this many bytes, in segments of this size.
+pub fn narrow(fd: RawFd, buffer: i32, segment: i32) -> io::Result<()> {
+    for (level, option, value) in [(libc::SOL_SOCKET, libc::SO_RCVBUF, buffer), (libc::IPPROTO_TCP, libc::TCP_MAXSEG, segment)] {
+        let size = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the pointer is to a local of the size passed.
+        check(unsafe { libc::setsockopt(fd, level, option, (&value as *const libc::c_int).cast(), size) })?;
+    }
+    Ok(())
+}
+
 pub fn loopback(port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
 }
@@ -147,6 +161,16 @@ pub fn process_cpu_ns(pid: i32) -> io::Result<u64> {
         }
         let mut time: libc::timespec = zeroed();
         check(libc::clock_gettime(clock, &mut time))?;
+        Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    }
+}
+
+/// CPU time of the calling thread in nanoseconds.
+pub fn thread_cpu_ns() -> io::Result<u64> {
+    // SAFETY: the pointer is to a local.
+    unsafe {
+        let mut time: libc::timespec = zeroed();
+        check(libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time))?;
         Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::http::{self, Request};
-use crate::load::{self, Job, Pace, Until};
+use crate::load::{self, Client, Job, Pace, Until};
 use crate::process::{self, Ending, Running};
 use crate::proxies::{Backend, Contender, Proxy, Setup};
 use crate::report::{Bar, Row};
@@ -109,7 +109,7 @@ fn dump(proxy: &Proxy, output: &Path, number: usize) -> io::Result<f64> {
 /// Exactly this many requests, every one answered.
 fn count(proxy: &Proxy, requests: &[Request], count: u64) -> io::Result<()> {
     let until = Until::Count(count);
-    let job = Job { port: proxy.port, connections: CONNECTIONS, requests, pace: Pace::Closed, until };
+    let job = Job { port: proxy.port, connections: CONNECTIONS, client: Client::PLAIN, requests, pace: Pace::Closed, until };
     load::run_plain(&job)?.valid().map(drop).map_err(io::Error::other)
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use serde_json::json;
 
 use crate::http::{self, Request};
-use crate::load::{self, Job, Pace, Until};
+use crate::load::{self, Client, Job, Pace, Until};
 use crate::process;
 use crate::proxies::Backend;
 use crate::report::{Bar, Row};
@@ -92,7 +92,7 @@ fn saturated_rate(lab: &Lab, port: u16) -> io::Result<f64> {
     let mut best = 0.0_f64;
     for _ in 0..3 {
         let until = Until::Window { warmup: lab.options.warmup(), length: lab.options.window() };
-        let job = Job { port, connections: CONNECTIONS, requests: &request(), pace: Pace::Closed, until };
+        let job = Job { port, connections: CONNECTIONS, client: Client::PLAIN, requests: &request(), pace: Pace::Closed, until };
         best = best.max(load::run_plain(&job)?.valid().map_err(io::Error::other)?.per_second());
     }
     Ok(best)
@@ -102,7 +102,7 @@ fn saturated_rate(lab: &Lab, port: u16) -> io::Result<f64> {
 fn measure(lab: &Lab, port: u16, rate: f64) -> Result<(f64, f64, f64), String> {
     let until = Until::Window { warmup: lab.options.warmup(), length: lab.options.latency_window() };
     let pace = Pace::Open { per_second: rate };
-    let job = Job { port, connections: CONNECTIONS, requests: &request(), pace, until };
+    let job = Job { port, connections: CONNECTIONS, client: Client::PLAIN, requests: &request(), pace, until };
     let outcome = load::run_plain(&job).map_err(|e| e.to_string())?.valid()?;
     if outcome.per_second() < rate * CARRIED {
         return Err(format!("carried {:.0} of {rate:.0} requests/s", outcome.per_second()));

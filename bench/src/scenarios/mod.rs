@@ -2,10 +2,13 @@
 //! How a proxy is started is not known here (proxies.rs), nor how a row is judged (report.rs).
 
 pub mod counting;
+pub mod floods;
 pub mod footprint;
 pub mod latency;
+pub mod protocols;
 pub mod reload;
 pub mod saturated;
+pub mod stalled;
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +45,7 @@ impl Lab {
     }
 
     pub fn setup<'a>(folder: &'a Path, backend: &Backend, workers: usize) -> Setup<'a> {
-        Setup { workers, core: None, backend: backend.port, folder, wrapper: Vec::new() }
+        Setup { workers, core: None, backend: backend.port, folder, wrapper: Vec::new(), modern: false, limits: "" }
     }
 
     /// Starts all; one that does not start is a failed row, and the others go on.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::http;
-use crate::load::{self, Job, Outcome, Pace, Until};
+use crate::load::{self, Client, Job, Outcome, Pace, Until};
 use crate::process;
 use crate::proxies::{self, Backend, Proxy};
 use crate::report::{Bar, Row};
@@ -41,7 +41,7 @@ pub fn run(lab: &mut Lab) -> io::Result<()> {
         }
     };
     let mut sockets = open_sockets(proxy.port)?;
-    let texts = TABLES.map(|routes| proxies::maitred(workers, proxy.port, proxy.admin, backend.port, routes));
+    let texts = TABLES.map(|routes| proxies::maitred(&setup, proxy.ports, routes));
     let reload_often = |answered: &AtomicU64| reload_often(&proxy, &texts, lab.options.reloads(), answered);
     let (times, outcome) = under_load(&proxy, reload_often);
     let silent = sockets.iter_mut().filter_map(|socket| socket.echo("after").err()).count();
@@ -62,7 +62,8 @@ fn under_load<T>(proxy: &Proxy, act: impl FnOnce(&AtomicU64) -> T) -> (T, io::Re
     let (over, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     let requests = [http::get("/1k", 1024)];
     let until = Until::Flag { over: &over, answered: &answered };
-    let job = Job { port: proxy.port, connections: CONNECTIONS, requests: &requests, pace: Pace::Closed, until };
+    let job =
+        Job { port: proxy.port, connections: CONNECTIONS, client: Client::PLAIN, requests: &requests, pace: Pace::Closed, until };
     std::thread::scope(|scope| {
         let load = scope.spawn(|| load::run_plain(&job));
         let done = act(&answered);
@@ -87,14 +88,14 @@ fn reload_often(proxy: &Proxy, texts: &[String; 2], count: usize, answered: &Ato
 }
 
 fn reload(proxy: &Proxy, text: &str) -> io::Result<Duration> {
-    let before = generation(proxy.admin)?;
+    let before = generation(proxy.ports.admin)?;
     // Renamed into place, as an editor does: nobody must read half a file.
     let draft = proxy.config.with_extension("draft");
     fs::write(&draft, text)?;
     fs::rename(&draft, &proxy.config)?;
     let began = Instant::now();
     proxy.signal(libc::SIGHUP);
-    let moved = process::until(RELOAD_LIMIT, || (generation(proxy.admin).ok()? > before).then_some(()));
+    let moved = process::until(RELOAD_LIMIT, || (generation(proxy.ports.admin).ok()? > before).then_some(()));
     moved.map(|()| began.elapsed()).ok_or_else(|| io::Error::other("the generation did not move"))
 }
 
