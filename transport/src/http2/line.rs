@@ -36,6 +36,10 @@ pub(crate) struct Line {
     unsent: Cell<usize>,
     /// Streams that wait for the socket to take what there is.
     waiting: RefCell<Vec<Waker>>,
+    /// Streams of which the client has still to send something.
+    pub receiving: Cell<usize>,
+    /// The client ended its half with every request whole; answers may still be on their way to it.
+    pub half_closed: Cell<bool>,
     /// Goodbye was said for a fault of the client's: nothing more is read.
     pub condemned: Cell<bool>,
 }
@@ -53,8 +57,15 @@ impl Line {
             write_timeout,
             unsent: Cell::new(0),
             waiting: RefCell::default(),
+            receiving: Cell::new(0),
+            half_closed: Cell::new(false),
             condemned: Cell::new(false),
         }
+    }
+
+    /// The peer has sent its SETTINGS.
+    pub fn has_settings(&self) -> bool {
+        self.meter.borrow().tally().settings > 0
     }
 
     pub fn is_encrypted(&self) -> bool {
@@ -142,6 +153,8 @@ pub(crate) struct Io {
     line: Rc<Line>,
     /// Somebody judges what the meter finds wrong, and says goodbye for it.
     judged: bool,
+    /// The end of what the peer sends is not the end of what it reads.
+    half_close: bool,
     /// Read before it was known to be HTTP/2.
     input: Input,
     /// Bytes of the preface still to come; they are no frames.
@@ -149,14 +162,14 @@ pub(crate) struct Io {
 }
 
 impl Io {
-    /// A client's connection, of which `input` was read.
-    pub fn of_client(line: Rc<Line>, input: Input) -> Io {
-        Io { line, judged: true, input, preface: PREFACE.len() }
+    /// A client's connection, of which `input` was read. `half_close`: a FIN behind whole requests does not mean that it is gone.
+    pub fn of_client(line: Rc<Line>, input: Input, half_close: bool) -> Io {
+        Io { line, judged: true, half_close, input, preface: PREFACE.len() }
     }
 
     /// A back end's connection.
     pub fn of_upstream(line: Rc<Line>) -> Io {
-        Io { line, judged: false, input: Input::default(), preface: 0 }
+        Io { line, judged: false, half_close: false, input: Input::default(), preface: 0 }
     }
 
     fn meter(&mut self, bytes: &[u8]) {
@@ -169,7 +182,7 @@ impl Io {
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.line.condemned.get() {
+        if this.line.condemned.get() || this.line.half_closed.get() {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
@@ -179,6 +192,10 @@ impl AsyncRead for Io {
             let count = this.input.data().len().min(buffer.remaining());
             buffer.put_slice(&this.input.data()[..count]);
             this.input.consume(count, &this.line.worker);
+        }
+        if buffer.filled().len() == before && this.half_close && this.line.receiving.get() == 0 {
+            this.line.half_closed.set(true);
+            return Poll::Pending;
         }
         this.meter(&buffer.filled()[before..]);
         if this.line.meter.borrow().violation().is_some() {

@@ -60,7 +60,7 @@ pub(super) async fn serve<S: Service>(
         .max_pending_accept_reset_streams(limits.h2.resets as usize)
         .enable_connect_protocol();
     timer.arm(worker.now() + limits.handshake_timeout);
-    let handshake = builder.handshake(Io::of_client(line.clone(), input));
+    let handshake = builder.handshake(Io::of_client(line.clone(), input, !limits.half_close_aborts));
     let Ok(Ok(connection)) = with_timer(&timer, handshake).await else { return };
     timer.disarm();
     let shared = Rc::new(Shared { line, ends, worker, open: Cell::new(0), task: RefCell::default() });
@@ -121,6 +121,13 @@ impl<S: Service> Serving<S> {
         }
         if self.shared.line.poll_stuck(cx).is_ready() {
             return Poll::Ready(());
+        }
+        if self.shared.line.half_closed.get() && self.shared.open.get() == 0 && !self.farewell {
+            // Everything is answered; what is still to be written is, before the connection ends.
+            self.farewell = true;
+            self.connection.graceful_shutdown();
+            self.timer.arm(self.shared.worker.now() + Worker::FAREWELL_TIME);
+            cx.waker().wake_by_ref();
         }
         let mut task = self.shared.task.borrow_mut();
         if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
