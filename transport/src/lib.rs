@@ -14,7 +14,7 @@ mod worker;
 
 pub use client::{Begin, ClientConnection, Failure};
 pub use input::BUFFER_BYTES;
-pub use listener::{Acceptor, bind};
+pub use listener::{Acceptor, another, bind};
 pub use server::{ServerLimits, Service, serve};
 pub use socket::Socket;
 pub use timers::{Timer, Timers};

@@ -1,6 +1,6 @@
 //! Listening sockets: one per worker and address, sharing the port, so that the kernel deals the connections.
 
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
@@ -24,6 +24,18 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListen
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// One more socket at the place of this one, and whether it has a queue of its own: where the port is shared it has, elsewhere (a socket
+/// that systemd opened, say) it is the same queue once more.
+pub fn another(listener: &std::net::TcpListener) -> io::Result<(std::net::TcpListener, bool)> {
+    if SockRef::from(listener).reuse_port()? {
+        // The kernel lets only the same user share a port; who may not still has the queue that is there.
+        if let Ok(socket) = bind(listener.local_addr()?, true) {
+            return Ok((socket, true));
+        }
+    }
+    Ok((listener.try_clone()?, false))
 }
 
 /// A worker's own listening socket.
