@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -109,6 +109,8 @@ impl fmt::Display for NotUpgraded {
 pub struct Admin {
     address: SocketAddr,
     stopping: watch::Sender<bool>,
+    /// Ends with the socket.
+    open: oneshot::Receiver<()>,
     accepting: JoinHandle<()>,
 }
 
@@ -137,13 +139,21 @@ impl Admin {
         let address = listener.local_addr()?;
         let router = answers::router(operations, Gate::new(config.token, config.metrics));
         let (stopping, stopped) = watch::channel(false);
-        let accepting = tokio::spawn(accept(listener, router, stopped));
-        Ok(Admin { address, stopping, accepting })
+        let (closed, open) = oneshot::channel();
+        let accepting = tokio::spawn(accept(listener, router, stopped, closed));
+        Ok(Admin { address, stopping, open, accepting })
     }
 
     /// Where it listens: the port that was chosen where the configuration said 0.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Lets nobody in any more: when this is done, its copy of the socket is closed.
+    pub async fn close(&mut self) {
+        let _ = self.stopping.send(true);
+        // An error, which is the only thing that comes: it is closed.
+        let _ = (&mut self.open).await;
     }
 
     /// Stops listening, and lets the requests under way end, for two seconds at most.
@@ -154,7 +164,7 @@ impl Admin {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>, closed: oneshot::Sender<()>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -174,6 +184,7 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
         }
     }
     drop(listener);
+    drop(closed);
     let _ = tokio::time::timeout(STOP_TIME_MAX, async { while connections.join_next().await.is_some() {} }).await;
 }
 

@@ -27,7 +27,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,8 @@ const READY_TIME_MAX: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 /// For a new process that closed its side to be gone, so that its exit code can be told.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(1);
+/// For the admin listener to close, before anybody is told.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 /// Bytes of what the new process answers: a few addresses, or the diagnostics of its configuration.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// What `maitred upgrade` waits for an answer: the new process, and a reload that was under way before.
@@ -178,10 +180,11 @@ pub enum Stage {
 }
 
 /// Why a gateway ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum End {
     Stop,
-    HandedOver,
+    /// To be told when the admin listener is closed here.
+    HandedOver(SyncSender<()>),
 }
 
 impl Succession {
@@ -246,8 +249,11 @@ impl House {
         self.gateway.release(&taken);
         self.gateway.begin_drain();
         *lock(&self.succession.admin) = None;
+        let (closed, open) = sync_channel(1);
         // The other side is gone only if nobody waits for the end of this process.
-        let _ = self.succession.ends.send(End::HandedOver);
+        let _ = self.succession.ends.send(End::HandedOver(closed));
+        // Whoever is told of the new process asks that one next.
+        let _ = open.recv_timeout(CLOSE_TIME_MAX);
         Ok(Successor { pid, version })
     }
 

@@ -27,6 +27,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 /// For the names of all upstreams at a start or a reload: who waits longer wonders whether it hangs.
 const NAMES_TIME_MAX: Duration = Duration::from_secs(5);
@@ -367,40 +368,60 @@ impl Running {
         let gateway = &self.house.gateway;
         let timeout = gateway.snapshot().document.limits.drain_timeout;
         gateway.begin_drain();
-        if stage == Stage::HandedOver {
-            // The next process answers for the service from here on, and on the admin listener.
-            self.watchdog = None;
-            if let Some(admin) = self.admin.take() {
-                self.runtime.block_on(admin.stop());
+        let answering = match stage {
+            Stage::HandedOver => self.leave_admin(),
+            Stage::Stopping | Stage::Serving => {
+                self.house.notifier.stopping(timeout);
+                None
             }
-        } else {
-            self.house.notifier.stopping(timeout);
+        };
+        // Whoever stops the service signals all its processes, and that is the first signal for one that is drained already.
+        let signals = match first {
+            Ok(End::HandedOver(closed)) => {
+                // Nobody waits for it any more: then it took too long.
+                let _ = closed.try_send(());
+                2
+            }
+            Ok(End::Stop) | Err(_) => 1,
+        };
+        self.drain(timeout, signals);
+        if let Some(answering) = answering {
+            // It ends by itself, after two seconds at most.
+            let _ = self.runtime.block_on(answering);
         }
-        // Whoever stops the service signals all its processes, and that is the first signal for this one.
-        let mut signals_left = if first == Ok(End::HandedOver) { 2 } else { 1 };
+        self.stop();
+    }
+
+    /// The next process answers for the service from here on, and on the admin listener. Whoever asked this one is answered still: most
+    /// of all, how the upgrade went.
+    fn leave_admin(&mut self) -> Option<JoinHandle<()>> {
+        self.watchdog = None;
+        let mut admin = self.admin.take()?;
+        self.runtime.block_on(admin.close());
+        Some(self.runtime.spawn(admin.stop()))
+    }
+
+    /// Until the last connection ended, the time is over, or so many signals came.
+    fn drain(&self, timeout: Duration, mut signals: u32) {
         tracing::info!(?timeout, "draining; a second signal stops at once");
         let until = Instant::now() + timeout;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if gateway.drain(left.min(DRAIN_SLICE)) {
-                tracing::info!("stopped: every connection ended by itself");
-                break;
+            if self.house.gateway.drain(left.min(DRAIN_SLICE)) {
+                return tracing::info!("stopped: every connection ended by itself");
             }
             if left.is_zero() {
-                tracing::warn!(cut = self.house.open_connections(), "stopped: the drain timeout passed");
-                break;
+                return tracing::warn!(cut = self.house.open_connections(), "stopped: the drain timeout passed");
             }
-            signals_left -= match self.ends.try_recv() {
+            signals -= match self.ends.try_recv() {
                 Ok(End::Stop) => 1,
-                Ok(End::HandedOver) | Err(TryRecvError::Empty) => 0,
-                Err(TryRecvError::Disconnected) => signals_left,
+                Ok(End::HandedOver(_)) | Err(TryRecvError::Empty) => 0,
+                Err(TryRecvError::Disconnected) => signals,
             };
-            if signals_left == 0 {
-                tracing::warn!(cut = self.house.open_connections(), "stopped at once, by a second signal");
-                break;
+            if signals == 0 {
+                return tracing::warn!(cut = self.house.open_connections(), "stopped at once, by a second signal");
             }
         }
-        self.stop();
     }
 
     /// Ends everything, whatever is under way.
