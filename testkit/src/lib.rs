@@ -14,6 +14,7 @@ mod proxy;
 mod stream;
 mod tls;
 mod wait;
+pub mod websocket;
 
 pub use backend::{Answer, Backend, Conn, Received, nobody, reluctant};
 pub use client::{Broken, Client, Response};

@@ -5,7 +5,7 @@ use maitred_testkit::{Backend, Gateway, H2Broken, H2Client, Latch, Stream, event
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
-const LARGE: usize = 50 * 1024 * 1024;
+const LARGE: usize = 30 * 1024 * 1024;
 
 fn to_kitchen(limits: &str, backend: &Backend) -> Gateway {
     let yaml = format!(
@@ -271,6 +271,36 @@ fn a_half_closed_client_gets_its_answers() {
         assert_eq!(client.response(stream).text(), "worth the wait");
     }
     client.expect_closed();
+    eventually("the connection is forgotten", || gateway.open() == 0);
+}
+
+#[test]
+fn a_half_closed_client_whose_body_is_not_whole_is_gone() {
+    let backend = Backend::new(|_, conn| {
+        conn.body();
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let stream = client.open("POST", "/", &[]);
+    client.data(stream, "abc", false);
+    eventually("the body has begun", || backend.requests().first().is_some_and(|request| request.body == b"abc"));
+    client.finish();
+    eventually("the attempt is abandoned", || backend.open() == 0);
+    assert!(!backend.only().complete);
+    eventually("the connection is forgotten", || gateway.open() == 0);
+}
+
+#[test]
+fn a_half_closed_client_is_gone_where_it_is_so_configured() {
+    let (backend, left) = who_waits();
+    let gateway = to_kitchen("half_close: abort", &backend);
+    let mut client = gateway.h2();
+    client.ask("GET", "/", &[]);
+    backend.wait_for(1);
+    client.finish();
+    left.wait();
+    client.expect_closed();
+    eventually("the connection is forgotten", || gateway.open() == 0);
 }
 
 #[test]
@@ -371,7 +401,8 @@ fn a_drain_says_goaway_and_lets_streams_end() {
 
 #[test]
 fn a_request_that_crosses_the_drain_is_served() {
-    let gateway = gateway_to(&Backend::named("x"));
+    let backend = Backend::named("x");
+    let gateway = gateway_to(&backend);
     let mut client = gateway.h2();
     assert_eq!(client.get("/").text(), "x");
     gateway.begin_drain();

@@ -2,14 +2,19 @@
 //! or a back end sees.
 
 mod balancing;
+mod breaking;
 mod connections;
 mod drain;
 mod faults;
 mod forwarding;
+mod grpc;
 mod h2;
 mod h2_bodies;
+mod h2_floods;
 mod h2_frames;
 mod h2_messages;
+mod h2_upstream;
+mod h2_upstream_faults;
 mod interim;
 mod limits;
 mod policies;
@@ -17,3 +22,4 @@ mod reload;
 mod routing;
 mod strictness;
 mod symptoms;
+mod websocket_h2;

@@ -54,11 +54,13 @@ pub struct H2Options {
     pub settings: Vec<(u16, u32)>,
     /// Grants anew what it received; else only what a handler grants.
     pub flowing: bool,
+    /// Streams beyond the announced maximum are refused, as everybody does.
+    pub strict: bool,
 }
 
 impl Default for H2Options {
     fn default() -> H2Options {
-        H2Options { door: Door::plain(), settings: vec![(setting::MAX_CONCURRENT_STREAMS, 100)], flowing: true }
+        H2Options { door: Door::plain(), settings: vec![(setting::MAX_CONCURRENT_STREAMS, 100)], flowing: true, strict: true }
     }
 }
 
@@ -71,6 +73,7 @@ pub(super) struct Shared {
     pub written: AtomicU64,
     /// Bytes of DATA that came in, padding included.
     pub received: AtomicU64,
+    refused: AtomicU64,
     /// The most streams that were open at once on a connection.
     most_at_once: AtomicU64,
     complaints: Mutex<Vec<String>>,
@@ -214,6 +217,11 @@ impl H2Backend {
         self.shared.most_at_once.load(Ordering::SeqCst)
     }
 
+    /// Streams refused for being too many.
+    pub fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::SeqCst)
+    }
+
     /// Bytes of DATA that handlers could send.
     pub fn written(&self) -> u64 {
         self.shared.written.load(Ordering::SeqCst)
@@ -303,6 +311,8 @@ fn read(wire: &Arc<Wire>, index: usize, options: &H2Options, handler: &Arc<Handl
     wire.send(&[Frame::settings(&options.settings)]);
     let mut buffer = Vec::new();
     let mut greeted = false;
+    let announced = options.settings.iter().find(|(name, _)| *name == setting::MAX_CONCURRENT_STREAMS);
+    let most = announced.filter(|_| options.strict).map_or(usize::MAX, |(_, most)| *most as usize);
     // Which request a stream carries.
     let mut requests: HashMap<u32, usize> = HashMap::new();
     loop {
@@ -316,7 +326,7 @@ fn read(wire: &Arc<Wire>, index: usize, options: &H2Options, handler: &Arc<Handl
         let mut at = 0;
         while greeted && let Some((frame, length)) = Frame::decode(&buffer[at..]) {
             at += length;
-            take(wire, &frame, index, &mut requests, handler)?;
+            take(wire, &frame, index, most, &mut requests, handler)?;
         }
         buffer.drain(..at);
         let mut bytes = [0; 64 * 1024];
@@ -332,11 +342,19 @@ fn take(
     wire: &Arc<Wire>,
     frame: &Frame,
     index: usize,
+    most: usize,
     requests: &mut HashMap<u32, usize>,
     handler: &Arc<Handler>,
 ) -> Result<(), String> {
     let mut protocol = lock(&wire.protocol);
     let answers = protocol.take(frame)?;
+    let is_new = frame.kind == kind::HEADERS && !requests.contains_key(&frame.stream);
+    if is_new && protocol.open() > most && protocol.streams.get(&frame.stream).is_some_and(|side| !side.abandoned) {
+        drop(protocol);
+        wire.shared.refused.fetch_add(1, Ordering::SeqCst);
+        wire.send(&[Frame::reset(frame.stream, code::REFUSED_STREAM)]);
+        return Ok(());
+    }
     wire.shared.most_at_once.fetch_max(protocol.open() as u64, Ordering::SeqCst);
     if frame.kind == kind::DATA {
         wire.shared.received.fetch_add(frame.payload.len() as u64, Ordering::SeqCst);

@@ -126,6 +126,13 @@ impl H2Stream {
         self.wire.send(&[frame])
     }
 
+    /// PING, and whether it is answered.
+    pub fn ping(&mut self) -> bool {
+        let bytes = u64::from(self.id).to_be_bytes();
+        let came = |protocol: &mut Protocol| !protocol.pongs.iter().any(|pong| *pong == bytes);
+        self.wire.send(&[Frame::ping(bytes)]) && self.wait_while(came)
+    }
+
     pub fn send_bytes(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let _turn = self.wire.turn();
         self.wire.write(bytes.as_ref())

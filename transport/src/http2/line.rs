@@ -36,8 +36,6 @@ pub(crate) struct Line {
     unsent: Cell<usize>,
     /// Streams that wait for the socket to take what there is.
     waiting: RefCell<Vec<Waker>>,
-    /// The client ended its half; answers may still be on their way to it.
-    pub half_closed: Cell<bool>,
     /// Goodbye was said for a fault of the client's: nothing more is read.
     pub condemned: Cell<bool>,
 }
@@ -55,7 +53,6 @@ impl Line {
             write_timeout,
             unsent: Cell::new(0),
             waiting: RefCell::default(),
-            half_closed: Cell::new(false),
             condemned: Cell::new(false),
         }
     }
@@ -101,11 +98,6 @@ impl Line {
         Poll::Pending
     }
 
-    /// Something was handed over that the socket has not taken.
-    pub fn has_unsent(&self) -> bool {
-        self.unsent.get() > 0
-    }
-
     /// A stream handed over so many bytes.
     pub fn handed_over(&self, bytes: usize) {
         self.unsent.set(self.unsent.get() + bytes);
@@ -148,8 +140,8 @@ fn flood(before: &Tally, now: &Tally, data_sent: u64, limits: &H2Limits) -> bool
 /// What `h2` reads and writes.
 pub(crate) struct Io {
     line: Rc<Line>,
-    /// The end of what the peer sends is not the end of what it reads.
-    half_close: bool,
+    /// Somebody judges what the meter finds wrong, and says goodbye for it.
+    judged: bool,
     /// Read before it was known to be HTTP/2.
     input: Input,
     /// Bytes of the preface still to come; they are no frames.
@@ -157,14 +149,14 @@ pub(crate) struct Io {
 }
 
 impl Io {
-    /// A client's connection, of which `input` was read. `half_close`: a FIN does not mean that it is gone.
-    pub fn of_client(line: Rc<Line>, input: Input, half_close: bool) -> Io {
-        Io { line, half_close, input, preface: PREFACE.len() }
+    /// A client's connection, of which `input` was read.
+    pub fn of_client(line: Rc<Line>, input: Input) -> Io {
+        Io { line, judged: true, input, preface: PREFACE.len() }
     }
 
     /// A back end's connection.
     pub fn of_upstream(line: Rc<Line>) -> Io {
-        Io { line, half_close: false, input: Input::default(), preface: 0 }
+        Io { line, judged: false, input: Input::default(), preface: 0 }
     }
 
     fn meter(&mut self, bytes: &[u8]) {
@@ -177,7 +169,7 @@ impl Io {
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.line.condemned.get() || this.line.half_closed.get() {
+        if this.line.condemned.get() {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
@@ -188,15 +180,12 @@ impl AsyncRead for Io {
             buffer.put_slice(&this.input.data()[..count]);
             this.input.consume(count, &this.line.worker);
         }
-        if buffer.filled().len() == before && this.half_close {
-            this.line.half_closed.set(true);
-            return Poll::Pending;
-        }
         this.meter(&buffer.filled()[before..]);
         if this.line.meter.borrow().violation().is_some() {
-            // Judged before it is acted upon.
+            // Nobody acts upon it first.
             buffer.set_filled(before);
-            return Poll::Pending;
+            let wrong = || io::Error::new(io::ErrorKind::InvalidData, "frames that are none");
+            return if this.judged { Poll::Pending } else { Poll::Ready(Err(wrong())) };
         }
         Poll::Ready(Ok(()))
     }

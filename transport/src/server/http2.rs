@@ -60,7 +60,7 @@ pub(super) async fn serve<S: Service>(
         .max_pending_accept_reset_streams(limits.h2.resets as usize)
         .enable_connect_protocol();
     timer.arm(worker.now() + limits.handshake_timeout);
-    let handshake = builder.handshake(Io::of_client(line.clone(), input, !limits.half_close_aborts));
+    let handshake = builder.handshake(Io::of_client(line.clone(), input));
     let Ok(Ok(connection)) = with_timer(&timer, handshake).await else { return };
     timer.disarm();
     let shared = Rc::new(Shared { line, ends, worker, open: Cell::new(0), task: RefCell::default() });
@@ -118,9 +118,6 @@ impl<S: Service> Serving<S> {
         if self.judge() {
             // The last words go out on the next turn.
             cx.waker().wake_by_ref();
-        }
-        if self.shared.line.half_closed.get() && self.shared.open.get() == 0 && !self.shared.line.has_unsent() {
-            return Poll::Ready(());
         }
         if self.shared.line.poll_stuck(cx).is_ready() {
             return Poll::Ready(());
