@@ -158,12 +158,9 @@ impl Page {
             self.single(name, "counter", help, total(of));
         }
         self.family("maitred_tls_handshakes_total", "counter", "TLS handshakes with clients, by how they ended.");
-        let handshakes: [(&str, fn(&WorkerShard) -> &Counter); 3] = [
-            ("full", |worker| &worker.tls_full),
-            ("resumed", |worker| &worker.tls_resumed),
-            ("failed", |worker| &worker.tls_failed),
-        ];
-        for (result, of) in handshakes {
+        let handshakes: [fn(&WorkerShard) -> &Counter; 3] =
+            [|worker| &worker.tls_full, |worker| &worker.tls_resumed, |worker| &worker.tls_failed];
+        for (result, of) in ["full", "resumed", "failed"].into_iter().zip(handshakes) {
             self.line(format_args!("maitred_tls_handshakes_total{{result=\"{result}\"}} {}", total(of)));
         }
         let lost = total(|worker| &worker.log_dropped) + metrics.log_lost.load(Ordering::Relaxed);

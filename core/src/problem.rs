@@ -54,5 +54,5 @@ impl Fault {
 pub fn grpc_status(kind: Kind) -> [(&'static [u8], Vec<u8>); 2] {
     let mut message = Vec::new();
     percent_encode_message(kind.title(), &mut message);
-    [(b"grpc-status", kind.grpc().text().as_bytes().to_vec()), (b"grpc-message", message)]
+    [(b"grpc-status", kind.grpc().number().to_string().into_bytes()), (b"grpc-message", message)]
 }

@@ -72,13 +72,20 @@ pub struct Wanted {
     /// Not a connection that was used before.
     pub fresh: bool,
     pub deadline: Option<Instant>,
+    /// It is to become a tunnel.
+    pub upgrade: bool,
     /// The client's two ends, for a PROXY header.
     pub client: (SocketAddr, SocketAddr),
 }
 
 impl Wanted {
     pub fn by(exchange: &Exchange, fresh: bool) -> Wanted {
-        Wanted { fresh, deadline: exchange.deadline, client: (exchange.peer, exchange.local) }
+        Wanted {
+            fresh,
+            deadline: exchange.deadline,
+            upgrade: exchange.request.upgrade.is_some(),
+            client: (exchange.peer, exchange.local),
+        }
     }
 }
 
@@ -128,7 +135,7 @@ impl Upstream {
             record.attempts += 1;
             // Out of tokio's budget: with it used up, a closed connection would look quiet.
             if !wanted.fresh
-                && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx)))).await
+                && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, &wanted)))).await
             {
                 self.worker.shard().upstream_reuses.add(1);
                 return Ok(Lease { connection, view, index, reused: true });

@@ -18,7 +18,7 @@ pub async fn run(exchange: &mut Exchange, upstream: &Upstream, reach: &Reach) ->
             Err(failure) => failure,
         };
         exchange.keep_head(head);
-        if !may_repeat(exchange, &lease, &failure) {
+        if fresh || !may_repeat(exchange, &lease, &failure) {
             return Err(failure.fault);
         }
         exchange.body = lease.connection.take_back_body();
@@ -26,12 +26,13 @@ pub async fn run(exchange: &mut Exchange, upstream: &Upstream, reach: &Reach) ->
     }
 }
 
-/// A pooled connection may be closed by the back end at the very moment it is used again. Then, and only then, the request goes
-/// out once more, on a new connection: if nothing of it was written, or if repeating it is harmless and it has no body to lose.
+/// A pooled connection may be closed by the back end at the very moment it is used again, and a stream of HTTP/2 may be refused. Then,
+/// and only then, the request goes out once more, on a new connection: if the back end has acted on nothing of it, or if repeating it
+/// is harmless and it has no body to lose.
 fn may_repeat(exchange: &Exchange, lease: &Lease, failure: &Failure) -> bool {
-    let stale = lease.reused && failure.unanswered && failure.fault.kind == Kind::UpstreamReset;
+    let reset = failure.unanswered && failure.fault.kind == Kind::UpstreamReset;
     let harmless = exchange.request.method.is_idempotent() && exchange.request.framing == Framing::None;
-    stale && (failure.unsent || harmless)
+    reset && (failure.unsent || (lease.reused && harmless))
 }
 
 async fn send(

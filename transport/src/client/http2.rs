@@ -17,6 +17,7 @@ use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
 /// A stream's window: what a back end may send ahead of a client that does not take it.
@@ -37,6 +38,9 @@ pub(crate) struct Link {
     worker: Rc<Worker>,
     open: Cell<usize>,
     broken: Cell<bool>,
+    /// The back end's SETTINGS are here: what it offers is known.
+    is_settled: Cell<bool>,
+    settled: Notify,
     idle_since: Cell<Instant>,
     idle_timeout: Cell<Duration>,
 }
@@ -60,6 +64,8 @@ impl Link {
             worker: worker.clone(),
             open: Cell::new(0),
             broken: Cell::new(false),
+            is_settled: Cell::new(false),
+            settled: Notify::new(),
             idle_since: Cell::new(worker.now()),
             idle_timeout: Cell::new(IDLE_MAX),
         });
@@ -78,6 +84,17 @@ impl Link {
         self.open.get() < self.send.borrow().current_max_send_streams()
     }
 
+    pub fn is_settled(&self) -> bool {
+        self.is_settled.get()
+    }
+
+    /// Until the back end has said what it offers, or is gone.
+    pub async fn settled(&self) {
+        while !self.is_settled.get() && !self.broken.get() {
+            self.settled.notified().await;
+        }
+    }
+
     /// `None`: it is in use.
     pub fn idle_until(&self) -> Option<Instant> {
         (self.open.get() == 0).then(|| self.idle_since.get() + self.idle_timeout.get())
@@ -89,16 +106,26 @@ async fn drive(mut connection: h2::client::Connection<Io, Bytes>, link: Rc<Link>
     let (line, worker) = (link.line.clone(), link.worker.clone());
     let weak = Rc::downgrade(&link);
     drop(link);
+    let mut settled = false;
     std::future::poll_fn(|cx| {
         if line.poll_stuck(cx).is_ready() {
             return Poll::Ready(());
         }
-        std::pin::Pin::new(&mut connection).poll(cx).map(drop)
+        let over = std::pin::Pin::new(&mut connection).poll(cx);
+        if !settled && line.has_settings() {
+            settled = true;
+            if let Some(link) = weak.upgrade() {
+                link.is_settled.set(true);
+                link.settled.notify_waiters();
+            }
+        }
+        over.map(drop)
     })
     .await;
     worker.shard().upstream_open.sub(1);
     if let Some(link) = weak.upgrade() {
         link.broken.set(true);
+        link.settled.notify_waiters();
     }
 }
 

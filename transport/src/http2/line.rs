@@ -36,7 +36,9 @@ pub(crate) struct Line {
     unsent: Cell<usize>,
     /// Streams that wait for the socket to take what there is.
     waiting: RefCell<Vec<Waker>>,
-    /// The client ended its half; answers may still be on their way to it.
+    /// Streams of which the client has still to send something.
+    pub receiving: Cell<usize>,
+    /// The client ended its half with every request whole; answers may still be on their way to it.
     pub half_closed: Cell<bool>,
     /// Goodbye was said for a fault of the client's: nothing more is read.
     pub condemned: Cell<bool>,
@@ -55,9 +57,15 @@ impl Line {
             write_timeout,
             unsent: Cell::new(0),
             waiting: RefCell::default(),
+            receiving: Cell::new(0),
             half_closed: Cell::new(false),
             condemned: Cell::new(false),
         }
+    }
+
+    /// The peer has sent its SETTINGS.
+    pub fn has_settings(&self) -> bool {
+        self.meter.borrow().tally().settings > 0
     }
 
     pub fn is_encrypted(&self) -> bool {
@@ -99,11 +107,6 @@ impl Line {
         }
         self.waiting.borrow_mut().push(cx.waker().clone());
         Poll::Pending
-    }
-
-    /// Something was handed over that the socket has not taken.
-    pub fn has_unsent(&self) -> bool {
-        self.unsent.get() > 0
     }
 
     /// A stream handed over so many bytes.
@@ -148,6 +151,8 @@ fn flood(before: &Tally, now: &Tally, data_sent: u64, limits: &H2Limits) -> bool
 /// What `h2` reads and writes.
 pub(crate) struct Io {
     line: Rc<Line>,
+    /// Somebody judges what the meter finds wrong, and says goodbye for it.
+    judged: bool,
     /// The end of what the peer sends is not the end of what it reads.
     half_close: bool,
     /// Read before it was known to be HTTP/2.
@@ -157,14 +162,14 @@ pub(crate) struct Io {
 }
 
 impl Io {
-    /// A client's connection, of which `input` was read. `half_close`: a FIN does not mean that it is gone.
+    /// A client's connection, of which `input` was read. `half_close`: a FIN behind whole requests does not mean that it is gone.
     pub fn of_client(line: Rc<Line>, input: Input, half_close: bool) -> Io {
-        Io { line, half_close, input, preface: PREFACE.len() }
+        Io { line, judged: true, half_close, input, preface: PREFACE.len() }
     }
 
     /// A back end's connection.
     pub fn of_upstream(line: Rc<Line>) -> Io {
-        Io { line, half_close: false, input: Input::default(), preface: 0 }
+        Io { line, judged: false, half_close: false, input: Input::default(), preface: 0 }
     }
 
     fn meter(&mut self, bytes: &[u8]) {
@@ -188,15 +193,16 @@ impl AsyncRead for Io {
             buffer.put_slice(&this.input.data()[..count]);
             this.input.consume(count, &this.line.worker);
         }
-        if buffer.filled().len() == before && this.half_close {
+        if buffer.filled().len() == before && this.half_close && this.line.receiving.get() == 0 {
             this.line.half_closed.set(true);
             return Poll::Pending;
         }
         this.meter(&buffer.filled()[before..]);
         if this.line.meter.borrow().violation().is_some() {
-            // Judged before it is acted upon.
+            // Nobody acts upon it first.
             buffer.set_filled(before);
-            return Poll::Pending;
+            let wrong = || io::Error::new(io::ErrorKind::InvalidData, "frames that are none");
+            return if this.judged { Poll::Pending } else { Poll::Ready(Err(wrong())) };
         }
         Poll::Ready(Ok(()))
     }

@@ -119,11 +119,15 @@ impl<S: Service> Serving<S> {
             // The last words go out on the next turn.
             cx.waker().wake_by_ref();
         }
-        if self.shared.line.half_closed.get() && self.shared.open.get() == 0 && !self.shared.line.has_unsent() {
-            return Poll::Ready(());
-        }
         if self.shared.line.poll_stuck(cx).is_ready() {
             return Poll::Ready(());
+        }
+        if self.shared.line.half_closed.get() && self.shared.open.get() == 0 && !self.farewell {
+            // Everything is answered; what is still to be written is, before the connection ends.
+            self.farewell = true;
+            self.connection.graceful_shutdown();
+            self.timer.arm(self.shared.worker.now() + Worker::FAREWELL_TIME);
+            cx.waker().wake_by_ref();
         }
         let mut task = self.shared.task.borrow_mut();
         if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {

@@ -69,9 +69,9 @@ impl Pool {
     }
 
     /// The freshest connection that is still good, or a stream of one.
-    pub(super) fn take(&self, cx: &mut Context<'_>) -> Option<Carrier> {
+    pub(super) fn take(&self, cx: &mut Context<'_>, wanted: &Wanted) -> Option<Carrier> {
         if self.dial.http2 {
-            return self.stream(cx).map(Carrier::Http2);
+            return self.stream(cx, wanted).map(Carrier::Http2);
         }
         loop {
             let connection = self.idle.borrow_mut().pop()?;
@@ -81,11 +81,12 @@ impl Pool {
         }
     }
 
-    /// A stream of a connection that has room for one more.
-    fn stream(&self, cx: &mut Context<'_>) -> Option<Rc<LinkStream>> {
+    /// A stream of a connection that has room for one more; for a tunnel, of one that is known to offer them or not.
+    fn stream(&self, cx: &mut Context<'_>, wanted: &Wanted) -> Option<Rc<LinkStream>> {
         let mut links = self.links.borrow_mut();
         links.retain(|link| link.is_usable(cx));
-        links.iter().find(|link| link.has_room()).map(|link| LinkStream::new(link, &self.worker))
+        let fits = |link: &&Rc<Link>| link.has_room() && (!wanted.upgrade || link.is_settled());
+        links.iter().find(fits).map(|link| LinkStream::new(link, &self.worker))
     }
 
     /// A new connection, and whether it was used by somebody else meanwhile. `patience`: for all that it takes.
@@ -129,7 +130,7 @@ impl Pool {
                 return Err(fault.clone());
             }
             if !wanted.fresh
-                && let Some(stream) = unconstrained(poll_fn(|cx| Poll::Ready(self.stream(cx)))).await
+                && let Some(stream) = unconstrained(poll_fn(|cx| Poll::Ready(self.stream(cx, wanted)))).await
             {
                 return Ok((Carrier::Http2(stream), true));
             }
@@ -145,6 +146,9 @@ impl Pool {
         };
         match linked {
             Ok(link) => {
+                if wanted.upgrade {
+                    link.settled().await;
+                }
                 *self.dialling.failure.borrow_mut() = None;
                 self.links.borrow_mut().push(link.clone());
                 Ok((Carrier::Http2(LinkStream::new(&link, &self.worker)), false))

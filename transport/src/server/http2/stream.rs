@@ -50,6 +50,10 @@ impl Stream {
         respond: SendResponse<Bytes>,
         owes_continue: bool,
     ) -> Stream {
+        let ended = receive.is_end_stream();
+        if !ended {
+            shared.line.receiving.set(shared.line.receiving.get() + 1);
+        }
         Stream {
             read_timer: Timer::new(&shared.worker.timers),
             write_timer: Timer::new(&shared.worker.timers),
@@ -62,7 +66,7 @@ impl Stream {
             read: Cell::new(0),
             body_limit: Cell::new(u64::MAX),
             trailers: RefCell::default(),
-            ended: Cell::new(false),
+            ended: Cell::new(ended),
             owes_continue: Cell::new(owes_continue),
             interim: Cell::new(0),
             reading_timed: Cell::new(false),
@@ -233,10 +237,23 @@ impl Stream {
                 if let Some(trailers) = ready!(receive.poll_trailers(cx)).map_err(broken)? {
                     trailer_lines(&trailers, &mut self.trailers.borrow_mut());
                 }
-                self.ended.set(true);
+                self.request_is_over();
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn request_is_over(&self) {
+        if !self.ended.replace(true) {
+            let receiving = &self.shared.line.receiving;
+            receiving.set(receiving.get() - 1);
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.request_is_over();
     }
 }
 
