@@ -20,6 +20,9 @@ const DEFAULTS: [(&str, &str); 4] = [
     ("telemetry:", "telemetry: { access_log: none }"),
 ];
 
+/// What tickets of TLS are sealed with, unless the configuration says.
+const SECRET: [u8; 32] = [7; 32];
+
 /// Everything goes to one back end.
 const ALL: &str = "
 upstreams: { kitchen: \"http://$kitchen\" }
@@ -54,11 +57,13 @@ pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str,
     let files = files.iter().fold(Memory::default(), |memory, (path, text)| memory.file(path, text.as_str()));
     let document = load(yaml, &names, &files).unwrap_or_else(|words| panic!("the configuration is refused:\n{words}"));
     let workers = document.workers.map_or(1, |workers| usize::from(workers.get()));
-    let state = State::new(workers);
+    // One clock for both: tickets of TLS grow old with the rest.
+    let options = Options::default();
+    let state = State::with(workers, SECRET, options.clock.clone());
     let log = LogTarget::open(&document.telemetry.access_log).expect("a place for the access log");
     let snapshot =
         compile(Arc::new(document), &state).unwrap_or_else(|diagnostics| panic!("it does not compile: {diagnostics:?}"));
-    let inner = maitred_dataplane::Gateway::start(snapshot, log, Options::default()).expect("the gateway starts");
+    let inner = maitred_dataplane::Gateway::start(snapshot, log, options).expect("the gateway starts");
     Gateway { inner, state, names, files: Mutex::new(files) }
 }
 
