@@ -3,7 +3,7 @@
 
 use crate::hosts::Hosts;
 use crate::router::{Candidate, Conditions, Methods, Router};
-use crate::secure;
+use crate::secure::{self, Tickets};
 use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
 use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::metrics::Metrics;
@@ -27,15 +27,9 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// By the endpoints' text: unchanged endpoints keep their resolved addresses.
     cells: Mutex<HashMap<String, Weak<TargetCell>>>,
-    tickets: Mutex<Tickets>,
+    /// What session tickets are sealed with where no secret is configured.
+    ticket_secret: [u8; 32],
     clock: Clock,
-}
-
-/// The keys of session tickets, and what they follow from: the configured secret, else one of this process.
-struct Tickets {
-    own: [u8; 32],
-    secret: Vec<u8>,
-    keys: Arc<TicketKeys>,
 }
 
 impl State {
@@ -43,26 +37,18 @@ impl State {
         State::with(workers, TicketKeys::random_secret(), Clock::default())
     }
 
-    /// `own`: what tickets are sealed with unless a secret is configured.
-    pub fn with(workers: usize, own: [u8; 32], clock: Clock) -> State {
-        let tickets = Tickets { own, secret: own.to_vec(), keys: TicketKeys::from_secret(&own, clock.clone()) };
-        State { metrics: Arc::new(Metrics::new(workers)), cells: Mutex::default(), tickets: Mutex::new(tickets), clock }
+    /// `ticket_secret`: what tickets are sealed with unless a secret is configured.
+    pub fn with(workers: usize, ticket_secret: [u8; 32], clock: Clock) -> State {
+        State { metrics: Arc::new(Metrics::new(workers)), cells: Mutex::default(), ticket_secret, clock }
     }
 
-    /// What session tickets are sealed with where no secret is configured: for the process that comes after this one.
+    /// For the process that comes after this one.
     pub fn ticket_secret(&self) -> [u8; 32] {
-        self.tickets.lock().unwrap_or_else(PoisonError::into_inner).own
+        self.ticket_secret
     }
 
-    /// The same keys for as long as the secret is the same.
-    fn tickets(&self, secret: Option<&[u8]>) -> Arc<TicketKeys> {
-        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = secret.unwrap_or(&tickets.own);
-        if tickets.secret != wanted {
-            tickets.secret = wanted.to_vec();
-            tickets.keys = TicketKeys::from_secret(&tickets.secret, self.clock.clone());
-        }
-        tickets.keys.clone()
+    fn tickets(&self, configured: Option<&[u8]>) -> Tickets {
+        Tickets { secret: configured.unwrap_or(&self.ticket_secret).to_vec(), clock: self.clock.clone() }
     }
 
     /// The address list of these endpoints. Addresses written as numbers are there at once; names wait for discovery.

@@ -8,6 +8,9 @@ const PERMANENT_REDIRECT: u16 = 308;
 
 pub(crate) fn answer(world: &World, exchange: &mut Exchange) -> Result<Option<Response>, Fault> {
     if exchange.to_https {
+        if exchange.request.host().is_empty() {
+            return Err(Fault::new(Kind::BadRequest, "no Host, so no place to redirect to"));
+        }
         return Ok(Some(to_https(world.snapshot.https_port, exchange)));
     }
     match &exchange.tls {
@@ -28,7 +31,10 @@ fn to_https(port: u16, exchange: &mut Exchange) -> Response {
     if port != 443 {
         location.extend_from_slice(format!(":{port}").as_bytes());
     }
-    location.extend_from_slice(request.path());
+    // `OPTIONS *` is about the server, which has no path.
+    if request.path() != b"*" {
+        location.extend_from_slice(request.path());
+    }
     if let Some(query) = request.query() {
         location.push(b'?');
         location.extend_from_slice(query);

@@ -1,6 +1,7 @@
 //! From the configuration of listeners and upstreams to what their connections need: doors and dials. What certificates and keys
 //! say is found wrong here, at the file's place in the document.
 
+use maitred_core::Clock;
 use maitred_model::{
     CertificateFiles, ClientAuth, Diagnostic, Diagnostics, Listener, ListenerTls, PemFile, Span, Spanned, TlsVersion, Upstream,
     UpstreamProtocol,
@@ -12,10 +13,27 @@ use maitred_transport::{
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+/// What the keys of session tickets follow from.
+pub(crate) struct Tickets {
+    pub secret: Vec<u8>,
+    pub clock: Clock,
+}
+
+impl Tickets {
+    /// The same for every listener that asks clients for the same, before and after a reload.
+    fn keys(&self, tls: &ListenerTls) -> Arc<TicketKeys> {
+        let asked = match &tls.client_ca {
+            None => Vec::new(),
+            Some(ca) => [&[1, u8::from(tls.client_auth == ClientAuth::Required)], &ca.bytes[..]].concat(),
+        };
+        TicketKeys::from_secret(&self.secret, &asked, self.clock.clone())
+    }
+}
+
 /// `None`: what is wrong was added to `diagnostics`.
 pub(crate) fn door(
     listener: &Listener,
-    tickets: &Arc<TicketKeys>,
+    tickets: &Tickets,
     issued: Option<Arc<IssuedCertificates>>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Door> {
@@ -32,7 +50,7 @@ pub(crate) fn door(
 
 fn server(
     tls: &Spanned<ListenerTls>,
-    tickets: &Arc<TicketKeys>,
+    tickets: &Tickets,
     issued: Option<Arc<IssuedCertificates>>,
 ) -> Result<ServerTls, Diagnostic> {
     let pair = |files: &Spanned<CertificateFiles>| (files.cert.bytes.clone(), files.key.bytes.clone());
@@ -44,7 +62,7 @@ fn server(
         only_tls13: tls.min_version == TlsVersion::Tls13,
         issued,
     };
-    ServerTls::new(&spec, tickets.clone()).map_err(|(index, problem)| {
+    ServerTls::new(&spec, tickets.keys(tls)).map_err(|(index, problem)| {
         let files = tls.certificates.get(index);
         let file = match problem.part {
             Part::Certificate => files.map(|files| &files.cert),

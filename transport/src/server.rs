@@ -191,6 +191,9 @@ impl Greeting {
             return Ok(());
         }
         self.timer.arm(self.worker.now() + limits.handshake_timeout);
+        // Who it is, and so whether there is a place, is known behind the header: till then this bounds them.
+        let worker = self.worker.clone();
+        let _place = with_timer(&self.timer, worker.handshakes.enter(limits.handshakes)).await?;
         loop {
             self.read_more().await?;
             match read_proxy(self.input.data()) {
@@ -231,7 +234,10 @@ impl Greeting {
         let Some(tls) = &door.tls else { return Ok((self, None, None)) };
         let Greeting { socket, peer, local, mut input, timer, worker } = self;
         timer.arm(worker.now() + limits.handshake_timeout);
-        let place = with_timer(&timer, worker.handshakes.enter(limits.handshakes)).await?;
+        let Ok(place) = with_timer(&timer, worker.handshakes.enter(limits.handshakes)).await else {
+            worker.shard().tls_failed.add(1);
+            return Err(NotGreeted);
+        };
         let Ok(connection) = rustls::ServerConnection::new(tls.config.clone()) else { return Err(NotGreeted) };
         let Some(raw) = socket.into_raw() else { return Err(NotGreeted) };
         let mut stream = TlsStream::new(raw, connection, worker.clone());

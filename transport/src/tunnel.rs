@@ -56,7 +56,8 @@ pub async fn relay(
     let mut going = pin!(worker.farewell.notified());
     let mut farewell = false;
     poll_fn(|cx| {
-        let over = life.poll(cx).is_ready() || going.as_mut().poll(cx).is_ready();
+        // Told once: from then on the life that is left counts.
+        let over = life.poll(cx).is_ready() || (!farewell && going.as_mut().poll(cx).is_ready());
         if over && !std::mem::replace(&mut farewell, true) {
             if !websocket {
                 return Poll::Ready(());

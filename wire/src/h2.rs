@@ -41,6 +41,8 @@ pub struct Tally {
     pub priorities: u64,
     /// RST_STREAM.
     pub resets: u64,
+    /// Those of them that blame the peer: PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM.
+    pub blames: u64,
     /// SETTINGS that want to be acknowledged.
     pub settings: u64,
     /// PING that wants to be answered.
@@ -89,6 +91,9 @@ const FRAME_BYTES_MAX: usize = 16_384;
 /// Identifier and value of one setting (§6.5.1).
 const SETTING_BYTES: usize = 6;
 
+/// Of RST_STREAM (§6.4).
+const CODE_BYTES: usize = 4;
+
 const ENABLE_PUSH: u16 = 0x2;
 const INITIAL_WINDOW_SIZE: u16 = 0x4;
 const MAX_FRAME_SIZE: u16 = 0x5;
@@ -101,6 +106,8 @@ pub struct Meter {
     /// A frame was seen.
     begun: bool,
     in_settings: bool,
+    in_reset: bool,
+    /// The setting, or the code of a reset, that is not whole yet.
     setting: [u8; SETTING_BYTES],
     setting_filled: usize,
     tally: Tally,
@@ -129,6 +136,8 @@ impl Meter {
             self.payload -= passed;
             if self.in_settings {
                 self.read_settings(&bytes[..passed]);
+            } else if self.in_reset {
+                self.read_reset(&bytes[..passed]);
             }
             if self.in_data {
                 self.tally.data_bytes += passed as u64;
@@ -190,12 +199,24 @@ impl Meter {
         }
     }
 
+    fn read_reset(&mut self, bytes: &[u8]) {
+        for &byte in bytes.iter().take(CODE_BYTES.saturating_sub(self.setting_filled)) {
+            self.setting[self.setting_filled] = byte;
+            self.setting_filled += 1;
+            if self.setting_filled == CODE_BYTES {
+                let [a, b, c, d, ..] = self.setting;
+                self.tally.blames += u64::from(matches!(u32::from_be_bytes([a, b, c, d]), 0x1 | 0x3 | 0x5 | 0x6 | 0x7));
+            }
+        }
+    }
+
     /// A frame begins.
     fn begin(&mut self, header: [u8; HEADER_BYTES]) {
         let [high, middle, low, kind, flags, ..] = header;
         self.payload = u32::from_be_bytes([0, high, middle, low]) as usize;
         self.in_data = kind == DATA;
         self.in_settings = kind == SETTINGS;
+        self.in_reset = kind == RST_STREAM;
         self.setting_filled = 0;
         if let Some(violation) = self.misshapen(kind, flags) {
             self.violation.get_or_insert(violation);
@@ -292,6 +313,18 @@ mod tests {
             let mut meter = Meter::default();
             meter.feed(&alone);
             assert_eq!(meter.violation(), wanted);
+        }
+    }
+
+    #[test]
+    fn resets_that_blame_the_peer_are_told_from_others() {
+        let reset = |code: u8| vec![0, 0, 4, RST_STREAM, 0, 0, 0, 0, 1, 0, 0, 0, code];
+        let all: Vec<u8> = (0..14).flat_map(reset).collect();
+        for cut in 0..all.len() {
+            let mut meter = Meter::default();
+            meter.feed(&all[..cut]);
+            meter.feed(&all[cut..]);
+            assert_eq!((meter.tally().resets, meter.tally().blames), (14, 5), "cut at {cut}");
         }
     }
 

@@ -50,7 +50,7 @@ impl Mirror {
     }
 }
 
-/// A request's copy. Dropped without being sent, it is counted as dropped.
+/// A request's copy. Where the original breaks off before its end there is nothing to send.
 struct Copy {
     exchange: Option<Box<Exchange>>,
     upstream: u32,

@@ -28,7 +28,7 @@ record! {
 record! {
     /// Whose PROXY header is believed.
     "`proxy_protocol`" => struct RawProxyProtocol {
-        /// Networks of those who send it, and who alone may connect. Required but on a unix socket, which only local processes reach.
+        /// Networks of those who send it, and are believed. Required but on a unix socket, which only local processes reach.
         from: List<Spanned<Network>> = absent,
     }
 }

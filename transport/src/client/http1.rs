@@ -457,10 +457,16 @@ pub(crate) fn end_of_chunks(stream: &Rc<dyn Stream>, out: &mut Vec<u8>) {
 impl Stream for ClientConnection {
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<Progress, Fault>> {
         // A response may begin, even end, before the request has: go on sending.
-        if !self.upload.borrow().done && !self.tunnelled.get() && self.poll_upload(cx).is_ready() && !self.upload.borrow().done {
-            let mut upload = self.upload.borrow_mut();
-            upload.body = Body::Empty;
-            self.keep_alive.set(false);
+        if !self.upload.borrow().done && !self.tunnelled.get() {
+            match self.poll_upload(cx) {
+                Poll::Pending | Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(Sending::Client(fault))) => return Poll::Ready(Err(fault)),
+                // The back end wants no more of it.
+                Poll::Ready(Err(Sending::Upstream(_))) => {
+                    self.upload.borrow_mut().body = Body::Empty;
+                    self.keep_alive.set(false);
+                }
+            }
         }
         match self.reader.borrow_mut().poll_ready(cx, &self.socket, &self.worker) {
             Poll::Ready(done) => {

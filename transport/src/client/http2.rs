@@ -148,6 +148,10 @@ pub struct LinkStream {
     accept: RefCell<Option<Vec<u8>>>,
     tunnelled: Cell<bool>,
     any_read: Cell<bool>,
+    /// `Line::reads` when the request was sent.
+    reads: Cell<u64>,
+    /// Runs while the back end opens no window; made when first needed.
+    write_timer: RefCell<Option<Timer>>,
     timer: Timer,
     reading_timed: Cell<bool>,
     response_timed: Cell<bool>,
@@ -176,6 +180,8 @@ impl LinkStream {
             accept: RefCell::default(),
             tunnelled: Cell::new(false),
             any_read: Cell::new(false),
+            reads: Cell::new(0),
+            write_timer: RefCell::default(),
             timer: Timer::new(&worker.timers),
             reading_timed: Cell::new(false),
             response_timed: Cell::new(false),
@@ -206,6 +212,7 @@ impl LinkStream {
                 return Err(refused(error));
             }
         };
+        self.reads.set(self.link.line.reads());
         *self.response.borrow_mut() = Some(response);
         *self.send.borrow_mut() = Some(stream);
         *self.body.borrow_mut() = begin.body;
@@ -231,6 +238,10 @@ impl LinkStream {
     ) -> Poll<Result<(), Failure>> {
         match self.poll_upload(cx) {
             Poll::Ready(Err(Uploading::Client(fault))) => return Poll::Ready(Err(self.failure(fault, false))),
+            Poll::Ready(Err(Uploading::Stalled)) => {
+                let fault = Fault::new(Kind::UpstreamTimeout, "the back end took no byte of the request for timeouts.idle");
+                return Poll::Ready(Err(self.late(fault)));
+            }
             // The back end may have answered before it took no more.
             Poll::Ready(Err(Uploading::Upstream)) | Poll::Pending => {}
             Poll::Ready(Ok(())) => self.arm_response_timer(),
@@ -296,7 +307,7 @@ impl LinkStream {
             self.timer.arm(deadline);
         }
         ready!(self.timer.poll(cx));
-        Poll::Ready(Err(self.failure(Fault::new(Kind::UpstreamTimeout, "no response head in time"), false)))
+        Poll::Ready(Err(self.late(Fault::new(Kind::UpstreamTimeout, "no response head in time"))))
     }
 
     fn arm_response_timer(&self) {
@@ -311,6 +322,18 @@ impl LinkStream {
     fn broken(&self, error: &h2::Error) -> Failure {
         let refused = error.is_remote() && (error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away());
         self.failure(Fault::new(Kind::UpstreamReset, format!("the back end broke off the stream: {error}")), refused)
+    }
+
+    /// Time is up. Where nothing at all came in the while, the whole link may be dead, and no other request is sent there.
+    fn late(&self, fault: Fault) -> Failure {
+        self.doubt();
+        self.failure(fault, false)
+    }
+
+    fn doubt(&self) {
+        if self.link.line.reads() == self.reads.get() {
+            self.link.broken.set(true);
+        }
     }
 
     fn failure(&self, fault: Fault, refused: bool) -> Failure {
@@ -359,6 +382,25 @@ impl LinkStream {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, send: &mut SendStream<Bytes>, bytes: &[u8]) -> Poll<Result<usize, Uploading>> {
+        match self.poll_give(cx, send, bytes) {
+            Poll::Ready(done) => {
+                *self.write_timer.borrow_mut() = None;
+                Poll::Ready(done)
+            }
+            Poll::Pending if self.tunnelled.get() => Poll::Pending,
+            Poll::Pending => {
+                let mut timer = self.write_timer.borrow_mut();
+                let timer = timer.get_or_insert_with(|| {
+                    let timer = Timer::new(&self.worker.timers);
+                    timer.arm(self.worker.now() + self.idle_timeout.get());
+                    timer
+                });
+                timer.poll(cx).map(|()| Err(Uploading::Stalled))
+            }
+        }
+    }
+
+    fn poll_give(&self, cx: &mut Context<'_>, send: &mut SendStream<Bytes>, bytes: &[u8]) -> Poll<Result<usize, Uploading>> {
         ready!(self.link.line.poll_room(cx));
         if send.capacity() == 0 {
             send.reserve_capacity(bytes.len().min(CHUNK_BYTES_MAX));
@@ -381,6 +423,8 @@ impl LinkStream {
 enum Uploading {
     Client(Fault),
     Upstream,
+    /// The back end opened no window for too long.
+    Stalled,
 }
 
 /// A head as HTTP/2 has it, from the one that HTTP/1.1 would get: so there is one place that decides what is forwarded. For an
@@ -397,7 +441,8 @@ fn request_of(lines: &[u8], encrypted: bool, upgrade: bool) -> Option<(Request<(
         let (name, value) = (HeaderName::from_bytes(&line[..colon]).ok()?, line[colon + 1..].trim_ascii());
         match name {
             header::HOST => authority = Some(value),
-            header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE => {}
+            // The body is asked for when the stream takes it, so nobody has to wait for a word.
+            header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::EXPECT => {}
             header::SEC_WEBSOCKET_KEY if upgrade => accept = Some(accept_key(value).to_vec()),
             _ => {
                 request.headers_mut().append(name, HeaderValue::from_bytes(value).ok()?);
@@ -420,8 +465,13 @@ fn request_of(lines: &[u8], encrypted: bool, upgrade: bool) -> Option<(Request<(
 impl Stream for LinkStream {
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<Progress, Fault>> {
         // A response may begin, even end, before the request has: go on sending.
-        if !self.upload_done.get() && !self.tunnelled.get() && matches!(self.poll_upload(cx), Poll::Ready(Err(_))) {
-            self.upload_done.set(true);
+        if !self.upload_done.get() && !self.tunnelled.get() {
+            match self.poll_upload(cx) {
+                Poll::Pending | Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(Uploading::Client(fault))) => return Poll::Ready(Err(fault)),
+                // The back end wants no more of it.
+                Poll::Ready(Err(Uploading::Upstream | Uploading::Stalled)) => self.upload_done.set(true),
+            }
         }
         loop {
             if self.bytes.borrow().has_remaining() {
@@ -443,6 +493,7 @@ impl Stream for LinkStream {
                         self.timer.arm(self.worker.now() + self.idle_timeout.get());
                     }
                     ready!(self.timer.poll(cx));
+                    self.doubt();
                     return Poll::Ready(Err(Fault::new(Kind::UpstreamTimeout, "no byte of the response came for timeouts.idle")));
                 }
             }

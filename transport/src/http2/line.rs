@@ -25,10 +25,16 @@ pub(crate) struct Line {
     socket: Socket,
     worker: Rc<Worker>,
     meter: RefCell<Meter>,
+    /// The same for what we send: streams that the library resets for the client's errors.
+    sent_meter: RefCell<Meter>,
     /// The tally when the period began, and when that was.
     period: Cell<(Tally, Instant)>,
-    /// DATA frames that we sent: each may be answered with two WINDOW_UPDATEs.
-    data_sent: Cell<u64>,
+    /// The tally of the last look.
+    seen: Cell<Tally>,
+    /// What we sent in the period.
+    sent: Cell<Sent>,
+    /// Reads that found something.
+    reads: Cell<u64>,
     /// When a write that the socket does not take gives up.
     stuck: Timer,
     is_stuck: Cell<bool>,
@@ -50,8 +56,11 @@ impl Line {
             socket,
             worker: worker.clone(),
             meter: RefCell::default(),
+            sent_meter: RefCell::default(),
             period: Cell::new((Tally::default(), worker.now())),
-            data_sent: Cell::new(0),
+            seen: Cell::default(),
+            sent: Cell::default(),
+            reads: Cell::new(0),
             stuck: Timer::new(&worker.timers),
             is_stuck: Cell::new(false),
             write_timeout,
@@ -86,13 +95,15 @@ impl Line {
     /// Whether more came in the period than limits allow.
     fn is_flooded(&self, limits: &H2Limits, now: Instant) -> bool {
         let tally = *self.meter.borrow().tally();
-        let (before, since) = self.period.get();
-        let over = flood(&before, &tally, self.data_sent.get(), limits);
-        if !over && now.saturating_duration_since(since) > METER_PERIOD {
-            self.period.set((tally, now));
-            self.data_sent.set(0);
+        let (_, since) = self.period.get();
+        if now.saturating_duration_since(since) > METER_PERIOD {
+            // What came before the last look is of another time.
+            self.period.set((self.seen.get(), now));
+            self.sent.set(Sent { blames_before: self.blames(), ..Sent::default() });
         }
-        over
+        self.seen.set(tally);
+        let sent = self.sent.get();
+        flood(&self.period.get().0, &tally, Sent { blames: self.blames() - sent.blames_before, ..sent }, limits)
     }
 
     /// Ready when a write has waited for longer than `write_timeout`.
@@ -105,14 +116,27 @@ impl Line {
         if self.unsent.get() < UNSENT_BYTES_MAX {
             return Poll::Ready(());
         }
-        self.waiting.borrow_mut().push(cx.waker().clone());
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|other| other.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
         Poll::Pending
+    }
+
+    /// Moves whenever something comes in.
+    pub fn reads(&self) -> u64 {
+        self.reads.get()
     }
 
     /// A stream handed over so many bytes.
     pub fn handed_over(&self, bytes: usize) {
         self.unsent.set(self.unsent.get() + bytes);
-        self.data_sent.set(self.data_sent.get() + 1);
+        let sent = self.sent.get();
+        self.sent.set(Sent { frames: sent.frames + 1, bytes: sent.bytes + bytes as u64, ..sent });
+    }
+
+    fn blames(&self) -> u64 {
+        self.sent_meter.borrow().tally().blames
     }
 
     fn wrote(&self, count: usize) {
@@ -120,6 +144,16 @@ impl Line {
             self.stuck.disarm();
         }
         self.unsent.set(self.unsent.get().saturating_sub(count));
+        self.wake_waiting();
+    }
+
+    /// Nothing waits to be written any more. What a reset stream had handed over was never sent, so the count alone would not know.
+    fn flushed(&self) {
+        self.unsent.set(0);
+        self.wake_waiting();
+    }
+
+    fn wake_waiting(&self) {
         if self.unsent.get() < UNSENT_BYTES_MAX / 2 && !self.waiting.borrow().is_empty() {
             for waiting in self.waiting.borrow_mut().drain(..) {
                 waiting.wake();
@@ -134,18 +168,32 @@ impl Line {
     }
 }
 
+/// What we sent in a period.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sent {
+    frames: u64,
+    bytes: u64,
+    /// Streams reset for the client's errors: in the period, and when it began.
+    blames: u64,
+    blames_before: u64,
+}
+
+/// No client with sense opens its windows for less.
+const WINDOW_PIECE_BYTES: u64 = 1024;
+
 /// Whether the difference of two tallies is a flood (RFC 9113 §10.5).
-fn flood(before: &Tally, now: &Tally, data_sent: u64, limits: &H2Limits) -> bool {
+fn flood(before: &Tally, now: &Tally, sent: Sent, limits: &H2Limits) -> bool {
     let since = |count: fn(&Tally) -> u64| count(now) - count(before);
-    // Each stream may open its window and say its priority; each frame of ours may be acknowledged twice.
+    // Each stream may open its window and say its priority; what we send may be acknowledged in small pieces, for stream and connection.
     let streams = since(|tally| tally.headers);
-    let windows = since(|tally| tally.window_updates).saturating_sub(2 * (data_sent + streams));
+    let windows =
+        since(|tally| tally.window_updates).saturating_sub(2 * (sent.frames + streams + sent.bytes / WINDOW_PIECE_BYTES));
     let empty = since(|tally| tally.empty_data);
     let priorities = since(|tally| tally.priorities).saturating_sub(streams);
     let idle =
         since(|tally| tally.settings) + since(|tally| tally.acks) + since(|tally| tally.pings) + since(|tally| tally.unknown);
     windows + empty + priorities + idle > u64::from(limits.control_frames)
-        || since(|tally| tally.resets) > u64::from(limits.resets)
+        || since(|tally| tally.resets) + sent.blames > u64::from(limits.resets)
 }
 
 /// What `h2` reads and writes.
@@ -172,6 +220,30 @@ impl Io {
         Io { line, judged: false, half_close: false, input: Input::default(), preface: 0 }
     }
 
+    fn meter_sent(&self, slices: &[IoSlice<'_>], mut count: usize) {
+        if !self.judged {
+            return;
+        }
+        let mut meter = self.line.sent_meter.borrow_mut();
+        for slice in slices {
+            let piece = &slice[..slice.len().min(count)];
+            meter.feed(piece);
+            count -= piece.len();
+        }
+    }
+
+    /// Takes what comes and forgets it: closed with unread bytes the connection would be reset, and our last words lost.
+    fn read_away(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        loop {
+            ready!(self.line.socket.poll_read_into(cx, buffer))?;
+            if buffer.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            buffer.set_filled(before);
+        }
+    }
+
     fn meter(&mut self, bytes: &[u8]) {
         let of_preface = self.preface.min(bytes.len());
         self.preface -= of_preface;
@@ -182,8 +254,11 @@ impl Io {
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.line.condemned.get() || this.line.half_closed.get() {
+        if this.line.half_closed.get() {
             return Poll::Pending;
+        }
+        if this.line.condemned.get() {
+            return this.read_away(cx, buffer);
         }
         let before = buffer.filled().len();
         if this.input.is_empty() {
@@ -197,6 +272,7 @@ impl AsyncRead for Io {
             this.line.half_closed.set(true);
             return Poll::Pending;
         }
+        this.line.reads.set(this.line.reads.get() + 1);
         this.meter(&buffer.filled()[before..]);
         if this.line.meter.borrow().violation().is_some() {
             // Nobody acts upon it first.
@@ -216,7 +292,10 @@ impl AsyncWrite for Io {
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let written = self.line.socket.poll_write_vectored(cx, slices);
         match &written {
-            Poll::Ready(Ok(count)) => self.line.wrote(*count),
+            Poll::Ready(Ok(count)) => {
+                self.line.wrote(*count);
+                self.meter_sent(slices, *count);
+            }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.line.cannot_write(),
         }
@@ -229,6 +308,7 @@ impl AsyncWrite for Io {
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A write is whole only when it is out.
+        self.line.flushed();
         Poll::Ready(Ok(()))
     }
 
@@ -256,7 +336,7 @@ mod tests {
     #[test]
     fn what_streams_need_is_no_flood() {
         let busy = Tally { headers: 5_000, window_updates: 20_000, data_bytes: 1 << 30, ..Tally::default() };
-        assert!(!flood(&Tally::default(), &busy, 5_000, &LIMITS));
+        assert!(!flood(&Tally::default(), &busy, Sent { frames: 5_000, ..Sent::default() }, &LIMITS));
     }
 
     #[test]
@@ -271,8 +351,8 @@ mod tests {
             Tally { unknown: 1001, ..quiet },
             Tally { resets: 101, ..quiet },
         ] {
-            assert!(flood(&quiet, &flooded, 0, &LIMITS), "{flooded:?}");
-            assert!(!flood(&flooded, &flooded, 0, &LIMITS), "counted from the period's beginning: {flooded:?}");
+            assert!(flood(&quiet, &flooded, Sent::default(), &LIMITS), "{flooded:?}");
+            assert!(!flood(&flooded, &flooded, Sent::default(), &LIMITS), "counted from the period's beginning: {flooded:?}");
         }
     }
 }

@@ -28,6 +28,9 @@ use std::task::{Context, Poll, Waker};
 use stream::Stream;
 use tokio::task::spawn_local;
 
+/// The library counts streams that it must reset for a client's errors over the connection's whole life, and not in a period.
+const LIFE: usize = 10;
+
 /// What the streams of a connection share.
 struct Shared {
     line: Rc<Line>,
@@ -56,7 +59,7 @@ pub(super) async fn serve<S: Service>(
         .max_concurrent_streams(limits.h2.streams)
         .max_header_list_size(u32::try_from(limits.head.head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER_MAX)
-        .max_local_error_reset_streams(Some(limits.h2.resets as usize))
+        .max_local_error_reset_streams(Some(LIFE * limits.h2.resets as usize))
         .max_pending_accept_reset_streams(limits.h2.resets as usize)
         .enable_connect_protocol();
     timer.arm(worker.now() + limits.handshake_timeout);
@@ -103,6 +106,8 @@ impl<S: Service> Serving<S> {
             if !self.farewell && (self.service.is_draining() || drain.as_mut().poll(cx).is_ready()) {
                 self.farewell = true;
                 self.connection.graceful_shutdown();
+                // The time for the farewell is shorter than the idle time that may be running.
+                self.timer.disarm();
             }
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),

@@ -31,10 +31,11 @@ struct Epoch {
 }
 
 impl TicketKeys {
-    /// Keys from a secret that others may share.
-    pub fn from_secret(secret: &[u8], clock: Clock) -> Arc<TicketKeys> {
+    /// Keys from a secret that others may share. `asked`: whom clients had to prove to be, since a session that is resumed is not asked
+    /// again; one that was begun where nobody was asked must not open a listener that asks.
+    pub fn from_secret(secret: &[u8], asked: &[u8], clock: Clock) -> Arc<TicketKeys> {
         let mut own = [0; 32];
-        expand(secret, b"session tickets", &mut own);
+        expand(secret, &[b"session tickets ", asked].concat(), &mut own);
         Arc::new(TicketKeys { secret: own, clock, current: ArcSwapOption::empty() })
     }
 
@@ -129,12 +130,14 @@ mod tests {
     #[test]
     fn tickets_open_with_the_same_secret_until_two_periods_have_passed() {
         let clock = Clock::default();
-        let keys = TicketKeys::from_secret(b"a secret of the fleet", clock.clone());
-        let fellow = TicketKeys::from_secret(b"a secret of the fleet", clock.clone());
-        let stranger = TicketKeys::from_secret(b"another", clock.clone());
+        let keys = TicketKeys::from_secret(b"a secret of the fleet", b"", clock.clone());
+        let fellow = TicketKeys::from_secret(b"a secret of the fleet", b"", clock.clone());
+        let stranger = TicketKeys::from_secret(b"another", b"", clock.clone());
+        let stricter = TicketKeys::from_secret(b"a secret of the fleet", b"clients of a CA", clock.clone());
         let ticket = keys.encrypt(b"state").unwrap();
         assert_eq!(fellow.decrypt(&ticket).as_deref(), Some(&b"state"[..]));
         assert_eq!(stranger.decrypt(&ticket), None);
+        assert_eq!(stricter.decrypt(&ticket), None);
         for at in 0..ticket.len() {
             let mut forged = ticket.clone();
             forged[at] ^= 1;

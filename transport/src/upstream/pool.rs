@@ -100,7 +100,10 @@ impl Pool {
             Poll::Pending => timer.poll(cx).map(|()| None),
         })
         .await;
-        let late = || Err(Fault::new(Kind::ConnectTimeout, format!("no connection to {} in time", self.key.remote)));
+        // Whose own time is over has no answer in time; otherwise it is the back end that could not be reached.
+        let is_over = || wanted.deadline.is_some_and(|deadline| deadline <= due);
+        let kind = || if is_over() { Kind::UpstreamTimeout } else { Kind::ConnectTimeout };
+        let late = || Err(Fault::new(kind(), format!("no connection to {} in time", self.key.remote)));
         connected.unwrap_or_else(late)
     }
 

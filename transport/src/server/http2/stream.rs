@@ -186,7 +186,8 @@ impl maitred_core::Stream for Stream {
                     }
                     done?;
                 }
-                Poll::Pending if self.tunnelled.get() => return Poll::Pending,
+                // Once the answer has begun, both sides speak when they have something to say.
+                Poll::Pending if self.tunnelled.get() || self.send.borrow().is_some() => return Poll::Pending,
                 Poll::Pending => {
                     if !self.reading_timed.replace(true) {
                         self.read_timer.arm(self.shared.worker.now() + self.limits.body_timeout);
