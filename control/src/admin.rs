@@ -7,6 +7,8 @@ mod gate;
 mod tests;
 
 use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use gate::Gate;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -14,14 +16,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use maitred_core::metrics::Metrics;
 use maitred_model::{MetricsAccess, Secret};
+use std::convert::Infallible;
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -72,34 +77,83 @@ pub trait Operations: Send + Sync + 'static {
     fn status(&self) -> serde_json::Value;
     /// Reads the gateway's own file again: the generation that is live now, or the rendered diagnostics. Never called twice at once.
     fn reload(&self) -> Result<u64, String>;
+    /// Starts the installed program in this one's place, and waits until it serves or has failed.
+    fn upgrade(&self) -> Result<Successor, NotUpgraded>;
+}
+
+/// The process that serves from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Successor {
+    pub pid: u32,
+    pub version: String,
+}
+
+/// Why the process from before goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotUpgraded {
+    /// It was not tried.
+    Refused(String),
+    /// The new process did not come to serve.
+    Failed(String),
+}
+
+impl fmt::Display for NotUpgraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotUpgraded::Refused(words) | NotUpgraded::Failed(words) => f.write_str(words),
+        }
+    }
 }
 
 /// A running admin listener. Dropping it stops it too, but waits for nothing.
 pub struct Admin {
     address: SocketAddr,
     stopping: watch::Sender<bool>,
+    /// Ends with the socket.
+    open: oneshot::Receiver<()>,
     accepting: JoinHandle<()>,
 }
 
 impl Admin {
     /// Binds, and serves on the runtime that this is called on. An address that is not loopback is refused without a token.
     pub async fn start(config: AdminConfig, operations: Arc<dyn Operations>) -> io::Result<Admin> {
-        let AdminConfig { listen, token, metrics } = config;
-        if token.is_none() && !listen.ip().is_loopback() {
+        let listener = Admin::bind(&config, None)?;
+        Admin::serve(listener, config, operations).await
+    }
+
+    /// The socket alone: nobody is answered yet. `offered`: one that listens there already.
+    pub fn bind(config: &AdminConfig, offered: Option<OwnedFd>) -> io::Result<StdListener> {
+        let listen = config.listen;
+        if config.token.is_none() && !listen.ip().is_loopback() {
             let message = format!("the admin listener on {listen} needs a token: the address is not loopback");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let listener = TcpListener::bind(listen).await?;
+        let listener = offered.map_or_else(|| StdListener::bind(listen), |socket| Ok(socket.into()))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    }
+
+    /// Answers, on the runtime that this is called on.
+    pub async fn serve(listener: StdListener, config: AdminConfig, operations: Arc<dyn Operations>) -> io::Result<Admin> {
+        let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
-        let router = answers::router(operations, Gate::new(token, metrics));
+        let router = answers::router(operations, Gate::new(config.token, config.metrics));
         let (stopping, stopped) = watch::channel(false);
-        let accepting = tokio::spawn(accept(listener, router, stopped));
-        Ok(Admin { address, stopping, accepting })
+        let (closed, open) = oneshot::channel();
+        let accepting = tokio::spawn(accept(listener, router, stopped, closed));
+        Ok(Admin { address, stopping, open, accepting })
     }
 
     /// Where it listens: the port that was chosen where the configuration said 0.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Lets nobody in any more: when this is done, its copy of the socket is closed.
+    pub async fn close(&mut self) {
+        let _ = self.stopping.send(true);
+        // An error, which is the only thing that comes: it is closed.
+        let _ = (&mut self.open).await;
     }
 
     /// Stops listening, and lets the requests under way end, for two seconds at most.
@@ -110,7 +164,7 @@ impl Admin {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>, closed: oneshot::Sender<()>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -130,6 +184,7 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
         }
     }
     drop(listener);
+    drop(closed);
     let _ = tokio::time::timeout(STOP_TIME_MAX, async { while connections.join_next().await.is_some() {} }).await;
 }
 
@@ -144,10 +199,20 @@ async fn admit(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(Tcp
 async fn converse(stream: TcpStream, _room: OwnedSemaphorePermit, router: Router, mut stopped: watch::Receiver<bool>) {
     let start = Instant::now();
     let latest = AtomicU64::new(0);
+    let was_asked = AtomicBool::new(false);
+    let stopping = stopped.clone();
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request| {
         latest.store(start.elapsed().as_millis() as u64, Ordering::Relaxed);
-        router.call(request)
+        was_asked.store(true, Ordering::Relaxed);
+        let answer = router.call(request);
+        async {
+            let mut answer = answer.await?;
+            if *stopping.borrow() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX);
@@ -161,7 +226,10 @@ async fn converse(stream: TcpStream, _room: OwnedSemaphorePermit, router: Router
             _ = connection.as_mut() => return,
             _ = stopped.changed(), if !is_stopping => {
                 is_stopping = true;
-                connection.as_mut().graceful_shutdown();
+                // Who was let in and has not asked yet cannot know that the listener goes, and is answered still.
+                if was_asked.load(Ordering::Relaxed) {
+                    connection.as_mut().graceful_shutdown();
+                }
             }
             () = tokio::time::sleep_until(due) => {
                 let due = start + Duration::from_millis(latest.load(Ordering::Relaxed)) + EXCHANGE_TIME_MAX;

@@ -7,7 +7,7 @@ pub mod metrics;
 pub mod process;
 pub mod watch;
 
-pub use admin::{Admin, AdminConfig, Operations, Readiness};
+pub use admin::{Admin, AdminConfig, NotUpgraded, Operations, Readiness, Successor};
 pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, SystemResolver, Unresolved};
 pub use metrics::{Extra, exposition};
 pub use process::Process;

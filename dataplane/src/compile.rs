@@ -49,6 +49,11 @@ impl State {
         State { metrics: Arc::new(Metrics::new(workers)), cells: Mutex::default(), tickets: Mutex::new(tickets), clock }
     }
 
+    /// What session tickets are sealed with where no secret is configured: for the process that comes after this one.
+    pub fn ticket_secret(&self) -> [u8; 32] {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner).own
+    }
+
     /// The same keys for as long as the secret is the same.
     fn tickets(&self, secret: Option<&[u8]>) -> Arc<TicketKeys> {
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,6 +2,8 @@
 
 use crate::access_log::{LogTarget, LogWriter};
 use crate::connections::Connections;
+use crate::offered::Offered;
+use crate::pulse::Pulse;
 use crate::snapshot::Snapshot;
 use crate::worker::{self, Mail, WorkerHandle};
 use arc_swap::ArcSwap;
@@ -12,9 +14,10 @@ use maitred_transport::{Listening, Worker, bind, bind_unix};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -54,16 +57,28 @@ pub struct Gateway {
     workers: Vec<WorkerHandle>,
     /// One socket per worker for each configured address, and the address that it got.
     listeners: Mutex<HashMap<ListenAddress, ListenAddress>>,
+    /// A copy of each socket, for the process that comes after this one.
+    copies: Mutex<HashMap<ListenAddress, Vec<OwnedFd>>>,
+    /// Bound, and not yet given to the workers.
+    closed: Mutex<Vec<Bound>>,
     log: Mutex<LogWriter>,
     undertaker: Option<JoinHandle<()>>,
 }
 
 impl Gateway {
-    /// Binds every listener, starts one worker for each set of counters that `snapshot` was compiled with.
+    /// Binds every listener, starts one worker for each set of counters that `snapshot` was compiled with, and accepts.
     pub fn start(snapshot: Snapshot, log: LogTarget, options: Options) -> io::Result<Gateway> {
+        let gateway = Gateway::prepare(snapshot, log, options, &mut Offered::default())?;
+        gateway.open();
+        Ok(gateway)
+    }
+
+    /// The same up to the first connection: nothing is accepted before `open`. Listeners take what is offered to them, and bind what is
+    /// not.
+    pub fn prepare(snapshot: Snapshot, log: LogTarget, options: Options, offered: &mut Offered) -> io::Result<Gateway> {
         let metrics = snapshot.metrics.clone();
         let count = metrics.workers.len();
-        let bound = bind_all(&snapshot.listen(), count)?;
+        let bound = bind_all(&snapshot.listen(), count, offered)?;
         let listeners = bound.iter().map(Bound::names).collect();
         let (retired, buried) = sync_channel::<Option<Arc<Snapshot>>>(RETIRED_MAX);
         let undertaker = std::thread::Builder::new().name("undertaker".into()).spawn(move || {
@@ -83,10 +98,21 @@ impl Gateway {
         });
         let log = LogWriter::start(log, shared.metrics.clone())?;
         let workers = worker::start(&shared, count, &log)?;
-        let gateway =
-            Gateway { shared, workers, listeners: Mutex::new(listeners), log: Mutex::new(log), undertaker: Some(undertaker) };
-        gateway.hand_out(bound);
-        Ok(gateway)
+        Ok(Gateway {
+            shared,
+            workers,
+            listeners: Mutex::new(listeners),
+            copies: Mutex::default(),
+            closed: Mutex::new(bound),
+            log: Mutex::new(log),
+            undertaker: Some(undertaker),
+        })
+    }
+
+    /// Accepts, from here on.
+    pub fn open(&self) {
+        let bound = std::mem::take(&mut *self.closed.lock().unwrap_or_else(PoisonError::into_inner));
+        self.hand_out(bound);
     }
 
     /// Makes a snapshot the live one. Whatever can fail fails before: then nothing has changed.
@@ -94,10 +120,12 @@ impl Gateway {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = snapshot.listen();
         let new: Vec<ListenAddress> = wanted.iter().filter(|address| !listeners.contains_key(address)).cloned().collect();
-        let bound = bind_all(&new, self.workers.len())?;
+        let bound = bind_all(&new, self.workers.len(), &mut Offered::default())?;
         let gone: Vec<ListenAddress> = listeners.keys().filter(|address| !wanted.contains(address)).cloned().collect();
         for address in &gone {
             listeners.remove(address);
+            // Before the workers close theirs: whoever connects while a copy is open would wait for nobody.
+            self.copies().remove(address);
         }
         listeners.extend(bound.iter().map(Bound::names));
         drop(listeners);
@@ -122,13 +150,52 @@ impl Gateway {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).set_target(log);
     }
 
-    /// Gives each worker its own socket of every listener.
+    /// Gives each worker its own socket of every listener. Of more sockets than workers some have two: each has a queue of clients.
     fn hand_out(&self, bound: Vec<Bound>) {
-        for Bound { configured, sockets, .. } in bound {
-            for (worker, socket) in self.workers.iter().zip(sockets) {
+        for Bound { configured, mut sockets, mut copies, .. } in bound {
+            while sockets.len() < self.workers.len()
+                && let Some((socket, copy)) = one_more(&sockets)
+            {
+                sockets.push(socket);
+                copies.extend(copy);
+            }
+            self.copies().insert(configured.clone(), copies);
+            for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
                 worker.send(Mail::Listen(configured.clone(), socket));
             }
         }
+    }
+
+    fn copies(&self) -> MutexGuard<'_, HashMap<ListenAddress, Vec<OwnedFd>>> {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Each listener as it is configured, with a copy of each of its sockets.
+    pub fn sockets(&self) -> io::Result<Vec<(String, Vec<OwnedFd>)>> {
+        let copies = self.copies();
+        let one = |(address, sockets): (&ListenAddress, &Vec<OwnedFd>)| {
+            Ok((address.to_string(), sockets.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?))
+        };
+        copies.iter().map(one).collect()
+    }
+
+    /// Stops accepting at these addresses, and leaves whoever waits there to the process that has copies of the sockets.
+    pub fn release(&self, taken: &[String]) {
+        let mut copies = self.copies();
+        let addresses: Vec<ListenAddress> =
+            copies.keys().filter(|address| taken.contains(&address.to_string())).cloned().collect();
+        for address in &addresses {
+            copies.remove(address);
+        }
+        drop(copies);
+        for worker in &self.workers {
+            worker.send(Mail::Release(addresses.clone()));
+        }
+    }
+
+    /// Tells whether the workers still read their mailboxes.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.workers.iter().map(WorkerHandle::mailbox).collect())
     }
 
     /// The address that each entry of `listen` got, in order.
@@ -169,6 +236,7 @@ impl Gateway {
     /// From now on no connection is accepted and every answer says `Connection: close`.
     pub fn begin_drain(&self) {
         self.shared.draining.store(true, Ordering::Relaxed);
+        self.copies().clear();
         for worker in &self.workers {
             worker.send(Mail::Drain);
         }
@@ -178,8 +246,11 @@ impl Gateway {
     pub fn drain(&self, deadline: Duration) -> bool {
         self.begin_drain();
         let until = Instant::now() + deadline;
+        let pulse = self.pulse();
         while Instant::now() < until {
-            if self.workers.iter().all(WorkerHandle::is_drained) && self.shared.connections.open() == 0 {
+            let is_still = self.workers.iter().all(WorkerHandle::is_drained) && self.shared.connections.open() == 0;
+            // A connection that one worker passed to another is counted when that one has read its mail.
+            if is_still && pulse.silent(DRAIN_LOOK).is_empty() && self.shared.connections.open() == 0 {
                 return true;
             }
             std::thread::park_timeout(DRAIN_LOOK);
@@ -201,6 +272,8 @@ impl Gateway {
 
     /// Ends every connection and waits for the workers.
     pub fn stop(&mut self) {
+        self.copies().clear();
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for worker in &self.workers {
             worker.send(Mail::Stop);
         }
@@ -228,6 +301,8 @@ struct Bound {
     configured: ListenAddress,
     address: ListenAddress,
     sockets: Vec<Listening>,
+    /// A copy of each that has a queue of its own.
+    copies: Vec<OwnedFd>,
 }
 
 impl Bound {
@@ -236,37 +311,46 @@ impl Bound {
     }
 }
 
-fn bind_all(addresses: &[ListenAddress], workers: usize) -> io::Result<Vec<Bound>> {
+fn bind_all(addresses: &[ListenAddress], workers: usize, offered: &mut Offered) -> io::Result<Vec<Bound>> {
     addresses
         .iter()
         .map(|address| {
-            bind_one(address, workers)
+            bind_one(address, workers, offered.take(&address.to_string()))
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
         })
         .collect()
 }
 
-fn bind_one(configured: &ListenAddress, workers: usize) -> io::Result<Bound> {
-    let (address, sockets) = match configured {
-        ListenAddress::Tcp(wanted) => {
-            let first = bind(*wanted, true)?;
-            // Port 0 is any free port; the other workers share the one that it became.
-            let address = first.local_addr()?;
-            let mut sockets = vec![Listening::Tcp(first)];
-            for _ in 1..workers {
-                sockets.push(Listening::Tcp(bind(address, true)?));
+/// Of sockets that are offered there may be fewer than workers, or more. The missing ones are added when they are given out: a socket that
+/// listens gets its share of the clients at once, and here nobody accepts them yet.
+fn bind_one(configured: &ListenAddress, workers: usize, offered: Vec<OwnedFd>) -> io::Result<Bound> {
+    let mut sockets = offered.into_iter().map(Listening::from_descriptor).collect::<io::Result<Vec<_>>>()?;
+    if sockets.is_empty() {
+        match configured {
+            ListenAddress::Tcp(wanted) => {
+                let first = bind(*wanted, true)?;
+                // Port 0 is any free port; the other workers share the one that it became.
+                let address = first.local_addr()?;
+                sockets.push(Listening::Tcp(first));
+                for _ in 1..workers {
+                    sockets.push(Listening::Tcp(bind(address, true)?));
+                }
             }
-            (ListenAddress::Tcp(address), sockets)
+            // There is one queue; the workers that are missing here share it.
+            ListenAddress::Unix(path) => sockets.push(Listening::Unix(bind_unix(path)?)),
         }
-        ListenAddress::Unix(path) => {
-            let first = Listening::Unix(bind_unix(path)?);
-            let mut sockets = Vec::with_capacity(workers);
-            for _ in 1..workers {
-                sockets.push(first.try_clone()?);
-            }
-            sockets.push(first);
-            (configured.clone(), sockets)
-        }
-    };
-    Ok(Bound { configured: configured.clone(), address, sockets })
+    }
+    let address = sockets[0].local_addr()?.map_or_else(|| configured.clone(), ListenAddress::Tcp);
+    let copies = sockets.iter().map(Listening::descriptor).collect::<io::Result<_>>()?;
+    Ok(Bound { configured: configured.clone(), address, sockets, copies })
+}
+
+/// A socket for a worker that has none, and its copy if it has a queue of its own. Without one the worker gets its connections from its
+/// fellows.
+fn one_more(sockets: &[Listening]) -> Option<(Listening, Option<OwnedFd>)> {
+    let more = sockets.first()?.another().and_then(|(socket, has_queue)| {
+        let copy = if has_queue { Some(socket.descriptor()?) } else { None };
+        Ok((socket, copy))
+    });
+    more.inspect_err(|error| tracing::warn!(%error, "a worker has no listening socket; its fellows pass connections on")).ok()
 }

@@ -14,6 +14,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -37,12 +38,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum Mail {
     Listen(ListenAddress, Listening),
     Close(Vec<ListenAddress>),
+    /// Close, and leave what waits there to the process that has these sockets too.
+    Release(Vec<ListenAddress>),
     /// A connection accepted elsewhere, and the listener that it came through.
     Connection(Parcel, Arc<ListenAddress>),
     /// There is a new snapshot: do not hold the old one until the next request.
     Refresh,
     /// The clock was turned.
     LookAgain,
+    /// Send this number there: whatever was in the box before has been seen to.
+    Echo(usize, SyncSender<usize>),
     Drain,
     /// The drain is over: whoever can say goodbye does.
     Farewell,
@@ -61,9 +66,14 @@ impl WorkerHandle {
         let _ = self.mailbox.blocking_send(mail);
     }
 
-    /// Its listening sockets are closed, and nothing waits in them.
+    /// Its listening sockets are closed, and nothing of ours waits in them.
     pub fn is_drained(&self) -> bool {
         self.drained.load(Ordering::Acquire)
+    }
+
+    /// The way into its mailbox, for who must not wait.
+    pub fn mailbox(&self) -> mpsc::Sender<Mail> {
+        self.mailbox.clone()
     }
 
     pub fn join(&mut self) {
@@ -134,8 +144,15 @@ async fn reap(service: Rc<WorkerService>) {
 enum Turn {
     More,
     Failed,
-    /// Whom to tell when it is done.
-    Close(Option<oneshot::Sender<()>>),
+    Close(Option<Closing>),
+}
+
+/// How an accepting task is to end.
+struct Closing {
+    /// Takes first what has connected already.
+    takes_waiting: bool,
+    /// Told when it is done.
+    done: oneshot::Sender<()>,
 }
 
 /// Where a worker's tasks meet.
@@ -143,8 +160,9 @@ struct Desk {
     seat: Seat,
     worker: Rc<Worker>,
     service: Rc<WorkerService>,
-    /// Ends an accepting task; the flag asks it to take first what has connected already.
-    closers: RefCell<HashMap<ListenAddress, oneshot::Sender<oneshot::Sender<()>>>>,
+    /// Each ends an accepting task. A worker has one for each of its sockets: more than one at an address if the process before this
+    /// one had more workers.
+    closers: RefCell<HashMap<ListenAddress, Vec<oneshot::Sender<Closing>>>>,
 }
 
 impl Desk {
@@ -152,11 +170,8 @@ impl Desk {
         while let Some(mail) = mailbox.recv().await {
             match mail {
                 Mail::Listen(address, listener) => self.listen(address, listener),
-                Mail::Close(addresses) => {
-                    for address in addresses {
-                        self.close(&address).await;
-                    }
-                }
+                Mail::Close(addresses) => self.close(addresses, true).await,
+                Mail::Release(addresses) => self.close(addresses, false).await,
                 Mail::Connection(parcel, listener) => {
                     if let Ok(accepted) = parcel.unpack() {
                         self.clone().take(accepted, &listener);
@@ -164,12 +179,12 @@ impl Desk {
                 }
                 Mail::Refresh => drop(self.service.world()),
                 Mail::LookAgain => self.worker.timers.look_again(),
+                // As many places as workers were asked.
+                Mail::Echo(number, to) => drop(to.try_send(number)),
                 Mail::Drain => {
                     self.worker.draining.notify_waiters();
-                    let addresses: Vec<ListenAddress> = self.closers.borrow().keys().cloned().collect();
-                    for address in addresses {
-                        self.close(&address).await;
-                    }
+                    let addresses = self.closers.borrow().keys().cloned().collect();
+                    self.close(addresses, true).await;
                     self.seat.drained.store(true, Ordering::Release);
                 }
                 Mail::Farewell => self.worker.farewell.notify_waiters(),
@@ -185,26 +200,25 @@ impl Desk {
         };
         let (closer, closed) = oneshot::channel();
         let listener = Arc::new(address.clone());
-        self.closers.borrow_mut().insert(address, closer);
+        self.closers.borrow_mut().entry(address).or_default().push(closer);
         spawn_local(self.clone().accept(acceptor, listener, closed));
     }
 
-    /// What waits in the accept queue is accepted before the socket goes.
-    async fn close(&self, address: &ListenAddress) {
-        let Some(closer) = self.closers.borrow_mut().remove(address) else { return };
-        let (done, closed) = oneshot::channel();
-        if closer.send(done).is_ok() {
-            let _ = closed.await;
+    /// `takes_waiting`: what waits in an accept queue is accepted before the socket goes.
+    async fn close(&self, addresses: Vec<ListenAddress>, takes_waiting: bool) {
+        for address in addresses {
+            let closers = self.closers.borrow_mut().remove(&address).unwrap_or_default();
+            for closer in closers {
+                let (done, closed) = oneshot::channel();
+                if closer.send(Closing { takes_waiting, done }).is_ok() {
+                    let _ = closed.await;
+                }
+            }
         }
     }
 
-    /// Accepts until it is asked to close; then takes what has connected already, and closes.
-    async fn accept(
-        self: Rc<Self>,
-        acceptor: Acceptor,
-        listener: Arc<ListenAddress>,
-        closed: oneshot::Receiver<oneshot::Sender<()>>,
-    ) {
+    /// Accepts until it is asked to close; then takes what has connected already, if it is to, and closes.
+    async fn accept(self: Rc<Self>, acceptor: Acceptor, listener: Arc<ListenAddress>, closed: oneshot::Receiver<Closing>) {
         let mut closed = pin!(closed);
         loop {
             let turn = poll_fn(|cx| {
@@ -217,10 +231,12 @@ impl Desk {
             })
             .await;
             match turn {
-                Turn::Close(done) => {
-                    let _ = poll_fn(|cx| Poll::Ready(self.accept_some(&acceptor, &listener, BACKLOG_MAX, cx))).await;
+                Turn::Close(closing) => {
+                    if closing.as_ref().is_none_or(|closing| closing.takes_waiting) {
+                        let _ = poll_fn(|cx| Poll::Ready(self.accept_some(&acceptor, &listener, BACKLOG_MAX, cx))).await;
+                    }
                     drop(acceptor);
-                    done.map(|done| done.send(()));
+                    closing.map(|closing| closing.done.send(()));
                     return;
                 }
                 Turn::Failed => tokio::time::sleep(ACCEPT_PAUSE).await,

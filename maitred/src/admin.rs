@@ -3,7 +3,7 @@
 use crate::reload::Cause;
 use crate::routes;
 use crate::wire::{House, lock};
-use maitred_control::{Operations, Readiness};
+use maitred_control::{NotUpgraded, Operations, Readiness, Successor};
 use maitred_core::metrics::Metrics;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -43,6 +43,7 @@ impl Operations for House {
         let (started, since) = self.started;
         json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
             "configuration": self.source.name(),
             "generation": self.gateway.metrics().generation.load(Ordering::Relaxed),
             "started": started.to_string(),
@@ -57,5 +58,9 @@ impl Operations for House {
 
     fn reload(&self) -> Result<u64, String> {
         House::reload(self, Cause::Admin)
+    }
+
+    fn upgrade(&self) -> Result<Successor, NotUpgraded> {
+        House::upgrade(self, Cause::Admin.words())
     }
 }

@@ -31,6 +31,10 @@ pub struct Cli {
 pub enum Verb {
     /// Serves: from a file, or everything to one back end
     Run(Run),
+    /// Has the installed program take over from the gateway that runs, without a lost connection
+    Upgrade(Remote),
+    /// Asks the gateway that runs whether it is well; exits with 0 or 1
+    Healthy(Healthy),
     /// Reads a configuration and says all that is wrong with it
     Check(Check),
     /// Says which route takes a request, why, and where it would go; asks nobody
@@ -58,7 +62,8 @@ Examples:
 A changed file is loaded by itself; `kill -HUP` and `POST /reload` on the admin listener do the same. \
 A file with errors changes nothing.
 
-SIGTERM and Ctrl-C let what is under way end, for `limits.drain_timeout` at most; a second one stops at once.";
+SIGTERM and Ctrl-C let what is under way end, for `limits.drain_timeout` at most; a second one stops at once. \
+SIGUSR2 has the installed program take over, as `maitred upgrade` does.";
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]
@@ -93,6 +98,43 @@ pub struct Log {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+const UPGRADE_HELP: &str = "\
+Examples:
+  maitred upgrade                                   the gateway of ./maitred.yaml
+  maitred upgrade /etc/maitred/maitred.yaml
+  maitred upgrade --admin 127.0.0.1:9080
+
+The gateway starts the program at the path from which it was started itself, hands it the listening sockets, and goes on \
+until that one is ready. If it never is, nothing has changed, and this says why.
+
+With --admin, and where there is no file, a token is taken from MAITRED_ADMIN_TOKEN.";
+
+/// Which gateway is meant.
+#[derive(Debug, Args)]
+#[command(after_help = UPGRADE_HELP)]
+pub struct Remote {
+    /// Its configuration, which names the admin listener [default: ./maitred.yaml, or 127.0.0.1:9080 where there is none]
+    pub file: Option<PathBuf>,
+    /// Its admin listener
+    #[arg(long, value_name = "ADDR", conflicts_with = "file")]
+    pub admin: Option<SocketAddr>,
+}
+
+const HEALTHY_HELP: &str = "\
+Examples:
+  maitred healthy --admin 127.0.0.1:9080            for an image's HEALTHCHECK
+  maitred healthy --ready                           1 while it drains, too";
+
+#[derive(Debug, Args)]
+#[command(after_help = HEALTHY_HELP)]
+pub struct Healthy {
+    #[command(flatten)]
+    pub remote: Remote,
+    /// Asks whether traffic should be sent there
+    #[arg(long)]
+    pub ready: bool,
 }
 
 const CHECK_HELP: &str = "\

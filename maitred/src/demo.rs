@@ -6,6 +6,7 @@ use crate::configuration::Source;
 use crate::kitchen;
 use crate::logging;
 use crate::output::{Exit, print};
+use crate::upgrade::Inheritance;
 use crate::wire::{self, NotStarted, Running, is_free};
 use anyhow::{Context, ensure};
 use std::fmt::Write as _;
@@ -114,7 +115,8 @@ fn start(once: bool) -> Result<Running, NotStarted> {
     if once {
         text = text.replace(LOGGED, "access_log: none");
     }
-    wire::start(Source::Text { name: "examples/restaurant/maitred.yaml", text }, LogFormat::Text)
+    // It inherits nothing, not even how it was started: its kitchens would not outlive an upgrade.
+    wire::start(Source::Text { name: "examples/restaurant/maitred.yaml", text }, LogFormat::Text, Inheritance::default())
 }
 
 fn what_to_try(gateway: SocketAddr) -> String {

@@ -7,15 +7,21 @@ mod cli;
 mod configuration;
 mod demo;
 mod explain;
+mod healthy;
 mod init;
 mod kitchen;
 mod logging;
 mod output;
 mod reload;
+mod remote;
 mod routes;
 mod run;
 mod signals;
+mod sockets;
+mod systemd;
+mod upgrade;
 mod version;
+mod watchdog;
 mod wire;
 
 use clap::Parser;
@@ -28,7 +34,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
-        Verb::Run(arguments) => run::main(arguments),
+        Verb::Run(arguments) => {
+            // SAFETY: nothing was started yet, so that this is the only thread.
+            let inheritance = unsafe { upgrade::Inheritance::take() };
+            inheritance.and_then(|inheritance| run::main(arguments, inheritance))
+        }
+        Verb::Upgrade(arguments) => upgrade::main(&arguments),
+        Verb::Healthy(arguments) => healthy::main(&arguments),
         Verb::Check(arguments) => check::main(&arguments),
         Verb::Explain(arguments) => explain::main(&arguments),
         Verb::Routes(arguments) => routes::main(&arguments),

@@ -20,7 +20,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    fn words(self) -> &'static str {
+    pub fn words(self) -> &'static str {
         match self {
             Cause::File => "a file changed",
             Cause::Signal => "SIGHUP",
@@ -56,6 +56,7 @@ impl House {
         if self.gateway.is_draining() {
             return Err("the gateway is draining".to_owned());
         }
+        self.notifier.reloading();
         let done = catch_unwind(AssertUnwindSafe(|| self.try_reload()));
         let done = done.unwrap_or_else(|_| Err("the reload panicked; the log says where".to_owned()));
         let (metrics, cause_words) = (self.gateway.metrics(), cause.words());
@@ -76,6 +77,7 @@ impl House {
         }
         let result = done.as_ref().map(|done| done.change.clone()).map_err(String::clone);
         *lock(&self.last) = Some(LastReload { time: now(), cause, result });
+        self.tell_ready();
         done.map(|done| done.generation)
     }
 
@@ -99,6 +101,13 @@ impl House {
         let change = changed(&self.gateway.snapshot(), &snapshot);
         let generation = self.gateway.publish(snapshot, log).map_err(|error| error.to_string())?;
         Ok(Done { generation, change })
+    }
+
+    /// Tells systemd that traffic may come, and of what.
+    pub fn tell_ready(&self) {
+        let failed = lock(&self.last).as_ref().is_some_and(|last| last.result.is_err());
+        let warning = if failed { "; the last reload failed, see the log" } else { "" };
+        self.notifier.ready(&format!("{}{warning}", summary(&self.gateway.snapshot())));
     }
 
     /// The keys whose value differs from what is running, and cannot change while it does.

@@ -4,18 +4,20 @@ use crate::cli::{DEFAULT_FILE, Run};
 use crate::configuration::Source;
 use crate::logging::{self, Announcer};
 use crate::output::Exit;
+use crate::upgrade::Inheritance;
 use crate::wire;
 use anyhow::bail;
 use std::path::PathBuf;
 
-pub fn main(arguments: Run) -> anyhow::Result<Exit> {
+pub fn main(arguments: Run, inheritance: Inheritance) -> anyhow::Result<Exit> {
     logging::start(&arguments.log)?;
     let format = arguments.log.log_format;
-    let running = match wire::start(source(&arguments)?, format) {
+    let running = match wire::start(source(&arguments)?, format, inheritance) {
         Ok(running) => running,
         Err(not_started) => return Ok(not_started.tell()),
     };
     Announcer(format).line("ready");
+    running.tell_ready();
     running.wait();
     Ok(Exit::Fine)
 }

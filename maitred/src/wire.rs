@@ -1,4 +1,4 @@
-//! Puts the house together in its order: watch → read → compile → names → bind → admin; and takes it apart again. What each part does
+//! Puts the house together in its order: watch → read → compile → names → bind → the word of the process before → admin; and takes it apart again. What each part does
 //! is that part's own affair.
 
 use crate::cli::LogFormat;
@@ -7,21 +7,28 @@ use crate::logging::Announcer;
 use crate::output::{Exit, error, in_color, say};
 use crate::reload::{Cause, LastReload};
 use crate::signals;
+use crate::sockets::Sockets;
+use crate::systemd::Notifier;
+use crate::upgrade::{End, Inheritance, Invocation, Predecessor, Stage, Succession};
+use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{Admin, AdminConfig, Discovery, EndpointSpec, Request, SystemResolver, Unresolved, Watcher, watch};
-use maitred_core::Remote;
-use maitred_dataplane::{Gateway, LogTarget, Options, Snapshot, State, authority};
+use maitred_core::{Clock, Remote};
+use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
 use maitred_model::{Authority, Endpoint, ListenAddress};
 use maitred_transport::UpstreamSpec;
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU16;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 /// For the names of all upstreams at a start or a reload: who waits longer wonders whether it hangs.
 const NAMES_TIME_MAX: Duration = Duration::from_secs(5);
@@ -29,12 +36,16 @@ const NAMES_TIME_MAX: Duration = Duration::from_secs(5);
 const CONTROL_THREADS: usize = 2;
 /// Reloads asked for and not begun; one more would say the same.
 const RELOADS_WAITING_MAX: usize = 4;
-/// Stop signals not looked at yet: the first drains, the second ends.
-const STOPS_WAITING_MAX: usize = 2;
+/// Upgrades asked for by signal and not begun.
+const UPGRADES_WAITING_MAX: usize = 1;
+/// Stop signals not looked at yet: the first drains, the second ends. An upgrade may be waiting with them.
+const ENDS_WAITING_MAX: usize = 3;
 /// How often a drain looks for the second signal.
 const DRAIN_SLICE: Duration = Duration::from_millis(50);
 /// For control work under way at the end, such as a list that is being written.
 const CONTROL_END_TIME_MAX: Duration = Duration::from_secs(1);
+/// How often is looked whether it has ended.
+const CONTROL_END_LOOK: Duration = Duration::from_millis(5);
 
 /// All that is running, for those who ask and those who reload.
 pub struct House {
@@ -48,22 +59,25 @@ pub struct House {
     pub admin: maitred_model::Admin,
     pub started: (Timestamp, Instant),
     pub last: Mutex<Option<LastReload>>,
-    /// One reload at a time.
+    /// One reload at a time, and none during an upgrade.
     pub turn: Mutex<()>,
+    pub notifier: Arc<Notifier>,
+    pub succession: Succession,
 }
 
 /// A house, and who must be asked to end it.
 pub struct Running {
     house: Arc<House>,
     runtime: Runtime,
-    admin: Admin,
-    stops: Receiver<()>,
+    admin: Option<Admin>,
+    ends: Receiver<End>,
+    watchdog: Option<Watchdog>,
 }
 
 /// Why nothing runs.
 pub enum NotStarted {
-    /// The diagnostics were shown.
-    Refused,
+    /// The diagnostics, which were shown.
+    Refused(String),
     Failed(anyhow::Error),
 }
 
@@ -76,7 +90,7 @@ impl From<anyhow::Error> for NotStarted {
 impl NotStarted {
     pub fn tell(self) -> Exit {
         match self {
-            NotStarted::Refused => Exit::Refused,
+            NotStarted::Refused(_) => Exit::Refused,
             NotStarted::Failed(failure) => {
                 error(&failure);
                 Exit::CannotStart
@@ -85,24 +99,62 @@ impl NotStarted {
     }
 }
 
-pub fn start(source: Source, format: LogFormat) -> Result<Running, NotStarted> {
-    let started = (now(), Instant::now());
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotStarted::Refused(words) => f.write_str(words),
+            NotStarted::Failed(failure) => write!(f, "{failure:#}"),
+        }
+    }
+}
+
+/// Accepts connections when it returns. If there was a process before this one, it has let go by then.
+pub fn start(source: Source, format: LogFormat, inheritance: Inheritance) -> Result<Running, NotStarted> {
     raise_descriptors();
+    let Inheritance { invocation, predecessor, systemd, sockets } = inheritance;
+    let watchdog = systemd.watchdog(std::process::id());
+    let notifier = Arc::new(systemd.notifier());
+    let started = Sockets::new(predecessor.as_ref(), sockets)
+        .map_err(NotStarted::from)
+        .and_then(|sockets| assemble(source, format, (invocation, notifier), sockets, predecessor.as_ref()));
+    if let (Err(not_started), Some(predecessor)) = (&started, &predecessor) {
+        predecessor.failed(&not_started.to_string());
+    }
+    let mut running = started?;
+    let house = &running.house;
+    if let Some(interval) = watchdog {
+        let watchdog = Watchdog::start(interval, house.gateway.pulse(), house.notifier.clone());
+        running.watchdog = Some(watchdog.context("cannot start the watchdog thread")?);
+    }
+    Ok(running)
+}
+
+fn assemble(
+    source: Source,
+    format: LogFormat,
+    (invocation, notifier): (Option<Invocation>, Arc<Notifier>),
+    mut sockets: Sockets,
+    predecessor: Option<&Predecessor>,
+) -> Result<Running, NotStarted> {
+    let started = (now(), Instant::now());
     let runtime = control_runtime()?;
     let (reloads, asked) = sync_channel(RELOADS_WAITING_MAX);
-    let (stop, stops) = sync_channel(STOPS_WAITING_MAX);
-    signals::listen(runtime.handle(), reloads.clone(), stop).context("cannot listen to signals")?;
+    let (upgrades, upgrades_asked) = sync_channel(UPGRADES_WAITING_MAX);
+    let (end, ends) = sync_channel(ENDS_WAITING_MAX);
+    signals::listen(runtime.handle(), reloads.clone(), upgrades, end.clone()).context("cannot listen to signals")?;
     let watcher = watcher(&source, reloads);
-    let (state, snapshot, watched) = load(&source, format)?;
+    let (state, snapshot, watched) = load(&source, format, sockets.ticket_secret)?;
     follow(watcher.as_ref(), watched);
     let discovery = Discovery::new(Arc::new(SystemResolver::new()));
     warn_unresolved(&runtime.block_on(resolve(&discovery, &snapshot)));
     if let Some(wrong) = leads_to_admin(&snapshot) {
-        error(&anyhow::anyhow!(wrong));
-        return Err(NotStarted::Refused);
+        error(&anyhow::anyhow!(wrong.clone()));
+        return Err(NotStarted::Refused(wrong));
     }
     let admin = snapshot.document.admin.clone();
-    let gateway = bind(snapshot)?;
+    let gateway = bind(snapshot, &mut sockets.listeners)?;
+    let (listener, copy) = bind_admin(&admin, &mut sockets)?;
+    sockets.warn_left();
     let house = Arc::new(House {
         gateway,
         state,
@@ -114,21 +166,44 @@ pub fn start(source: Source, format: LogFormat) -> Result<Running, NotStarted> {
         started,
         last: Mutex::default(),
         turn: Mutex::default(),
+        notifier,
+        succession: Succession {
+            invocation,
+            turn: Mutex::default(),
+            stage: Mutex::new(Stage::Serving),
+            admin: Mutex::new(Some(copy)),
+            ends: end,
+        },
     });
-    let admin = runtime.block_on(start_admin(&house))?;
     reload_when_asked(Arc::downgrade(&house), asked)?;
+    upgrade_when_asked(Arc::downgrade(&house), upgrades_asked)?;
+    if let Some(predecessor) = predecessor {
+        predecessor.ready(sockets.listeners.taken())?;
+        house.notifier.main_pid(std::process::id());
+    }
+    house.gateway.open();
+    let admin = runtime.block_on(Admin::serve(listener, admin_config(&house.admin), house.clone()));
+    let admin = admin.with_context(|| cannot_start_admin(&house.admin))?;
     let announcer = Announcer(format);
     for (listener, configured) in house.gateway.listeners().iter().zip(&house.gateway.snapshot().document.listen) {
         announcer.listening(listener, configured.tls.is_some());
     }
     announcer.address("admin", admin.address());
-    Ok(Running { house, runtime, admin, stops })
+    Ok(Running { house, runtime, admin: Some(admin), ends, watchdog: None })
 }
 
 /// Reads, checks and compiles; tells what is wrong.
-fn load(source: &Source, format: LogFormat) -> Result<(State, Snapshot, Vec<PathBuf>), NotStarted> {
+fn load(
+    source: &Source,
+    format: LogFormat,
+    ticket_secret: Option<[u8; 32]>,
+) -> Result<(State, Snapshot, Vec<PathBuf>), NotStarted> {
     let mut read = read(source);
-    let state = State::new(workers(read.document.as_ref().and_then(|document| document.workers)));
+    let workers = workers(read.document.as_ref().and_then(|document| document.workers));
+    let state = match ticket_secret {
+        Some(secret) => State::with(workers, secret, Clock::default()),
+        None => State::new(workers),
+    };
     let snapshot = compiled(&mut read, &state);
     if !read.diagnostics.is_empty() {
         match (format, &snapshot) {
@@ -137,7 +212,7 @@ fn load(source: &Source, format: LogFormat) -> Result<(State, Snapshot, Vec<Path
             (LogFormat::Json, None) => tracing::error!("{}", read.render(false)),
         }
     }
-    let snapshot = snapshot.ok_or(NotStarted::Refused)?;
+    let snapshot = snapshot.ok_or_else(|| NotStarted::Refused(read.render(false)))?;
     Ok((state, snapshot, read.watched))
 }
 
@@ -230,15 +305,15 @@ pub fn warn_unresolved(unresolved: &[Unresolved]) {
     }
 }
 
-fn bind(snapshot: Snapshot) -> anyhow::Result<Gateway> {
-    for listener in snapshot.listen() {
+fn bind(snapshot: Snapshot, offered: &mut Offered) -> anyhow::Result<Gateway> {
+    for listener in snapshot.listen().into_iter().filter(|listener| !offered.has(&listener.to_string())) {
         // A Unix socket says so itself when it is bound.
         if let ListenAddress::Tcp(address) = listener {
             is_free(address).with_context(|| format!("cannot listen on {address}"))?;
         }
     }
     let log = LogTarget::open(&snapshot.document.telemetry.access_log).context("cannot open the access log")?;
-    Ok(Gateway::start(snapshot, log, Options::default())?)
+    Ok(Gateway::prepare(snapshot, log, Options::default(), offered)?)
 }
 
 /// The workers share a port among them, and the kernel would let a second gateway of the same user share it too, with half the
@@ -247,11 +322,20 @@ pub fn is_free(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 { Ok(()) } else { maitred_transport::bind(address, false).map(drop) }
 }
 
-async fn start_admin(house: &Arc<House>) -> anyhow::Result<Admin> {
-    let admin = &house.admin;
-    let config = AdminConfig { listen: admin.listen.value, token: admin.token.clone(), metrics: admin.metrics };
-    let started = Admin::start(config, house.clone()).await;
-    started.with_context(|| format!("cannot start the admin listener on {}", admin.listen.value))
+/// The admin listener, which answers nobody yet, and a copy of it for the process that comes after.
+fn bind_admin(admin: &maitred_model::Admin, sockets: &mut Sockets) -> anyhow::Result<(TcpListener, OwnedFd)> {
+    let offered = sockets.take_admin(&admin.listen.value.to_string());
+    let bound = Admin::bind(&admin_config(admin), offered).and_then(|listener| Ok((listener.try_clone()?, listener)));
+    let (listener, copy) = bound.with_context(|| cannot_start_admin(admin))?;
+    Ok((listener, copy.into()))
+}
+
+fn admin_config(admin: &maitred_model::Admin) -> AdminConfig {
+    AdminConfig { listen: admin.listen.value, token: admin.token.clone(), metrics: admin.metrics }
+}
+
+fn cannot_start_admin(admin: &maitred_model::Admin) -> String {
+    format!("cannot start the admin listener on {}", admin.listen.value)
 }
 
 /// The thread that reloads for files and signals. It does not keep the house alive, and ends with it.
@@ -267,49 +351,117 @@ fn reload_when_asked(house: Weak<House>, asked: Receiver<Cause>) -> anyhow::Resu
     Ok(())
 }
 
+/// The thread that upgrades for signals. Each upgrade has one of its own, so that a second one is refused and not put off.
+fn upgrade_when_asked(house: Weak<House>, asked: Receiver<()>) -> anyhow::Result<()> {
+    let work = move || {
+        while asked.recv().is_ok() {
+            let Some(house) = house.upgrade() else { return };
+            // It is logged how it went.
+            let upgrade = move || drop(house.upgrade("SIGUSR2"));
+            if let Err(error) = std::thread::Builder::new().name("upgrade".to_owned()).spawn(upgrade) {
+                tracing::error!(%error, "not upgraded: no thread can be started");
+            }
+        }
+    };
+    std::thread::Builder::new().name("upgrades".to_owned()).spawn(work).context("cannot start the upgrade thread")?;
+    Ok(())
+}
+
 impl Running {
     pub fn house(&self) -> &House {
         &self.house
     }
 
-    /// Until a signal says stop; then drains.
-    pub fn wait(self) {
+    pub fn tell_ready(&self) {
+        self.house.tell_ready();
+    }
+
+    /// Until a signal says stop, or another process serves; then drains.
+    pub fn wait(mut self) {
         // An error is a runtime that is gone, and with it all that could stop us.
-        let _ = self.stops.recv();
+        let first = self.ends.recv();
+        let stage = self.house.succession.conclude();
         let gateway = &self.house.gateway;
         let timeout = gateway.snapshot().document.limits.drain_timeout;
         gateway.begin_drain();
-        tracing::info!(?timeout, "draining; a second signal stops at once");
-        let until = Instant::now() + timeout;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if gateway.drain(left.min(DRAIN_SLICE)) {
-                tracing::info!("stopped: every connection ended by itself");
-                break;
+        let answering = match stage {
+            Stage::HandedOver => self.leave_admin(),
+            Stage::Stopping | Stage::Serving => {
+                self.house.notifier.stopping(timeout);
+                None
             }
-            if left.is_zero() {
-                gateway.say_goodbye();
-                tracing::warn!(cut = self.house.open_connections(), "stopped: the drain timeout passed");
-                break;
+        };
+        // Whoever stops the service signals all its processes, and that is the first signal for one that is drained already.
+        let signals = match first {
+            Ok(End::HandedOver(closed)) => {
+                // Nobody waits for it any more: then it took too long.
+                let _ = closed.try_send(());
+                2
             }
-            if self.stops.try_recv() != Err(TryRecvError::Empty) {
-                tracing::warn!(cut = self.house.open_connections(), "stopped at once, by a second signal");
-                break;
-            }
+            Ok(End::Stop) | Err(_) => 1,
+        };
+        self.drain(timeout, signals);
+        if let Some(answering) = answering {
+            // It ends by itself, after two seconds at most.
+            let _ = self.runtime.block_on(answering);
         }
         self.stop();
     }
 
+    /// The next process answers for the service from here on, and on the admin listener. Whoever asked this one is answered still: most
+    /// of all, how the upgrade went.
+    fn leave_admin(&mut self) -> Option<JoinHandle<()>> {
+        self.watchdog = None;
+        let mut admin = self.admin.take()?;
+        self.runtime.block_on(admin.close());
+        Some(self.runtime.spawn(admin.stop()))
+    }
+
+    /// Until the last connection ended, the time is over, or so many signals came.
+    fn drain(&self, timeout: Duration, mut signals: u32) {
+        tracing::info!(?timeout, "draining; a second signal stops at once");
+        let until = Instant::now() + timeout;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if self.house.gateway.drain(left.min(DRAIN_SLICE)) {
+                return tracing::info!("stopped: every connection ended by itself");
+            }
+            if left.is_zero() {
+                self.house.gateway.say_goodbye();
+                return tracing::warn!(cut = self.house.open_connections(), "stopped: the drain timeout passed");
+            }
+            signals -= match self.ends.try_recv() {
+                Ok(End::Stop) => 1,
+                Ok(End::HandedOver(_)) | Err(TryRecvError::Empty) => 0,
+                Err(TryRecvError::Disconnected) => signals,
+            };
+            if signals == 0 {
+                return tracing::warn!(cut = self.house.open_connections(), "stopped at once, by a second signal");
+            }
+        }
+    }
+
     /// Ends everything, whatever is under way.
     pub fn stop(self) {
-        let Running { house, runtime, admin, stops: _ } = self;
+        let Running { house, runtime, admin, ends: _, watchdog } = self;
+        house.succession.conclude();
         house.gateway.begin_drain();
-        drop(admin);
+        drop((admin, watchdog));
+        // An upgrade that is under way sees that it comes too late, and ends what it started.
+        drop(lock(&house.succession.turn));
         runtime.shutdown_timeout(CONTROL_END_TIME_MAX);
-        match Arc::into_inner(house) {
-            // Dropping the gateway ends its workers and writes the rest of the access log.
-            Some(house) => drop(house),
-            None => tracing::warn!("a reload was under way at the end; lines of the access log may be lost"),
+        let until = Instant::now() + CONTROL_END_TIME_MAX;
+        let mut house = Some(house);
+        while let Some(shared) = house.take() {
+            match Arc::try_unwrap(shared) {
+                // Dropping the gateway ends its workers and writes the rest of the access log.
+                Ok(house) => drop(house),
+                Err(shared) if Instant::now() < until => {
+                    std::thread::park_timeout(CONTROL_END_LOOK);
+                    house = Some(shared);
+                }
+                Err(_) => tracing::warn!("a reload was under way at the end; lines of the access log may be lost"),
+            }
         }
     }
 }

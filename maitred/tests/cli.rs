@@ -1,6 +1,7 @@
 //! Every verb as a user runs it: what it writes, how it exits, and a gateway that is started, reloaded and drained as a process. What
 //! happens to a request in it is the journeys' affair.
 
+#[expect(dead_code, reason = "what follows a process that replaces itself is for lifecycle.rs")]
 mod process;
 
 use process::{Folder, Maitred, ask, maitred};
@@ -30,7 +31,7 @@ fn lines(text: &str) -> Vec<&str> {
 
 #[test]
 fn every_verb_has_help() {
-    for verb in ["run", "check", "explain", "routes", "init", "demo", "schema", "completions", "version"] {
+    for verb in ["run", "upgrade", "healthy", "check", "explain", "routes", "init", "demo", "schema", "completions", "version"] {
         let done = maitred(&[verb, "--help"]);
         assert_eq!(done.code, 0, "{verb}");
         assert!(done.stdout.contains(&format!("Usage: maitred {verb}")), "{}", done.stdout);
@@ -50,6 +51,8 @@ fn a_wrong_command_line_is_told_apart_by_its_exit_code() {
         &["explain", "GET", "/", "-H", "nocolon"],
         &["check", "--format", "xml"],
         &["completions", "cobol"],
+        &["upgrade", "maitred.yaml", "--admin", "127.0.0.1:1"],
+        &["healthy", "--admin", "localhost:1"],
     ] {
         assert_eq!(maitred(arguments).code, 2, "{arguments:?}");
     }

@@ -2,9 +2,10 @@
 //! workers accept from.
 
 use crate::socket::Socket;
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::task::{Context, Poll, ready};
@@ -21,6 +22,46 @@ pub enum Listening {
 }
 
 impl Listening {
+    /// A socket that somebody else opened.
+    pub fn from_descriptor(descriptor: OwnedFd) -> io::Result<Listening> {
+        let socket = RawSocket::from(descriptor);
+        socket.set_nonblocking(true)?;
+        Ok(match socket.local_addr()?.is_unix() {
+            true => Listening::Unix(socket.into()),
+            false => Listening::Tcp(socket.into()),
+        })
+    }
+
+    /// A copy of the descriptor, to be given to another process.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        Ok(match self.try_clone()? {
+            Listening::Tcp(listener) => listener.into(),
+            Listening::Unix(listener) => listener.into(),
+        })
+    }
+
+    /// The port that it got; a Unix socket has none.
+    pub fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Listening::Tcp(listener) => listener.local_addr().map(Some),
+            Listening::Unix(_) => Ok(None),
+        }
+    }
+
+    /// One more socket at the place of this one, and whether it has a queue of its own: where the port is shared it has, elsewhere (a
+    /// Unix socket, or one that systemd opened) it is the same queue once more.
+    pub fn another(&self) -> io::Result<(Listening, bool)> {
+        if let Listening::Tcp(listener) = self
+            && SockRef::from(listener).reuse_port()?
+        {
+            // The kernel lets only the same user share a port; who may not still has the queue that is there.
+            if let Ok(socket) = bind(listener.local_addr()?, true) {
+                return Ok((Listening::Tcp(socket), true));
+            }
+        }
+        Ok((self.try_clone()?, false))
+    }
+
     /// The same socket once more, for another worker.
     pub fn try_clone(&self) -> io::Result<Listening> {
         Ok(match self {

@@ -1,7 +1,7 @@
 //! What the admin listener answers: the endpoints, and errors as RFC 9457 problems. Knows no sockets, and does not ask who asks.
 
 use super::gate::{Gate, Refusal};
-use super::{Operations, Readiness};
+use super::{NotUpgraded, Operations, Readiness, Successor};
 use crate::metrics::{self, Extra};
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -42,6 +42,7 @@ pub(super) fn router(operations: Arc<dyn Operations>, gate: Gate) -> Router {
         .route("/routes", get(routes))
         .route("/status", get(status))
         .route("/reload", post(reload))
+        .route("/upgrade", post(upgrade))
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here)
         .with_state(app)
@@ -98,6 +99,7 @@ async fn index() -> Response {
             "GET /routes": "the live routes",
             "GET /status": "version, generation, the last reload",
             "POST /reload": "reads the configuration again",
+            "POST /upgrade": "starts the installed program, which takes over without a lost connection",
         },
     }))
 }
@@ -148,6 +150,16 @@ async fn reload(State(app): State<App>) -> Response {
     match done.await {
         Ok(Ok(generation)) => answer(&json!({ "generation": generation })),
         Ok(Err(diagnostics)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &diagnostics),
+        Err(failed) => failed,
+    }
+}
+
+async fn upgrade(State(app): State<App>) -> Response {
+    let operations = app.operations.clone();
+    match elsewhere(move || operations.upgrade()).await {
+        Ok(Ok(Successor { pid, version })) => answer(&json!({ "pid": pid, "version": version })),
+        Ok(Err(NotUpgraded::Refused(words))) => problem(StatusCode::CONFLICT, &words),
+        Ok(Err(NotUpgraded::Failed(words))) => problem(StatusCode::INTERNAL_SERVER_ERROR, &words),
         Err(failed) => failed,
     }
 }

@@ -15,6 +15,7 @@ struct Fake {
     has_overlapped: AtomicBool,
     /// When set, a reload says that it has begun, and waits.
     gate: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+    upgrade: Mutex<Result<Successor, NotUpgraded>>,
     padding: String,
 }
 
@@ -27,6 +28,7 @@ impl Default for Fake {
             reloads_under_way: AtomicUsize::new(0),
             has_overlapped: AtomicBool::new(false),
             gate: Mutex::default(),
+            upgrade: Mutex::new(Ok(Successor { pid: 7, version: "9.9.9".to_owned() })),
             padding: String::new(),
         }
     }
@@ -63,6 +65,10 @@ impl Operations for Fake {
         }
         self.reloads_under_way.fetch_sub(1, Ordering::SeqCst);
         self.reload.lock().unwrap().clone()
+    }
+
+    fn upgrade(&self) -> Result<Successor, NotUpgraded> {
+        self.upgrade.lock().unwrap().clone()
     }
 }
 
@@ -206,6 +212,25 @@ async fn a_failed_reload_says_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn an_upgrade_says_who_serves_now_or_why_nobody_else_does() {
+    let fake = Arc::new(Fake::default());
+    let admin = start(None, fake.clone()).await;
+    let done = ask(&admin, "POST /upgrade", "X-Maitred: 1\r\n").await;
+    assert_eq!((done.status, done.json()), (200, json!({ "pid": 7, "version": "9.9.9" })));
+    for (failure, status) in [
+        (NotUpgraded::Refused("one is under way".to_owned()), 409),
+        (NotUpgraded::Failed("it ended with exit code 1".to_owned()), 500),
+    ] {
+        let words = failure.to_string();
+        *fake.upgrade.lock().unwrap() = Err(failure);
+        let answer = ask(&admin, "POST /upgrade", "X-Maitred: 1\r\n").await;
+        assert_eq!((answer.status, answer.json()["detail"].as_str()), (status, Some(words.as_str())));
+    }
+    assert_eq!(ask(&admin, "POST /upgrade", "").await.status, 403);
+    assert_eq!(ask(&admin, "GET /upgrade", "").await.status, 405);
+}
+
+#[tokio::test]
 async fn two_reloads_never_run_at_once_even_if_a_client_goes_away() {
     let fake = Arc::new(Fake::default());
     let (begun, has_begun) = mpsc::channel();
@@ -246,6 +271,38 @@ async fn stopping_lets_an_answer_out_and_nobody_in() {
     assert_eq!(answer.status, 200);
     answer.has("connection: close");
     stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn stopping_answers_whoever_was_let_in_and_has_not_asked_yet() {
+    let mut admin = start(None, Arc::default()).await;
+    let address = admin.address();
+    let mut early = TcpStream::connect(address).await.unwrap();
+    // Accepted after it, on the same runtime: so it is let in.
+    assert_eq!(ask(&admin, "GET /healthz", "").await.status, 200);
+    admin.close().await;
+    assert!(TcpStream::connect(address).await.is_err());
+    let stopping = tokio::spawn(admin.stop());
+    early.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let answer = read(early).await;
+    assert_eq!(answer.status, 200);
+    answer.has("connection: close");
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_socket_that_listens_already_is_taken_over() {
+    let config = AdminConfig { listen: "127.0.0.1:0".parse().unwrap(), token: None, metrics: MetricsAccess::Open };
+    let first = Admin::bind(&config, None).unwrap();
+    let address = first.local_addr().unwrap();
+    // Asked before anybody accepts: it waits in the queue of the socket.
+    let asked = send(address, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    let copy = first.try_clone().unwrap().into();
+    drop(first);
+    let listener = Admin::bind(&config, Some(copy)).unwrap();
+    let admin = Admin::serve(listener, config, Arc::new(Fake::default())).await.unwrap();
+    assert_eq!(admin.address(), address);
+    assert_eq!(read(asked).await.status, 200);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// For anything that should happen: a machine that is busy takes its time.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Done {
     pub code: i32,
@@ -75,12 +75,18 @@ impl Folder {
     /// Starts a gateway, and waits until it says that it is ready.
     pub fn run(&self, arguments: &[&str]) -> Maitred {
         let mut command = command(arguments);
-        command.current_dir(&self.0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped());
+        self.start(command)
+    }
+
+    /// The same, however it is started.
+    pub fn start(&self, mut command: Command) -> Maitred {
+        command.current_dir(&self.0).env_remove("MAITRED_LOG").stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let stdout = child.stdout.take().unwrap();
+        let stdout = child.stdout.take();
         let stdout = std::thread::spawn(move || {
             let mut text = String::new();
-            BufReader::new(stdout).read_to_string(&mut text).unwrap();
+            stdout.map(|stdout| BufReader::new(stdout).read_to_string(&mut text).unwrap());
             text
         });
         let said: Arc<Said> = Arc::default();
@@ -134,13 +140,24 @@ impl Maitred {
     /// Until it has said this.
     #[track_caller]
     pub fn wait_for(&self, words: &str) {
-        let text = self.said.text.lock().unwrap();
-        let waiting = |text: &mut (String, bool)| !text.0.contains(words) && !text.1;
-        let (text, _) = self.said.more.wait_timeout_while(text, PATIENCE, waiting).unwrap();
-        assert!(text.0.contains(words), "it never said {words:?}, only:\n{}", text.0);
+        self.wait_for_times(words, 1);
     }
 
-    fn address(&self, what: &str) -> SocketAddr {
+    /// Until it, and the processes that it started, have said this so often.
+    #[track_caller]
+    pub fn wait_for_times(&self, words: &str, times: usize) {
+        let text = self.said.text.lock().unwrap();
+        let said = |text: &str| text.matches(words).count() >= times;
+        let waiting = |text: &mut (String, bool)| !said(&text.0) && !text.1;
+        let (text, _) = self.said.more.wait_timeout_while(text, PATIENCE, waiting).unwrap();
+        assert!(said(&text.0), "it never said {words:?}, only:\n{}", text.0);
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub fn address(&self, what: &str) -> SocketAddr {
         let text = self.said.text.lock().unwrap().0.clone();
         let line = text.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what:?} in:\n{text}"));
         let at = line.find("127.0.0.1:").unwrap();
@@ -174,7 +191,7 @@ impl Maitred {
 
     pub fn signal(&self, signal: i32) {
         // SAFETY: two numbers; the process is ours and was not waited for, so its id is nobody else's.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
     }
 
     pub fn terminate(self) -> Done {
@@ -182,7 +199,12 @@ impl Maitred {
         self.end()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, though processes that it started may go on.
+    pub fn exit_code(&mut self) -> i32 {
+        code(self.child.wait().unwrap())
+    }
+
+    /// Waits for its end, and for whoever writes where it wrote.
     pub fn end(mut self) -> Done {
         let status = self.child.wait().unwrap();
         self.hearing.take().unwrap().join().unwrap();
@@ -201,7 +223,7 @@ impl Drop for Maitred {
 
 /// Asks again and again; each asking is a round trip to another process, so this burns no core for long.
 #[track_caller]
-fn until(mut holds: impl FnMut() -> bool) {
+pub fn until(mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "it never came true");

@@ -1,0 +1,117 @@
+//! Verbs that speak to a gateway that runs: where its admin listener is, and one question to it. What the answer means is the verb's
+//! affair.
+
+use crate::cli::{DEFAULT_FILE, Remote};
+use crate::configuration::{Source, read};
+use anyhow::{Context, bail, ensure};
+use maitred_model::Secret;
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the admin listener is unless a configuration says otherwise.
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9080);
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// Bytes of an answer: one line, or the diagnostics of a configuration.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+/// The token, where no configuration is read.
+const TOKEN_VARIABLE: &str = "MAITRED_ADMIN_TOKEN";
+
+pub struct Answer {
+    pub status: u16,
+    /// Null if it is no JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// What a problem says (RFC 9457).
+    pub fn detail(&self) -> String {
+        self.body["detail"].as_str().map_or_else(|| format!("it answers {}", self.status), |detail| detail.trim_end().to_owned())
+    }
+}
+
+/// `time`: for the answer.
+pub fn ask(remote: &Remote, method: &str, path: &str, time: Duration) -> anyhow::Result<Answer> {
+    let (address, token) = place(remote)?;
+    exchange(address, token.as_ref(), method, path, time)
+        .with_context(|| format!("no answer from the admin listener on {address}"))
+}
+
+fn exchange(address: SocketAddr, token: Option<&Secret>, method: &str, path: &str, time: Duration) -> anyhow::Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIME_MAX)?;
+    stream.set_write_timeout(Some(CONNECT_TIME_MAX))?;
+    stream.set_read_timeout(Some(time))?;
+    let token = token.map_or_else(String::new, |token| format!("authorization: Bearer {}\r\n", token.expose()));
+    // Without a token only a loopback name is answered, and a write says that it is meant.
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-maitred: 1\r\n{token}connection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    parse(&answer).context("it is no HTTP that answers")
+}
+
+fn parse(answer: &str) -> Option<Answer> {
+    let status = answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    Some(Answer { status, body: serde_json::from_str(body).unwrap_or_default() })
+}
+
+/// Where to ask, and with what.
+fn place(remote: &Remote) -> anyhow::Result<(SocketAddr, Option<Secret>)> {
+    let from_environment = || std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()).map(Secret::new);
+    match (&remote.admin, &remote.file) {
+        (Some(address), _) => Ok((reachable(*address), from_environment())),
+        (None, Some(file)) => configured(file),
+        (None, None) if Path::new(DEFAULT_FILE).exists() => configured(&PathBuf::from(DEFAULT_FILE)),
+        (None, None) => Ok((DEFAULT_ADMIN, from_environment())),
+    }
+}
+
+fn configured(file: &Path) -> anyhow::Result<(SocketAddr, Option<Secret>)> {
+    let read = read(&Source::File(file.to_owned()));
+    let words = read.render(false);
+    let Some(document) = read.document else {
+        bail!(
+            "{} has errors; name the admin listener with --admin to ask it nevertheless\n\n{}",
+            file.display(),
+            words.trim_end()
+        );
+    };
+    let address = document.admin.listen.value;
+    ensure!(address.port() != 0, "the admin listener of {} takes any port; name it with --admin", file.display());
+    Ok((reachable(address), document.admin.token))
+}
+
+/// A listener on every address is asked on this machine's own.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_asked_on_this_machine() {
+        for (address, asked) in
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("192.0.2.1:1", "192.0.2.1:1"), ("[::1]:1", "[::1]:1")]
+        {
+            assert_eq!(reachable(address.parse().unwrap()).to_string(), asked);
+        }
+    }
+
+    #[test]
+    fn an_answer_is_a_status_and_what_it_says() {
+        let answer = parse("HTTP/1.1 409 Conflict\r\na: b\r\n\r\n{\"detail\":\"no\\n\"}").unwrap();
+        assert_eq!((answer.status, answer.detail().as_str()), (409, "no"));
+        assert_eq!(parse("HTTP/1.1 200 OK\r\n\r\nwell").unwrap().detail(), "it answers 200");
+        assert!(parse("SSH-2.0\r\n\r\n").is_none() && parse("HTTP/1.1 200 OK").is_none() && parse("HTTP/1.1 20é").is_none());
+    }
+}
