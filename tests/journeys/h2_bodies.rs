@@ -1,13 +1,13 @@
-//! HTTP/2 towards clients: bodies, windows and back-pressure, who gives up and who notices, the last minutes of a connection.
+//! HTTP/2 towards clients: bodies, windows and back-pressure, who gives up and who notices. The last minutes of a
+//! connection stand in `h2_ends.rs`.
 
-use maitred_testkit::h2::{Frame, code, setting};
+use maitred_testkit::h2::{code, setting};
 use maitred_testkit::{Backend, Gateway, H2Broken, H2Client, Latch, Stream, eventually, gateway, gateway_to, stays};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(10);
 const LARGE: usize = 30 * 1024 * 1024;
 
-fn to_kitchen(limits: &str, backend: &Backend) -> Gateway {
+pub fn to_kitchen(limits: &str, backend: &Backend) -> Gateway {
     let yaml = format!(
         "limits: {{ {limits} }}
 upstreams: {{ kitchen: \"http://$kitchen\" }}
@@ -17,7 +17,7 @@ apis: {{ all: {{ routes: [ ANY /: kitchen, \"ANY /{{path+}}\": kitchen ] }} }}"
 }
 
 /// A handler that answers nothing and opens the latch when its peer has left.
-fn who_waits() -> (Backend, Latch) {
+pub fn who_waits() -> (Backend, Latch) {
     let left = Latch::new();
     let leaving = left.clone();
     let backend = Backend::new(move |_, conn| {
@@ -239,71 +239,6 @@ fn a_client_that_resets_while_it_is_answered_ends_the_answer() {
 }
 
 #[test]
-fn a_client_that_breaks_its_connection_ends_all_its_attempts() {
-    let (backend, left) = who_waits();
-    let gateway = gateway_to(&backend);
-    let mut client = gateway.h2();
-    for _ in 0..5 {
-        client.ask("GET", "/", &[]);
-    }
-    backend.wait_for(5);
-    client.abort();
-    left.wait();
-    eventually("all are abandoned", || backend.open() == 0);
-    eventually("the connection is forgotten", || gateway.open() == 0);
-}
-
-#[test]
-fn a_half_closed_client_gets_its_answers() {
-    let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "worth the wait");
-    });
-    let gateway = gateway_to(&backend);
-    let mut client = gateway.h2();
-    let streams = [client.ask("GET", "/", &[]), client.ask("GET", "/", &[])];
-    backend.wait_for(2);
-    client.finish();
-    latch.open();
-    for stream in streams {
-        assert_eq!(client.response(stream).text(), "worth the wait");
-    }
-    client.expect_closed();
-    eventually("the connection is forgotten", || gateway.open() == 0);
-}
-
-#[test]
-fn a_half_closed_client_whose_body_is_not_whole_is_gone() {
-    let backend = Backend::new(|_, conn| {
-        conn.body();
-    });
-    let gateway = gateway_to(&backend);
-    let mut client = gateway.h2();
-    let stream = client.open("POST", "/", &[]);
-    client.data(stream, "abc", false);
-    eventually("the body has begun", || backend.requests().first().is_some_and(|request| request.body == b"abc"));
-    client.finish();
-    eventually("the attempt is abandoned", || backend.open() == 0);
-    assert!(!backend.only().complete);
-    eventually("the connection is forgotten", || gateway.open() == 0);
-}
-
-#[test]
-fn a_half_closed_client_is_gone_where_it_is_so_configured() {
-    let (backend, left) = who_waits();
-    let gateway = to_kitchen("half_close: abort", &backend);
-    let mut client = gateway.h2();
-    client.ask("GET", "/", &[]);
-    backend.wait_for(1);
-    client.finish();
-    left.wait();
-    client.expect_closed();
-    eventually("the connection is forgotten", || gateway.open() == 0);
-}
-
-#[test]
 fn a_back_end_that_breaks_off_is_seen_as_a_cut() {
     let backend = Backend::new(|_, conn| {
         conn.chunked_head(200, "");
@@ -338,101 +273,17 @@ fn a_body_that_stalls_ends_its_attempt_and_no_other() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_with_a_word() {
-    let backend = Backend::named("x");
-    let gateway = to_kitchen("idle_timeout: 60s", &backend);
-    let mut client = gateway.h2();
-    client.get("/");
-    gateway.turn(Duration::from_secs(50));
-    assert_eq!(client.get("/").text(), "x", "its time starts anew");
-    eventually("it is left", || {
-        gateway.turn(Duration::from_secs(61));
-        gateway.open() == 0
-    });
-    let goaway = client.ending();
-    assert_eq!(goaway.map(|goaway| goaway.code), Some(code::NO_ERROR));
-}
-
-#[test]
-fn a_connection_with_a_stream_is_not_idle() {
-    let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "late");
-    });
-    let yaml = "limits: { idle_timeout: 5s }
-upstreams: { kitchen: { endpoints: [\"http://$kitchen\"], timeouts: { response: 1h } } }
-apis: { all: { routes: [ \"GET /\": kitchen ] } }";
-    let gateway = gateway(yaml, &[("kitchen", backend.address())]);
-    let mut client = gateway.h2();
-    let stream = client.ask("GET", "/", &[]);
-    backend.wait_for(1);
-    for _ in 0..5 {
-        gateway.turn(Duration::from_secs(6));
-        client.ping();
-    }
-    latch.open();
-    assert_eq!(client.response(stream).text(), "late");
-}
-
-#[test]
-fn a_drain_says_goaway_and_lets_streams_end() {
-    let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "late");
-    });
+fn the_body_is_asked_for_in_the_end_when_the_back_end_says_nothing() {
+    let backend = Backend::echo();
     let gateway = gateway_to(&backend);
     let mut client = gateway.h2();
-    let stream = client.ask("GET", "/", &[]);
+    let stream = client.open("POST", "/", &[("expect", "100-continue"), ("content-length", "5")]);
     backend.wait_for(1);
-    std::thread::scope(|scope| {
-        let draining = scope.spawn(|| gateway.drain(SOON));
-        eventually("it says so", || !client.goaways().is_empty());
-        assert_eq!(client.goaways()[0].code, code::NO_ERROR);
-        latch.open();
-        assert_eq!(client.response(stream).text(), "late");
-        assert_eq!(client.expect_goaway(code::NO_ERROR), stream, "the last word names the last stream");
-        assert!(draining.join().expect("it does not panic"));
+    eventually("it is asked for", || {
+        gateway.turn(Duration::from_secs(1));
+        client.has_interim(stream)
     });
-}
-
-#[test]
-fn a_request_that_crosses_the_drain_is_served() {
-    let backend = Backend::named("x");
-    let gateway = gateway_to(&backend);
-    let mut client = gateway.h2();
-    assert_eq!(client.get("/").text(), "x");
-    gateway.begin_drain();
-    // It knows of no GOAWAY: nothing was read since.
-    assert_eq!(client.get("/").text(), "x");
-    assert_eq!(client.ending().map(|goaway| goaway.code), Some(code::NO_ERROR));
-    assert!(gateway.drain(SOON), "all have left");
-}
-
-#[test]
-fn a_stopped_gateway_cuts_streams_plainly() {
-    let (backend, left) = who_waits();
-    let mut gateway = gateway_to(&backend);
-    let mut client = gateway.h2();
-    let stream = client.ask("GET", "/", &[]);
-    backend.wait_for(1);
-    gateway.stop();
-    left.wait();
-    let outcome = client.try_response(stream);
-    assert!(matches!(outcome, Err(H2Broken::Closed(_) | H2Broken::Reset(_))), "{outcome:?}");
-}
-
-#[test]
-fn a_reload_goes_on_under_open_connections() {
-    let text = |text: &str| format!("apis: {{ all: {{ routes: [ {{ match: GET /, respond: {{ text: {text} }} }} ] }} }}");
-    let gateway = gateway(&text("old"), &[]);
-    let mut client = gateway.h2();
-    assert_eq!(client.get("/").text(), "old");
-    gateway.publish(&text("new"));
-    assert_eq!(client.get("/").text(), "new");
-    client.send(Frame::goaway(0, code::NO_ERROR));
-    client.expect_closed();
+    client.data(stream, "hello", true);
+    let response = client.response(stream);
+    assert_eq!((response.json()["body"].as_str(), response.interim[0].0), (Some("hello"), 100));
 }

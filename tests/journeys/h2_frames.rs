@@ -69,6 +69,8 @@ fn priorities_are_ignored() {
     let mut client = gateway.h2();
     client.send(Frame::priority(3, 0, 255));
     client.send(Frame::priority(5, 3, 0));
+    // PRIORITY_UPDATE of RFC 9218.
+    client.send(Frame::new(0x10, 0, 0, [&7u32.to_be_bytes()[..], b"u=1, i"].concat()));
     let mut frame = get(client.next_stream()).with_flags(flag::PRIORITY);
     frame.payload.splice(0..0, [0x80, 0, 0, 3, 7]);
     client.send(frame);

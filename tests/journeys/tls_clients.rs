@@ -133,12 +133,26 @@ fn a_host_outside_the_certificate_is_another_door_s() {
 }
 
 #[test]
-fn a_member_s_session_is_resumed() {
+fn a_session_that_is_resumed_stands_for_its_name_alone() {
     for version in VERSIONS {
         let club = club("");
         let tls = club.member(&club.members.client("alice")).version(version);
         assert_eq!(ask(club.gateway.address(), &tls), Some((200, false)));
-        assert_eq!(ask(club.gateway.address(), &tls).map(|(status, _)| status), Some(200), "resumed or not");
+        // Resumed or not: it is alice, and she asks as she did.
+        let mut client = club.gateway.tls_client(&tls);
+        for (host, status) in [("a.test", 200), ("b.test", 421), ("x.a.test", 200)] {
+            assert_eq!(client.request("GET", "/", &format!("Host: {host}\r\n"), "").status, status, "{host}, {version:?}");
+        }
+    }
+}
+
+#[test]
+fn who_names_nobody_stands_for_the_first_certificate() {
+    let club = club("");
+    let tls = club.member(&club.members.client("alice")).without_sni();
+    let mut client = club.gateway.tls_client(&tls);
+    for (host, status) in [("a.test", 200), ("b.test", 421)] {
+        assert_eq!(client.request("GET", "/", &format!("Host: {host}\r\n"), "").status, status, "{host}");
     }
 }
 

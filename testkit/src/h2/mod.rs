@@ -3,6 +3,7 @@
 
 mod backend;
 mod client;
+mod expect;
 mod frame;
 pub mod hpack;
 mod huffman;
