@@ -217,6 +217,9 @@ impl House {
         let Some(invocation) = &self.succession.invocation else {
             return refused("it is not known how this process was started");
         };
+        if std::process::id() == 1 {
+            return refused("this is process 1, with which its container ends: start a new container instead");
+        }
         let _alone = match self.succession.turn.try_lock() {
             Ok(turn) => turn,
             Err(TryLockError::Poisoned(turn)) => turn.into_inner(),

@@ -1,7 +1,7 @@
 //! Every verb as a user runs it: what it writes, how it exits, and a gateway that is started, reloaded and drained as a process. What
 //! happens to a request in it is the journeys' affair.
 
-#[expect(dead_code, reason = "what follows a process that replaces itself is for lifecycle.rs")]
+#[expect(dead_code, reason = "what follows a process that replaces itself is for upgrade.rs and systemd.rs")]
 mod process;
 
 use process::{Folder, Maitred, ask, maitred};
@@ -55,6 +55,31 @@ fn a_wrong_command_line_is_told_apart_by_its_exit_code() {
         &["healthy", "--admin", "localhost:1"],
     ] {
         assert_eq!(maitred(arguments).code, 2, "{arguments:?}");
+    }
+}
+
+/// What is packaged is not built here; but what it names is there, and the parts fit each other.
+#[test]
+fn what_is_packaged_fits_together() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let done = maitred(&["check", root.join("packaging/maitred.yaml").to_str().unwrap()]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{}", done.stdout);
+    let (service, socket) = (read("packaging/systemd/maitred.service"), read("packaging/systemd/maitred.socket"));
+    let (image, manifest) = (read("packaging/Dockerfile"), read("maitred/Cargo.toml"));
+    let value = |text: &str, key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned).unwrap();
+    let listen = value(&read("packaging/maitred.yaml"), "listen: ");
+    assert_eq!(value(&socket, "ListenStream="), listen);
+    assert!(image.contains(&format!("EXPOSE {}", listen.split(':').next_back().unwrap())), "{listen}");
+    assert_eq!(value(&service, "ExecStart="), "/usr/bin/maitred run /etc/maitred/maitred.yaml");
+    assert!(manifest.contains("\"usr/bin/maitred\"") && manifest.contains("\"etc/maitred/maitred.yaml\""));
+    for command in image.lines().filter_map(|line| line.split_once("[\"/usr/bin/maitred\", ")).map(|(_, rest)| rest) {
+        let words: Vec<&str> = command.split('"').skip(1).step_by(2).collect();
+        assert_eq!(maitred(&[&words[..], &["--help"]].concat()).code, 0, "{command}");
+    }
+    let parts = manifest.split('"').filter(|part| part.starts_with("../packaging") || part.starts_with("../docs"));
+    for part in parts.map(|part| part.trim_start_matches("../").trim_end_matches("*.md")) {
+        assert!(root.join(part).exists(), "{part}");
     }
 }
 

@@ -1,6 +1,9 @@
 //! A `maitred` process, the folder it runs in, and requests to it. Learns the ports by reading what the process says, and ends only
 //! processes that it started.
 
+#[cfg(target_os = "linux")]
+pub mod heir;
+
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,164 +1,29 @@
-//! A gateway whose program is replaced while it serves, and one that systemd starts: real processes, real sockets, real signals. What
-//! the messages between them look like is tested beside the code.
+//! A gateway whose program is replaced while it serves: real processes, real sockets, real signals. What the two processes say to each
+//! other is tested beside the code.
+
+#![cfg(target_os = "linux")]
 
 #[expect(dead_code, reason = "what reads a verb's output is for cli.rs")]
 mod process;
 
+use process::heir::{BAD, HELLO, Heir, Kept, body, is_running, serving, upgrade};
 use process::{Folder, Maitred, PATIENCE, back_end, maitred, until};
-use serde_json::Value;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Instant;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_maitred");
-
-const HELLO: &str = "
-workers: 2
-listen: 127.0.0.1:0
-admin: { listen: 127.0.0.1:0 }
-apis:
-  hello:
-    routes:
-      - match: GET /
-        respond: { text: first }
-telemetry: { access_log: none }
-";
-
-const BAD: &str = "listen: 127.0.0.1:0\napis:\n  hello:\n    routez: []\n";
 
 /// HELLO with everything but `/` sent to a back end.
 fn with_back_end(address: SocketAddr) -> String {
     let text = HELLO.replace("    routes:\n", "    routes:\n      - ANY /{path+}: behind\n");
     format!("{text}upstreams: {{ behind: \"http://{address}\" }}\n")
-}
-
-/// A process that a gateway started in its place. Ended at the latest when this is dropped.
-struct Heir(i32);
-
-impl Heir {
-    /// Orphans become children of this process, so that their ids stay theirs until somebody here has waited for them.
-    fn adopt() {
-        // SAFETY: numbers.
-        assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }, 0);
-    }
-
-    fn signal(&self, signal: i32) {
-        // SAFETY: two numbers. The process was not waited for: the gateway that started it does not, and this does it last.
-        assert_eq!(unsafe { libc::kill(self.0, signal) }, 0);
-    }
-
-    fn program(&self) -> String {
-        std::fs::read_link(format!("/proc/{}/exe", self.0)).unwrap().display().to_string()
-    }
-
-    /// Waits for its end, which is its own doing. The one that started it must have ended.
-    #[track_caller]
-    fn end(self) -> i32 {
-        let status = wait_for_end(self.0);
-        std::mem::forget(self);
-        status
-    }
-}
-
-impl Drop for Heir {
-    fn drop(&mut self) {
-        // SAFETY: as in `signal`.
-        unsafe { libc::kill(self.0, libc::SIGKILL) };
-    }
-}
-
-/// The exit code of a child.
-#[track_caller]
-fn wait_for_end(pid: i32) -> i32 {
-    // SAFETY: two numbers; the descriptor that is returned is new, and ours.
-    let process = unsafe {
-        let descriptor = libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32;
-        assert!(descriptor >= 0, "there is no process {pid}");
-        OwnedFd::from_raw_fd(descriptor)
-    };
-    let mut ended = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one entry, which is ours.
-    assert_eq!(unsafe { libc::poll(&raw mut ended, 1, PATIENCE.as_millis() as i32) }, 1, "process {pid} does not end");
-    let mut status = 0;
-    // SAFETY: a number that is ours to write to.
-    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
-    assert_eq!(waited, pid, "process {pid} is no child of this one");
-    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -1 }
-}
-
-fn is_running(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-#[track_caller]
-fn body(answer: &str) -> Value {
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
-}
-
-/// The process that answers from now on.
-#[track_caller]
-fn upgrade(gateway: &Maitred) -> Heir {
-    let answer = gateway.admin("POST", "/upgrade");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let heir = Heir(body(&answer)["pid"].as_i64().unwrap() as i32);
-    assert_eq!(serving(gateway), heir.0, "the new process has the admin listener");
-    heir
-}
-
-fn serving(gateway: &Maitred) -> i32 {
-    gateway.admin_json("/status")["pid"].as_i64().unwrap() as i32
-}
-
-/// A connection that is kept, and what was read of it too early.
-struct Kept(BufReader<TcpStream>);
-
-impl Kept {
-    fn open(address: SocketAddr) -> Result<Kept, String> {
-        let stream = TcpStream::connect(address).map_err(|error| format!("connect: {error}"))?;
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Ok(Kept(BufReader::new(stream)))
-    }
-
-    /// One request. Whether another one may follow.
-    fn round(&mut self, path: &str, extra: &str, wanted: &str) -> Result<bool, String> {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{extra}\r\n");
-        self.0.get_mut().write_all(request.as_bytes()).map_err(|error| format!("write: {error}"))?;
-        let (mut length, mut stays, mut first) = (0, true, String::new());
-        loop {
-            let mut line = String::new();
-            match self.0.read_line(&mut line) {
-                Ok(0) => return Err(format!("{path}: it ended without an answer, after {first:?}")),
-                Ok(_) => {}
-                Err(error) => return Err(format!("{path}: read: {error}")),
-            }
-            let line = line.trim_end().to_ascii_lowercase();
-            match line.split_once(": ") {
-                _ if line.is_empty() => break,
-                Some(("content-length", number)) => length = number.parse().unwrap(),
-                Some(("connection", value)) => stays = value != "close",
-                Some(_) => {}
-                None => first = line,
-            }
-        }
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).map_err(|error| format!("{path}: body: {error}"))?;
-        let body = String::from_utf8_lossy(&body);
-        if !first.starts_with("http/1.1 200") || body != wanted {
-            return Err(format!("{path}: {first} {body}"));
-        }
-        Ok(stays)
-    }
 }
 
 /// Says stop when it is dropped, also by a panic.
@@ -492,134 +357,4 @@ fn healthy_is_an_exit_code() {
     assert_eq!(gateway.end().code, 0);
     let done = maitred(&["healthy", "--admin", &admin]);
     assert!(done.code == 1 && done.stderr.contains("no answer"), "{}", done.stderr);
-}
-
-#[test]
-fn sockets_that_systemd_opened_are_used_and_shared_by_all_workers() {
-    Heir::adopt();
-    let folder = Folder::new("life-activation");
-    let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let (door, admin) = (bind(), bind());
-    let (door_at, admin_at) = (door.local_addr().unwrap(), admin.local_addr().unwrap());
-    let text = HELLO.replace("workers: 2", "workers: 3").replacen("127.0.0.1:0", &door_at.to_string(), 1);
-    folder.file("maitred.yaml", &text.replace("127.0.0.1:0", &format!("\"{admin_at}\"")));
-    // Comes before there is a gateway, and is answered by it.
-    let mut early = Kept::open(door_at).unwrap();
-    let mut gateway = folder.start(activated(&door, &admin));
-    assert_eq!((gateway.listening(), gateway.address("admin")), (door_at, admin_at));
-    assert!(early.round("/", "connection: close\r\n", "first").is_ok());
-    assert!((0..50).all(|_| gateway.get("/").ends_with("first")));
-    let heir = upgrade(&gateway);
-    assert!((0..50).all(|_| gateway.get("/").ends_with("first")));
-    assert_eq!(gateway.exit_code(), 0);
-    heir.signal(libc::SIGTERM);
-    assert_eq!(heir.end(), 0);
-    // systemd still has it: who comes now waits for the next start.
-    assert!(TcpStream::connect(door_at).is_ok());
-}
-
-/// As systemd starts it, with two sockets.
-fn activated(web: &TcpListener, admin: &TcpListener) -> Command {
-    // A shell knows its own id, and moves descriptors to where they are expected.
-    let script = "exec 3<&0 4>&1 </dev/null >/dev/null; LISTEN_PID=$$ exec \"$@\"";
-    let mut command = Command::new("sh");
-    command.args(["-c", script, "sh", PROGRAM, "run"]).env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", "web:admin");
-    command.stdin(Stdio::from(OwnedFd::from(web.try_clone().unwrap())));
-    command.stdout(Stdio::from(OwnedFd::from(admin.try_clone().unwrap())));
-    command
-}
-
-#[test]
-fn a_socket_of_systemd_that_no_listener_has_is_named() {
-    let folder = Folder::new("life-activation-other");
-    let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let (web, admin) = (bind(), bind());
-    let gateway = folder.file("maitred.yaml", HELLO).start(activated(&web, &admin));
-    assert!(gateway.get("/").ends_with("first"), "it binds what it was not given");
-    let done = gateway.terminate();
-    for (socket, unit) in [(&web, "web"), (&admin, "admin")] {
-        let place = format!("systemd listens on {}, and no listener", socket.local_addr().unwrap());
-        let line = done.stderr.lines().find(|line| line.contains(&place)).unwrap_or_else(|| panic!("{}", done.stderr));
-        assert!(line.contains(&format!("unit=\"{unit}\"")), "{line}");
-    }
-}
-
-/// What systemd heard, and nobody asked for yet. It reads all the time: few messages fit the socket.
-struct Systemd(Receiver<String>);
-
-impl Systemd {
-    fn at(path: &Path) -> Systemd {
-        let socket = UnixDatagram::bind(path).unwrap();
-        let (heard, messages) = channel();
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(count) = socket.recv(&mut bytes) {
-                if heard.send(String::from_utf8_lossy(&bytes[..count]).into_owned()).is_err() {
-                    return;
-                }
-            }
-        });
-        Systemd(messages)
-    }
-
-    /// The next message that begins so.
-    #[track_caller]
-    fn hears(&self, start: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            assert!(Instant::now() < deadline, "it never heard {start}");
-            let message = self.0.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("it never heard {start}: {error}"));
-            if message.starts_with(start) {
-                return message;
-            }
-        }
-    }
-}
-
-#[test]
-fn systemd_hears_of_start_reload_upgrade_and_stop_and_that_all_is_well() {
-    Heir::adopt();
-    let folder = Folder::new("life-notify");
-    let systemd = Systemd::at(&folder.path("notify"));
-    let mut command = Command::new(PROGRAM);
-    command.arg("run").stdin(Stdio::null()).stdout(Stdio::null());
-    command.env("NOTIFY_SOCKET", folder.path("notify")).env("WATCHDOG_USEC", "200000");
-    let mut gateway = folder.file("maitred.yaml", HELLO).start(command);
-    assert_eq!(systemd.hears("READY=1"), "READY=1\nSTATUS=1 route in 1 API, 0 upstreams");
-    systemd.hears("WATCHDOG=1");
-    folder.file("maitred.yaml", BAD);
-    assert!(systemd.hears("RELOADING=1").contains("\nMONOTONIC_USEC="));
-    assert!(systemd.hears("READY=1").ends_with("; the last reload failed, see the log"));
-    folder.file("maitred.yaml", HELLO);
-    assert!(systemd.hears("READY=1").ends_with("0 upstreams"));
-    let heir = upgrade(&gateway);
-    systemd.hears(&format!("MAINPID={}", heir.0));
-    assert_eq!(gateway.exit_code(), 0);
-    systemd.hears("READY=1");
-    for _ in 0..3 {
-        systemd.hears("WATCHDOG=1");
-    }
-    heir.signal(libc::SIGTERM);
-    let stopping = systemd.hears("STOPPING=1");
-    assert!(stopping.contains("\nEXTEND_TIMEOUT_USEC=40000000\n"), "{stopping}");
-    assert_eq!(heir.end(), 0);
-}
-
-#[test]
-fn the_old_process_does_not_announce_its_end_to_systemd() {
-    Heir::adopt();
-    let folder = Folder::new("life-quiet");
-    let systemd = Systemd::at(&folder.path("notify"));
-    let mut command = Command::new(PROGRAM);
-    command.arg("run").stdin(Stdio::null()).stdout(Stdio::null()).env("NOTIFY_SOCKET", folder.path("notify"));
-    let mut gateway = folder.file("maitred.yaml", HELLO).start(command);
-    let heir = upgrade(&gateway);
-    assert_eq!(gateway.exit_code(), 0);
-    heir.signal(libc::SIGTERM);
-    assert_eq!(heir.end(), 0);
-    let last = systemd.hears("STOPPING=1");
-    assert!(last.contains("draining"));
-    // The new one says it once; the old one would be taken for the end of the service.
-    assert!(systemd.0.try_iter().all(|message| !message.starts_with("STOPPING=1")));
-    assert!(TcpStream::connect(gateway.listening()).is_err());
 }
