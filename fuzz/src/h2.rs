@@ -241,6 +241,9 @@ fn counted_plainly(mut rest: &[u8]) -> Tally {
             (9, _) => {}
             _ => tally.unknown += 1,
         }
+        if let (3, Some(code)) = (kind, behind[..here].first_chunk::<4>()) {
+            tally.blames += u64::from([1, 3, 5, 6, 7].contains(&u32::from_be_bytes(*code)));
+        }
         tally.empty_data += u64::from(*kind == 0 && length == 0 && !lowest);
         tally.continuations_in_a_row = if *kind == 9 { tally.continuations_in_a_row + 1 } else { 0 };
         tally.longest_run = tally.longest_run.max(tally.continuations_in_a_row);

@@ -25,6 +25,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 use stream::Stream;
 use tokio::task::spawn_local;
 
@@ -102,6 +103,8 @@ impl<S: Service> Serving<S> {
 
     /// Ready when the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>, mut drain: Pin<&mut tokio::sync::futures::Notified<'_>>) -> Poll<()> {
+        // Read before what comes is: what is counted belongs to no later time.
+        let now = self.shared.worker.now();
         loop {
             if !self.farewell && (self.service.is_draining() || drain.as_mut().poll(cx).is_ready()) {
                 self.farewell = true;
@@ -112,15 +115,15 @@ impl<S: Service> Serving<S> {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
-                Poll::Pending => return self.poll_patience(cx),
+                Poll::Pending => return self.poll_patience(cx, now),
             }
-            self.judge();
+            self.judge(now);
         }
     }
 
     /// Nothing came in: is the client still worth waiting for?
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.judge() {
+    fn poll_patience(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        if self.judge(now) {
             // The last words go out on the next turn.
             cx.waker().wake_by_ref();
         }
@@ -145,7 +148,7 @@ impl<S: Service> Serving<S> {
         }
         if !self.timer.is_armed() {
             let patience = if self.farewell { Worker::FAREWELL_TIME } else { self.service.limits().idle_timeout };
-            self.timer.arm(self.shared.worker.now() + patience);
+            self.timer.arm(now + patience);
         }
         if self.timer.poll(cx).is_pending() {
             return Poll::Pending;
@@ -155,14 +158,14 @@ impl<S: Service> Serving<S> {
         }
         self.farewell = true;
         self.connection.graceful_shutdown();
-        self.timer.arm(self.shared.worker.now() + Worker::FAREWELL_TIME);
+        self.timer.arm(now + Worker::FAREWELL_TIME);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
     /// Ends the connection for what it must end for: GOAWAY with the reason, and no more is read of it.
-    fn judge(&mut self) -> bool {
-        let (shared, now) = (&self.shared, self.shared.worker.now());
+    fn judge(&mut self, now: Instant) -> bool {
+        let shared = &self.shared;
         let Some(reason) = shared.line.verdict(&self.service.limits().h2, now) else { return false };
         shared.line.condemned.set(true);
         if reason == Reason::ENHANCE_YOUR_CALM {
