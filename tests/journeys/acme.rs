@@ -1,6 +1,8 @@
 //! Certificates by ACME: the authority really connects to the gateway before it issues anything.
 
-use maitred_testkit::{AcmeServer, Authority, Client, ClientTls, Folder, Gateway, Refusal, eventually, gateway_with, stays};
+use maitred_testkit::{
+    AcmeServer, Authority, Backend, Client, ClientTls, Door, Folder, Gateway, Refusal, ServerTls, eventually, gateway_with, stays,
+};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -280,6 +282,34 @@ fn an_authority_that_asks_for_patience_gets_it() {
     assert_eq!(stays("it goes on ordering", || town.server.orders() as u64), 0);
     gateway.turn(MINUTE);
     has_all(&gateway);
+}
+
+#[test]
+fn an_authority_that_answers_nonsense_or_without_end_is_left() {
+    let authority = Authority::new("a bad one");
+    let identity = authority.server(&["127.0.0.1"]);
+    for endless in [false, true] {
+        let bad = Backend::behind(Door::tls(ServerTls::new(&identity)), move |_, conn| {
+            if endless {
+                conn.chunked_head(200, "");
+                while conn.chunk([b' '; 16 * 1024]) {}
+            } else {
+                conn.answer(502, "content-type: text/html\r\nretry-after: 3600\r\n", "<html>");
+            }
+        });
+        let town = Town::new();
+        let here = town.server.address().to_string();
+        let yaml = town.yaml("api.example.com").replace(&here, &bad.address().to_string());
+        let gateway = gateway_with(&yaml, &[], &[("acme.pem", authority.pem())]);
+        eventually("it is given up", || counts(&gateway) == (0, 1));
+        gateway.turn(MINUTE * 2);
+        if endless {
+            eventually("it is tried again", || counts(&gateway) == (0, 2));
+        } else {
+            assert_eq!(stays("it goes on failing", || counts(&gateway).1), 1, "it was told to wait for longer");
+        }
+        assert_eq!(gateway.get("/").status, 308);
+    }
 }
 
 #[test]

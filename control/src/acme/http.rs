@@ -168,6 +168,16 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_authority_that_says_nothing_is_not_waited_for() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}/directory", silent.local_addr().unwrap());
+        let request = Request::get(url).body(BodyWrapper::default()).unwrap();
+        let before = tokio::time::Instant::now();
+        let error = http(Clock::default()).request(request).await.err().expect("no answer");
+        assert_eq!((error.to_string().as_str(), before.elapsed().as_secs()), ("no answer within 30 s", 30));
+    }
+
     #[test]
     fn only_https_is_spoken() {
         for (url, expected) in [
