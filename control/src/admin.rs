@@ -6,6 +6,7 @@ mod gate;
 #[cfg(test)]
 mod tests;
 
+use crate::metrics::CertificateEnd;
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
@@ -68,6 +69,8 @@ pub enum Readiness {
 /// What the binary lets the admin listener see and do. Each may take its time: none is called on a thread that others wait for.
 pub trait Operations: Send + Sync + 'static {
     fn metrics(&self) -> Arc<Metrics>;
+    /// Those that clients are shown.
+    fn certificates(&self) -> Vec<CertificateEnd>;
     fn ready(&self) -> Readiness;
     /// The live configuration, secrets masked.
     fn config(&self) -> serde_json::Value;

@@ -1,14 +1,17 @@
-//! What runs beside the traffic: the admin listener, the text of the metrics, the addresses behind names, the eyes on files. It
-//! never sees a request that passes through the gateway; what it may do to the gateway, the binary hands it as `Operations`.
+//! What runs beside the traffic: the admin listener, the text of the metrics, the addresses behind names, the eyes on files,
+//! certificates from authorities. It never sees a request that passes through the gateway; what it may do to the gateway, the binary
+//! hands it as `Operations`.
 
+pub mod acme;
 pub mod admin;
 pub mod discovery;
 pub mod metrics;
 pub mod process;
 pub mod watch;
 
+pub use acme::{Acme, Plan};
 pub use admin::{Admin, AdminConfig, NotUpgraded, Operations, Readiness, Successor};
 pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, SystemResolver, Unresolved};
-pub use metrics::{Extra, exposition};
+pub use metrics::{CertificateEnd, Extra, exposition};
 pub use process::Process;
 pub use watch::{Watcher, watch};

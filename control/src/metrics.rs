@@ -18,12 +18,24 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Extra {
     pub version: String,
     pub process: Process,
+    pub certificates: Vec<CertificateEnd>,
+}
+
+/// When a certificate that is served ends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CertificateEnd {
+    /// The listener's address, as configured.
+    pub listener: String,
+    /// The certificate's first name.
+    pub name: String,
+    /// Seconds since 1970.
+    pub not_after: i64,
 }
 
 impl Extra {
     /// Of this program, at this moment.
-    pub fn now() -> Extra {
-        Extra { version: env!("CARGO_PKG_VERSION").to_owned(), process: Process::read() }
+    pub fn now(certificates: Vec<CertificateEnd>) -> Extra {
+        Extra { version: env!("CARGO_PKG_VERSION").to_owned(), process: Process::read(), certificates }
     }
 }
 
@@ -33,6 +45,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     page.routes(&metrics.routes());
     page.workers(metrics);
     page.configuration(metrics, extra);
+    page.certificates(metrics, &extra.certificates);
     page.process(&extra.process);
     page.0
 }
@@ -188,6 +201,23 @@ impl Page {
         self.single("maitred_snapshots", "gauge", help, read(&metrics.snapshots));
         self.family("maitred_build_info", "gauge", "Which program this is; always 1.");
         self.line(format_args!("maitred_build_info{{version=\"{}\"}} 1", escaped(&extra.version)));
+    }
+
+    /// Of two certificates with one name, such as an RSA one and an ECDSA one, the one that ends first counts.
+    fn certificates(&mut self, metrics: &Metrics, certificates: &[CertificateEnd]) {
+        let mut certificates: Vec<&CertificateEnd> = certificates.iter().collect();
+        certificates.sort();
+        certificates.dedup_by(|later, first| (&later.listener, &later.name) == (&first.listener, &first.name));
+        let help = "When each certificate that clients are shown ends, in seconds since 1970.";
+        self.family("maitred_certificate_expiry_seconds", "gauge", help);
+        for CertificateEnd { listener, name, not_after } in certificates {
+            let (listener, name) = (escaped(listener), escaped(name));
+            self.line(format_args!("maitred_certificate_expiry_seconds{{listener=\"{listener}\",name=\"{name}\"}} {not_after}"));
+        }
+        let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        self.family("maitred_acme_orders_total", "counter", "Orders of certificates by ACME, renewals too, by how they went.");
+        self.line(format_args!("maitred_acme_orders_total{{result=\"ok\"}} {}", read(&metrics.acme_ok)));
+        self.line(format_args!("maitred_acme_orders_total{{result=\"failed\"}} {}", read(&metrics.acme_failed)));
     }
 
     /// The names that every Prometheus client library uses.

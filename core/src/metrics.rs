@@ -207,6 +207,9 @@ pub struct Metrics {
     pub generation: AtomicU64,
     pub reloads_ok: AtomicU64,
     pub reloads_failed: AtomicU64,
+    /// Certificates that were obtained by ACME, renewals too, and orders that brought none.
+    pub acme_ok: AtomicU64,
+    pub acme_failed: AtomicU64,
     /// Snapshots not yet let go; 1 when every worker has moved on and nothing old is held.
     pub snapshots: AtomicU64,
 }
@@ -221,6 +224,8 @@ impl Metrics {
             generation: AtomicU64::new(0),
             reloads_ok: AtomicU64::new(0),
             reloads_failed: AtomicU64::new(0),
+            acme_ok: AtomicU64::new(0),
+            acme_failed: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
         }
     }

@@ -17,8 +17,9 @@ use maitred_integrations::respond::Respond;
 use maitred_model as model;
 use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
 use maitred_policies::{Configured, Transforms};
-use maitred_transport::{Target, TargetCell, TargetSet, TicketKeys, UpstreamSpec};
+use maitred_transport::{HttpChallenges, IssuedCertificates, Target, TargetCell, TargetSet, TicketKeys, UpstreamSpec};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -27,10 +28,17 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// By the endpoints' text: unchanged endpoints keep their resolved addresses.
     cells: Mutex<HashMap<String, Weak<TargetCell>>>,
+    /// By what they are to be: a reload that asks for the same goes on serving what was obtained.
+    issued: Mutex<HashMap<Obtained, Weak<IssuedCertificates>>>,
+    /// What authorities that ask in the clear are answered.
+    pub challenges: Arc<HttpChallenges>,
     /// What session tickets are sealed with where no secret is configured.
     ticket_secret: [u8; 32],
-    clock: Clock,
+    pub clock: Clock,
 }
+
+/// Which certificates: directory, storage, domains.
+type Obtained = (String, PathBuf, Vec<String>);
 
 impl State {
     pub fn new(workers: usize) -> State {
@@ -39,7 +47,14 @@ impl State {
 
     /// `ticket_secret`: what tickets are sealed with unless a secret is configured.
     pub fn with(workers: usize, ticket_secret: [u8; 32], clock: Clock) -> State {
-        State { metrics: Arc::new(Metrics::new(workers)), cells: Mutex::default(), ticket_secret, clock }
+        State {
+            metrics: Arc::new(Metrics::new(workers)),
+            cells: Mutex::default(),
+            issued: Mutex::default(),
+            challenges: Arc::default(),
+            ticket_secret,
+            clock,
+        }
     }
 
     /// For the process that comes after this one.
@@ -76,6 +91,20 @@ impl State {
         cells.insert(key, Arc::downgrade(&cell));
         cell
     }
+
+    /// Where the certificates of an `acme` are put.
+    fn issued(&self, acme: &model::Acme) -> Arc<IssuedCertificates> {
+        let domains = acme.domains.iter().map(|domain| domain.value.clone()).collect();
+        let key = (acme.directory.clone(), acme.storage.clone(), domains);
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = issued.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        issued.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::default();
+        issued.insert(key, Arc::downgrade(&new));
+        new
+    }
 }
 
 /// Compiles a checked document. What `check` cannot know, because it needs the parts' own rules, is reported here.
@@ -94,8 +123,12 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     }
     let tickets = state.tickets(document.secret_key.as_ref().map(|secret| secret.expose().as_bytes()));
     let mut doors = Vec::with_capacity(document.listen.len());
+    let mut issued = Vec::new();
     for listener in &document.listen {
-        let door = secure::door(listener, &tickets, None, &mut compiler.diagnostics);
+        let acme = listener.tls.as_ref().and_then(|tls| tls.acme.as_ref());
+        let certificates = acme.map(|acme| state.issued(acme));
+        issued.extend(acme.map(|acme| acme.value.clone()).zip(certificates.clone()));
+        let door = secure::door(listener, &tickets, certificates, &mut compiler.diagnostics);
         doors.push((listener.address.clone(), Arc::new(door.unwrap_or_default())));
     }
     let mut hosts = Hosts::default();
@@ -111,7 +144,8 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     let series = state.metrics.series(keys.iter().map(|(api, route)| (api, route)));
     state.metrics.snapshots.fetch_add(1, Ordering::Relaxed);
     let https_port = https_port(&document);
-    Ok(Snapshot { https_port, hosts, doors, apis, routes, series, upstreams, metrics: state.metrics.clone(), document })
+    let (metrics, challenges) = (state.metrics.clone(), state.challenges.clone());
+    Ok(Snapshot { https_port, hosts, doors, issued, challenges, apis, routes, series, upstreams, metrics, document })
 }
 
 /// The port of the first listener with TLS, 443 if there is any; where there is none at all, somebody else ends TLS.

@@ -1,12 +1,19 @@
-//! What a listener answers by itself, before any API is looked for: the way to https, and who came to the wrong door.
+//! What a listener answers by itself, before any API is looked for: an authority's challenges, the way to https, and who came to the
+//! wrong door.
 
 use crate::world::World;
+use maitred_core::wire::Method;
 use maitred_core::{Body, Exchange, Fault, Kind, Response};
 
 /// Keeps the method (RFC 9110 §15.4.9), and is for good.
 const PERMANENT_REDIRECT: u16 = 308;
 
 pub(crate) fn answer(world: &World, exchange: &mut Exchange) -> Result<Option<Response>, Fault> {
+    if exchange.tls.is_none()
+        && let Some(response) = challenge(world, exchange)
+    {
+        return Ok(Some(response));
+    }
     if exchange.to_https {
         if exchange.request.host().is_empty() {
             return Err(Fault::new(Kind::BadRequest, "no Host, so no place to redirect to"));
@@ -22,6 +29,18 @@ pub(crate) fn answer(world: &World, exchange: &mut Exchange) -> Result<Option<Re
         },
         None => Ok(None),
     }
+}
+
+/// HTTP-01 (RFC 8555 §8.3): the authority asks in the clear, for nothing has a certificate yet.
+fn challenge(world: &World, exchange: &mut Exchange) -> Option<Response> {
+    let reads = match exchange.request.method {
+        Method::Get | Method::Head => true,
+        Method::Post | Method::Put | Method::Patch | Method::Delete | Method::Options | Method::Other => false,
+    };
+    let answer = world.snapshot.challenges.answer(exchange.request.path()).filter(|_| reads)?;
+    let mut response = Response::with_body(exchange.take_head(), 200, Body::Shared(answer));
+    response.head.headers.add(b"content-type", b"application/octet-stream");
+    Some(response)
 }
 
 fn to_https(port: u16, exchange: &mut Exchange) -> Response {

@@ -16,6 +16,7 @@ mod router;
 mod secure;
 mod service;
 mod snapshot;
+mod warnings;
 mod worker;
 mod world;
 
@@ -27,3 +28,4 @@ pub use handover::Handover;
 pub use offered::Offered;
 pub use pulse::Pulse;
 pub use snapshot::{RouteView, Snapshot, authority, endpoint_url};
+pub use warnings::warnings;

@@ -54,6 +54,10 @@ fn server(
     issued: Option<Arc<IssuedCertificates>>,
 ) -> Result<ServerTls, Diagnostic> {
     let pair = |files: &Spanned<CertificateFiles>| (files.cert.bytes.clone(), files.key.bytes.clone());
+    if let Some(ca) = tls.acme.as_ref().and_then(|acme| acme.ca.as_ref()) {
+        let spec = ClientTlsSpec { ca: Some(&ca.bytes), ..ClientTlsSpec::default() };
+        ClientTls::new(&spec).map_err(|problem| diagnostic(Some(ca), tls.span, &problem))?;
+    }
     let pairs: Vec<_> = tls.certificates.iter().map(pair).collect();
     let spec = ServerTlsSpec {
         certificates: pairs.iter().map(|(certificate, key)| (&certificate[..], &key[..])).collect(),

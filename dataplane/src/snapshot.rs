@@ -5,8 +5,8 @@ use crate::router::{Candidate, Params, Router, choose};
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::{Chain, Exchange, Fault, Kind};
 use maitred_integrations::Integration;
-use maitred_model::{Document, Endpoint, IpNet, Limits, ListenAddress};
-use maitred_transport::{Door, Expiry, UpstreamSpec};
+use maitred_model::{Acme, Document, Endpoint, IpNet, Limits, ListenAddress};
+use maitred_transport::{Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
 use maitred_wire::{Method, Name, Slice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +19,10 @@ pub struct Snapshot {
     pub(crate) hosts: Hosts,
     /// One for each listener, in the document's order.
     pub(crate) doors: Vec<(ListenAddress, Arc<Door>)>,
+    /// For each listener with `acme`, where its certificates are put.
+    pub(crate) issued: Vec<(Acme, Arc<IssuedCertificates>)>,
+    /// Whoever orders certificates puts there what the authority asks for.
+    pub(crate) challenges: Arc<HttpChallenges>,
     pub(crate) apis: Vec<Api>,
     pub(crate) routes: Vec<Route>,
     /// The counters of each route, by its index.
@@ -80,6 +84,11 @@ impl Snapshot {
     /// Every listener with TLS, and when its certificates end.
     pub fn certificates(&self) -> impl Iterator<Item = (&ListenAddress, Vec<Expiry>)> {
         self.doors.iter().filter_map(|(address, door)| Some((address, door.tls.as_ref()?.expiries())))
+    }
+
+    /// What is to be obtained by ACME, and where each set of certificates is put.
+    pub fn issued(&self) -> impl Iterator<Item = (&Acme, &Arc<IssuedCertificates>)> {
+        self.issued.iter().map(|(acme, issued)| (acme, issued))
     }
 
     pub fn limits(&self) -> &Limits {

@@ -3,8 +3,9 @@
 use crate::reload::Cause;
 use crate::routes;
 use crate::wire::{House, lock};
-use maitred_control::{NotUpgraded, Operations, Readiness, Successor};
+use maitred_control::{CertificateEnd, NotUpgraded, Operations, Readiness, Successor};
 use maitred_core::metrics::Metrics;
+use maitred_transport::Expiry;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,13 +15,25 @@ impl Operations for House {
         self.gateway.metrics().clone()
     }
 
+    fn certificates(&self) -> Vec<CertificateEnd> {
+        let snapshot = self.gateway.snapshot();
+        let ends = snapshot.certificates().flat_map(|(listener, expiries)| {
+            let end = move |Expiry { name, not_after }| CertificateEnd { listener: listener.to_string(), name, not_after };
+            expiries.into_iter().map(end)
+        });
+        ends.collect()
+    }
+
     fn ready(&self) -> Readiness {
         if self.gateway.is_draining() {
             return Readiness::Draining;
         }
         let failed = lock(&self.last).as_ref().is_some_and(|last| last.result.is_err());
         // Anyone may read this: what was wrong is in the log and in /status.
-        Readiness::Ready { warning: failed.then(|| "the last reload failed; the configuration from before is live".to_owned()) }
+        let failed = failed.then(|| "the last reload failed; the configuration from before is live".to_owned());
+        // No reason to send no traffic: the authority must reach this gateway, or there will never be a certificate.
+        let warnings: Vec<String> = failed.into_iter().chain(self.acme.waiting()).collect();
+        Readiness::Ready { warning: (!warnings.is_empty()).then(|| warnings.join("; ")) }
     }
 
     fn config(&self) -> Value {

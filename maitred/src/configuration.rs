@@ -2,7 +2,7 @@
 //! and every reload take. Knows no gateway.
 
 use crate::output::{in_color, say};
-use maitred_dataplane::{Snapshot, State, compile};
+use maitred_dataplane::{Snapshot, State, compile, warnings};
 use maitred_model::{Diagnostics, Disk, Document, Files, Sources, load, load_text, render};
 use std::cell::RefCell;
 use std::io;
@@ -78,7 +78,11 @@ pub fn read(source: &Source) -> Read {
 /// Compiles what was read. What only the compiler finds joins the diagnostics; errors leave nothing.
 pub fn compiled(read: &mut Read, state: &State) -> Option<Snapshot> {
     match compile(Arc::new(read.document.take()?), state) {
-        Ok(snapshot) => Some(snapshot),
+        Ok(snapshot) => {
+            read.diagnostics.extend(warnings(&snapshot.document, state.clock.wall()));
+            read.diagnostics.sort();
+            Some(snapshot)
+        }
         Err(diagnostics) => {
             read.diagnostics.extend(diagnostics);
             read.diagnostics.sort();

@@ -3,7 +3,7 @@
 
 use crate::check::summary;
 use crate::configuration::{compiled, read};
-use crate::wire::{House, follow, leads_to_admin, lock, now, resolve, warn_unresolved, workers};
+use crate::wire::{House, follow, leads_to_admin, lock, now, plan, resolve, warn_unresolved, workers};
 use jiff::Timestamp;
 use maitred_dataplane::{LogTarget, Snapshot};
 use maitred_model::Document;
@@ -99,7 +99,9 @@ impl House {
             tracing::warn!("`{key}` changed, which needs a restart; the rest is taken over");
         }
         let change = changed(&self.gateway.snapshot(), &snapshot);
+        let certificates = self.acme.prepare(plan(&snapshot))?;
         let generation = self.gateway.publish(snapshot, log).map_err(|error| error.to_string())?;
+        self.acme.apply(certificates);
         Ok(Done { generation, change })
     }
 

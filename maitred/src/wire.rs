@@ -1,5 +1,5 @@
-//! Puts the house together in its order: watch → read → compile → names → bind → the word of the process before → admin; and takes it apart again. What each part does
-//! is that part's own affair.
+//! Puts the house together in its order: watch → read → compile → names → certificates → bind → the word of the process before → admin;
+//! and takes it apart again. What each part does is that part's own affair.
 
 use crate::cli::LogFormat;
 use crate::configuration::{Source, compiled, read};
@@ -13,7 +13,9 @@ use crate::upgrade::{End, Inheritance, Invocation, Predecessor, Stage, Successio
 use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
-use maitred_control::{Admin, AdminConfig, Discovery, EndpointSpec, Request, SystemResolver, Unresolved, Watcher, watch};
+use maitred_control::{
+    Acme, Admin, AdminConfig, Discovery, EndpointSpec, Plan, Request, SystemResolver, Unresolved, Watcher, watch,
+};
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
 use maitred_model::{Authority, Endpoint, ListenAddress};
@@ -54,6 +56,7 @@ pub struct House {
     pub source: Source,
     pub runtime: tokio::runtime::Handle,
     pub discovery: Discovery,
+    pub acme: Acme,
     pub watcher: Option<Watcher>,
     /// What the admin listener was started with.
     pub admin: maitred_model::Admin,
@@ -152,6 +155,8 @@ fn assemble(
         return Err(NotStarted::Refused(wrong));
     }
     let admin = snapshot.document.admin.clone();
+    let acme = Acme::start(runtime.handle(), state.clock.clone(), state.metrics.clone(), state.challenges.clone());
+    let certificates = acme.prepare(plan(&snapshot)).map_err(anyhow::Error::msg)?;
     let gateway = bind(snapshot, &mut sockets.listeners)?;
     let (listener, copy) = bind_admin(&admin, &mut sockets)?;
     sockets.warn_left();
@@ -161,6 +166,7 @@ fn assemble(
         source,
         runtime: runtime.handle().clone(),
         discovery,
+        acme,
         watcher,
         admin,
         started,
@@ -182,6 +188,8 @@ fn assemble(
         house.notifier.main_pid(std::process::id());
     }
     house.gateway.open();
+    // Nobody could have answered the authority before.
+    house.acme.apply(certificates);
     let admin = runtime.block_on(Admin::serve(listener, admin_config(&house.admin), house.clone()));
     let admin = admin.with_context(|| cannot_start_admin(&house.admin))?;
     let announcer = Announcer(format);
@@ -261,6 +269,11 @@ pub async fn resolve(discovery: &Discovery, snapshot: &Snapshot) -> Vec<Unresolv
         })
         .collect();
     discovery.resolve_all(&requests, NAMES_TIME_MAX).await
+}
+
+/// The certificates that a configuration wants from authorities.
+pub fn plan(snapshot: &Snapshot) -> Plan {
+    Plan::new(&snapshot.document, snapshot.issued())
 }
 
 /// An upstream whose name leads to the admin listener would open it to every client. Numbers are compared by `check`.
@@ -384,6 +397,7 @@ impl Running {
         let gateway = &self.house.gateway;
         let timeout = gateway.snapshot().document.limits.drain_timeout;
         gateway.begin_drain();
+        self.house.acme.stop();
         let answering = match stage {
             Stage::HandedOver => self.leave_admin(),
             Stage::Stopping | Stage::Serving => {
@@ -446,6 +460,7 @@ impl Running {
         let Running { house, runtime, admin, ends: _, watchdog } = self;
         house.succession.conclude();
         house.gateway.begin_drain();
+        house.acme.stop();
         drop((admin, watchdog));
         // An upgrade that is under way sees that it comes too late, and ends what it started.
         drop(lock(&house.succession.turn));

@@ -5,12 +5,15 @@ use crate::backend::Backend;
 use crate::client::{Client, Response};
 use crate::h2::{H2Backend, H2Client};
 use crate::tls::ClientTls;
+use maitred_control::acme::Prepared;
+use maitred_control::{Acme, Plan};
 use maitred_core::metrics::Metrics;
-use maitred_dataplane::{LogTarget, Options, State, compile};
+use maitred_dataplane::{LogTarget, Options, Snapshot, State, compile};
 use maitred_model::{Document, Memory, load_text, render};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// What every test's configuration begins with, unless it says otherwise.
 const DEFAULTS: [(&str, &str); 4] = [
@@ -36,6 +39,8 @@ apis:
 const H2C: &str = "{ endpoints: [\"http://$kitchen\"], protocol: h2c }";
 
 pub struct Gateway {
+    /// Orders certificates, once a configuration wants some. Gone before the gateway that answers for it.
+    acme: OnceLock<Acme>,
     inner: maitred_dataplane::Gateway,
     state: State,
     names: Vec<(String, SocketAddr)>,
@@ -63,8 +68,33 @@ pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str,
     let log = LogTarget::open(&document.telemetry.access_log).expect("a place for the access log");
     let snapshot =
         compile(Arc::new(document), &state).unwrap_or_else(|diagnostics| panic!("it does not compile: {diagnostics:?}"));
+    let acme = OnceLock::new();
+    let certificates = prepare(&acme, &state, &snapshot).unwrap_or_else(|words| panic!("no certificates: {words}"));
     let inner = maitred_dataplane::Gateway::start(snapshot, log, options).expect("the gateway starts");
-    Gateway { inner, state, names, files: Mutex::new(files) }
+    apply(&acme, certificates);
+    Gateway { acme, inner, state, names, files: Mutex::new(files) }
+}
+
+/// As the binary does it: what is there already is in place before anyone connects. `None`: nobody wants certificates.
+fn prepare(acme: &OnceLock<Acme>, state: &State, snapshot: &Snapshot) -> Result<Option<Prepared>, String> {
+    if acme.get().is_none() && snapshot.issued().next().is_none() {
+        return Ok(None);
+    }
+    let start = || Acme::start(control(), state.clock.clone(), state.metrics.clone(), state.challenges.clone());
+    acme.get_or_init(start).prepare(Plan::new(&snapshot.document, snapshot.issued())).map(Some)
+}
+
+fn apply(acme: &OnceLock<Acme>, certificates: Option<Prepared>) {
+    if let (Some(acme), Some(certificates)) = (acme.get(), certificates) {
+        acme.apply(certificates);
+    }
+}
+
+/// The threads of the control side, the same for all gateways of a test.
+fn control() -> &'static Handle {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let start = || Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
+    RUNTIME.get_or_init(start).handle()
 }
 
 /// A gateway that sends everything to one back end by HTTP/2 without TLS.
@@ -157,7 +187,10 @@ impl Gateway {
         let document = load(yaml, &self.names, &self.files())?;
         let log = LogTarget::open(&document.telemetry.access_log).map_err(|error| error.to_string())?;
         let snapshot = compile(Arc::new(document), &self.state).map_err(|diagnostics| format!("{diagnostics:?}"))?;
-        self.inner.publish(snapshot, log).map_err(|error| error.to_string())
+        let certificates = prepare(&self.acme, &self.state, &snapshot)?;
+        let generation = self.inner.publish(snapshot, log).map_err(|error| error.to_string())?;
+        apply(&self.acme, certificates);
+        Ok(generation)
     }
 
     #[track_caller]
@@ -185,6 +218,14 @@ impl Gateway {
     /// The gateway's clock goes forward.
     pub fn turn(&self, by: Duration) {
         self.inner.turn_clock(by);
+        if let Some(acme) = self.acme.get() {
+            acme.look_again();
+        }
+    }
+
+    /// What certificates it waits for, in words.
+    pub fn waiting(&self) -> Option<String> {
+        self.acme.get().and_then(Acme::waiting)
     }
 
     pub fn metrics(&self) -> &Arc<Metrics> {

@@ -3,6 +3,7 @@
 //!
 //! Threads and blocking sockets throughout. Nothing sleeps to wait for another: latches, channels, and conditions with a deadline.
 
+mod acme;
 mod backend;
 mod client;
 mod door;
@@ -16,6 +17,7 @@ mod tls;
 mod wait;
 pub mod websocket;
 
+pub use acme::{AcmeServer, Refusal, Validation};
 pub use backend::{Answer, Backend, Conn, Received, nobody, reluctant};
 pub use client::{Broken, Client, Response};
 pub use door::Door;

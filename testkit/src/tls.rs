@@ -3,23 +3,29 @@
 
 use crate::stream::Stream;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, date_time_ymd,
 };
 use rustls::client::Resumption;
-use rustls::crypto::CryptoProvider;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{
-    ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
-    SupportedProtocolVersion, version,
+    ClientConfig, ClientConnection, Connection, DigitallySignedStruct, HandshakeKind, ProtocolVersion, RootCertStore,
+    ServerConfig, ServerConnection, SignatureScheme, SupportedProtocolVersion, version,
 };
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, UNIX_EPOCH};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
 }
@@ -49,12 +55,18 @@ impl Identity {
 
 impl Authority {
     pub fn new(name: &str) -> Authority {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        let params = authority(name);
         let key = KeyPair::generate().expect("a key");
         let pem = params.self_signed(&key).expect("a certificate").pem();
+        Authority { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// Another one, which this one vouches for.
+    pub fn below(&self, name: &str) -> Authority {
+        let mut params = authority(name);
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().expect("a key");
+        let pem = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
         Authority { issuer: Issuer::new(params, key), pem }
     }
 
@@ -95,11 +107,58 @@ impl Authority {
         Identity { cert, key: key.serialize_pem() }
     }
 
-    fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("PEM that was just made")).expect("a certificate");
-        roots
+    /// What a certificate request (RFC 2986) asks for, if it is for these names and no others; `life` in seconds since 1970.
+    pub(crate) fn issue(&self, request: &[u8], names: &[String], life: (i64, i64)) -> Result<String, String> {
+        let (_, request) = X509CertificationRequest::from_der(request).map_err(|error| format!("no request: {error}"))?;
+        let asked = request.requested_extensions().into_iter().flatten().find_map(|extension| match extension {
+            ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+            _ => None,
+        });
+        let asked: Vec<String> = asked.into_iter().flatten().map(|name| name.to_string()).collect();
+        if asked != names.iter().map(|name| format!("DNSName({name})")).collect::<Vec<_>>() {
+            return Err(format!("a request for {asked:?}, where {names:?} were ordered"));
+        }
+        let mut params = CertificateParams::new(names.to_vec()).map_err(|error| error.to_string())?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let time = |seconds: i64| UNIX_EPOCH + Duration::from_secs(seconds as u64);
+        (params.not_before, params.not_after) = (time(life.0).into(), time(life.1).into());
+        let key = Asked(request.certification_request_info.subject_pki.subject_public_key.data.to_vec());
+        params.signed_by(&key, &self.issuer).map(|certificate| certificate.pem()).map_err(|error| error.to_string())
     }
+
+    fn roots(&self) -> RootCertStore {
+        roots(&self.pem)
+    }
+}
+
+#[track_caller]
+fn roots(pem: &str) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("a certificate");
+    roots
+}
+
+/// The key of a certificate request.
+struct Asked(Vec<u8>);
+
+impl PublicKeyData for Asked {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params
 }
 
 fn expire(params: &mut CertificateParams) {
@@ -160,6 +219,17 @@ impl Handshake {
         self.peer.first().map(Vec::as_slice) == identity.chain().first().map(|cert| &**cert)
     }
 
+    pub(crate) fn peer(&self) -> &[Vec<u8>] {
+        &self.peer
+    }
+
+    /// Until when the other side's certificate is valid, in seconds since 1970.
+    #[track_caller]
+    pub fn peer_ends(&self) -> i64 {
+        let (_, certificate) = X509Certificate::from_der(&self.peer[0]).expect("a certificate");
+        certificate.validity().not_after.timestamp()
+    }
+
     pub fn peer_is_unknown(&self) -> bool {
         self.peer.is_empty()
     }
@@ -174,20 +244,28 @@ pub struct ClientTls {
     versions: Vec<TlsVersion>,
     identity: Option<Identity>,
     resumption: bool,
+    ahead: Duration,
     config: OnceLock<Arc<ClientConfig>>,
 }
 
 impl ClientTls {
     /// Believes in `authority`, asks for `name`, and offers what is customary: both versions, no ALPN.
     pub fn new(authority: &Authority, name: &str) -> ClientTls {
+        ClientTls::believing(&authority.pem, name)
+    }
+
+    /// The same, for an authority that is not the test's: its certificate as PEM.
+    #[track_caller]
+    pub fn believing(authority: &str, name: &str) -> ClientTls {
         ClientTls {
-            roots: authority.roots(),
+            roots: roots(authority),
             name: name.to_owned(),
             sni: true,
             alpn: Vec::new(),
             versions: vec![TlsVersion::V13, TlsVersion::V12],
             identity: None,
             resumption: true,
+            ahead: Duration::ZERO,
             config: OnceLock::new(),
         }
     }
@@ -223,10 +301,16 @@ impl ClientTls {
         self
     }
 
+    /// Its clock is ahead, as a gateway's that was turned.
+    pub fn ahead(mut self, by: Duration) -> ClientTls {
+        self.ahead = by;
+        self
+    }
+
     fn config(&self) -> Arc<ClientConfig> {
         let make = || {
             let versions: Vec<_> = self.versions.iter().map(|version| version.supported()).collect();
-            let builder = ClientConfig::builder_with_provider(provider())
+            let builder = ClientConfig::builder_with_details(provider(), Arc::new(Ahead(self.ahead)))
                 .with_protocol_versions(&versions)
                 .expect("versions that the provider knows")
                 .with_root_certificates(self.roots.clone());
@@ -263,6 +347,60 @@ impl ClientTls {
     pub fn connect_unix(&self, path: &Path) -> Stream {
         let made = Stream::connect_unix(path).and_then(|stream| self.over(stream));
         made.unwrap_or_else(|error| panic!("no TLS with {} as {}: {error}", path.display(), self.name))
+    }
+}
+
+/// The time, and so much more.
+#[derive(Debug)]
+struct Ahead(Duration);
+
+impl TimeProvider for Ahead {
+    fn current_time(&self) -> Option<UnixTime> {
+        DefaultTimeProvider.current_time().map(|now| UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + self.0))
+    }
+}
+
+/// Believes everyone: what is shown is looked at afterwards.
+#[derive(Debug)]
+pub(crate) struct Anyone;
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.3 alone".to_owned()))
+    }
+
+    /// The key of the certificate signed, whatever else stands in there: a critical extension, such as ACME's, is nothing that the
+    /// ordinary way knows.
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let malformed = |_| rustls::Error::General("a malformed certificate".to_owned());
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(malformed)?;
+        let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
+        verify_tls13_signature_with_raw_key(message, &key, signature, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Journeys: a real gateway, real sockets, scripted back ends, a clock turned by hand. Each test is a sentence about what a client
 //! or a back end sees.
 
+mod acme;
 mod balancing;
 mod breaking;
 mod connections;

@@ -1,6 +1,7 @@
 //! Sockets: dialling, TLS, the HTTP/1.1 and HTTP/2 drivers for both sides, pools, timers. Only this crate knows tokio's sockets, so that a
 //! completion-based driver can stand beside them. Chooses no route and decides no policy.
 
+mod challenges;
 mod client;
 mod http2;
 mod input;
@@ -15,6 +16,7 @@ mod tunnel;
 mod upstream;
 mod worker;
 
+pub use challenges::HttpChallenges;
 pub use client::{Begin, Carrier, Failure};
 pub use input::BUFFER_BYTES;
 pub use listener::{Accepted, Acceptor, Listening, Parcel, bind, bind_unix};
@@ -23,7 +25,7 @@ pub use socket::Socket;
 pub use timers::{Timer, Timers};
 pub use tls::{
     CertificateNames, ClientTls, ClientTlsSpec, Expiry, IssuedCertificates, Part, ServerTls, ServerTlsSpec, TicketKeys,
-    TlsProblem,
+    TlsProblem, expiries,
 };
 pub use upstream::{Dial, Lease, Pools, ProxyVersion, Target, TargetCell, TargetSet, Upstream, UpstreamSpec, Wanted, wheel};
 pub use worker::Worker;

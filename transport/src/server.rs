@@ -9,7 +9,7 @@ mod under_way;
 use crate::input::{BUFFER_BYTES, Input};
 use crate::socket::Socket;
 use crate::timers::Timer;
-use crate::tls::{ServerTls, TlsStream};
+use crate::tls::{ACME_PROTOCOL, ServerTls, TlsStream};
 use crate::worker::Worker;
 use maitred_core::{AddressText, Exchange, Fault, Response, Scheme, TlsInfo};
 use maitred_model::IpNet;
@@ -255,6 +255,10 @@ impl Greeting {
         match connection.handshake_kind() {
             Some(HandshakeKind::Resumed) => shard.tls_resumed.add(1),
             Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) | None => shard.tls_full.add(1),
+        }
+        // The authority has seen the certificate that it asked for, and says no more (RFC 8737 §3).
+        if connection.alpn_protocol() == Some(ACME_PROTOCOL) {
+            return Err(NotGreeted);
         }
         // Without a word on it the first bytes tell, as on a plain listener.
         let agreed = connection.alpn_protocol().map(|protocol| protocol == b"h2");

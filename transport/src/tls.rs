@@ -7,7 +7,8 @@ mod stream;
 mod tickets;
 
 pub use client::{ClientTls, ClientTlsSpec};
-pub use names::{CertificateNames, Expiry};
+pub use names::{CertificateNames, Expiry, expiries};
+pub(crate) use server::ACME_PROTOCOL;
 pub use server::{IssuedCertificates, ServerTls, ServerTlsSpec};
 pub(crate) use stream::TlsStream;
 pub use tickets::TicketKeys;

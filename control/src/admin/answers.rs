@@ -124,7 +124,10 @@ async fn ready(State(app): State<App>) -> Response {
 }
 
 async fn expose(State(app): State<App>) -> Response {
-    long(&app, metrics::CONTENT_TYPE, |operations| metrics::exposition(&operations.metrics(), &Extra::now())).await
+    long(&app, metrics::CONTENT_TYPE, |operations| {
+        metrics::exposition(&operations.metrics(), &Extra::now(operations.certificates()))
+    })
+    .await
 }
 
 async fn config(State(app): State<App>) -> Response {

@@ -39,6 +39,12 @@ impl Operations for Fake {
         self.metrics.clone()
     }
 
+    fn certificates(&self) -> Vec<CertificateEnd> {
+        let end =
+            CertificateEnd { listener: "0.0.0.0:443".to_owned(), name: "a.example.com".to_owned(), not_after: 4_733_510_400 };
+        vec![end]
+    }
+
     fn ready(&self) -> Readiness {
         self.ready.lock().unwrap().clone()
     }
@@ -130,6 +136,8 @@ async fn everything_is_answered_on_loopback() {
     let metrics = ask(&admin, "GET /metrics", "").await;
     metrics.has("content-type: text/plain; version=0.0.4; charset=utf-8");
     assert!(metrics.body.contains("\nmaitred_config_generation 0\n"), "{}", metrics.body);
+    let end = "\nmaitred_certificate_expiry_seconds{listener=\"0.0.0.0:443\",name=\"a.example.com\"} 4733510400\n";
+    assert!(metrics.body.contains(end), "{}", metrics.body);
     let length = format!("content-length: {}", metrics.body.len());
     metrics.has(&length);
     let head = ask(&admin, "HEAD /metrics", "").await;

@@ -60,7 +60,7 @@ fn extra() -> Extra {
         open_fds: Some(9),
         started: Some(Duration::from_secs(1_700_000_000)),
     };
-    Extra { version: "1.2.3".to_owned(), process }
+    Extra { version: "1.2.3".to_owned(), process, certificates: Vec::new() }
 }
 
 fn route(metrics: &Metrics, api: &str, route: &str) -> Arc<RouteSeries> {
@@ -169,5 +169,25 @@ fn requests_that_no_route_took_are_counted_too() {
 fn seconds_are_decimal() {
     for (micros, text) in [(0, "0"), (500, "0.0005"), (1_000_000, "1"), (10_000_000, "10"), (60_002_100, "60.0021")] {
         assert_eq!(seconds(micros), text);
+    }
+}
+
+#[test]
+fn of_certificates_with_the_same_name_the_first_to_end_counts() {
+    let metrics = Metrics::new(1);
+    metrics.acme_ok.store(3, Ordering::Relaxed);
+    metrics.acme_failed.store(2, Ordering::Relaxed);
+    let end = |listener: &str, name: &str, not_after| CertificateEnd { listener: listener.into(), name: name.into(), not_after };
+    let certificates =
+        vec![end("0.0.0.0:443", "b", 30), end("0.0.0.0:443", "a", 20), end("0.0.0.0:443", "b", 10), end("[::]:443", "b", 40)];
+    let samples = read_back(&exposition(&metrics, &Extra { certificates, ..extra() }));
+    for (series, value) in [
+        ("maitred_certificate_expiry_seconds{listener=\"0.0.0.0:443\",name=\"a\"}", 20.0),
+        ("maitred_certificate_expiry_seconds{listener=\"0.0.0.0:443\",name=\"b\"}", 10.0),
+        ("maitred_certificate_expiry_seconds{listener=\"[::]:443\",name=\"b\"}", 40.0),
+        ("maitred_acme_orders_total{result=\"ok\"}", 3.0),
+        ("maitred_acme_orders_total{result=\"failed\"}", 2.0),
+    ] {
+        assert_eq!(samples.get(series), Some(&value), "{series}");
     }
 }

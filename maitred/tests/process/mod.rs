@@ -175,6 +175,14 @@ impl Maitred {
         self.address("listening")
     }
 
+    /// Where it listens for TLS, on any address.
+    #[allow(dead_code, reason = "not every test asks for it")]
+    pub fn listening_for_tls(&self) -> SocketAddr {
+        let text = self.said.text.lock().unwrap().0.clone();
+        let address = text.lines().find_map(|line| line.strip_prefix("listening on https://"));
+        address.unwrap_or_else(|| panic!("no TLS in:\n{text}")).parse().unwrap()
+    }
+
     pub fn get(&self, path: &str) -> String {
         ask(self.listening(), &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
     }

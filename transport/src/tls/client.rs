@@ -57,6 +57,11 @@ impl ClientTls {
         Ok(ClientTls { config: Arc::new(config), server_name })
     }
 
+    /// For those who speak HTTP to others than back ends.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        self.config.clone()
+    }
+
     /// Whom the certificate must stand for: the configured name, else the endpoint's own host.
     pub(crate) fn name_for(&self, host: &str) -> Option<ServerName<'static>> {
         let own = || ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']').to_owned()).ok();

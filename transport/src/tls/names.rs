@@ -1,6 +1,7 @@
 //! What a certificate says of itself: for which names it stands, and until when.
 
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::net::IpAddr;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -57,6 +58,12 @@ impl CertificateNames {
             None => *name == host,
         })
     }
+}
+
+/// When the certificates in a PEM file end, each with its first name. What cannot be read is left out.
+pub fn expiries(pem: &[u8]) -> Vec<Expiry> {
+    let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
+    certificates.filter_map(|certificate| CertificateNames::read(&certificate).map(|(_, expiry)| expiry)).collect()
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

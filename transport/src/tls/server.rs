@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The protocol of ACME's TLS-ALPN-01 challenge (RFC 8737 §6.2).
-const ACME_PROTOCOL: &[u8] = b"acme-tls/1";
+pub(crate) const ACME_PROTOCOL: &[u8] = b"acme-tls/1";
 
 /// What a listener is configured with, as PEM.
 #[derive(Default)]
@@ -88,7 +88,9 @@ impl IssuedCertificates {
     ) -> Result<(), TlsProblem> {
         let mut challenges = HashMap::new();
         for (name, certificate, key) in certificates {
-            challenges.insert(name.to_ascii_lowercase(), Arc::new(certified_key(vec![certificate.clone()], key.clone_key())?));
+            // Not held against its key: the check knows no critical acmeIdentifier, and refuses what has one.
+            let key = provider().key_provider.load_private_key(key.clone_key()).map_err(unusable)?;
+            challenges.insert(name.to_ascii_lowercase(), Arc::new(CertifiedKey::new(vec![certificate.clone()], key)));
         }
         self.challenges.store(Arc::new(challenges));
         Ok(())
@@ -203,8 +205,12 @@ fn certified(certificate: &[u8], key: &[u8]) -> Result<Certified, TlsProblem> {
 fn certified_key(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, TlsProblem> {
     CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => TlsProblem::new(Part::Key, "it does not belong to the certificate"),
-        error => TlsProblem::new(Part::Key, format!("it cannot be used: {error}")),
+        error => unusable(error),
     })
+}
+
+fn unusable(error: rustls::Error) -> TlsProblem {
+    TlsProblem::new(Part::Key, format!("it cannot be used: {error}"))
 }
 
 pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {

@@ -1,0 +1,125 @@
+//! What compiles and yet may not work for long: certificates that end, and authorities that could not ask. Changes nothing; the time
+//! is an argument.
+
+use jiff::Timestamp;
+use maitred_model::{ClientAuth, Diagnostic, Diagnostics, Document, ListenAddress, ListenerTls, PemFile, Spanned};
+use maitred_transport::expiries;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Who is warned has two weeks, holidays included.
+const SOON: Duration = Duration::from_secs(14 * DAY);
+const DAY: u64 = 24 * 3600;
+
+/// What whoever wrote this document should know at `now`.
+pub fn warnings(document: &Document, now: SystemTime) -> Diagnostics {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+    let mut diagnostics = Diagnostics::new();
+    let listeners = document.listen.iter().filter_map(|listener| listener.tls.as_ref());
+    let shown_to_clients = listeners.clone().flat_map(|tls| &tls.certificates).map(|files| (&files.cert, "clients"));
+    let upstreams = document.upstreams.values().filter_map(|upstream| upstream.tls.as_ref());
+    let shown_to_back_ends = upstreams.filter_map(|tls| tls.cert.as_ref()).map(|cert| (cert, "back ends"));
+    for (file, others) in shown_to_clients.chain(shown_to_back_ends) {
+        if let Some(diagnostic) = ending(file, others, now) {
+            diagnostics.push(diagnostic);
+        }
+    }
+    for tls in listeners {
+        if let Some(diagnostic) = unanswerable(document, tls) {
+            diagnostics.push(diagnostic);
+        }
+    }
+    diagnostics
+}
+
+/// The first certificate of a chain that ends ends it all.
+fn ending(file: &Spanned<PemFile>, others: &str, now: i64) -> Option<Diagnostic> {
+    let end = expiries(&file.bytes).iter().map(|expiry| expiry.not_after).min()?;
+    let left = end - now;
+    if left > SOON.as_secs() as i64 {
+        return None;
+    }
+    let (path, date) = (file.path.display(), date(end));
+    let message = match u64::try_from(left).map(|left| left / DAY) {
+        Err(_) => format!("`{path}` has ended on {date}: {others} refuse it"),
+        Ok(0) => format!("`{path}` ends today, on {date}"),
+        Ok(1) => format!("`{path}` ends tomorrow, on {date}"),
+        Ok(days) => format!("`{path}` ends in {days} days, on {date}"),
+    };
+    let diagnostic = Diagnostic::warning("certificate-ends", file.span, message);
+    Some(diagnostic.hint("put a new certificate there; a running gateway takes it over by itself"))
+}
+
+fn date(seconds: i64) -> String {
+    let day = |time: Timestamp| time.to_string().split('T').next().unwrap_or_default().to_owned();
+    Timestamp::from_second(seconds).map_or_else(|_| "a day beyond all calendars".to_owned(), day)
+}
+
+/// An authority has no certificate to show, so where all clients must show one it can only ask in the clear.
+fn unanswerable(document: &Document, tls: &ListenerTls) -> Option<Diagnostic> {
+    let acme = tls.acme.as_ref()?;
+    let is_plain = |listener: &Spanned<maitred_model::Listener>| match listener.address {
+        ListenAddress::Tcp(_) => listener.tls.is_none(),
+        ListenAddress::Unix(_) => false,
+    };
+    let is_open = tls.client_ca.is_none() || tls.client_auth == ClientAuth::Optional;
+    if is_open || document.listen.iter().any(is_plain) {
+        return None;
+    }
+    let message = "the authority cannot reach anything: clients must show certificates here, and no listener is plain";
+    let hint = "add `- { address: 0.0.0.0:80, redirect_https: true }` to `listen`";
+    Some(Diagnostic::warning("acme-unreachable", acme.span, message).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maitred_model::{Memory, load_text, render};
+
+    const DAYS: i64 = DAY as i64;
+
+    /// The warnings of a document, with their places, so many seconds before the certificates of the tests end.
+    fn words(text: &str, before_the_end: i64) -> String {
+        let read = |name: &str| std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/certs/").to_owned() + name).unwrap();
+        let files = ["api.pem", "api.key", "ca.pem"];
+        let files = files.iter().fold(Memory::default(), |files, name| files.file(name, read(name)));
+        let loaded = load_text("test.yaml", text, &files);
+        let document = loaded.document.expect("a good configuration");
+        let now = expiries(&read("api.pem"))[0].not_after - before_the_end;
+        render(&warnings(&document, UNIX_EPOCH + Duration::from_secs(now as u64)), &loaded.files, false)
+    }
+
+    #[test]
+    fn a_certificate_is_warned_of_for_two_weeks_and_ever_after() {
+        let text = "listen:
+  address: 127.0.0.1:0
+  tls: { certificates: { cert: api.pem, key: api.key } }
+upstreams: { a: { endpoints: [\"https://a\"], tls: { cert: api.pem, key: api.key } } }";
+        assert_eq!(words(text, DAYS * 15), "");
+        for (left, said) in [
+            (DAYS * 14, "`api.pem` ends in 14 days, on 2120-01-01"),
+            (DAYS * 2, "`api.pem` ends in 2 days, on 2120-01-01"),
+            (DAYS, "`api.pem` ends tomorrow, on 2120-01-01"),
+            (1, "`api.pem` ends today, on 2120-01-01"),
+            (-1, "`api.pem` has ended on 2120-01-01"),
+            (DAYS * -1000, "`api.pem` has ended on 2120-01-01"),
+        ] {
+            let words = words(text, left);
+            assert_eq!(words.matches(said).count(), 2, "{words}");
+            assert!(words.contains("test.yaml:3:32") && words.contains("test.yaml:4:58"), "{words}");
+        }
+    }
+
+    #[test]
+    fn an_authority_that_could_ask_nobody_is_warned_of() {
+        let acme = "acme: { domains: [a.example.com] }";
+        let closed = format!("{{ address: \"127.0.0.1:0\", tls: {{ {acme}, client_ca: ca.pem }} }}");
+        assert!(words(&format!("listen: [{closed}]"), DAYS * 99).contains("acme-unreachable"));
+        for reachable in [
+            format!("listen: [{closed}, \"127.0.0.1:80\"]"),
+            format!("listen: [{{ address: \"127.0.0.1:0\", tls: {{ {acme} }} }}]"),
+            format!("listen: [{}]", closed.replace("client_ca", "client_auth: optional, client_ca")),
+        ] {
+            assert_eq!(words(&reachable, DAYS * 99), "", "{reachable}");
+        }
+    }
+}
