@@ -14,6 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -152,6 +153,33 @@ fn whoever_waits_to_be_accepted_is_accepted_by_the_next_process() {
     gateway.wait_for_times("upgraded", 2);
     let last = Heir(serving(&gateway));
     assert_eq!(heir.end(), 0);
+    last.signal(libc::SIGTERM);
+    assert_eq!(last.end(), 0);
+}
+
+#[test]
+fn a_unix_socket_stays_at_its_path() {
+    Heir::adopt();
+    let folder = Folder::new("life-unix");
+    let text =
+        HELLO.replacen("listen: 127.0.0.1:0", &format!("listen: [127.0.0.1:0, \"unix:{}\"]", folder.path("s").display()), 1);
+    let mut gateway = folder.file("maitred.yaml", &text).run(&["run"]);
+    let ask = || {
+        let mut stream = UnixStream::connect(folder.path("s")).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.ends_with("first")
+    };
+    assert!(ask());
+    let heirs = [upgrade(&gateway), upgrade(&gateway)];
+    assert!((0..20).all(|_| ask()));
+    assert_eq!(gateway.exit_code(), 0);
+    // The one that left did not take the path with it.
+    assert!((0..20).all(|_| ask()));
+    let [middle, last] = heirs;
+    assert_eq!(middle.end(), 0);
+    assert!(ask());
     last.signal(libc::SIGTERM);
     assert_eq!(last.end(), 0);
 }

@@ -58,7 +58,7 @@ pub struct Limits {
     pub handshakes: NonZeroU32,
     /// Concurrent streams of one HTTP/2 connection.
     pub h2_streams: NonZeroU32,
-    /// bytes; the flow control window of one HTTP/2 stream, 65535 to 16 MiB. The connection's is 8 times that.
+    /// bytes; the flow control window of one HTTP/2 stream, 65535 to 16 MiB. The connection's is that of all its streams.
     pub h2_window: NonZeroU32,
     /// Streams that a client may reset, or have reset by its own errors, in 10 s.
     pub h2_resets: NonZeroU32,

@@ -17,8 +17,8 @@ fn silent(address: SocketAddr) -> H2Client {
 fn settings_are_exchanged_and_acknowledged() {
     let gateway = plain();
     let client = gateway.h2();
-    assert_eq!(client.setting(setting::MAX_CONCURRENT_STREAMS), Some(128), "limits.h2_streams");
-    assert_eq!(client.setting(setting::INITIAL_WINDOW_SIZE), Some(256 * 1024), "limits.h2_window");
+    assert_eq!(client.setting(setting::MAX_CONCURRENT_STREAMS), Some(100), "limits.h2_streams");
+    assert_eq!(client.setting(setting::INITIAL_WINDOW_SIZE), Some(64 * 1024), "limits.h2_window");
     assert_eq!(client.setting(setting::MAX_HEADER_LIST_SIZE), Some(64 * 1024), "limits.header_bytes");
     assert_ne!(client.setting(setting::ENABLE_PUSH), Some(1));
 }

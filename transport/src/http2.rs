@@ -3,8 +3,8 @@
 pub(crate) mod fields;
 pub(crate) mod line;
 
-/// A connection's flow-control window, in windows of a stream.
-pub(crate) const WINDOWS: u32 = 8;
+/// No flow-control window is larger (RFC 9113 §6.9.1).
+pub(crate) const WINDOW_MAX: u32 = i32::MAX as u32;
 /// What a stream may have handed over that its peer has not taken yet.
 pub(crate) const SEND_BUFFER_MAX: usize = 64 * 1024;
 /// Bytes handed over at once: one DATA frame of the size that every peer takes.

@@ -47,7 +47,7 @@ pub struct ServerLimits {
 pub struct H2Limits {
     /// Streams at once.
     pub streams: u32,
-    /// A stream's flow-control window, in bytes; the connection's is `WINDOWS` times that.
+    /// A stream's flow-control window, in bytes; the connection's is that of all its streams.
     pub window: u32,
     /// Streams reset by the client, or for its errors, in `METER_PERIOD`.
     pub resets: u32,

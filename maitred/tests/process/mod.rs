@@ -7,6 +7,7 @@ pub mod heir;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -84,7 +85,8 @@ impl Folder {
 
     /// The same, however it is started.
     pub fn start(&self, mut command: Command) -> Maitred {
-        command.current_dir(&self.0).env_remove("MAITRED_LOG").stderr(Stdio::piped());
+        // A group of its own: whatever it starts in its place is in it too.
+        command.current_dir(&self.0).env_remove("MAITRED_LOG").stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take();
         let stdout = std::thread::spawn(move || {
@@ -101,7 +103,7 @@ impl Folder {
             }
             hearer.hear(None);
         });
-        let gateway = Maitred { child, said, hearing: Some(hearing), stdout: Some(stdout) };
+        let gateway = Maitred { child, is_reaped: false, said, hearing: Some(hearing), stdout: Some(stdout) };
         gateway.wait_for("ready");
         gateway
     }
@@ -134,6 +136,7 @@ impl Said {
 /// A gateway that runs. Ended at the latest when it is dropped.
 pub struct Maitred {
     child: Child,
+    is_reaped: bool,
     said: Arc<Said>,
     hearing: Option<JoinHandle<()>>,
     stdout: Option<JoinHandle<String>>,
@@ -212,23 +215,29 @@ impl Maitred {
 
     /// Waits for its end, though processes that it started may go on.
     pub fn exit_code(&mut self) -> i32 {
-        code(self.child.wait().unwrap())
+        let status = self.child.wait().unwrap();
+        self.is_reaped = true;
+        code(status)
     }
 
     /// Waits for its end, and for whoever writes where it wrote.
     pub fn end(mut self) -> Done {
-        let status = self.child.wait().unwrap();
+        let code = self.exit_code();
         self.hearing.take().unwrap().join().unwrap();
         let stdout = self.stdout.take().unwrap().join().unwrap();
         let stderr = self.said.text.lock().unwrap().0.clone();
-        Done { code: code(status), stdout, stderr }
+        Done { code, stdout, stderr }
     }
 }
 
 impl Drop for Maitred {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if !self.is_reaped {
+            // Its heirs with it, of whom a test that failed may not know.
+            // SAFETY: two numbers; it was not waited for, so its id, which is the group's, is nobody else's.
+            unsafe { libc::kill(-self.pid(), libc::SIGKILL) };
+            let _ = self.child.wait();
+        }
     }
 }
 

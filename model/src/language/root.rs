@@ -85,9 +85,9 @@ record! {
         /// TLS handshakes in progress at once, over all workers.
         handshakes: NonZeroU32 = "256",
         /// Concurrent streams of one HTTP/2 connection.
-        h2_streams: NonZeroU32 = "128",
-        /// The flow control window of one HTTP/2 stream; its connection's is 8 times that.
-        h2_window: WindowSize = "256KiB",
+        h2_streams: NonZeroU32 = "100",
+        /// The flow control window of one HTTP/2 stream; its connection's is that of all its streams.
+        h2_window: WindowSize = "64KiB",
         /// Streams of one HTTP/2 connection that a client may reset, or have reset by its own errors, in 10 s.
         h2_resets: NonZeroU32 = "100",
         /// Frames of one HTTP/2 connection that carry nothing, in 10 s: SETTINGS, PING, PRIORITY, empty DATA, and more WINDOW_UPDATE than

@@ -3,7 +3,7 @@
 use super::{Begin, Failure};
 use crate::http2::fields::{trailer_lines, trailer_map};
 use crate::http2::line::{Io, Line};
-use crate::http2::{CHUNK_BYTES_MAX, SEND_BUFFER_MAX, WINDOWS};
+use crate::http2::{CHUNK_BYTES_MAX, SEND_BUFFER_MAX, WINDOW_MAX};
 use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::worker::Worker;
@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
 /// A stream's window: what a back end may send ahead of a client that does not take it.
-const WINDOW: u32 = 256 * 1024;
+const WINDOW: u32 = 64 * 1024;
 /// Streams opened before the back end says how many it takes (RFC 9113 §6.5.2 recommends no fewer).
 const STREAMS_AT_FIRST: usize = 100;
 /// A link whose streams all ended waits for so long where no request said otherwise.
@@ -52,7 +52,8 @@ impl Link {
         builder
             .enable_push(false)
             .initial_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW * WINDOWS)
+            // Streams whose clients take nothing hold up no other; each is bounded by its own window.
+            .initial_connection_window_size(WINDOW_MAX)
             .initial_max_send_streams(STREAMS_AT_FIRST)
             .max_header_list_size(HEAD_BYTES_MAX)
             .max_send_buffer_size(SEND_BUFFER_MAX);

@@ -9,6 +9,7 @@ use crate::worker::Worker;
 use h2::Reason;
 use maitred_wire::{Meter, PREFACE, Tally};
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,6 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Over how long floods are counted.
 const METER_PERIOD: Duration = Duration::from_secs(10);
+/// Of a flood so much is read after goodbye was said: what was on its way, and not what goes on coming.
+const READ_AWAY_BYTES_MAX: usize = 256 * 1024;
 /// Bytes that all streams of a connection together may have handed over and the socket has not taken.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
@@ -104,6 +107,27 @@ impl Line {
         self.seen.set(tally);
         let sent = self.sent.get();
         flood(&self.period.get().0, &tally, Sent { blames: self.blames() - sent.blames_before, ..sent }, limits)
+    }
+
+    /// Takes what still comes and forgets it, for a while: closed with unread bytes the connection would be reset, and our last words
+    /// lost.
+    pub async fn linger(&self) {
+        let timer = Timer::new(&self.worker.timers);
+        timer.arm(self.worker.now() + Worker::FAREWELL_TIME);
+        let mut buffer = self.worker.take_buffer();
+        let mut left = READ_AWAY_BYTES_MAX;
+        poll_fn(|cx| {
+            while left > 0 {
+                match self.socket.poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(count)) => left = left.saturating_sub(count),
+                    Poll::Pending => return timer.poll(cx),
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+        self.worker.give_buffer(buffer);
     }
 
     /// Ready when a write has waited for longer than `write_timeout`.
@@ -232,18 +256,6 @@ impl Io {
         }
     }
 
-    /// Takes what comes and forgets it: closed with unread bytes the connection would be reset, and our last words lost.
-    fn read_away(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        loop {
-            ready!(self.line.socket.poll_read_into(cx, buffer))?;
-            if buffer.filled().len() == before {
-                return Poll::Ready(Ok(()));
-            }
-            buffer.set_filled(before);
-        }
-    }
-
     fn meter(&mut self, bytes: &[u8]) {
         let of_preface = self.preface.min(bytes.len());
         self.preface -= of_preface;
@@ -254,11 +266,8 @@ impl Io {
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.line.half_closed.get() {
+        if this.line.condemned.get() || this.line.half_closed.get() {
             return Poll::Pending;
-        }
-        if this.line.condemned.get() {
-            return this.read_away(cx, buffer);
         }
         let before = buffer.filled().len();
         if this.input.is_empty() {

@@ -8,7 +8,7 @@ mod stream;
 use super::under_way::UnderWay;
 use super::{Ends, Service, with_timer};
 use crate::http2::line::{Io, Line};
-use crate::http2::{SEND_BUFFER_MAX, WINDOWS};
+use crate::http2::{SEND_BUFFER_MAX, WINDOW_MAX};
 use crate::input::Input;
 use crate::socket::Socket;
 use crate::timers::Timer;
@@ -56,7 +56,8 @@ pub(super) async fn serve<S: Service>(
     let mut builder = Builder::new();
     builder
         .initial_window_size(limits.h2.window)
-        .initial_connection_window_size(limits.h2.window.saturating_mul(WINDOWS))
+        // Of all its streams: those that stall hold up no other.
+        .initial_connection_window_size(limits.h2.window.saturating_mul(limits.h2.streams).min(WINDOW_MAX))
         .max_concurrent_streams(limits.h2.streams)
         .max_header_list_size(u32::try_from(limits.head.head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER_MAX)
@@ -99,6 +100,11 @@ impl<S: Service> Serving<S> {
         // A notice that was given before is seen in `is_draining`.
         drain.as_mut().enable();
         poll_fn(|cx| self.poll(cx, drain.as_mut())).await;
+        let line = self.shared.line.clone();
+        drop(self);
+        if line.condemned.get() {
+            line.linger().await;
+        }
     }
 
     /// Ready when the connection is over.
