@@ -191,9 +191,10 @@ impl Table {
             // Nothing was gained, and an authority whose clock is wrong must not be asked for one after the other.
             unit.rest.fail(failures, None, now, dice);
         }
-        let (domain, until, renewal) = (&*key.domain, time(life.not_after), time(unit.renew_at));
-        tracing::info!(domain, %until, %renewal, "there is a certificate");
+        let (until, renewal) = (time(life.not_after), time(unit.renew_at));
         self.fill();
+        // Said when it is true.
+        tracing::info!(domain = &*key.domain, %until, %renewal, "there is a certificate");
     }
 
     pub fn note_failure(&mut self, key: &Key, what: &str, patience: Option<i64>, now: i64) {
