@@ -19,6 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Over how long floods are counted.
 const METER_PERIOD: Duration = Duration::from_secs(10);
+/// Whoever sends without end would otherwise keep a worker from all its other clients.
+const READS_PER_TURN: u32 = 4;
 /// Of a flood so much is read after goodbye was said: what was on its way, and not what goes on coming.
 const READ_AWAY_BYTES_MAX: usize = 256 * 1024;
 /// Bytes that all streams of a connection together may have handed over and the socket has not taken.
@@ -38,6 +40,8 @@ pub(crate) struct Line {
     sent: Cell<Sent>,
     /// Reads that found something.
     reads: Cell<u64>,
+    /// Of them, in this turn of the connection's task.
+    reads_in_turn: Cell<u32>,
     /// When a write that the socket does not take gives up.
     stuck: Timer,
     is_stuck: Cell<bool>,
@@ -64,6 +68,7 @@ impl Line {
             seen: Cell::default(),
             sent: Cell::default(),
             reads: Cell::new(0),
+            reads_in_turn: Cell::new(0),
             stuck: Timer::new(&worker.timers),
             is_stuck: Cell::new(false),
             write_timeout,
@@ -145,6 +150,11 @@ impl Line {
             waiting.push(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// The connection's task begins a turn.
+    pub fn begin_turn(&self) {
+        self.reads_in_turn.set(0);
     }
 
     /// Moves whenever something comes in.
@@ -269,6 +279,13 @@ impl AsyncRead for Io {
         if this.line.condemned.get() || this.line.half_closed.get() {
             return Poll::Pending;
         }
+        let turn = this.line.reads_in_turn.get();
+        if this.judged && turn >= READS_PER_TURN {
+            // What came is judged, and others have their turn, before more is taken.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.line.reads_in_turn.set(turn + 1);
         let before = buffer.filled().len();
         if this.input.is_empty() {
             ready!(this.line.socket.poll_read_into(cx, buffer))?;

@@ -111,6 +111,7 @@ impl<S: Service> Serving<S> {
     fn poll(&mut self, cx: &mut Context<'_>, mut drain: Pin<&mut tokio::sync::futures::Notified<'_>>) -> Poll<()> {
         // Read before what comes is: what is counted belongs to no later time.
         let now = self.shared.worker.now();
+        self.shared.line.begin_turn();
         loop {
             if !self.farewell && (self.service.is_draining() || drain.as_mut().poll(cx).is_ready()) {
                 self.farewell = true;
