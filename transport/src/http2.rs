@@ -1,5 +1,6 @@
 //! What both sides of HTTP/2 share: the bytes of a connection on their way, and fields between our form and `http`'s.
 
+pub(crate) mod body;
 pub(crate) mod fields;
 pub(crate) mod line;
 

@@ -55,6 +55,7 @@ pub async fn relay(
     let mut down = Half::new(websocket);
     let mut going = pin!(worker.farewell.notified());
     let mut farewell = false;
+    worker.shard().tunnels_open.add(1);
     poll_fn(|cx| {
         // Told once: from then on the life that is left counts.
         let over = life.poll(cx).is_ready() || (!farewell && going.as_mut().poll(cx).is_ready());
@@ -83,6 +84,7 @@ pub async fn relay(
         idle.poll(cx)
     })
     .await;
+    worker.shard().tunnels_open.sub(1);
     Relayed { down: down.moved, farewell }
 }
 

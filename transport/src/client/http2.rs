@@ -1,15 +1,15 @@
 //! The back end's side of HTTP/2: a link is a connection that many requests share, each on a stream of its own.
 
 use super::{Begin, Failure};
-use crate::http2::fields::{trailer_lines, trailer_map};
+use crate::http2::body::{Incoming, end, poll_give, rest};
 use crate::http2::line::{Io, Line};
-use crate::http2::{CHUNK_BYTES_MAX, SEND_BUFFER_MAX, WINDOW_MAX};
+use crate::http2::{SEND_BUFFER_MAX, WINDOW_MAX};
 use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::worker::Worker;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, SendStream};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, ResponseHead, accept_key};
@@ -140,10 +140,7 @@ pub struct LinkStream {
     upload_done: Cell<bool>,
     send: RefCell<Option<SendStream<Bytes>>>,
     response: RefCell<Option<ResponseFuture>>,
-    receive: RefCell<Option<RecvStream>>,
-    bytes: RefCell<Bytes>,
-    trailers: RefCell<Vec<u8>>,
-    ended: Cell<bool>,
+    answer: Incoming,
     to_head: Cell<bool>,
     /// The answer to a WebSocket's key, where an upgrade was asked for.
     accept: RefCell<Option<Vec<u8>>>,
@@ -173,10 +170,7 @@ impl LinkStream {
             upload_done: Cell::new(false),
             send: RefCell::default(),
             response: RefCell::default(),
-            receive: RefCell::default(),
-            bytes: RefCell::default(),
-            trailers: RefCell::default(),
-            ended: Cell::new(false),
+            answer: Incoming::none(),
             to_head: Cell::new(false),
             accept: RefCell::default(),
             tunnelled: Cell::new(false),
@@ -266,7 +260,7 @@ impl LinkStream {
                 let (parts, receive) = response.into_parts();
                 let response = Response::from_parts(parts, ());
                 let read = self.read_head(&response, head, receive.is_end_stream());
-                *self.receive.borrow_mut() = Some(receive);
+                self.answer.begin(receive);
                 Poll::Ready(read.map_err(|fault| self.failure(fault, false)))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.broken(&error))),
@@ -348,7 +342,7 @@ impl LinkStream {
         let body = self.body.borrow();
         while !self.upload_done.get() {
             let Body::Stream(stream) = &*body else {
-                send.send_data(Bytes::new(), true).map_err(|_| Uploading::Upstream)?;
+                end(send, b"").map_err(|_| Uploading::Upstream)?;
                 self.upload_done.set(true);
                 break;
             };
@@ -357,12 +351,8 @@ impl LinkStream {
                 Poll::Ready(Ok(Progress::End)) => {
                     let mut trailers = Vec::new();
                     stream.trailers(&mut trailers);
-                    let ended = match trailers.is_empty() {
-                        true => send.send_data(Bytes::new(), true),
-                        false => send.send_trailers(trailer_map(&trailers)),
-                    };
                     self.upload_done.set(true);
-                    ended.map_err(|_| Uploading::Upstream)?;
+                    end(send, &trailers).map_err(|_| Uploading::Upstream)?;
                 }
                 Poll::Ready(Ok(Progress::Data)) => {
                     let data = stream.data();
@@ -372,9 +362,7 @@ impl LinkStream {
                     stream.consume(count);
                 }
                 Poll::Pending => {
-                    if send.capacity() > 0 {
-                        send.reserve_capacity(0);
-                    }
+                    rest(send);
                     return Poll::Pending;
                 }
             }
@@ -383,10 +371,10 @@ impl LinkStream {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, send: &mut SendStream<Bytes>, bytes: &[u8]) -> Poll<Result<usize, Uploading>> {
-        match self.poll_give(cx, send, bytes) {
-            Poll::Ready(done) => {
+        match poll_give(cx, send, &self.link.line, bytes, false) {
+            Poll::Ready(given) => {
                 *self.write_timer.borrow_mut() = None;
-                Poll::Ready(done)
+                Poll::Ready(given.map_err(|_| Uploading::Upstream))
             }
             Poll::Pending if self.tunnelled.get() => Poll::Pending,
             Poll::Pending => {
@@ -399,24 +387,6 @@ impl LinkStream {
                 timer.poll(cx).map(|()| Err(Uploading::Stalled))
             }
         }
-    }
-
-    fn poll_give(&self, cx: &mut Context<'_>, send: &mut SendStream<Bytes>, bytes: &[u8]) -> Poll<Result<usize, Uploading>> {
-        ready!(self.link.line.poll_room(cx));
-        if send.capacity() == 0 {
-            send.reserve_capacity(bytes.len().min(CHUNK_BYTES_MAX));
-        }
-        let mut room = send.capacity();
-        while room == 0 {
-            match ready!(send.poll_capacity(cx)) {
-                Some(Ok(capacity)) => room = capacity,
-                Some(Err(_)) | None => return Poll::Ready(Err(Uploading::Upstream)),
-            }
-        }
-        let count = bytes.len().min(room).min(CHUNK_BYTES_MAX);
-        send.send_data(Bytes::copy_from_slice(&bytes[..count]), false).map_err(|_| Uploading::Upstream)?;
-        self.link.line.handed_over(count);
-        Poll::Ready(Ok(count))
     }
 }
 
@@ -475,13 +445,13 @@ impl Stream for LinkStream {
             }
         }
         loop {
-            if self.bytes.borrow().has_remaining() {
+            if self.answer.at_hand() > 0 {
                 return Poll::Ready(Ok(Progress::Data));
             }
-            if self.ended.get() {
+            if self.answer.is_over() {
                 return Poll::Ready(Ok(Progress::End));
             }
-            match self.poll_more(cx) {
+            match self.answer.poll_more(cx).map_err(broken_body) {
                 Poll::Ready(done) => {
                     if self.reading_timed.replace(false) {
                         self.timer.disarm();
@@ -502,46 +472,22 @@ impl Stream for LinkStream {
     }
 
     fn data(&self) -> Ref<'_, [u8]> {
-        Ref::map(self.bytes.borrow(), |bytes| &bytes[..])
+        self.answer.data()
     }
 
     fn consume(&self, count: usize) {
-        self.bytes.borrow_mut().advance(count);
-        if let Some(receive) = &mut *self.receive.borrow_mut() {
-            // A stream that was reset meanwhile has no window to open.
-            let _ = receive.flow_control().release_capacity(count);
-        }
+        self.answer.consume(count);
     }
 
     fn trailers(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.trailers.borrow());
+        self.answer.trailers(out);
     }
 
     fn finish(self: Rc<Self>) {}
 }
 
-impl LinkStream {
-    fn poll_more(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let broken = |error: h2::Error| {
-            Fault::new(Kind::UpstreamReset, format!("the back end broke off the stream in the middle of its body: {error}"))
-        };
-        let mut receive = self.receive.borrow_mut();
-        let Some(receive) = &mut *receive else {
-            self.ended.set(true);
-            return Poll::Ready(Ok(()));
-        };
-        match ready!(receive.poll_data(cx)) {
-            Some(Ok(bytes)) => *self.bytes.borrow_mut() = bytes,
-            Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-            None => {
-                if let Some(trailers) = ready!(receive.poll_trailers(cx)).map_err(broken)? {
-                    trailer_lines(&trailers, &mut self.trailers.borrow_mut());
-                }
-                self.ended.set(true);
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
+fn broken_body(error: h2::Error) -> Fault {
+    Fault::new(Kind::UpstreamReset, format!("the back end broke off the stream in the middle of its body: {error}"))
 }
 
 /// After an extended CONNECT.
@@ -554,7 +500,7 @@ impl Duplex for LinkStream {
     }
 
     fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let ended = self.send.borrow_mut().as_mut().map(|send| send.send_data(Bytes::new(), true));
+        let ended = self.send.borrow_mut().as_mut().map(|send| end(send, b""));
         match ended {
             Some(Ok(())) => Poll::Ready(Ok(())),
             Some(Err(_)) | None => Poll::Ready(Err(Fault::new(Kind::UpstreamReset, "the back end closed the stream"))),

@@ -285,7 +285,6 @@ impl AsyncRead for Io {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        this.line.reads_in_turn.set(turn + 1);
         let before = buffer.filled().len();
         if this.input.is_empty() {
             ready!(this.line.socket.poll_read_into(cx, buffer))?;
@@ -298,6 +297,7 @@ impl AsyncRead for Io {
             this.line.half_closed.set(true);
             return Poll::Pending;
         }
+        this.line.reads_in_turn.set(turn + 1);
         this.line.reads.set(this.line.reads.get() + 1);
         this.meter(&buffer.filled()[before..]);
         if this.line.meter.borrow().violation().is_some() {

@@ -391,10 +391,8 @@ impl Connection {
         self.reader.borrow_mut().begin(Framing::Close);
         self.body_limit.set(u64::MAX);
         self.tunnelled.set(true);
-        self.worker.shard().tunnels_open.add(1);
         let limits = self.limits.borrow().clone();
         let relayed = crate::tunnel::relay(&self.worker, &**self, &*upstream, exchange.request.is_websocket(), &limits).await;
-        self.worker.shard().tunnels_open.sub(1);
         exchange.record.bytes_out += relayed.down;
         if relayed.farewell { Next::Linger } else { Next::Close }
     }

@@ -1,11 +1,11 @@
 //! A response on its way to an HTTP/2 client: its head, its body as windows allow, its trailers. What breaks off is reset, so that
 //! nobody takes a part for the whole.
 
-use super::stream::Stream;
-use crate::http2::fields::{add_fields, trailer_map};
+use super::stream::{Stream, gone};
+use crate::http2::body::end;
+use crate::http2::fields::add_fields;
 use crate::server::Service;
 use crate::timers::Timer;
-use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderMap, HeaderName, HeaderValue, Response as Head, StatusCode, header};
 use maitred_core::problem::grpc_status;
@@ -117,8 +117,7 @@ impl Stream {
         if let (Framing::Length(length), _) | (_, Some(length)) = (head.framing, head.stated_length) {
             fields.insert(header::CONTENT_LENGTH, length.into());
         }
-        let gone = |_| Fault::new(Kind::ClientGone, "the client closed the stream");
-        let send = self.respond.borrow_mut().send_response(response, last).map_err(gone)?;
+        let send = self.respond.borrow_mut().send_response(response, last).map_err(|_| gone())?;
         *self.send.borrow_mut() = Some(send);
         Ok(())
     }
@@ -132,7 +131,7 @@ impl Stream {
         }
         loop {
             let (count, over) = match &sending.body {
-                Body::Empty | Body::Tunnel(_) => return Poll::Ready(self.end(None)),
+                Body::Empty | Body::Tunnel(_) => return Poll::Ready(self.end(b"")),
                 Body::Bytes(bytes) => ready!(self.poll_piece(cx, &bytes[sending.at..], true))?,
                 Body::Shared(bytes) => ready!(self.poll_piece(cx, &bytes[sending.at..], true))?,
                 Body::Stream(stream) => match stream.poll_ready(cx) {
@@ -140,7 +139,7 @@ impl Stream {
                     Poll::Ready(Ok(Progress::End)) => {
                         let mut trailers = Vec::new();
                         stream.trailers(&mut trailers);
-                        self.end(Some(&trailers))?;
+                        self.end(&trailers)?;
                         finish(&mut sending.body);
                         return Poll::Ready(Ok(()));
                     }
@@ -184,13 +183,10 @@ impl Stream {
     }
 
     /// Says that nothing follows, but trailers where there are any.
-    fn end(&self, trailers: Option<&[u8]>) -> Result<(), Fault> {
-        let gone = |_| Fault::new(Kind::ClientGone, "the client closed the stream");
-        let mut send = self.send.borrow_mut();
-        let Some(send) = &mut *send else { return Ok(()) };
-        match trailers {
-            Some(lines) if !lines.is_empty() => send.send_trailers(trailer_map(lines)).map_err(gone),
-            _ => send.send_data(Bytes::new(), true).map_err(gone),
+    fn end(&self, trailers: &[u8]) -> Result<(), Fault> {
+        match &mut *self.send.borrow_mut() {
+            Some(send) => end(send, trailers).map_err(|_| gone()),
+            None => Ok(()),
         }
     }
 
@@ -217,9 +213,7 @@ impl Stream {
         }
         self.become_tunnel();
         let worker = &self.shared.worker;
-        worker.shard().tunnels_open.add(1);
         let relayed = crate::tunnel::relay(worker, &**self, &*upstream, true, &self.limits).await;
-        worker.shard().tunnels_open.sub(1);
         exchange.record.bytes_out += relayed.down;
         Answered::Done
     }

@@ -1,11 +1,11 @@
 //! One stream as the exchange sees it: the request's body, the client who waits, and after an extended CONNECT (RFC 8441) a tunnel.
 
 use super::Shared;
-use crate::http2::CHUNK_BYTES_MAX;
-use crate::http2::fields::{add_fields, trailer_lines};
+use crate::http2::body::{Incoming, end, poll_give, rest};
+use crate::http2::fields::add_fields;
 use crate::server::ServerLimits;
 use crate::timers::Timer;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Response, StatusCode};
@@ -21,16 +21,14 @@ const INTERIM_MAX: u32 = 16;
 pub(super) struct Stream {
     pub shared: Rc<Shared>,
     pub limits: Rc<ServerLimits>,
-    receive: RefCell<RecvStream>,
+    body: Incoming,
+    /// The client has still to send something.
+    receiving: Cell<bool>,
     pub respond: RefCell<SendResponse<Bytes>>,
     /// Once the response's head is out.
     pub send: RefCell<Option<SendStream<Bytes>>>,
-    /// Body bytes at hand.
-    bytes: RefCell<Bytes>,
     read: Cell<u64>,
     body_limit: Cell<u64>,
-    trailers: RefCell<Vec<u8>>,
-    ended: Cell<bool>,
     owes_continue: Cell<bool>,
     interim: Cell<u32>,
     read_timer: Timer,
@@ -50,8 +48,9 @@ impl Stream {
         respond: SendResponse<Bytes>,
         owes_continue: bool,
     ) -> Stream {
-        let ended = receive.is_end_stream();
-        if !ended {
+        let body = Incoming::new(receive);
+        let receiving = Cell::new(!body.is_over());
+        if receiving.get() {
             shared.line.receiving.set(shared.line.receiving.get() + 1);
         }
         Stream {
@@ -59,14 +58,12 @@ impl Stream {
             write_timer: Timer::new(&shared.worker.timers),
             shared,
             limits,
-            receive: RefCell::new(receive),
+            body,
+            receiving,
             respond: RefCell::new(respond),
             send: RefCell::default(),
-            bytes: RefCell::default(),
             read: Cell::new(0),
             body_limit: Cell::new(u64::MAX),
-            trailers: RefCell::default(),
-            ended: Cell::new(ended),
             owes_continue: Cell::new(owes_continue),
             interim: Cell::new(0),
             reading_timed: Cell::new(false),
@@ -111,28 +108,15 @@ impl Stream {
     pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8], last: bool) -> Poll<Result<usize, Fault>> {
         let mut send = self.send.borrow_mut();
         let Some(send) = &mut *send else { return Poll::Ready(Err(gone())) };
-        if self.shared.line.poll_room(cx).is_pending() {
-            return self.poll_write_patience(cx, send);
-        }
-        if send.capacity() == 0 {
-            // No more than is in hand: what is reserved and not used is taken from other streams.
-            send.reserve_capacity(bytes.len().min(CHUNK_BYTES_MAX));
-        }
-        let mut room = send.capacity();
-        while room == 0 {
-            match send.poll_capacity(cx) {
-                Poll::Ready(Some(Ok(capacity))) => room = capacity,
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(gone())),
-                Poll::Pending => return self.poll_write_patience(cx, send),
+        match poll_give(cx, send, &self.shared.line, bytes, last) {
+            Poll::Ready(given) => {
+                if self.writing_timed.replace(false) {
+                    self.write_timer.disarm();
+                }
+                Poll::Ready(given.map_err(|_| gone()))
             }
+            Poll::Pending => self.poll_write_patience(cx, send),
         }
-        if self.writing_timed.replace(false) {
-            self.write_timer.disarm();
-        }
-        let count = bytes.len().min(room).min(CHUNK_BYTES_MAX);
-        send.send_data(Bytes::copy_from_slice(&bytes[..count]), last && count == bytes.len()).map_err(|_| gone())?;
-        self.shared.line.handed_over(count);
-        Poll::Ready(Ok(count))
     }
 
     /// The client takes nothing: for how long?
@@ -151,14 +135,12 @@ impl Stream {
     pub fn poll_quiet(&self, cx: &mut Context<'_>) -> Poll<Fault> {
         let mut send = self.send.borrow_mut();
         let Some(send) = &mut *send else { return Poll::Pending };
-        if send.capacity() > 0 {
-            send.reserve_capacity(0);
-        }
+        rest(send);
         send.poll_reset(cx).map(|_| gone())
     }
 }
 
-fn gone() -> Fault {
+pub(super) fn gone() -> Fault {
     Fault::new(Kind::ClientGone, "the client closed the stream")
 }
 
@@ -170,13 +152,14 @@ impl maitred_core::Stream for Stream {
             let _ = self.respond.borrow_mut().send_informational(head);
         }
         loop {
-            if self.bytes.borrow().has_remaining() {
-                if self.read.get() + self.bytes.borrow().len() as u64 > self.body_limit.get() {
+            let at_hand = self.body.at_hand();
+            if at_hand > 0 {
+                if self.read.get() + at_hand as u64 > self.body_limit.get() {
                     return Poll::Ready(Err(Fault::new(Kind::BodyTooLarge, "the body grew over body_bytes")));
                 }
                 return Poll::Ready(Ok(Progress::Data));
             }
-            if self.ended.get() {
+            if self.body.is_over() {
                 return Poll::Ready(Ok(Progress::End));
             }
             match self.poll_more(cx) {
@@ -203,14 +186,12 @@ impl maitred_core::Stream for Stream {
     }
 
     fn data(&self) -> Ref<'_, [u8]> {
-        Ref::map(self.bytes.borrow(), |bytes| &bytes[..])
+        self.body.data()
     }
 
     fn consume(&self, count: usize) {
-        self.bytes.borrow_mut().advance(count);
+        self.body.consume(count);
         self.read.set(self.read.get() + count as u64);
-        // A stream that was reset meanwhile has no window to open.
-        let _ = self.receive.borrow_mut().flow_control().release_capacity(count);
     }
 
     fn limit(&self, bytes: u64) {
@@ -218,7 +199,7 @@ impl maitred_core::Stream for Stream {
     }
 
     fn trailers(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.trailers.borrow());
+        self.body.trailers(out);
     }
 
     fn finish(self: Rc<Self>) {}
@@ -230,22 +211,15 @@ impl Stream {
         let broken = |error: h2::Error| {
             Fault::new(Kind::ClientGone, format!("the client's stream broke in the middle of its body: {error}"))
         };
-        let mut receive = self.receive.borrow_mut();
-        match ready!(receive.poll_data(cx)) {
-            Some(Ok(bytes)) => *self.bytes.borrow_mut() = bytes,
-            Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-            None => {
-                if let Some(trailers) = ready!(receive.poll_trailers(cx)).map_err(broken)? {
-                    trailer_lines(&trailers, &mut self.trailers.borrow_mut());
-                }
-                self.request_is_over();
-            }
+        ready!(self.body.poll_more(cx)).map_err(broken)?;
+        if self.body.is_over() {
+            self.request_is_over();
         }
         Poll::Ready(Ok(()))
     }
 
     fn request_is_over(&self) {
-        if !self.ended.replace(true) {
+        if self.receiving.replace(false) {
             let receiving = &self.shared.line.receiving;
             receiving.set(receiving.get() - 1);
         }
@@ -289,7 +263,7 @@ impl Duplex for Stream {
 
     fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         match &mut *self.send.borrow_mut() {
-            Some(send) => Poll::Ready(send.send_data(Bytes::new(), true).map_err(|_| gone())),
+            Some(send) => Poll::Ready(end(send, b"").map_err(|_| gone())),
             None => Poll::Ready(Err(gone())),
         }
     }
