@@ -107,7 +107,7 @@ impl From<maitred_wire::Refusal> for Fault {
     fn from(refusal: maitred_wire::Refusal) -> Fault {
         use maitred_wire::Refusal;
         match refusal {
-            Refusal::Bad(why) => Fault::new(Kind::BadRequest, why),
+            Refusal::Bad(why) | Refusal::Malformed(why) => Fault::new(Kind::BadRequest, why),
             Refusal::HeadTooLarge => Fault::new(Kind::HeadTooLarge, "over limits.header_bytes or limits.headers"),
             Refusal::TargetTooLong => Fault::new(Kind::UriTooLong, "over limits.uri_bytes"),
             Refusal::NotImplemented(why) => Fault::new(Kind::NotImplemented, why),

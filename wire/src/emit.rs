@@ -30,18 +30,21 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
+pub fn decimal(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(digits(number, &mut [0; 20]));
+}
+
+/// The same in place.
+pub fn digits(mut number: u64, text: &mut [u8; 20]) -> &[u8] {
+    let mut at = text.len();
     loop {
         at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
+        text[at] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
-            break;
+            return &text[at..];
         }
     }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// The standard phrase (RFC 9110 §15 and the IANA registry); empty for a status without one.

@@ -54,6 +54,13 @@ pub(crate) fn check(name: &[u8], value: &[u8]) -> Result<Name, &'static str> {
     if is_connection_specific(known) { Err("a field that concerns one connection of HTTP/1") } else { Ok(known) }
 }
 
+/// Adds a trailer field as a line of HTTP/1.1. Pseudo-fields are none (RFC 9113 §8.1).
+pub fn h2_trailer(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+    check(name, value)?;
+    crate::emit::field(out, name, value);
+    Ok(())
+}
+
 /// RFC 9113 §8.2.2, but TE, which a request may have.
 fn is_connection_specific(name: Name) -> bool {
     matches!(name, Name::Connection | Name::KeepAlive | Name::ProxyConnection | Name::TransferEncoding | Name::Upgrade)

@@ -9,6 +9,7 @@ mod emit;
 mod field_h2;
 mod grpc;
 mod h2;
+mod h2_reader;
 mod headers;
 mod host;
 mod names;
@@ -22,9 +23,14 @@ mod response_h2;
 mod websocket;
 
 pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};
-pub use emit::{LAST_CHUNK, decimal, field, reason, request_line, status_line};
+pub use emit::{LAST_CHUNK, decimal, digits, field, reason, request_line, status_line};
 pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, status_to_grpc};
-pub use h2::{Meter, PREFACE, Preface, Tally, Violation, starts_preface};
+pub use field_h2::h2_trailer;
+pub use h2::{
+    FRAME_BYTES_MAX, H2Code, H2Setting, PREFACE, Preface, WINDOW_AT_FIRST, WINDOW_MAX, h2_data, h2_goaway, h2_headers, h2_ping,
+    h2_reset, h2_settings, h2_settings_ack, h2_window_update, starts_preface,
+};
+pub use h2_reader::{H2Frame, H2Reader, H2Settings};
 pub use headers::{Entry, Headers, Slice};
 pub use host::{Authority, split_authority};
 pub use names::Name;
@@ -33,7 +39,7 @@ pub use proxy_protocol::{
     ProxyError, ProxyParsed, read_proxy, write_proxy_v1, write_proxy_v1_unknown, write_proxy_v2, write_proxy_v2_local,
 };
 pub use request::{Framing, Method, RequestHead, Version};
-pub use request_h2::H2Parts;
+pub use request_h2::{H2Parts, H2RequestFields};
 pub use response::{ResponseHead, ResponseRefusal};
 pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key, make_key};
 

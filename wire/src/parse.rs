@@ -33,6 +33,8 @@ pub enum Parsed {
 pub enum Refusal {
     /// 400, with a reason for the log.
     Bad(&'static str),
+    /// The same of a request that is none by HTTP/2's own rules; its stream is reset (RFC 9113 §8.1.1).
+    Malformed(&'static str),
     /// 431: the head is larger than `header_bytes`, or has more than `headers` fields.
     HeadTooLarge,
     /// 414

@@ -53,9 +53,9 @@ impl RequestHead {
         if self.section_bytes > SECTION_BYTES_MAX || self.headers.len() >= FIELDS_MAX {
             return Err(Refusal::HeadTooLarge);
         }
-        let known = field_h2::check(name, value).map_err(Refusal::Bad)?;
+        let known = field_h2::check(name, value).map_err(Refusal::Malformed)?;
         if known == Name::Te && value != b"trailers" {
-            return Err(Refusal::Bad("a TE other than trailers"));
+            return Err(Refusal::Malformed("a TE other than trailers"));
         }
         if known == Name::Cookie {
             self.add_crumb(value);
@@ -91,10 +91,10 @@ impl RequestHead {
             return Err(Refusal::HeadTooLarge);
         }
         if !parts.scheme.eq_ignore_ascii_case(b"http") && !parts.scheme.eq_ignore_ascii_case(b"https") {
-            return Err(Refusal::Bad("a :scheme other than http and https"));
+            return Err(Refusal::Malformed("a :scheme other than http and https"));
         }
         if !self.is_path_or_asterisk() {
-            return Err(Refusal::Bad("a :path that does not start with a slash"));
+            return Err(Refusal::Malformed("a :path that does not start with a slash"));
         }
         self.read_path(self.target)?;
         self.read_host(authority)?;
@@ -110,14 +110,14 @@ impl RequestHead {
     /// Method and target, and whether such a request is served at all.
     fn read_start(&mut self, parts: &H2Parts<'_>) -> Result<Wish, Refusal> {
         if !field_h2::is_token(parts.method) {
-            return Err(Refusal::Bad("a malformed :method"));
+            return Err(Refusal::Malformed("a malformed :method"));
         }
         // What is kept from here on is logged, even of a request that is refused.
         refuse_in_target(parts.path)?;
         let (wish, method) = match (parts.method, parts.protocol) {
             (b"CONNECT", Some(protocol)) if protocol.eq_ignore_ascii_case(b"websocket") => (Ok(Wish::WebSocket), &b"GET"[..]),
             (b"CONNECT", Some(_)) => (Err(Refusal::NotImplemented("only WebSocket is proxied by CONNECT")), parts.method),
-            (method, Some(_)) => (Err(Refusal::Bad(":protocol without CONNECT")), method),
+            (method, Some(_)) => (Err(Refusal::Malformed(":protocol without CONNECT")), method),
             (method @ (b"CONNECT" | b"TRACE"), None) => (Err(NOT_PROXIED), method),
             (method, None) => (Ok(Wish::Plain), method),
         };
@@ -145,7 +145,7 @@ impl RequestHead {
             return Ok(Some(self.headers.stash(authority)));
         }
         if split_authority(authority).is_none() {
-            return Err(Refusal::Bad("a malformed :authority"));
+            return Err(Refusal::Malformed("a malformed :authority"));
         }
         self.headers.add(b"host", authority);
         Ok(None)
@@ -160,7 +160,7 @@ impl RequestHead {
         };
         self.explicit_zero = self.headers.has(Name::ContentLength) && self.framing == Framing::None;
         if end_stream && self.framing != Framing::None {
-            return Err(Refusal::Bad("a Content-Length in a request that has no body"));
+            return Err(Refusal::Malformed("a Content-Length in a request that has no body"));
         }
         Ok(())
     }
@@ -169,11 +169,106 @@ impl RequestHead {
     /// forwards it, for only there is it answered.
     fn begin_websocket(&mut self) -> Result<(), Refusal> {
         if self.headers.has(Name::ContentLength) {
-            return Err(Refusal::Bad("a Content-Length in a CONNECT"));
+            return Err(Refusal::Malformed("a Content-Length in a CONNECT"));
         }
         self.headers.remove(b"sec-websocket-key");
         self.upgrade = Some(self.headers.stash(b"websocket"));
         Ok(())
+    }
+}
+
+/// One request's header section as HPACK gives it: pseudo-fields first, each once (RFC 9113 §8.3). Reused from request to request.
+#[derive(Debug, Default)]
+pub struct H2RequestFields {
+    text: Vec<u8>,
+    method: Option<Slice>,
+    scheme: Option<Slice>,
+    authority: Option<Slice>,
+    path: Option<Slice>,
+    protocol: Option<Slice>,
+    /// The first thing wrong; what follows is not looked at.
+    wrong: Option<Refusal>,
+    begun: bool,
+}
+
+impl H2RequestFields {
+    /// A new request, whose head is begun with it.
+    pub fn begin(&mut self, head: &mut RequestHead) {
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        *self = H2RequestFields { text, ..H2RequestFields::default() };
+        head.begin_h2();
+    }
+
+    /// The next field. Memory is bounded by the limits, however much is decoded.
+    pub fn field(&mut self, head: &mut RequestHead, name: &[u8], value: &[u8], limits: &HeadLimits) {
+        if self.wrong.is_some() {
+            return;
+        }
+        let taken = match name.first() {
+            Some(b':') => self.pseudo(name, value, limits),
+            _ => {
+                self.begun = true;
+                head.h2_field(name, value)
+            }
+        };
+        let bytes = head.section_bytes + self.text.len();
+        self.wrong = taken.err().or((bytes > limits.head_bytes).then_some(Refusal::HeadTooLarge));
+    }
+
+    fn pseudo(&mut self, name: &[u8], value: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
+        let place = match name {
+            b":method" => &mut self.method,
+            b":scheme" => &mut self.scheme,
+            b":authority" => &mut self.authority,
+            b":path" => &mut self.path,
+            b":protocol" => &mut self.protocol,
+            _ => return Err(Refusal::Malformed("an unknown pseudo-field")),
+        };
+        if self.begun {
+            return Err(Refusal::Malformed("a pseudo-field behind a field"));
+        }
+        if place.is_some() {
+            return Err(Refusal::Malformed("a pseudo-field given twice"));
+        }
+        if value.len() > limits.head_bytes {
+            return Err(Refusal::HeadTooLarge);
+        }
+        let start = self.text.len();
+        self.text.extend_from_slice(value);
+        *place = Some(Slice::new(start, self.text.len()));
+        Ok(())
+    }
+
+    /// Decides all the rest. `end_stream`: the stream ended with this section. A head that is refused is good for a log.
+    pub fn finish(&self, head: &mut RequestHead, end_stream: bool, limits: &HeadLimits) -> Result<(), Refusal> {
+        let text = |slice: Option<Slice>| slice.map(|slice| slice.of(&self.text));
+        let parts = H2Parts {
+            method: text(self.method).unwrap_or_default(),
+            scheme: text(self.scheme).unwrap_or(b"http"),
+            authority: text(self.authority),
+            path: text(self.path).unwrap_or_default(),
+            protocol: text(self.protocol),
+            end_stream,
+        };
+        if let Some(wrong) = self.wrong.or(self.missing(&parts)) {
+            let _ = head.read_start(&parts);
+            return Err(wrong);
+        }
+        head.finish_h2(parts, limits)
+    }
+
+    /// §8.3.1; a CONNECT has neither scheme nor path (§8.5), an extended one has (RFC 8441 §4).
+    fn missing(&self, parts: &H2Parts<'_>) -> Option<Refusal> {
+        let plain_connect = parts.method == b"CONNECT" && self.protocol.is_none();
+        match (self.method, self.scheme, self.path) {
+            (None, _, _) => Some(Refusal::Malformed("no :method")),
+            (_, None, None) if plain_connect => None,
+            _ if plain_connect => Some(Refusal::Malformed("a CONNECT with :scheme or :path")),
+            (_, None, _) => Some(Refusal::Malformed("no :scheme")),
+            (_, _, None) => Some(Refusal::Malformed("no :path")),
+            _ => None,
+        }
     }
 }
 
@@ -290,12 +385,12 @@ mod tests {
             ("a protocol without CONNECT", H2Parts { protocol: Some(b"websocket"), ..GET }),
             ("a WebSocket nowhere", H2Parts { path: b"*", ..WEBSOCKET }),
         ] {
-            assert!(matches!(build(parts, &[]), Err(Refusal::Bad(_))), "{why}");
+            assert!(matches!(build(parts, &[]), Err(Refusal::Bad(_) | Refusal::Malformed(_))), "{why}");
         }
         for (name, value) in [("te", "gzip"), ("te", "trailers, gzip"), ("te", ""), ("connection", "te"), (":path", "/")] {
-            assert!(matches!(build(GET, &[(name, value)]), Err(Refusal::Bad(_))), "{name}: {value}");
+            assert!(matches!(build(GET, &[(name, value)]), Err(Refusal::Bad(_) | Refusal::Malformed(_))), "{name}: {value}");
         }
-        assert!(matches!(build(POST, &[("expect", "100-continue"), ("expect", "x")]), Err(Refusal::Bad(_))));
+        assert!(matches!(build(POST, &[("expect", "100-continue"), ("expect", "x")]), Err(Refusal::Bad(_) | Refusal::Malformed(_))));
         for (why, parts) in [
             ("a tunnel", H2Parts { method: b"CONNECT", scheme: b"", path: b"", ..GET }),
             ("a mirror", H2Parts { method: b"TRACE", ..GET }),

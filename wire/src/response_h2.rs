@@ -16,6 +16,18 @@ impl ResponseHead {
         self.keep_alive = true;
     }
 
+    /// `:status`, which is first and once (RFC 9113 §8.3.2); begun with a status of 0, there is none yet.
+    pub fn h2_status(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseRefusal> {
+        let [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] = value else {
+            return Err(ResponseRefusal("a status that is no number of three digits"));
+        };
+        if name != b":status" || self.status != 0 || !self.headers.is_empty() {
+            return Err(ResponseRefusal("a pseudo-field where none may be"));
+        }
+        self.status = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
+        Ok(())
+    }
+
     /// Takes one field in, which is no pseudo-field. How many bytes a head may have, who decodes it decides.
     pub fn h2_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseRefusal> {
         if self.headers.len() >= FIELDS_MAX || self.headers.bytes.len() + name.len() + value.len() > SECTION_BYTES_MAX {

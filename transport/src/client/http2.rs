@@ -1,20 +1,16 @@
 //! The back end's side of HTTP/2: a link is a connection that many requests share, each on a stream of its own.
 
 use super::{Begin, Failure};
-use crate::http2::body::{Incoming, end, poll_give, rest};
-use crate::http2::line::{Io, Line};
-use crate::http2::{SEND_BUFFER_MAX, WINDOW_MAX};
+use crate::http2::{self, Break, By, Channel, Connection, News, Terms, Turn};
+use crate::input::Input;
 use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::worker::Worker;
-use bytes::Bytes;
-use h2::client::{Builder, ResponseFuture, SendRequest};
-use h2::{Reason, SendStream};
-use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
-use maitred_wire::{Framing, ResponseHead, accept_key};
-use std::cell::{Cell, Ref, RefCell};
-use std::rc::Rc;
+use maitred_wire::{Framing, H2Code, HeadLimits, ResponseHead, WINDOW_MAX};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
+use std::future::poll_fn;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -22,19 +18,16 @@ use tokio::task::spawn_local;
 
 /// A stream's window: what a back end may send ahead of a client that does not take it.
 const WINDOW: u32 = 64 * 1024;
-/// Streams opened before the back end says how many it takes (RFC 9113 §6.5.2 recommends no fewer).
-const STREAMS_AT_FIRST: usize = 100;
 /// A link whose streams all ended waits for so long where no request said otherwise.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// A write that the back end does not take gives up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// The head of a response, decoded.
-const HEAD_BYTES_MAX: u32 = 64 * 1024;
+const HEAD_LIMITS: HeadLimits = HeadLimits { head_bytes: 64 * 1024, fields: 256, target_bytes: 0, drop_underscores: false };
 
 /// A connection that many requests share.
 pub(crate) struct Link {
-    send: RefCell<SendRequest<Bytes>>,
-    line: Rc<Line>,
+    connection: Rc<Connection>,
     worker: Rc<Worker>,
     open: Cell<usize>,
     broken: Cell<bool>,
@@ -46,22 +39,17 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub async fn start(socket: Socket, worker: &Rc<Worker>) -> Result<Rc<Link>, Fault> {
-        let line = Rc::new(Line::new(socket, worker, WRITE_PATIENCE));
-        let mut builder = Builder::new();
-        builder
-            .enable_push(false)
-            .initial_window_size(WINDOW)
+    pub fn start(socket: Socket, worker: &Rc<Worker>) -> Rc<Link> {
+        let terms = Terms {
+            server: false,
+            streams: 0,
+            window: WINDOW,
             // Streams whose clients take nothing hold up no other; each is bounded by its own window.
-            .initial_connection_window_size(WINDOW_MAX)
-            .initial_max_send_streams(STREAMS_AT_FIRST)
-            .max_header_list_size(HEAD_BYTES_MAX)
-            .max_send_buffer_size(SEND_BUFFER_MAX);
-        let failed = |error: h2::Error| Fault::new(Kind::UpstreamUnreachable, format!("no HTTP/2 with the back end: {error}"));
-        let (send, connection) = builder.handshake::<_, Bytes>(Io::of_upstream(line.clone())).await.map_err(failed)?;
+            connection_window: WINDOW_MAX,
+            head: HEAD_LIMITS,
+        };
         let link = Rc::new(Link {
-            send: RefCell::new(send),
-            line,
+            connection: Connection::new(socket, Input::default(), terms, worker, WRITE_PATIENCE, false),
             worker: worker.clone(),
             open: Cell::new(0),
             broken: Cell::new(false),
@@ -71,18 +59,18 @@ impl Link {
             idle_timeout: Cell::new(IDLE_MAX),
         });
         worker.shard().upstream_open.add(1);
-        spawn_local(drive(connection, link.clone()));
-        Ok(link)
+        spawn_local(drive(Rc::downgrade(&link), link.connection.clone(), worker.clone()));
+        link
     }
 
     /// Whether another request may go this way: the back end has not said goodbye.
-    pub fn is_usable(&self, cx: &mut Context<'_>) -> bool {
-        !self.broken.get() && !matches!(self.send.borrow_mut().poll_ready(cx), Poll::Ready(Err(_)))
+    pub fn is_usable(&self) -> bool {
+        !self.broken.get() && self.connection.is_usable()
     }
 
-    /// Streams beyond the back end's maximum would wait inside, unseen.
+    /// Streams beyond the back end's maximum would be refused.
     pub fn has_room(&self) -> bool {
-        self.open.get() < self.send.borrow().current_max_send_streams()
+        self.open.get() < self.connection.streams_max() as usize
     }
 
     pub fn is_settled(&self) -> bool {
@@ -103,30 +91,36 @@ impl Link {
 }
 
 /// Reads and writes until the back end, or the last user, is gone.
-async fn drive(mut connection: h2::client::Connection<Io, Bytes>, link: Rc<Link>) {
-    let (line, worker) = (link.line.clone(), link.worker.clone());
-    let weak = Rc::downgrade(&link);
-    drop(link);
+async fn drive(link: Weak<Link>, connection: Rc<Connection>, worker: Rc<Worker>) {
     let mut settled = false;
-    std::future::poll_fn(|cx| {
-        if line.poll_stuck(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        let over = std::pin::Pin::new(&mut connection).poll(cx);
-        if !settled && line.has_settings() {
+    poll_fn(|cx| {
+        let turn = connection.poll_turn(cx, None, worker.now());
+        if !settled && connection.is_settled() {
             settled = true;
-            if let Some(link) = weak.upgrade() {
+            if let Some(link) = link.upgrade() {
                 link.is_settled.set(true);
                 link.settled.notify_waiters();
             }
         }
-        over.map(drop)
+        match turn {
+            Turn::Waiting if link.strong_count() > 0 => Poll::Pending,
+            // Its last words are on their way, if the back end takes any.
+            Turn::Waiting | Turn::Condemned(_) | Turn::Over => Poll::Ready(()),
+        }
     })
     .await;
+    connection.lose();
     worker.shard().upstream_open.sub(1);
-    if let Some(link) = weak.upgrade() {
+    if let Some(link) = link.upgrade() {
         link.broken.set(true);
         link.settled.notify_waiters();
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Nobody is left who could use it: its task ends it.
+        self.connection.say_goodbye();
     }
 }
 
@@ -138,15 +132,13 @@ pub struct LinkStream {
     /// Body bytes were handed over.
     body_begun: Cell<bool>,
     upload_done: Cell<bool>,
-    send: RefCell<Option<SendStream<Bytes>>>,
-    response: RefCell<Option<ResponseFuture>>,
-    answer: Incoming,
-    to_head: Cell<bool>,
+    /// Once the request is on its way.
+    channel: OnceCell<Rc<Channel>>,
     /// The answer to a WebSocket's key, where an upgrade was asked for.
-    accept: RefCell<Option<Vec<u8>>>,
+    accept: Cell<Option<[u8; 28]>>,
     tunnelled: Cell<bool>,
     any_read: Cell<bool>,
-    /// `Line::reads` when the request was sent.
+    /// `Connection::reads` when the request was sent.
     reads: Cell<u64>,
     /// Runs while the back end opens no window; made when first needed.
     write_timer: RefCell<Option<Timer>>,
@@ -168,11 +160,8 @@ impl LinkStream {
             body: RefCell::default(),
             body_begun: Cell::new(false),
             upload_done: Cell::new(false),
-            send: RefCell::default(),
-            response: RefCell::default(),
-            answer: Incoming::none(),
-            to_head: Cell::new(false),
-            accept: RefCell::default(),
+            channel: OnceCell::new(),
+            accept: Cell::new(None),
             tunnelled: Cell::new(false),
             any_read: Cell::new(false),
             reads: Cell::new(0),
@@ -187,33 +176,36 @@ impl LinkStream {
     }
 
     pub(super) fn begin(&self, begin: Begin, head: impl FnOnce(&mut Vec<u8>)) -> Result<(), Failure> {
+        let connection = &self.link.connection;
+        let refuse = |body: Body, fault: Fault| {
+            *self.body.borrow_mut() = body;
+            Err(Failure::unsent(fault))
+        };
+        if !self.link.is_usable() {
+            return refuse(begin.body, Fault::new(Kind::UpstreamReset, "no stream could be opened: the connection ends"));
+        }
         let mut lines = self.worker.take_output();
         head(&mut lines);
-        let request = request_of(&lines, self.link.line.is_encrypted(), begin.upgrade);
-        self.worker.give_output(lines);
-        let failed = |fault| Failure::unsent(fault);
-        let (request, accept) = request.ok_or_else(|| failed(Fault::new(Kind::Internal, "a head that HTTP/2 cannot carry")))?;
-        let mut send = self.link.send.borrow_mut();
-        if begin.upgrade && (accept.is_none() || !send.is_extended_connect_protocol_enabled()) {
-            return Err(failed(Fault::new(Kind::UpstreamProtocol, "the back end takes no upgrade over HTTP/2")));
+        let accept = if begin.upgrade { http2::accept_of(&lines) } else { None };
+        if begin.upgrade && (accept.is_none() || !connection.takes_upgrades()) {
+            return refuse(begin.body, Fault::new(Kind::UpstreamProtocol, "the back end takes no upgrade over HTTP/2"));
         }
         let no_body = begin.body.is_empty() && !begin.upgrade;
-        let refused =
-            |error: h2::Error| Failure::unsent(Fault::new(Kind::UpstreamReset, format!("no stream could be opened: {error}")));
-        let (response, stream) = match send.send_request(request, no_body) {
-            Ok(opened) => opened,
-            Err(error) => {
-                *self.body.borrow_mut() = begin.body;
-                return Err(refused(error));
-            }
-        };
-        self.reads.set(self.link.line.reads());
-        *self.response.borrow_mut() = Some(response);
-        *self.send.borrow_mut() = Some(stream);
+        let channel = connection.open(begin.to_head);
+        let mut fits = false;
+        let sent = connection.send_head(&channel, no_body, |out| {
+            fits = http2::request(out, &lines, connection.is_encrypted(), begin.upgrade).is_some();
+        });
+        self.worker.give_output(lines);
+        if sent.is_err() || !fits {
+            connection.abandon(&channel);
+            return refuse(begin.body, Fault::new(Kind::Internal, "a head that HTTP/2 cannot carry"));
+        }
+        self.reads.set(connection.reads());
+        let _ = self.channel.set(channel);
         *self.body.borrow_mut() = begin.body;
-        *self.accept.borrow_mut() = accept;
+        self.accept.set(accept);
         self.upload_done.set(no_body || begin.upgrade);
-        self.to_head.set(begin.to_head);
         self.deadline.set(begin.deadline);
         self.response_timeout.set(begin.response_timeout);
         self.idle_timeout.set(begin.idle_timeout);
@@ -241,54 +233,41 @@ impl LinkStream {
             Poll::Ready(Err(Uploading::Upstream)) | Poll::Pending => {}
             Poll::Ready(Ok(())) => self.arm_response_timer(),
         }
-        let mut future = self.response.borrow_mut();
-        let Some(response) = &mut *future else {
+        let Some(channel) = self.channel.get() else {
             return Poll::Ready(Err(self.failure(Fault::new(Kind::Internal, "a stream without a request"), false)));
         };
-        while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-            if let Some(client) = client
-                && self.read_head(&interim, head, false).is_ok()
-            {
+        while self.link.connection.take_head(channel, head) {
+            if !head.is_interim() {
+                self.any_read.set(true);
+                self.timer.disarm();
+                self.agree(head);
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(client) = client {
                 client.interim(head);
                 let _ = client.poll_flush(cx);
             }
         }
-        match std::pin::Pin::new(response).poll(cx) {
-            Poll::Ready(Ok(response)) => {
-                self.any_read.set(true);
-                self.timer.disarm();
-                let (parts, receive) = response.into_parts();
-                let response = Response::from_parts(parts, ());
-                let read = self.read_head(&response, head, receive.is_end_stream());
-                self.answer.begin(receive);
-                Poll::Ready(read.map_err(|fault| self.failure(fault, false)))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.broken(&error))),
-            Poll::Pending => {
-                drop(future);
+        match channel.broken() {
+            Some(broken) => Poll::Ready(Err(self.broken(broken))),
+            None => {
+                channel.wait(cx, News::Incoming);
                 self.poll_patience(cx, client)
             }
         }
     }
 
-    /// Our form of a head. A WebSocket that was agreed to is 101, as it is in HTTP/1.1.
-    fn read_head(&self, response: &Response<()>, head: &mut ResponseHead, end_stream: bool) -> Result<(), Fault> {
-        let wrong = |refusal: maitred_wire::ResponseRefusal| Fault::new(Kind::UpstreamProtocol, refusal.0);
-        head.begin_h2(response.status().as_u16());
-        for (name, value) in response.headers() {
-            head.h2_field(name.as_str().as_bytes(), value.as_bytes()).map_err(wrong)?;
-        }
-        head.finish_h2(self.to_head.get(), end_stream).map_err(wrong)?;
-        if let Some(accept) = &*self.accept.borrow()
-            && response.status().is_success()
+    /// A WebSocket that was agreed to is 101, as it is in HTTP/1.1.
+    fn agree(&self, head: &mut ResponseHead) {
+        if let Some(accept) = self.accept.get()
+            && (200..300).contains(&head.status)
         {
             head.status = 101;
             head.framing = Framing::None;
             head.headers.set(b"upgrade", b"websocket");
-            head.headers.set(b"sec-websocket-accept", accept);
+            head.headers.set(b"sec-websocket-accept", &accept);
             self.tunnelled.set(true);
         }
-        Ok(())
     }
 
     fn poll_patience(&self, cx: &mut Context<'_>, client: Option<&dyn Client>) -> Poll<Result<(), Failure>> {
@@ -312,11 +291,11 @@ impl LinkStream {
         }
     }
 
-    /// What an error of the stream says. A stream that was refused, or that came after the last one of a GOAWAY, was not acted upon
-    /// (RFC 9113 §8.7).
-    fn broken(&self, error: &h2::Error) -> Failure {
-        let refused = error.is_remote() && (error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away());
-        self.failure(Fault::new(Kind::UpstreamReset, format!("the back end broke off the stream: {error}")), refused)
+    /// How the stream ended. One that was refused, or that came after the last one of a GOAWAY, was not acted upon (RFC 9113 §8.7).
+    fn broken(&self, broken: Break) -> Failure {
+        let refused = broken.by == By::Goodbye || (broken.by == By::Peer && broken.code == H2Code::REFUSED_STREAM);
+        let kind = if broken.by == By::Us { Kind::UpstreamProtocol } else { Kind::UpstreamReset };
+        self.failure(Fault::new(kind, format!("the back end broke off the stream: {broken}")), refused)
     }
 
     /// Time is up. Where nothing at all came in the while, the whole link may be dead, and no other request is sent there.
@@ -326,7 +305,7 @@ impl LinkStream {
     }
 
     fn doubt(&self) {
-        if self.link.line.reads() == self.reads.get() {
+        if self.link.connection.reads() == self.reads.get() {
             self.link.broken.set(true);
         }
     }
@@ -337,13 +316,14 @@ impl LinkStream {
 
     /// Hands the request's body over as it comes and as the back end takes it.
     fn poll_upload(&self, cx: &mut Context<'_>) -> Poll<Result<(), Uploading>> {
-        let mut send = self.send.borrow_mut();
-        let Some(send) = &mut *send else { return Poll::Ready(Ok(())) };
+        if self.upload_done.get() {
+            return Poll::Ready(Ok(()));
+        }
+        let Some(channel) = self.channel.get() else { return Poll::Ready(Ok(())) };
         let body = self.body.borrow();
         while !self.upload_done.get() {
             let Body::Stream(stream) = &*body else {
-                end(send, b"").map_err(|_| Uploading::Upstream)?;
-                self.upload_done.set(true);
+                self.end(channel, b"")?;
                 break;
             };
             match stream.poll_ready(cx) {
@@ -351,18 +331,17 @@ impl LinkStream {
                 Poll::Ready(Ok(Progress::End)) => {
                     let mut trailers = Vec::new();
                     stream.trailers(&mut trailers);
-                    self.upload_done.set(true);
-                    end(send, &trailers).map_err(|_| Uploading::Upstream)?;
+                    self.end(channel, &trailers)?;
                 }
                 Poll::Ready(Ok(Progress::Data)) => {
                     let data = stream.data();
-                    let count = ready!(self.poll_send(cx, send, &data))?;
+                    let count = ready!(self.poll_send(cx, channel, &data))?;
                     drop(data);
                     self.body_begun.set(true);
                     stream.consume(count);
                 }
                 Poll::Pending => {
-                    rest(send);
+                    channel.wait(cx, News::End);
                     return Poll::Pending;
                 }
             }
@@ -370,11 +349,16 @@ impl LinkStream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_send(&self, cx: &mut Context<'_>, send: &mut SendStream<Bytes>, bytes: &[u8]) -> Poll<Result<usize, Uploading>> {
-        match poll_give(cx, send, &self.link.line, bytes, false) {
-            Poll::Ready(given) => {
+    fn end(&self, channel: &Channel, trailers: &[u8]) -> Result<(), Uploading> {
+        self.upload_done.set(true);
+        self.link.connection.end(channel, trailers).map_err(|_| Uploading::Upstream)
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, channel: &Rc<Channel>, bytes: &[u8]) -> Poll<Result<usize, Uploading>> {
+        match self.link.connection.poll_send(cx, channel, bytes, false) {
+            Poll::Ready(sent) => {
                 *self.write_timer.borrow_mut() = None;
-                Poll::Ready(given.map_err(|_| Uploading::Upstream))
+                Poll::Ready(sent.map_err(|_| Uploading::Upstream))
             }
             Poll::Pending if self.tunnelled.get() => Poll::Pending,
             Poll::Pending => {
@@ -388,6 +372,11 @@ impl LinkStream {
             }
         }
     }
+
+    /// The stream of a request that is on its way.
+    fn begun(&self) -> &Rc<Channel> {
+        self.channel.get().expect("a response comes to a request that was begun")
+    }
 }
 
 /// Which side broke while a body was sent.
@@ -396,40 +385,6 @@ enum Uploading {
     Upstream,
     /// The back end opened no window for too long.
     Stalled,
-}
-
-/// A head as HTTP/2 has it, from the one that HTTP/1.1 would get: so there is one place that decides what is forwarded. For an
-/// upgrade to WebSocket, the extended CONNECT (RFC 8441), and what its key is to be answered with.
-fn request_of(lines: &[u8], encrypted: bool, upgrade: bool) -> Option<(Request<()>, Option<Vec<u8>>)> {
-    let mut lines = lines.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let mut words = lines.next()?.split(|&byte| byte == b' ');
-    let (method, target) = (words.next()?, words.next()?);
-    let mut request = Request::new(());
-    *request.method_mut() = Method::from_bytes(method).ok()?;
-    let (mut authority, mut accept) = (None, None);
-    for line in lines.take_while(|line| !line.is_empty()) {
-        let colon = line.iter().position(|&byte| byte == b':')?;
-        let (name, value) = (HeaderName::from_bytes(&line[..colon]).ok()?, line[colon + 1..].trim_ascii());
-        match name {
-            header::HOST => authority = Some(value),
-            // The body is asked for when the stream takes it, so nobody has to wait for a word.
-            header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::EXPECT => {}
-            header::SEC_WEBSOCKET_KEY if upgrade => accept = Some(accept_key(value).to_vec()),
-            _ => {
-                request.headers_mut().append(name, HeaderValue::from_bytes(value).ok()?);
-            }
-        }
-    }
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(if encrypted { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
-    parts.authority = Some(http::uri::Authority::try_from(authority?).ok()?);
-    parts.path_and_query = Some(http::uri::PathAndQuery::try_from(target).ok()?);
-    *request.uri_mut() = Uri::from_parts(parts).ok()?;
-    if upgrade {
-        *request.method_mut() = Method::CONNECT;
-        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
-    }
-    Some((request, accept))
 }
 
 /// The response's body.
@@ -444,72 +399,65 @@ impl Stream for LinkStream {
                 Poll::Ready(Err(Uploading::Upstream | Uploading::Stalled)) => self.upload_done.set(true),
             }
         }
-        loop {
-            if self.answer.at_hand() > 0 {
-                return Poll::Ready(Ok(Progress::Data));
-            }
-            if self.answer.is_over() {
-                return Poll::Ready(Ok(Progress::End));
-            }
-            match self.answer.poll_more(cx).map_err(broken_body) {
-                Poll::Ready(done) => {
-                    if self.reading_timed.replace(false) {
-                        self.timer.disarm();
-                    }
-                    done?;
+        let channel = self.begun();
+        match channel.poll_incoming(cx) {
+            Poll::Ready(progress) => {
+                if self.reading_timed.replace(false) {
+                    self.timer.disarm();
                 }
-                Poll::Pending if self.tunnelled.get() => return Poll::Pending,
-                Poll::Pending => {
-                    if !self.reading_timed.replace(true) {
-                        self.timer.arm(self.worker.now() + self.idle_timeout.get());
-                    }
-                    ready!(self.timer.poll(cx));
-                    self.doubt();
-                    return Poll::Ready(Err(Fault::new(Kind::UpstreamTimeout, "no byte of the response came for timeouts.idle")));
+                Poll::Ready(progress.map_err(broken_body))
+            }
+            Poll::Pending if self.tunnelled.get() => Poll::Pending,
+            Poll::Pending => {
+                if !self.reading_timed.replace(true) {
+                    self.timer.arm(self.worker.now() + self.idle_timeout.get());
                 }
+                ready!(self.timer.poll(cx));
+                self.doubt();
+                Poll::Ready(Err(Fault::new(Kind::UpstreamTimeout, "no byte of the response came for timeouts.idle")))
             }
         }
     }
 
     fn data(&self) -> Ref<'_, [u8]> {
-        self.answer.data()
+        self.begun().data()
     }
 
     fn consume(&self, count: usize) {
-        self.answer.consume(count);
+        self.link.connection.consume(self.begun(), count);
     }
 
     fn trailers(&self, out: &mut Vec<u8>) {
-        self.answer.trailers(out);
+        self.begun().copy_trailers(out);
     }
 
     fn finish(self: Rc<Self>) {}
 }
 
-fn broken_body(error: h2::Error) -> Fault {
-    Fault::new(Kind::UpstreamReset, format!("the back end broke off the stream in the middle of its body: {error}"))
+fn broken_body(broken: Break) -> Fault {
+    Fault::new(Kind::UpstreamReset, format!("the back end broke off the stream in the middle of its body: {broken}"))
 }
 
 /// After an extended CONNECT.
 impl Duplex for LinkStream {
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Fault>> {
-        let gone = || Fault::new(Kind::UpstreamReset, "the back end closed the stream");
-        let mut send = self.send.borrow_mut();
-        let Some(send) = &mut *send else { return Poll::Ready(Err(gone())) };
-        self.poll_send(cx, send, bytes).map_err(|_| gone())
+        self.poll_send(cx, self.begun(), bytes).map_err(|_| closed())
     }
 
     fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let ended = self.send.borrow_mut().as_mut().map(|send| end(send, b""));
-        match ended {
-            Some(Ok(())) => Poll::Ready(Ok(())),
-            Some(Err(_)) | None => Poll::Ready(Err(Fault::new(Kind::UpstreamReset, "the back end closed the stream"))),
-        }
+        Poll::Ready(self.link.connection.end(self.begun(), b"").map_err(|_| closed()))
     }
+}
+
+fn closed() -> Fault {
+    Fault::new(Kind::UpstreamReset, "the back end closed the stream")
 }
 
 impl Drop for LinkStream {
     fn drop(&mut self) {
+        if let Some(channel) = self.channel.get() {
+            self.link.connection.abandon(channel);
+        }
         self.link.open.set(self.link.open.get() - 1);
         self.link.idle_since.set(self.worker.now());
     }

@@ -1,25 +1,19 @@
-//! The client's side of HTTP/2 (RFC 9113) on the crate `h2`: one task for the connection, one for each stream. Every stream becomes
-//! the same exchange as an HTTP/1.1 request. What a client may cost is bounded here: streams, resets, frames that carry nothing,
-//! bytes that it does not read.
+//! The client's side of HTTP/2 (RFC 9113): one task for the connection, one for each stream. Every stream becomes the same exchange as
+//! an HTTP/1.1 request. What a client may cost is bounded: streams, resets, frames that carry nothing, bytes that it does not read.
 
 mod answer;
 mod stream;
 
 use super::under_way::UnderWay;
-use super::{Ends, Service, with_timer};
-use crate::http2::line::{Io, Line};
-use crate::http2::{SEND_BUFFER_MAX, WINDOW_MAX};
+use super::{Ends, Service};
+use crate::http2::{Arrival, Connection, Terms, Turn};
 use crate::input::Input;
 use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::worker::Worker;
 use answer::Answered;
-use bytes::Bytes;
-use h2::server::{Builder, Connection, SendResponse};
-use h2::{Reason, RecvStream};
-use http::Request;
 use maitred_core::{Body, Exchange, Fault};
-use maitred_wire::{Framing, H2Parts, HeadLimits, Refusal, RequestHead};
+use maitred_wire::{Framing, H2Code, Refusal, WINDOW_MAX};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -29,12 +23,9 @@ use std::time::Instant;
 use stream::Stream;
 use tokio::task::spawn_local;
 
-/// The library counts streams that it must reset for a client's errors over the connection's whole life, and not in a period.
-const LIFE: usize = 10;
-
 /// What the streams of a connection share.
 struct Shared {
-    line: Rc<Line>,
+    connection: Rc<Connection>,
     ends: Ends,
     worker: Rc<Worker>,
     /// Streams that are answered.
@@ -52,43 +43,39 @@ pub(super) async fn serve<S: Service>(
     service: Rc<S>,
 ) {
     let limits = service.limits();
-    let line = Rc::new(Line::new(socket, &worker, limits.write_timeout));
-    let mut builder = Builder::new();
-    builder
-        .initial_window_size(limits.h2.window)
+    let terms = Terms {
+        server: true,
+        streams: limits.h2.streams,
+        window: limits.h2.window,
         // Of all its streams: those that stall hold up no other.
-        .initial_connection_window_size(limits.h2.window.saturating_mul(limits.h2.streams).min(WINDOW_MAX))
-        .max_concurrent_streams(limits.h2.streams)
-        .max_header_list_size(u32::try_from(limits.head.head_bytes).unwrap_or(u32::MAX))
-        .max_send_buffer_size(SEND_BUFFER_MAX)
-        .max_local_error_reset_streams(Some(LIFE * limits.h2.resets as usize))
-        .max_pending_accept_reset_streams(limits.h2.resets as usize)
-        .enable_connect_protocol();
+        connection_window: limits.h2.window.saturating_mul(limits.h2.streams).min(WINDOW_MAX),
+        head: limits.head,
+    };
+    let connection = Connection::new(socket, input, terms, &worker, limits.write_timeout, !limits.half_close_aborts);
     timer.arm(worker.now() + limits.handshake_timeout);
-    let handshake = builder.handshake(Io::of_client(line.clone(), input, !limits.half_close_aborts));
-    let Ok(Ok(connection)) = with_timer(&timer, handshake).await else { return };
-    timer.disarm();
-    let shared = Rc::new(Shared { line, ends, worker, open: Cell::new(0), task: RefCell::default() });
+    let shared = Rc::new(Shared { connection, ends, worker, open: Cell::new(0), task: RefCell::default() });
     shared.worker.shard().h2_open.add(1);
     let _open = Open(shared.clone());
-    Serving { connection, shared, service, timer, farewell: false }.run().await;
+    Serving { shared, service, timer, greeted: false, farewell: false }.run().await;
 }
 
-/// A connection that is counted however it ends.
+/// A connection that is counted however it ends; its streams end with it.
 struct Open(Rc<Shared>);
 
 impl Drop for Open {
     fn drop(&mut self) {
+        self.0.connection.lose();
         self.0.worker.shard().h2_open.sub(1);
     }
 }
 
 struct Serving<S: Service> {
-    connection: Connection<Io, Bytes>,
     shared: Rc<Shared>,
     service: Rc<S>,
-    /// Idle time; after the farewell, the time for it to be read.
+    /// Time for the client's first words; idle time; after the farewell, the time for it to be read.
     timer: Timer,
+    /// The client has sent its preface.
+    greeted: bool,
     /// GOAWAY was said.
     farewell: bool,
 }
@@ -100,57 +87,65 @@ impl<S: Service> Serving<S> {
         // A notice that was given before is seen in `is_draining`.
         drain.as_mut().enable();
         poll_fn(|cx| self.poll(cx, drain.as_mut())).await;
-        let line = self.shared.line.clone();
-        drop(self);
-        if line.condemned.get() {
-            line.linger().await;
-        }
+        self.shared.connection.linger().await;
     }
 
     /// Ready when the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>, mut drain: Pin<&mut tokio::sync::futures::Notified<'_>>) -> Poll<()> {
-        // Read before what comes is: what is counted belongs to no later time.
         let now = self.shared.worker.now();
-        self.shared.line.begin_turn();
-        loop {
-            if !self.farewell && (self.service.is_draining() || drain.as_mut().poll(cx).is_ready()) {
-                self.farewell = true;
-                self.connection.graceful_shutdown();
-                // The time for the farewell is shorter than the idle time that may be running.
-                self.timer.disarm();
-            }
-            match self.connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
-                Poll::Pending => return self.poll_patience(cx, now),
-            }
-            self.judge(now);
+        if !self.farewell && (self.service.is_draining() || drain.as_mut().poll(cx).is_ready()) {
+            self.farewell = true;
+            self.shared.connection.announce_goodbye();
+            // The time for the farewell is shorter than the idle time that may be running.
+            self.timer.disarm();
         }
+        let limits = self.service.limits();
+        match self.shared.connection.poll_turn(cx, Some(&limits.h2), now) {
+            Turn::Over => return Poll::Ready(()),
+            Turn::Condemned(code) => self.condemned(code, now, cx),
+            Turn::Waiting => {}
+        }
+        while let Some(arrival) = self.shared.connection.take_arrival() {
+            self.begin(arrival);
+        }
+        self.poll_patience(cx, now)
     }
 
-    /// Nothing came in: is the client still worth waiting for?
+    /// The client broke the rules, and is told: how long for it to listen?
+    fn condemned(&mut self, code: H2Code, now: Instant, cx: &mut Context<'_>) {
+        let shared = &self.shared;
+        if code == H2Code::ENHANCE_YOUR_CALM {
+            shared.worker.shard().h2_floods.add(1);
+        }
+        tracing::debug!(peer = %shared.ends.peer, %code, "an HTTP/2 connection was closed for what its client sent");
+        self.farewell = true;
+        self.timer.arm(now + Connection::LAST_WORDS_TIME);
+        // If its last words are out, it is over.
+        cx.waker().wake_by_ref();
+    }
+
+    /// Is the client still worth waiting for?
     fn poll_patience(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        if self.judge(now) {
-            // The last words go out on the next turn.
-            cx.waker().wake_by_ref();
+        let connection = &self.shared.connection;
+        if !self.greeted && connection.is_settled() {
+            self.greeted = true;
+            self.timer.disarm();
         }
-        if self.shared.line.poll_stuck(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        if self.shared.line.half_closed.get() && self.shared.open.get() == 0 && !self.farewell {
+        if connection.is_half_closed() && self.shared.open.get() == 0 && !self.farewell {
             // Everything is answered; what is still to be written is, before the connection ends.
             self.farewell = true;
-            self.connection.graceful_shutdown();
-            self.timer.arm(self.shared.worker.now() + Worker::FAREWELL_TIME);
-            cx.waker().wake_by_ref();
+            connection.say_goodbye();
+            self.timer.arm(now + Worker::FAREWELL_TIME);
         }
         let mut task = self.shared.task.borrow_mut();
         if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             *task = Some(cx.waker().clone());
         }
         drop(task);
-        if self.shared.open.get() > 0 && !self.shared.line.condemned.get() {
-            self.timer.disarm();
+        if self.shared.open.get() > 0 {
+            if self.greeted && !connection.is_condemned() {
+                self.timer.disarm();
+            }
             return Poll::Pending;
         }
         if !self.timer.is_armed() {
@@ -160,38 +155,21 @@ impl<S: Service> Serving<S> {
         if self.timer.poll(cx).is_pending() {
             return Poll::Pending;
         }
-        if self.farewell {
+        if self.farewell || !self.greeted {
             return Poll::Ready(());
         }
         self.farewell = true;
-        self.connection.graceful_shutdown();
+        connection.announce_goodbye();
         self.timer.arm(now + Worker::FAREWELL_TIME);
-        cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Ends the connection for what it must end for: GOAWAY with the reason, and no more is read of it.
-    fn judge(&mut self, now: Instant) -> bool {
-        let shared = &self.shared;
-        let Some(reason) = shared.line.verdict(&self.service.limits().h2, now) else { return false };
-        shared.line.condemned.set(true);
-        if reason == Reason::ENHANCE_YOUR_CALM {
-            shared.worker.shard().h2_floods.add(1);
-        }
-        tracing::debug!(peer = %shared.ends.peer, %reason, "an HTTP/2 connection was closed for what its client sent");
-        self.farewell = true;
-        self.connection.abrupt_shutdown(reason);
-        self.timer.arm(now + Worker::FAREWELL_TIME);
-        true
-    }
-
-    fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        self.timer.disarm();
+    fn begin(&self, arrival: Arrival) {
         let shared = self.shared.clone();
         shared.open.set(shared.open.get() + 1);
         let place = Place(shared);
         let service = self.service.clone();
-        spawn_local(async move { answer_one(&place.0, &*service, request, respond).await });
+        spawn_local(async move { answer_one(&place.0, &*service, arrival).await });
     }
 }
 
@@ -210,17 +188,23 @@ impl Drop for Place {
     }
 }
 
-async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-    let limits = service.limits();
+async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, arrival: Arrival) {
+    let Arrival { channel, exchange, read } = arrival;
     let worker = &shared.worker;
-    let mut under_way = UnderWay::begin(worker, service, worker.now());
+    let mut under_way = UnderWay::resume(worker, service, exchange);
     let Some(exchange) = &mut under_way.exchange else { return };
-    let (parts, receive) = request.into_parts();
-    let read = read_head(&parts, receive.is_end_stream(), &mut exchange.request, &limits.head);
-    let stream = Rc::new(Stream::new(shared.clone(), limits, receive, respond, exchange.request.expect_continue));
+    let stream = Rc::new(Stream::new(shared.clone(), service.limits(), channel, &exchange.request));
     shared.ends.introduce(exchange);
     exchange.client = Some(stream.clone());
     under_way.named = true;
+    if let Err(refusal @ Refusal::Malformed(_)) = read {
+        // There is no request that could be answered (RFC 9113 §8.1.1).
+        let response = service.refuse(exchange, refusal.into());
+        exchange.record.status = response.head.status;
+        exchange.keep_head(response.head);
+        stream.reset(H2Code::PROTOCOL_ERROR);
+        return under_way.end(worker.now(), 0);
+    }
     let response = match read {
         Err(refusal) => service.refuse(exchange, refusal.into()),
         Ok(()) => {
@@ -247,22 +231,4 @@ async fn answer_again<S: Service>(stream: &Rc<Stream>, exchange: &mut Exchange, 
     if let Answered::Unsent(Fault { kind, detail, .. }) = stream.answer(exchange, response, service).await {
         exchange.record.fault = Some((kind, detail));
     }
-}
-
-fn read_head(parts: &http::request::Parts, end_stream: bool, head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Refusal> {
-    head.begin_h2();
-    for (name, value) in &parts.headers {
-        head.h2_field(name.as_str().as_bytes(), value.as_bytes())?;
-    }
-    let protocol = parts.extensions.get::<h2::ext::Protocol>();
-    let parts = H2Parts {
-        method: parts.method.as_str().as_bytes(),
-        // `h2` has looked at it, and keeps it only together with an authority.
-        scheme: parts.uri.scheme_str().unwrap_or("http").as_bytes(),
-        authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
-        path: parts.uri.path_and_query().map_or(&b""[..], |path| path.as_str().as_bytes()),
-        protocol: protocol.map(|protocol| protocol.as_str().as_bytes()),
-        end_stream,
-    };
-    head.finish_h2(parts, limits)
 }

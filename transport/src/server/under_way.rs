@@ -17,9 +17,14 @@ pub(super) struct UnderWay<'a, S: Service> {
 
 impl<'a, S: Service> UnderWay<'a, S> {
     pub fn begin(worker: &'a Worker, service: &'a S, now: Instant) -> UnderWay<'a, S> {
+        UnderWay::resume(worker, service, worker.take_exchange(now))
+    }
+
+    /// With an exchange whose request was read already.
+    pub fn resume(worker: &'a Worker, service: &'a S, exchange: Box<Exchange>) -> UnderWay<'a, S> {
         // Counted from its first byte: a drain waits for it.
         worker.shard().requests_open.add(1);
-        UnderWay { worker, service, exchange: Some(worker.take_exchange(now)), named: false }
+        UnderWay { worker, service, exchange: Some(exchange), named: false }
     }
 
     /// `read`: bytes of the request's body that were taken.

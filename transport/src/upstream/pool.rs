@@ -71,7 +71,7 @@ impl Pool {
     /// The freshest connection that is still good, or a stream of one.
     pub(super) fn take(&self, cx: &mut Context<'_>, wanted: &Wanted) -> Option<Carrier> {
         if self.dial.http2 {
-            return self.stream(cx, wanted).map(Carrier::Http2);
+            return self.stream(wanted).map(Carrier::Http2);
         }
         loop {
             let connection = self.idle.borrow_mut().pop()?;
@@ -82,9 +82,9 @@ impl Pool {
     }
 
     /// A stream of a connection that has room for one more; for a tunnel, of one that is known to offer them or not.
-    fn stream(&self, cx: &mut Context<'_>, wanted: &Wanted) -> Option<Rc<LinkStream>> {
+    fn stream(&self, wanted: &Wanted) -> Option<Rc<LinkStream>> {
         let mut links = self.links.borrow_mut();
-        links.retain(|link| link.is_usable(cx));
+        links.retain(|link| link.is_usable());
         let fits = |link: &&Rc<Link>| link.has_room() && (!wanted.upgrade || link.is_settled());
         links.iter().find(fits).map(|link| LinkStream::new(link, &self.worker))
     }
@@ -133,7 +133,7 @@ impl Pool {
                 return Err(fault.clone());
             }
             if !wanted.fresh
-                && let Some(stream) = unconstrained(poll_fn(|cx| Poll::Ready(self.stream(cx, wanted)))).await
+                && let Some(stream) = self.stream(wanted)
             {
                 return Ok((Carrier::Http2(stream), true));
             }
@@ -144,7 +144,7 @@ impl Pool {
         let _turn = Turn::take(&self.dialling);
         self.worker.shard().upstream_connects.add(1);
         let linked = match self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await {
-            Ok(socket) => Link::start(socket, &self.worker).await,
+            Ok(socket) => Ok(Link::start(socket, &self.worker)),
             Err(fault) => Err(fault),
         };
         match linked {
@@ -166,7 +166,7 @@ impl Pool {
     /// Closes what the back end has closed, and what has been idle for too long.
     fn reap(&self, now: Instant, cx: &mut Context<'_>) {
         self.idle.borrow_mut().retain(|connection| connection.idle_until() > now && connection.is_quiet(cx));
-        self.links.borrow_mut().retain(|link| link.idle_until().is_none_or(|until| until > now) && link.is_usable(cx));
+        self.links.borrow_mut().retain(|link| link.idle_until().is_none_or(|until| until > now) && link.is_usable());
     }
 
     fn is_empty(&self) -> bool {

@@ -2,15 +2,12 @@
 //! nobody takes a part for the whole.
 
 use super::stream::{Stream, gone};
-use crate::http2::body::end;
-use crate::http2::fields::add_fields;
+use crate::http2;
 use crate::server::Service;
 use crate::timers::Timer;
-use h2::Reason;
-use http::{HeaderMap, HeaderName, HeaderValue, Response as Head, StatusCode, header};
 use maitred_core::problem::grpc_status;
 use maitred_core::{Body, Duplex, Exchange, Fault, Kind, Progress, Response};
-use maitred_wire::{Framing, Method, Name, ResponseHead};
+use maitred_wire::{Framing, H2Code, Method, Name, ResponseHead, field};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -36,7 +33,7 @@ impl Stream {
     pub async fn answer<S: Service>(self: &Rc<Self>, exchange: &mut Exchange, response: Response, service: &S) -> Answered {
         if matches!(exchange.record.fault, Some((Kind::ClientGone, _))) {
             exchange.keep_head(response.head);
-            self.reset(Reason::CANCEL);
+            self.reset(H2Code::CANCEL);
             return Answered::Done;
         }
         let Response { head, body } = response;
@@ -52,7 +49,10 @@ impl Stream {
         }
         let empty = exchange.request.method == Method::Head || head.framing == Framing::None;
         let left = if let Framing::Length(length) = head.framing { Some(length) } else { None };
-        let sent = self.send_head(exchange, &head, StatusCode::from_u16(head.status), empty, service);
+        let sent = match poll_fn(|cx| self.poll_room(cx)).await {
+            Ok(()) => self.send_head(exchange, &head, head.status, empty, service),
+            Err(fault) => Err(fault),
+        };
         exchange.keep_head(head);
         let sent = match sent {
             Err(fault) => Err(fault),
@@ -78,48 +78,38 @@ impl Stream {
 
     /// The response ends here. A gRPC client is told why in its own words, all others by a reset.
     fn break_off(&self, exchange: &Exchange, fault: &Fault) {
-        if exchange.is_grpc() && fault.kind != Kind::ClientGone {
-            let mut trailers = HeaderMap::new();
+        if self.begun.get() && exchange.is_grpc() && fault.kind != Kind::ClientGone {
+            let mut lines = Vec::new();
             for (name, value) in grpc_status(fault.kind) {
-                if let Ok(name) = HeaderName::from_bytes(name) {
-                    add(&mut trailers, name, &value);
-                }
+                field(&mut lines, name, &value);
             }
-            if let Some(send) = &mut *self.send.borrow_mut()
-                && send.send_trailers(trailers).is_ok()
-            {
+            if self.end(&lines).is_ok() {
                 return;
             }
         }
-        self.reset(if fault.kind == Kind::ClientGone { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
+        self.reset(if fault.kind == Kind::ClientGone { H2Code::CANCEL } else { H2Code::INTERNAL_ERROR });
     }
 
     fn send_head<S: Service>(
         &self,
         exchange: &Exchange,
         head: &ResponseHead,
-        status: Result<StatusCode, http::status::InvalidStatusCode>,
+        status: u16,
         last: bool,
         service: &S,
     ) -> Result<(), Fault> {
-        let mut response = Head::new(());
-        *response.status_mut() = status.map_err(|_| Fault::new(Kind::UpstreamProtocol, "a status that is none"))?;
-        let fields = response.headers_mut();
-        add_fields(&head.headers, fields);
+        let worker = &self.shared.worker;
+        let mut date = worker.take_output();
         if !head.headers.has(Name::Date) {
-            let mut date = Vec::new();
             service.date(exchange.record.started, &mut date);
-            add(fields, header::DATE, &date);
         }
-        if !exchange.request_id.is_empty() {
-            add(fields, HeaderName::from_static("x-request-id"), exchange.request_id());
-        }
-        if let (Framing::Length(length), _) | (_, Some(length)) = (head.framing, head.stated_length) {
-            fields.insert(header::CONTENT_LENGTH, length.into());
-        }
-        let send = self.respond.borrow_mut().send_response(response, last).map_err(|_| gone())?;
-        *self.send.borrow_mut() = Some(send);
-        Ok(())
+        let length = if let Framing::Length(length) = head.framing { Some(length) } else { head.stated_length };
+        let sent = self.shared.connection.send_head(&self.channel, last, |out| {
+            http2::response(out, status, &head.headers, length, &date, exchange.request_id());
+        });
+        worker.give_output(date);
+        self.begun.set(true);
+        sent.map_err(|_| gone())
     }
 
     /// Hands the body over as it comes and as the client takes it. Ready when all is handed over.
@@ -182,14 +172,6 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Says that nothing follows, but trailers where there are any.
-    fn end(&self, trailers: &[u8]) -> Result<(), Fault> {
-        match &mut *self.send.borrow_mut() {
-            Some(send) => end(send, trailers).map_err(|_| gone()),
-            None => Ok(()),
-        }
-    }
-
     /// The back end agreed to an upgrade: what was 101 in HTTP/1.1 is 200 here (RFC 8441 §5).
     async fn tunnel<S: Service>(
         self: &Rc<Self>,
@@ -204,7 +186,7 @@ impl Stream {
         }
         head.headers.remove(b"sec-websocket-accept");
         exchange.record.status = 200;
-        let sent = self.send_head(exchange, &head, Ok(StatusCode::OK), false, service);
+        let sent = self.send_head(exchange, &head, 200, false, service);
         exchange.keep_head(head);
         exchange.hold.narrow();
         if let Err(fault) = sent {
@@ -222,11 +204,5 @@ impl Stream {
 fn finish(body: &mut Body) {
     if let Body::Stream(stream) = std::mem::take(body) {
         stream.finish();
-    }
-}
-
-fn add(fields: &mut HeaderMap, name: HeaderName, value: &[u8]) {
-    if let Ok(value) = HeaderValue::from_bytes(value) {
-        fields.insert(name, value);
     }
 }

@@ -1,73 +1,77 @@
 //! One stream as the exchange sees it: the request's body, the client who waits, and after an extended CONNECT (RFC 8441) a tunnel.
 
 use super::Shared;
-use crate::http2::body::{Incoming, end, poll_give, rest};
-use crate::http2::fields::add_fields;
+use crate::http2::Channel;
 use crate::server::ServerLimits;
 use crate::timers::Timer;
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::{Response, StatusCode};
 use maitred_core::{Client, Duplex, Fault, Kind, Progress};
-use maitred_wire::{RequestHead, ResponseHead, accept_key, make_key};
-use std::cell::{Cell, Ref, RefCell};
+use maitred_wire::{H2Code, RequestHead, ResponseHead, accept_key, make_key};
+use std::cell::{Cell, OnceCell, Ref};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-/// Interim responses that wait for a client who does not read; hints are optional, memory is not.
+/// Interim responses for one request; hints are optional, memory is not.
 const INTERIM_MAX: u32 = 16;
 
 pub(super) struct Stream {
     pub shared: Rc<Shared>,
+    pub channel: Rc<Channel>,
     pub limits: Rc<ServerLimits>,
-    body: Incoming,
-    /// The client has still to send something.
-    receiving: Cell<bool>,
-    pub respond: RefCell<SendResponse<Bytes>>,
-    /// Once the response's head is out.
-    pub send: RefCell<Option<SendStream<Bytes>>>,
+    /// The response's head is out.
+    pub begun: Cell<bool>,
     read: Cell<u64>,
     body_limit: Cell<u64>,
     owes_continue: Cell<bool>,
     interim: Cell<u32>,
-    read_timer: Timer,
-    reading_timed: Cell<bool>,
-    write_timer: Timer,
-    writing_timed: Cell<bool>,
+    reading: Patience,
+    writing: Patience,
     tunnelled: Cell<bool>,
     /// What a back end must answer to the WebSocket key that we made.
     pub accept: Cell<[u8; 28]>,
 }
 
-impl Stream {
-    pub fn new(
-        shared: Rc<Shared>,
-        limits: Rc<ServerLimits>,
-        receive: RecvStream,
-        respond: SendResponse<Bytes>,
-        owes_continue: bool,
-    ) -> Stream {
-        let body = Incoming::new(receive);
-        let receiving = Cell::new(!body.is_over());
-        if receiving.get() {
-            shared.line.receiving.set(shared.line.receiving.get() + 1);
+/// How long a stream waits for one thing. Most wait for nothing, and have no timer.
+#[derive(Default)]
+struct Patience {
+    timer: OnceCell<Timer>,
+    runs: Cell<bool>,
+}
+
+impl Patience {
+    /// Ready when `time` has passed since the first of such polls in a row.
+    fn poll(&self, cx: &mut Context<'_>, shared: &Shared, time: Duration) -> Poll<()> {
+        let timer = self.timer.get_or_init(|| Timer::new(&shared.worker.timers));
+        if !self.runs.replace(true) {
+            timer.arm(shared.worker.now() + time);
         }
+        timer.poll(cx)
+    }
+
+    /// What was waited for came.
+    fn rest(&self) {
+        if self.runs.replace(false)
+            && let Some(timer) = self.timer.get()
+        {
+            timer.disarm();
+        }
+    }
+}
+
+impl Stream {
+    /// `request` is its head.
+    pub fn new(shared: Rc<Shared>, limits: Rc<ServerLimits>, channel: Rc<Channel>, request: &RequestHead) -> Stream {
         Stream {
-            read_timer: Timer::new(&shared.worker.timers),
-            write_timer: Timer::new(&shared.worker.timers),
             shared,
+            channel,
             limits,
-            body,
-            receiving,
-            respond: RefCell::new(respond),
-            send: RefCell::default(),
+            begun: Cell::new(false),
             read: Cell::new(0),
             body_limit: Cell::new(u64::MAX),
-            owes_continue: Cell::new(owes_continue),
+            owes_continue: Cell::new(request.expect_continue),
             interim: Cell::new(0),
-            reading_timed: Cell::new(false),
-            writing_timed: Cell::new(false),
+            reading: Patience::default(),
+            writing: Patience::default(),
             tunnelled: Cell::new(false),
             accept: Cell::new([0; 28]),
         }
@@ -97,46 +101,46 @@ impl Stream {
     }
 
     /// Ends the stream with an error for the client.
-    pub fn reset(&self, reason: Reason) {
-        match &mut *self.send.borrow_mut() {
-            Some(send) => send.send_reset(reason),
-            None => self.respond.borrow_mut().send_reset(reason),
+    pub fn reset(&self, code: H2Code) {
+        self.shared.connection.reset(&self.channel, code);
+    }
+
+    /// Ready when a response may begin: what others have to send is not too much.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        match self.shared.connection.poll_room(cx, &self.channel) {
+            Poll::Ready(()) => {
+                self.writing.rest();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => self.poll_write_patience(cx),
         }
     }
 
-    /// Hands over as much of `bytes` as windows and the socket allow, waiting for the first. `last`: nothing follows them.
+    /// Sends as much of `bytes` as windows and the socket allow, waiting for the first. `last`: nothing follows them.
     pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8], last: bool) -> Poll<Result<usize, Fault>> {
-        let mut send = self.send.borrow_mut();
-        let Some(send) = &mut *send else { return Poll::Ready(Err(gone())) };
-        match poll_give(cx, send, &self.shared.line, bytes, last) {
-            Poll::Ready(given) => {
-                if self.writing_timed.replace(false) {
-                    self.write_timer.disarm();
-                }
-                Poll::Ready(given.map_err(|_| gone()))
+        match self.shared.connection.poll_send(cx, &self.channel, bytes, last) {
+            Poll::Ready(sent) => {
+                self.writing.rest();
+                Poll::Ready(sent.map_err(|_| gone()))
             }
-            Poll::Pending => self.poll_write_patience(cx, send),
+            Poll::Pending => self.poll_write_patience(cx),
         }
     }
 
     /// The client takes nothing: for how long?
-    fn poll_write_patience(&self, cx: &mut Context<'_>, send: &mut SendStream<Bytes>) -> Poll<Result<usize, Fault>> {
-        if send.poll_reset(cx).is_ready() {
-            return Poll::Ready(Err(gone()));
-        }
-        if !self.writing_timed.replace(true) {
-            self.write_timer.arm(self.shared.worker.now() + self.limits.write_timeout);
-        }
-        ready!(self.write_timer.poll(cx));
+    fn poll_write_patience<T>(&self, cx: &mut Context<'_>) -> Poll<Result<T, Fault>> {
+        ready!(self.writing.poll(cx, &self.shared, self.limits.write_timeout));
         Poll::Ready(Err(Fault::new(Kind::ClientGone, "the client took nothing for limits.write_timeout")))
     }
 
-    /// There is nothing to send at the moment: gives back what was reserved, and looks whether the client is still there.
+    /// There is nothing to send at the moment: is the client still there?
     pub fn poll_quiet(&self, cx: &mut Context<'_>) -> Poll<Fault> {
-        let mut send = self.send.borrow_mut();
-        let Some(send) = &mut *send else { return Poll::Pending };
-        rest(send);
-        send.poll_reset(cx).map(|_| gone())
+        self.channel.poll_broken(cx).map(|_| gone())
+    }
+
+    /// Says that nothing follows, but trailers where there are any.
+    pub fn end(&self, trailers: &[u8]) -> Result<(), Fault> {
+        self.shared.connection.end(&self.channel, trailers).map_err(|_| gone())
     }
 }
 
@@ -147,50 +151,35 @@ pub(super) fn gone() -> Fault {
 /// The request's body.
 impl maitred_core::Stream for Stream {
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<Progress, Fault>> {
-        if self.owes_continue.replace(false) {
-            let head = Response::builder().status(StatusCode::CONTINUE).body(()).expect("a status is a response");
-            let _ = self.respond.borrow_mut().send_informational(head);
+        if self.owes_continue.replace(false) && self.channel.at_hand() == 0 {
+            self.shared.connection.send_interim(&self.channel, 100, &ResponseHead::default().headers);
         }
-        loop {
-            let at_hand = self.body.at_hand();
-            if at_hand > 0 {
-                if self.read.get() + at_hand as u64 > self.body_limit.get() {
+        match self.channel.poll_incoming(cx) {
+            Poll::Ready(progress) => {
+                self.reading.rest();
+                let progress = progress.map_err(|broken| {
+                    Fault::new(Kind::ClientGone, format!("the client's stream broke in the middle of its body: {broken}"))
+                })?;
+                if self.read.get() + self.channel.at_hand() as u64 > self.body_limit.get() {
                     return Poll::Ready(Err(Fault::new(Kind::BodyTooLarge, "the body grew over body_bytes")));
                 }
-                return Poll::Ready(Ok(Progress::Data));
+                Poll::Ready(Ok(progress))
             }
-            if self.body.is_over() {
-                return Poll::Ready(Ok(Progress::End));
-            }
-            match self.poll_more(cx) {
-                Poll::Ready(done) => {
-                    if self.reading_timed.replace(false) {
-                        self.read_timer.disarm();
-                    }
-                    done?;
-                }
-                // Once the answer has begun, both sides speak when they have something to say.
-                Poll::Pending if self.tunnelled.get() || self.send.borrow().is_some() => return Poll::Pending,
-                Poll::Pending => {
-                    if !self.reading_timed.replace(true) {
-                        self.read_timer.arm(self.shared.worker.now() + self.limits.body_timeout);
-                    }
-                    ready!(self.read_timer.poll(cx));
-                    return Poll::Ready(Err(Fault::new(
-                        Kind::RequestTimeout,
-                        "no byte of the body came for limits.body_timeout",
-                    )));
-                }
+            // Once the answer has begun, both sides speak when they have something to say.
+            Poll::Pending if self.tunnelled.get() || self.begun.get() => Poll::Pending,
+            Poll::Pending => {
+                ready!(self.reading.poll(cx, &self.shared, self.limits.body_timeout));
+                Poll::Ready(Err(Fault::new(Kind::RequestTimeout, "no byte of the body came for limits.body_timeout")))
             }
         }
     }
 
     fn data(&self) -> Ref<'_, [u8]> {
-        self.body.data()
+        self.channel.data()
     }
 
     fn consume(&self, count: usize) {
-        self.body.consume(count);
+        self.shared.connection.consume(&self.channel, count);
         self.read.set(self.read.get() + count as u64);
     }
 
@@ -199,50 +188,24 @@ impl maitred_core::Stream for Stream {
     }
 
     fn trailers(&self, out: &mut Vec<u8>) {
-        self.body.trailers(out);
+        self.channel.copy_trailers(out);
     }
 
     fn finish(self: Rc<Self>) {}
 }
 
-impl Stream {
-    /// One more piece of the body, or its end with the trailers.
-    fn poll_more(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let broken = |error: h2::Error| {
-            Fault::new(Kind::ClientGone, format!("the client's stream broke in the middle of its body: {error}"))
-        };
-        ready!(self.body.poll_more(cx)).map_err(broken)?;
-        if self.body.is_over() {
-            self.request_is_over();
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn request_is_over(&self) {
-        if self.receiving.replace(false) {
-            let receiving = &self.shared.line.receiving;
-            receiving.set(receiving.get() - 1);
-        }
-    }
-}
-
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.request_is_over();
+        self.shared.connection.abandon(&self.channel);
     }
 }
 
 impl Client for Stream {
     fn interim(&self, head: &ResponseHead) {
-        let Ok(status) = StatusCode::from_u16(head.status) else { return };
-        if self.interim.get() >= INTERIM_MAX {
-            return;
+        if self.interim.get() < INTERIM_MAX {
+            self.interim.set(self.interim.get() + 1);
+            self.shared.connection.send_interim(&self.channel, head.status, &head.headers);
         }
-        self.interim.set(self.interim.get() + 1);
-        let mut response = Response::new(());
-        *response.status_mut() = status;
-        add_fields(&head.headers, response.headers_mut());
-        let _ = self.respond.borrow_mut().send_informational(response);
     }
 
     fn poll_flush(&self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
@@ -251,7 +214,7 @@ impl Client for Stream {
     }
 
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.respond.borrow_mut().poll_reset(cx).map(drop)
+        self.channel.poll_broken(cx).map(drop)
     }
 }
 
@@ -262,9 +225,6 @@ impl Duplex for Stream {
     }
 
     fn poll_shutdown(&self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        match &mut *self.send.borrow_mut() {
-            Some(send) => Poll::Ready(end(send, b"").map_err(|_| gone())),
-            None => Poll::Ready(Err(gone())),
-        }
+        Poll::Ready(self.end(b""))
     }
 }

@@ -1,0 +1,461 @@
+//! An HTTP/2 connection and its socket. One task drives it (`poll_turn`): it reads, and writes what streams hand over, all of them
+//! together in one system call where it can. Streams' own tasks call the rest.
+
+use super::channel::{Channel, News};
+use super::state::{Arrival, State, Terms, tell_all};
+use crate::input::Input;
+use crate::server::H2Limits;
+use crate::socket::Socket;
+use crate::timers::Timer;
+use crate::worker::Worker;
+use maitred_wire::{
+    FRAME_BYTES_MAX, H2Code, H2Reader, Headers, PREFACE, ResponseHead, h2_data, h2_headers, hpack_no_table,
+};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+/// Whoever sends without end would otherwise keep a worker from all its other clients.
+const READS_PER_TURN: u32 = 4;
+/// Bytes that all streams of a connection together may have handed over and the socket has not taken.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
+/// With what must be answered without being asked for. Whoever makes us owe more does not read.
+const OWED_BYTES_MAX: usize = 1024 * 1024;
+/// Of a flood so much is read after goodbye was said: what was on its way, and not what goes on coming.
+const READ_AWAY_BYTES_MAX: usize = 256 * 1024;
+/// Room for a frame that began at the end of a buffer.
+const INPUT_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
+const _: () = assert!(H2Reader::INPUT_BYTES_MAX <= INPUT_BYTES_MAX);
+
+pub(crate) struct Connection {
+    socket: Socket,
+    worker: Rc<Worker>,
+    state: RefCell<State>,
+    receiving: RefCell<Receiving>,
+    /// The task that drives it, and whether it was told that there is something to send.
+    driver: RefCell<Option<Waker>>,
+    told: Cell<bool>,
+    /// Moves whenever something comes in.
+    reads: Cell<u64>,
+    /// When a write that the socket does not take gives up.
+    stuck: Timer,
+    is_stuck: Cell<bool>,
+    write_timeout: Duration,
+    /// The end of what the peer sends is not the end of what it reads.
+    half_close: bool,
+    /// That end came, with every request whole; answers may still be on their way.
+    half_closed: Cell<bool>,
+    /// Goodbye was said for a fault of the peer's: nothing more is read.
+    condemned: Cell<Option<H2Code>>,
+}
+
+struct Receiving {
+    input: Input,
+    reader: H2Reader,
+    /// The client's preface is still to come.
+    preface: bool,
+}
+
+/// How far a turn of the connection's task came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// There is nothing more to do at the moment; the task is woken when there is.
+    Waiting,
+    /// The peer broke the rules, just now: it is told, and nothing more is taken in.
+    Condemned(H2Code),
+    Over,
+}
+
+/// The peer takes nothing more on this stream.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+impl Connection {
+    /// For last words to be read by one who broke the rules.
+    pub const LAST_WORDS_TIME: Duration = Duration::from_millis(500);
+
+    /// `input` was read before. `half_close`: a FIN behind whole requests does not mean that the client is gone.
+    pub fn new(socket: Socket, input: Input, terms: Terms, worker: &Rc<Worker>, write_timeout: Duration, half_close: bool) -> Rc<Connection> {
+        let (now, preface) = (worker.now(), terms.server);
+        // HPACK may make a block larger, though nobody with sense lets it; a frame of the usual size is always taken.
+        let reader = H2Reader::new(terms.head.head_bytes.saturating_add(FRAME_BYTES_MAX));
+        let mut state = State::new(terms, worker, now);
+        if !preface {
+            // The client's words, which stand ahead of its SETTINGS.
+            state.out.splice(0..0, PREFACE.iter().copied());
+        }
+        Rc::new(Connection {
+            socket,
+            worker: worker.clone(),
+            state: RefCell::new(state),
+            receiving: RefCell::new(Receiving { input, reader, preface }),
+            driver: RefCell::default(),
+            told: Cell::new(false),
+            reads: Cell::new(0),
+            stuck: Timer::new(&worker.timers),
+            is_stuck: Cell::new(false),
+            write_timeout,
+            half_close,
+            half_closed: Cell::new(false),
+            condemned: Cell::new(None),
+        })
+    }
+
+    pub fn is_encrypted(&self) -> bool {
+        self.socket.is_encrypted()
+    }
+
+    /// Moves whenever something comes in.
+    pub fn reads(&self) -> u64 {
+        self.reads.get()
+    }
+
+    /// The peer has sent its SETTINGS.
+    pub fn is_settled(&self) -> bool {
+        self.state.borrow().peer.settled
+    }
+
+    /// The peer takes an extended CONNECT (RFC 8441).
+    pub fn takes_upgrades(&self) -> bool {
+        self.state.borrow().peer.extended_connect
+    }
+
+    /// A request may be sent: the peer has not said goodbye, and there are numbers left.
+    pub fn is_usable(&self) -> bool {
+        let state = self.state.borrow();
+        !state.peer.going && state.has_numbers() && self.condemned.get().is_none()
+    }
+
+    /// How many more streams the peer takes at the moment, whatever others have in hand.
+    pub fn streams_max(&self) -> u32 {
+        self.state.borrow().peer.streams
+    }
+
+    /// Goodbye was said for a fault of the peer's.
+    pub fn is_condemned(&self) -> bool {
+        self.condemned.get().is_some()
+    }
+
+    /// The client has said that it sends nothing more, and reads on.
+    pub fn is_half_closed(&self) -> bool {
+        self.half_closed.get()
+    }
+
+    /// Reads what came, and writes what there is. `limits`: the peer is held to them.
+    pub fn poll_turn(&self, cx: &mut Context<'_>, limits: Option<&H2Limits>, now: Instant) -> Turn {
+        self.told.set(false);
+        let mut driver = self.driver.borrow_mut();
+        if !driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+            *driver = Some(cx.waker().clone());
+        }
+        drop(driver);
+        let was_condemned = self.condemned.get();
+        let ended = self.poll_receive(cx, limits, now);
+        let flushed = self.poll_flush(cx);
+        match (self.condemned.get(), flushed) {
+            (_, Poll::Ready(Err(_))) => Turn::Over,
+            (Some(code), _) if was_condemned.is_none() => Turn::Condemned(code),
+            (Some(_), Poll::Ready(Ok(()))) => Turn::Over,
+            (Some(_), Poll::Pending) => Turn::Waiting,
+            (None, _) if ended.is_ready() || self.state.borrow().is_over() => Turn::Over,
+            (None, Poll::Pending) if self.stuck.poll(cx).is_ready() => Turn::Over,
+            (None, _) => Turn::Waiting,
+        }
+    }
+
+    /// Ready when nothing more comes.
+    fn poll_receive(&self, cx: &mut Context<'_>, limits: Option<&H2Limits>, now: Instant) -> Poll<()> {
+        let receiving = &mut *self.receiving.borrow_mut();
+        // What was read before it was known to be HTTP/2.
+        if !receiving.input.is_empty() && self.reads.get() == 0 {
+            self.take_in(receiving, limits, now);
+        }
+        for _ in 0..READS_PER_TURN {
+            if self.half_closed.get() || self.condemned.get().is_some() {
+                return Poll::Pending;
+            }
+            match ready!(receiving.input.poll_fill(cx, &self.socket, &self.worker, INPUT_BYTES_MAX)) {
+                Ok(1..) => self.take_in(receiving, limits, now),
+                Ok(0) if self.half_close && !receiving.preface && !self.state.borrow().is_receiving() => {
+                    self.half_closed.set(true);
+                }
+                Ok(0) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        // What came is judged, and others have their turn, before more is taken.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Takes in every frame at hand.
+    fn take_in(&self, receiving: &mut Receiving, limits: Option<&H2Limits>, now: Instant) {
+        self.reads.set(self.reads.get() + 1);
+        let state = &mut *self.state.borrow_mut();
+        let taken = receiving.take_frames(state, &self.worker, now);
+        let flooded = limits.is_some_and(|limits| state.flood.is_over(limits, now)) || state.unsent() > OWED_BYTES_MAX;
+        let calm = if flooded { Err(H2Code::ENHANCE_YOUR_CALM) } else { Ok(()) };
+        if let Err(code) = taken.and(calm) {
+            self.condemned.set(Some(code));
+            state.condemn(code);
+            receiving.input.release(&self.worker);
+        }
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let state = &mut *self.state.borrow_mut();
+        while state.unsent() > 0 {
+            match self.socket.poll_write(cx, &state.out[state.written..]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => {
+                    state.written += count;
+                    if self.is_stuck.replace(false) {
+                        self.stuck.disarm();
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    if !self.is_stuck.replace(true) {
+                        self.stuck.arm(self.worker.now() + self.write_timeout);
+                    }
+                    // What was written is forgotten before it is much.
+                    if state.written > UNSENT_BYTES_MAX {
+                        let written = std::mem::take(&mut state.written);
+                        state.out.drain(..written);
+                    }
+                    if state.unsent() < UNSENT_BYTES_MAX / 2 {
+                        tell_all(&mut state.crowded);
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        state.written = 0;
+        state.out.clear();
+        if state.streams.is_empty() && state.out.capacity() > 0 {
+            self.worker.give_output(std::mem::take(&mut state.out));
+        }
+        tell_all(&mut state.crowded);
+        Poll::Ready(Ok(()))
+    }
+
+    pub fn take_arrival(&self) -> Option<Arrival> {
+        self.state.borrow_mut().arrivals.pop_front()
+    }
+
+    /// Says that no further request is wanted; those that are on their way are answered.
+    pub fn announce_goodbye(&self) {
+        self.state.borrow_mut().announce_goodbye();
+        self.tell_driver();
+    }
+
+    /// The same for one who begins no more of its own.
+    pub fn say_goodbye(&self) {
+        self.state.borrow_mut().say_goodbye();
+        self.tell_driver();
+    }
+
+    /// The connection is over: its streams are told.
+    pub fn lose(&self) {
+        self.state.borrow_mut().lose(H2Code::NO_ERROR);
+        self.receiving.borrow_mut().input.release(&self.worker);
+    }
+
+    /// Takes what still comes and forgets it, for a while: closed with unread bytes the connection would be reset, and our last words
+    /// lost.
+    pub async fn linger(&self) {
+        if self.condemned.get().is_none() || self.state.borrow().unsent() > 0 {
+            return;
+        }
+        let timer = Timer::new(&self.worker.timers);
+        timer.arm(self.worker.now() + Self::LAST_WORDS_TIME);
+        let mut buffer = self.worker.take_buffer();
+        let mut left = READ_AWAY_BYTES_MAX;
+        poll_fn(|cx| {
+            let _ = self.socket.poll_shutdown(cx);
+            while left > 0 {
+                match self.socket.poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(count)) => left = left.saturating_sub(count),
+                    Poll::Pending => return timer.poll(cx),
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+        self.worker.give_buffer(buffer);
+    }
+
+    fn tell_driver(&self) {
+        if !self.told.replace(true)
+            && let Some(driver) = &*self.driver.borrow()
+        {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// Ready when the socket keeps up with what streams hand over.
+    pub fn poll_room(&self, cx: &mut Context<'_>, channel: &Rc<Channel>) -> Poll<()> {
+        let state = &mut *self.state.borrow_mut();
+        if state.unsent() < UNSENT_BYTES_MAX || channel.broken().is_some() {
+            return Poll::Ready(());
+        }
+        if !channel.queued.replace(true) {
+            state.crowded.push_back(channel.clone());
+        }
+        channel.wait(cx, News::Outgoing);
+        Poll::Pending
+    }
+
+    /// Sends a head; `block` writes its fields. `end`: nothing follows.
+    pub fn send_head(&self, channel: &Channel, end: bool, block: impl FnOnce(&mut Vec<u8>)) -> Result<(), Closed> {
+        let state = &mut *self.state.borrow_mut();
+        if !channel.sending.get() {
+            return Err(Closed);
+        }
+        let update = state.take_table_update();
+        h2_headers(&mut state.out, channel.id, end, |out| {
+            if update {
+                hpack_no_table(out);
+            }
+            block(out);
+        });
+        if end {
+            state.sent(channel);
+        }
+        self.tell_driver();
+        Ok(())
+    }
+
+    /// Sends an interim response, where the socket keeps up: it is a hint.
+    pub fn send_interim(&self, channel: &Channel, status: u16, headers: &Headers) {
+        if self.state.borrow().unsent() < UNSENT_BYTES_MAX {
+            let _ = self.send_head(channel, false, |out| super::heads::interim(out, status, headers));
+        }
+    }
+
+    /// Sends as much of `bytes` as windows and the socket allow, waiting for the first. `last`: nothing follows them.
+    pub fn poll_send(&self, cx: &mut Context<'_>, channel: &Rc<Channel>, bytes: &[u8], last: bool) -> Poll<Result<usize, Closed>> {
+        ready!(self.poll_room(cx, channel));
+        let state = &mut *self.state.borrow_mut();
+        if !channel.sending.get() {
+            return Poll::Ready(Err(Closed));
+        }
+        let window = channel.send_window.get().min(state.send_window);
+        let count = bytes.len().min(FRAME_BYTES_MAX).min(usize::try_from(window).unwrap_or(0));
+        if count == 0 && !bytes.is_empty() {
+            if channel.send_window.get() > 0 && !channel.queued.replace(true) {
+                state.waiting.push_back(channel.clone());
+            }
+            channel.wait(cx, News::Outgoing);
+            return Poll::Pending;
+        }
+        let end = last && count == bytes.len();
+        h2_data(&mut state.out, channel.id, &bytes[..count], end);
+        channel.send_window.set(channel.send_window.get() - count as i64);
+        state.send_window -= count as i64;
+        state.flood.tally.sent_frames += 1;
+        state.flood.tally.sent_bytes += count as u64;
+        if end {
+            state.sent(channel);
+        }
+        self.tell_driver();
+        Poll::Ready(Ok(count))
+    }
+
+    /// Says that nothing follows, but trailers where there are any, each a line.
+    pub fn end(&self, channel: &Channel, trailers: &[u8]) -> Result<(), Closed> {
+        if !trailers.is_empty() {
+            return self.send_head(channel, true, |out| super::heads::trailers(out, trailers));
+        }
+        let state = &mut *self.state.borrow_mut();
+        if !channel.sending.get() {
+            return Err(Closed);
+        }
+        h2_data(&mut state.out, channel.id, b"", true);
+        state.sent(channel);
+        self.tell_driver();
+        Ok(())
+    }
+
+    /// So many bytes of the body at hand are done with.
+    pub fn consume(&self, channel: &Channel, count: usize) {
+        let mut inbox = channel.inbox.borrow_mut();
+        let taken = channel.taken.get() + count;
+        debug_assert!(taken <= inbox.len());
+        channel.taken.set(taken);
+        if taken == inbox.len() {
+            channel.taken.set(0);
+            inbox.clear();
+            if !channel.receiving.get() {
+                self.worker.give_output(std::mem::take(&mut inbox));
+            }
+        }
+        drop(inbox);
+        if self.state.borrow_mut().taken(channel, count as u32) {
+            self.tell_driver();
+        }
+    }
+
+    /// Ends a stream with an error for the peer.
+    pub fn reset(&self, channel: &Channel, code: H2Code) {
+        self.state.borrow_mut().reset(channel, code);
+        self.tell_driver();
+    }
+
+    /// Whoever used a stream is done with it.
+    pub fn abandon(&self, channel: &Channel) {
+        let state = &mut *self.state.borrow_mut();
+        let before = state.out.len();
+        state.abandon(channel);
+        if state.out.len() > before {
+            self.tell_driver();
+        }
+    }
+
+    /// A stream for a request of ours. Its head is to be sent at once: numbers only grow.
+    pub fn open(&self, to_head: bool) -> Rc<Channel> {
+        self.state.borrow_mut().open(to_head)
+    }
+
+    /// The next head of the response, if it came.
+    pub fn take_head(&self, channel: &Channel, head: &mut ResponseHead) -> bool {
+        let Some(mut came) = channel.heads.borrow_mut().pop_front() else { return false };
+        std::mem::swap(head, &mut came);
+        self.state.borrow_mut().keep_head(came);
+        true
+    }
+}
+
+impl Receiving {
+    fn take_frames(&mut self, state: &mut State, worker: &Worker, now: Instant) -> Result<(), H2Code> {
+        if self.preface {
+            let data = self.input.data();
+            let length = data.len().min(PREFACE.len());
+            if data[..length] != PREFACE[..length] {
+                return Err(H2Code::PROTOCOL_ERROR);
+            }
+            if length < PREFACE.len() {
+                return Ok(());
+            }
+            self.input.consume(PREFACE.len(), worker);
+            self.preface = false;
+        }
+        let data = self.input.data();
+        let mut at = 0;
+        loop {
+            let (count, frame) = self.reader.next(&data[at..])?;
+            at += count;
+            match frame {
+                Some(frame) => state.take(frame, now)?,
+                None if count == 0 => break,
+                None => {}
+            }
+        }
+        self.input.consume(at, worker);
+        self.reader.shrink();
+        Ok(())
+    }
+}
