@@ -11,6 +11,7 @@ mod grpc;
 mod h2;
 mod headers;
 mod host;
+mod hpack;
 mod names;
 mod parse;
 pub mod path;
@@ -27,6 +28,7 @@ pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, status_
 pub use h2::{Meter, PREFACE, Preface, Tally, Violation, starts_preface};
 pub use headers::{Entry, Headers, Slice};
 pub use host::{Authority, split_authority};
+pub use hpack::{HpackDecoder, HpackError, hpack_field, hpack_known, hpack_no_table, hpack_status};
 pub use names::Name;
 pub use parse::{HeadLimits, Parsed, Refusal};
 pub use proxy_protocol::{
