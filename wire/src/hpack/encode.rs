@@ -57,8 +57,10 @@ pub fn hpack_no_table(out: &mut Vec<u8>) {
 
 /// `index`: the lowest of that name in the static table, or 0.
 fn write(out: &mut Vec<u8>, index: u8, name: &[u8], value: &[u8]) {
-    if let Some(index) = fixed::pairs_of(index).find(|index| fixed::TABLE[usize::from(*index) - 1].1 == value) {
-        return out.push(INDEXED | index);
+    for index in fixed::pairs_of(index) {
+        if fixed::TABLE[usize::from(index) - 1].1 == value {
+            return out.push(INDEXED | index);
+        }
     }
     out.reserve(name.len() + value.len() + 1 + 2 * INTEGER_BYTES_MAX);
     let kind = if is_secret(index, name) { NEVER_INDEXED } else { LITERAL };

@@ -96,14 +96,14 @@ pub(super) fn index_of_known(known: Name) -> u8 {
 }
 
 /// The indices of a name that stands there with values, and so more than once or not empty.
-pub(super) fn pairs_of(index: u8) -> std::ops::RangeInclusive<u8> {
+pub(super) fn pairs_of(index: u8) -> std::ops::Range<u8> {
     match index {
-        2 => 2..=3,
-        4 => 4..=5,
-        6 => 6..=7,
-        8 => 8..=14,
-        16 => 16..=16,
-        _ => index + 1..=index,
+        2 => 2..4,
+        4 => 4..6,
+        6 => 6..8,
+        8 => 8..15,
+        16 => 16..17,
+        _ => 0..0,
     }
 }
 
