@@ -12,6 +12,7 @@ mod h2;
 mod h2_reader;
 mod headers;
 mod host;
+mod hpack;
 mod names;
 mod parse;
 pub mod path;
@@ -33,6 +34,7 @@ pub use h2::{
 pub use h2_reader::{H2Frame, H2Reader, H2Settings};
 pub use headers::{Entry, Headers, Slice};
 pub use host::{Authority, split_authority};
+pub use hpack::{HpackDecoder, HpackError, hpack_field, hpack_known, hpack_no_table, hpack_status};
 pub use names::Name;
 pub use parse::{HeadLimits, Parsed, Refusal};
 pub use proxy_protocol::{

@@ -7,7 +7,7 @@ macro_rules! names {
         #[repr(u8)]
         pub enum Name { Other = 0, $($variant),+ }
 
-        const TEXTS: &[&str] = &["", $($text),+];
+        pub(crate) const TEXTS: &[&str] = &["", $($text),+];
         const ALL: &[Name] = &[Name::Other, $(Name::$variant),+];
     };
 }
@@ -56,19 +56,26 @@ pub(crate) const COUNT: usize = ALL.len();
 const LENGTH_MAX: usize = 32;
 
 /// Slots of the table; a power of two, large enough that a multiplier without collisions is found at once.
-const SLOTS: usize = 256;
+pub(crate) const SLOTS: usize = 256;
 
 /// Which name, if any, stands at each hash: a perfect hash, found while compiling.
 static TABLE: [u8; SLOTS] = table(MULTIPLIER);
 const MULTIPLIER: u32 = multiplier();
 
 /// Length, first, middle and last byte tell the names apart; `| 0x20` folds the case of letters.
-const fn hash(name: &[u8], multiplier: u32) -> usize {
+pub(crate) const fn hash(name: &[u8], multiplier: u32) -> usize {
     let first = (name[0] | 0x20) as u32;
     let middle = (name[name.len() / 2] | 0x20) as u32;
     let last = (name[name.len() - 1] | 0x20) as u32;
     let word = first | middle << 8 | last << 16 | (name.len() as u32) << 24;
     (word.wrapping_mul(multiplier) >> 24) as usize
+}
+
+/// Where the search for a multiplier starts, and how it goes on.
+pub(crate) const FIRST_MULTIPLIER: u32 = 0x9e37_79b1;
+
+pub(crate) const fn next_multiplier(multiplier: u32) -> u32 {
+    multiplier.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f) | 1
 }
 
 const fn table(multiplier: u32) -> [u8; SLOTS] {
@@ -82,7 +89,7 @@ const fn table(multiplier: u32) -> [u8; SLOTS] {
 }
 
 const fn multiplier() -> u32 {
-    let mut multiplier: u32 = 0x9e37_79b1;
+    let mut multiplier = FIRST_MULTIPLIER;
     loop {
         let table = table(multiplier);
         let mut filled = 0;
@@ -94,7 +101,7 @@ const fn multiplier() -> u32 {
         if filled == COUNT - 1 {
             return multiplier;
         }
-        multiplier = multiplier.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f) | 1;
+        multiplier = next_multiplier(multiplier);
     }
 }
 
@@ -133,7 +140,7 @@ impl Name {
 }
 
 /// Whether `bytes`, its letters lower-cased, is `lower`; both have the same length. Eight bytes at a time.
-fn equals_lower(bytes: &[u8], lower: &[u8]) -> bool {
+pub(crate) fn equals_lower(bytes: &[u8], lower: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<8>();
     let (lower_words, lower_rest) = lower.as_chunks::<8>();
     let same_word = |(a, b): (&[u8; 8], &[u8; 8])| lower_case(u64::from_le_bytes(*a)) == u64::from_le_bytes(*b);

@@ -1,7 +1,10 @@
-//! What is used again allocates nothing: heads of HTTP/2, the meter and the tracker, counted by the allocator itself, for this thread
+//! What is used again allocates nothing: heads of HTTP/2, header compression, the meter and the tracker, counted by the allocator itself, for this thread
 //! alone, since the harness has threads of its own.
 
-use maitred_wire::{H2Parts, HeadLimits, Meter, RequestHead, ResponseHead, Tracker, accept_key, write_proxy_v1, write_proxy_v2};
+use maitred_wire::{
+    H2Parts, HeadLimits, HpackDecoder, Meter, Name, RequestHead, ResponseHead, Tracker, accept_key, hpack_field, hpack_known,
+    hpack_no_table, hpack_status, write_proxy_v1, write_proxy_v2,
+};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -91,5 +94,59 @@ fn nothing_is_allocated_the_second_time() {
     for _ in 0..100 {
         once();
     }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+/// A browser's first request: GET and https by index, then ten fields that enter the table, nearly all in Huffman's code.
+const FIRST_REQUEST: &str = "\
+    8287418b1d665cbe474d7415721e9f44a063b8583d9216c430f34e89f65a60c92d28ff2835264c0d83e0f2ca82a600801f7aced07f66a281b0dae053\
+    fafc087ed4ce6aadf2a7979c89c6bfb521aeba0bc8b1e632586d975765c53facd8f7e8cff4a506ea5531149d4ffda97a7b0f4958089c5c0b817029b8\
+    728ec330db2eaecb9f53c0497ca589d34d1f43aeba0c41a4c7a98f33a69a3fdf9a68fa1d75d0620d263d4c79a68fbed00177fe8d48e62b03ee697e8d\
+    48e62b1e0b1d7f5f2c7cfdf6800bbd50929bd9abfa5242cb40d25fa523b3e94f684c9f51932d4b70ddf45abefb4005dffa90bf7da002ef7f60bc4150\
+    831ea81e942d15a6e5214a30b8e8db1b2e4859246a328c4db4cfda899cb4960907675fb522987062842b897089969b71d79f02e1742f00000001739c\
+    9d29ad171863c78f0b97c8e9ae82ae43d2c0c843db52583d9216c47f408a4148b4a549275a93c85f8321ec474089f2b585ed6950958d279a005f00db\
+    904b3b1848b3b2b2559f904359b8dc23b23c57e5007f";
+
+/// Every request behind it: the same fields by index.
+const LATER_REQUEST: &[u8] = b"\x82\x87\xc7\xc6\xc5\xc4\xc3\xc2\xc1\xc0\xbf\xbe";
+
+#[test]
+fn header_compression_allocates_nothing_the_second_time() {
+    let first: Vec<u8> = FIRST_REQUEST
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect();
+    let (mut scratch, mut out) = (Vec::new(), Vec::with_capacity(1024));
+    let mut decoder = HpackDecoder::new(4096);
+    let mut wanted = Vec::new();
+    decoder.decode(&first, &mut scratch, |name, value| wanted.push((name.to_vec(), value.to_vec()))).unwrap();
+    assert_eq!(wanted.len(), 12);
+    assert_eq!(wanted[2], (b":authority".to_vec(), b"api.example.com".to_vec()));
+
+    let mut once = |block: &[u8]| {
+        out.clear();
+        hpack_no_table(&mut out);
+        hpack_status(&mut out, 200);
+        let mut fields = wanted.iter();
+        let mut take = |name: &[u8], value: &[u8]| {
+            assert!(fields.next().is_some_and(|field| field.0 == name && field.1 == value));
+            hpack_field(&mut out, name, value);
+            hpack_known(&mut out, Name::of(name), name, value);
+        };
+        decoder.decode(block, &mut scratch, &mut take).unwrap();
+        assert!(fields.next().is_none());
+    };
+    let mut rounds = |count: usize| {
+        for _ in 0..count {
+            // Ten entries enter and, as soon as the table is full, about ten must go.
+            once(&first);
+            once(LATER_REQUEST);
+            once(LATER_REQUEST);
+        }
+    };
+    rounds(20);
+    let before = ALLOCATIONS.get();
+    rounds(100);
     assert_eq!(ALLOCATIONS.get() - before, 0);
 }

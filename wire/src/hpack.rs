@@ -1,0 +1,174 @@
+//! Header compression of HTTP/2 (RFC 7541): a decoder of all of it, and an encoder without a dynamic table. Knows bytes only: what a
+//! field may be called or say is for `field_h2.rs`, how large a header section may be is for who takes the fields.
+
+mod encode;
+mod fixed;
+mod huffman;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use encode::{hpack_field, hpack_known, hpack_no_table, hpack_status};
+
+use table::{TABLE_BYTES_LIMIT, Table};
+
+/// What an encoder's table is, in bytes by §4.1, until a size update says otherwise (RFC 9113 §6.5.2).
+const TABLE_BYTES_INITIAL: usize = 4096;
+
+/// An integer has so many bytes behind its prefix at most, padding included: 2^28 and what the prefix holds. No string is longer.
+const INTEGER_BYTES_MAX: u32 = 4;
+
+/// What is wrong with a block. Any is a COMPRESSION_ERROR of the connection (RFC 9113 §4.3): the two tables are no longer the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HpackError(pub &'static str);
+
+/// Decoding state of one direction of one connection.
+#[derive(Debug)]
+pub struct HpackDecoder {
+    table: Table,
+}
+
+/// A string of a literal: where its bytes are.
+#[derive(Clone, Copy)]
+enum Text<'a> {
+    Plain(&'a [u8]),
+    /// So many bytes of the scratch memory.
+    Scratch(usize),
+}
+
+impl HpackDecoder {
+    /// `table_bytes_max`: what we announce as SETTINGS_HEADER_TABLE_SIZE (4096 by default of the protocol, and 1 GiB at most). The peer
+    /// may use more than the default only after a size update; where less is announced, it must have heard of that before its first
+    /// block. Allocates nothing before something is inserted; then up to twice as much for text, and 24 bytes for each 32.
+    pub fn new(table_bytes_max: usize) -> HpackDecoder {
+        let announced = table_bytes_max.min(TABLE_BYTES_LIMIT);
+        HpackDecoder { table: Table::new(announced.min(TABLE_BYTES_INITIAL), announced) }
+    }
+
+    /// Decodes one whole header block. `field(name, value)` for each field in order, pseudo-fields included. The slices live for the
+    /// call only, and each is no longer than the larger of the table and 8/5 of the block. `scratch` holds Huffman-decoded strings: what
+    /// is in it before and after says nothing, and it is fastest when it is left as it is from one block to the next. A block is always
+    /// decoded to its end, so that the table stays true, whatever the callback thinks of it. After an error the decoder is of no use.
+    pub fn decode(&mut self, block: &[u8], scratch: &mut Vec<u8>, mut field: impl FnMut(&[u8], &[u8])) -> Result<(), HpackError> {
+        let mut rest = block;
+        let mut is_start = true;
+        while let Some((&first, behind)) = rest.split_first() {
+            rest = behind;
+            match first {
+                0x80.. => {
+                    let (name, value) = self.entry(integer(&mut rest, first, 0x7f)?)?;
+                    field(name, value);
+                }
+                0x40..0x80 => self.literal(&mut rest, scratch, (first, 0x3f), &mut field)?,
+                0x00..0x20 => self.literal(&mut rest, scratch, (first, 0x0f), &mut field)?,
+                0x20..0x40 => {
+                    if !is_start {
+                        return Err(HpackError("a size update behind a field"));
+                    }
+                    if !self.table.resize(integer(&mut rest, first, 0x1f)?) {
+                        return Err(HpackError("a size update above what was announced"));
+                    }
+                    continue;
+                }
+            }
+            is_start = false;
+        }
+        Ok(())
+    }
+
+    /// What an index stands for (§2.3.3).
+    #[inline]
+    fn entry(&self, index: usize) -> Result<(&[u8], &[u8]), HpackError> {
+        if let Some(&pair) = fixed::TABLE.get(index.wrapping_sub(1)) {
+            return Ok(pair);
+        }
+        // Index 0 has become a huge one.
+        let of_table = index.wrapping_sub(1 + fixed::LENGTH);
+        self.table.get(of_table).ok_or(HpackError("an index of nothing"))
+    }
+
+    /// §6.2; `first` with the bits of its prefix. The wider prefix is that of a literal which enters the table.
+    fn literal(
+        &mut self,
+        rest: &mut &[u8],
+        scratch: &mut Vec<u8>,
+        (first, mask): (u8, u8),
+        field: &mut impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), HpackError> {
+        let index = integer(rest, first, mask)?;
+        let mut used = 0;
+        let name = if index == 0 {
+            string(rest, scratch, &mut used)?
+        } else if let Some((name, _)) = fixed::TABLE.get(index - 1) {
+            Text::Plain(name)
+        } else {
+            // A copy, since its entry may have to go for the new one (§4.4).
+            let (name, _) = self.entry(index)?;
+            used = name.len();
+            reserve(scratch, used)[..used].copy_from_slice(name);
+            Text::Scratch(used)
+        };
+        let value_at = used;
+        let value = string(rest, scratch, &mut used)?;
+        let name = match name {
+            Text::Plain(name) => name,
+            Text::Scratch(length) => &scratch[..length],
+        };
+        let value = match value {
+            Text::Plain(value) => value,
+            Text::Scratch(length) => &scratch[value_at..value_at + length],
+        };
+        field(name, value);
+        if mask == 0x3f {
+            self.table.insert(name, value);
+        }
+        Ok(())
+    }
+}
+
+/// The first `length` bytes of the scratch memory, which grows for that if it must.
+fn reserve(scratch: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    if scratch.len() < length {
+        scratch.resize(length.next_power_of_two(), 0);
+    }
+    scratch
+}
+
+/// §5.1. `first` is its first byte, of which `mask` are the bits of the prefix.
+#[inline]
+fn integer(rest: &mut &[u8], first: u8, mask: u8) -> Result<usize, HpackError> {
+    let prefix = first & mask;
+    if prefix < mask { Ok(usize::from(prefix)) } else { long_integer(rest, mask) }
+}
+
+fn long_integer(rest: &mut &[u8], mask: u8) -> Result<usize, HpackError> {
+    let mut value = usize::from(mask);
+    for at in 0..INTEGER_BYTES_MAX {
+        let byte = next(rest)?;
+        value += usize::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            return Ok(value);
+        }
+    }
+    Err(HpackError("an integer that is too long"))
+}
+
+fn next(rest: &mut &[u8]) -> Result<u8, HpackError> {
+    let (&byte, behind) = rest.split_first().ok_or(HpackError("a block that breaks off"))?;
+    *rest = behind;
+    Ok(byte)
+}
+
+/// §5.2. What must be decoded is put into the scratch memory behind `used`, which moves on.
+fn string<'a>(rest: &mut &'a [u8], scratch: &mut Vec<u8>, used: &mut usize) -> Result<Text<'a>, HpackError> {
+    let first = next(rest)?;
+    let length = integer(rest, first, 0x7f)?;
+    let (bytes, behind) = rest.split_at_checked(length).ok_or(HpackError("a string that breaks off"))?;
+    *rest = behind;
+    if first < 0x80 {
+        return Ok(Text::Plain(bytes));
+    }
+    let length = huffman::decode(bytes, &mut reserve(scratch, *used + huffman::room(length))[*used..])?;
+    *used += length;
+    Ok(Text::Scratch(length))
+}
