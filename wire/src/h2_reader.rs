@@ -15,19 +15,45 @@ const SETTING_BYTES: usize = 6;
 pub enum H2Frame<'a> {
     /// A piece of a DATA frame. `padding`: what the frame takes of the windows beside its bytes, told with the last piece. `end`: with
     /// these bytes the stream ends. Without bytes, and where nothing ends, the whole frame had none.
-    Data { stream: u32, bytes: &'a [u8], padding: u32, end: bool },
+    Data {
+        stream: u32,
+        bytes: &'a [u8],
+        padding: u32,
+        end: bool,
+    },
     /// A whole header section. `of_itself`: it asks to depend on itself (§5.3.1 of RFC 7540). `empties`: frames without a byte in it.
-    Headers { stream: u32, block: &'a [u8], end: bool, of_itself: bool, empties: u32 },
+    Headers {
+        stream: u32,
+        block: &'a [u8],
+        end: bool,
+        of_itself: bool,
+        empties: u32,
+    },
     /// PRIORITY or PRIORITY_UPDATE; of no meaning to us.
-    Priority { stream: u32, of_itself: bool },
-    Reset { stream: u32, code: H2Code },
+    Priority {
+        stream: u32,
+        of_itself: bool,
+    },
+    Reset {
+        stream: u32,
+        code: H2Code,
+    },
     /// To be read with `H2Settings`.
     Settings(H2Settings<'a>),
     SettingsAck,
-    Ping { payload: [u8; 8], ack: bool },
-    GoAway { last: u32, code: H2Code },
+    Ping {
+        payload: [u8; 8],
+        ack: bool,
+    },
+    GoAway {
+        last: u32,
+        code: H2Code,
+    },
     /// `stream` 0 is the connection. `increment` may be 0, which is an error of what it is for.
-    WindowUpdate { stream: u32, increment: u32 },
+    WindowUpdate {
+        stream: u32,
+        increment: u32,
+    },
     /// Of a type that nobody knows; ignored, and told so that it can be counted.
     Unknown,
 }
@@ -76,7 +102,12 @@ impl Header {
 enum Rest {
     Nothing,
     /// DATA: bytes of the body, and of the padding behind them with the byte that said how long it is.
-    Data { stream: u32, bytes: usize, padding: u32, end: bool },
+    Data {
+        stream: u32,
+        bytes: usize,
+        padding: u32,
+        end: bool,
+    },
     /// Of no interest.
     Skip(usize),
 }

@@ -390,7 +390,10 @@ mod tests {
         for (name, value) in [("te", "gzip"), ("te", "trailers, gzip"), ("te", ""), ("connection", "te"), (":path", "/")] {
             assert!(matches!(build(GET, &[(name, value)]), Err(Refusal::Bad(_) | Refusal::Malformed(_))), "{name}: {value}");
         }
-        assert!(matches!(build(POST, &[("expect", "100-continue"), ("expect", "x")]), Err(Refusal::Bad(_) | Refusal::Malformed(_))));
+        assert!(matches!(
+            build(POST, &[("expect", "100-continue"), ("expect", "x")]),
+            Err(Refusal::Bad(_) | Refusal::Malformed(_))
+        ));
         for (why, parts) in [
             ("a tunnel", H2Parts { method: b"CONNECT", scheme: b"", path: b"", ..GET }),
             ("a mirror", H2Parts { method: b"TRACE", ..GET }),

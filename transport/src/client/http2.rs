@@ -28,7 +28,6 @@ const HEAD_LIMITS: HeadLimits = HeadLimits { head_bytes: 64 * 1024, fields: 256,
 /// A connection that many requests share.
 pub(crate) struct Link {
     connection: Rc<Connection>,
-    worker: Rc<Worker>,
     open: Cell<usize>,
     broken: Cell<bool>,
     /// The back end's SETTINGS are here: what it offers is known.
@@ -50,7 +49,6 @@ impl Link {
         };
         let link = Rc::new(Link {
             connection: Connection::new(socket, Input::default(), terms, worker, WRITE_PATIENCE, false),
-            worker: worker.clone(),
             open: Cell::new(0),
             broken: Cell::new(false),
             is_settled: Cell::new(false),

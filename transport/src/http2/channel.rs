@@ -165,11 +165,6 @@ impl Channel {
         Ref::map(self.inbox.borrow(), |inbox| &inbox[self.taken.get()..])
     }
 
-    /// The peer sent all that it had to send.
-    pub fn is_received(&self) -> bool {
-        !self.receiving.get()
-    }
-
     pub fn copy_trailers(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.trailers.borrow());
     }

@@ -8,9 +8,7 @@ use crate::server::H2Limits;
 use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::worker::Worker;
-use maitred_wire::{
-    FRAME_BYTES_MAX, H2Code, H2Reader, Headers, PREFACE, ResponseHead, h2_data, h2_headers, hpack_no_table,
-};
+use maitred_wire::{FRAME_BYTES_MAX, H2Code, H2Reader, Headers, PREFACE, ResponseHead, h2_data, h2_headers, hpack_no_table};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
@@ -78,7 +76,14 @@ impl Connection {
     pub const LAST_WORDS_TIME: Duration = Duration::from_millis(500);
 
     /// `input` was read before. `half_close`: a FIN behind whole requests does not mean that the client is gone.
-    pub fn new(socket: Socket, input: Input, terms: Terms, worker: &Rc<Worker>, write_timeout: Duration, half_close: bool) -> Rc<Connection> {
+    pub fn new(
+        socket: Socket,
+        input: Input,
+        terms: Terms,
+        worker: &Rc<Worker>,
+        write_timeout: Duration,
+        half_close: bool,
+    ) -> Rc<Connection> {
         let (now, preface) = (worker.now(), terms.server);
         // HPACK may make a block larger, though nobody with sense lets it; a frame of the usual size is always taken.
         let reader = H2Reader::new(terms.head.head_bytes.saturating_add(FRAME_BYTES_MAX));
@@ -194,8 +199,9 @@ impl Connection {
     fn take_in(&self, receiving: &mut Receiving, limits: Option<&H2Limits>, now: Instant) {
         self.reads.set(self.reads.get() + 1);
         let state = &mut *self.state.borrow_mut();
+        state.flood.look(now);
         let taken = receiving.take_frames(state, &self.worker, now);
-        let flooded = limits.is_some_and(|limits| state.flood.is_over(limits, now)) || state.unsent() > OWED_BYTES_MAX;
+        let flooded = limits.is_some_and(|limits| state.flood.is_over(limits)) || state.unsent() > OWED_BYTES_MAX;
         let calm = if flooded { Err(H2Code::ENHANCE_YOUR_CALM) } else { Ok(()) };
         if let Err(code) = taken.and(calm) {
             self.condemned.set(Some(code));
@@ -337,7 +343,13 @@ impl Connection {
     }
 
     /// Sends as much of `bytes` as windows and the socket allow, waiting for the first. `last`: nothing follows them.
-    pub fn poll_send(&self, cx: &mut Context<'_>, channel: &Rc<Channel>, bytes: &[u8], last: bool) -> Poll<Result<usize, Closed>> {
+    pub fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        channel: &Rc<Channel>,
+        bytes: &[u8],
+        last: bool,
+    ) -> Poll<Result<usize, Closed>> {
         ready!(self.poll_room(cx, channel));
         let state = &mut *self.state.borrow_mut();
         if !channel.sending.get() {

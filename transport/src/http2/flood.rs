@@ -49,13 +49,16 @@ impl Flood {
         Flood { tally: Tally::default(), since: now }
     }
 
-    /// Whether more came in this period than limits allow. A new period begins with an empty tally.
-    pub fn is_over(&mut self, limits: &H2Limits, now: Instant) -> bool {
-        let over = self.tally.is_flood(limits);
+    /// Something came: what was counted long ago is of another time.
+    pub fn look(&mut self, now: Instant) {
         if now.saturating_duration_since(self.since) > PERIOD {
             *self = Flood::new(now);
         }
-        over
+    }
+
+    /// Whether more came in this period than limits allow.
+    pub fn is_over(&self, limits: &H2Limits) -> bool {
+        self.tally.is_flood(limits)
     }
 }
 
@@ -85,9 +88,10 @@ mod tests {
             let start = Instant::now();
             let mut flood = Flood::new(start);
             flood.tally = flooded;
-            assert!(flood.is_over(&LIMITS, start), "{flooded:?}");
-            assert!(flood.is_over(&LIMITS, start + 2 * PERIOD), "judged before the period ends: {flooded:?}");
-            assert!(!flood.is_over(&LIMITS, start + 2 * PERIOD), "a new period: {flooded:?}");
+            flood.look(start + PERIOD);
+            assert!(flood.is_over(&LIMITS), "{flooded:?}");
+            flood.look(start + 2 * PERIOD);
+            assert!(!flood.is_over(&LIMITS), "a new period: {flooded:?}");
         }
     }
 }

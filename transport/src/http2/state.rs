@@ -658,7 +658,7 @@ impl State {
     fn peer_goes(&mut self, last: u32, code: H2Code) {
         self.peer.going = true;
         if self.terms.server {
-            return;
+            return self.say_goodbye();
         }
         let refused: Vec<_> = self.streams.keys().copied().filter(|id| *id > last).collect();
         for id in refused {
