@@ -5,6 +5,7 @@ mod chunks;
 mod grpc;
 mod h2;
 mod heads;
+mod hpack;
 mod paths;
 mod proxy;
 mod routes;
@@ -14,6 +15,7 @@ pub use chunks::{chunked, trailers};
 pub use grpc::grpc;
 pub use h2::{h2_meter, request_h2, response_h2};
 pub use heads::{request_head, response_head};
+pub use hpack::hpack;
 pub use paths::{host, path};
 pub use proxy::proxy_protocol;
 pub use routes::router;
@@ -27,12 +29,13 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
     ("response_h2", response_h2),
     ("h2_meter", h2_meter),
+    ("hpack", hpack),
     ("chunked", chunked),
     ("trailers", trailers),
     ("path", path),

@@ -46,7 +46,7 @@ impl HpackDecoder {
     }
 
     /// Decodes one whole header block. `field(name, value)` for each field in order, pseudo-fields included. The slices live for the
-    /// call only, and each is no longer than the larger of the table and 8/5 of the block. `scratch` holds Huffman-decoded strings: what
+    /// call only, and each is no longer than the largest of the table, 8/5 of the block, and 27 bytes for the static table. `scratch` holds Huffman-decoded strings: what
     /// is in it before and after says nothing, and it is fastest when it is left as it is from one block to the next. A block is always
     /// decoded to its end, so that the table stays true, whatever the callback thinks of it. After an error the decoder is of no use.
     pub fn decode(&mut self, block: &[u8], scratch: &mut Vec<u8>, mut field: impl FnMut(&[u8], &[u8])) -> Result<(), HpackError> {

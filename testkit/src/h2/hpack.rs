@@ -77,11 +77,14 @@ fn integer(value: usize, prefix: u32, pattern: u8, out: &mut Vec<u8>) {
     out.push(rest as u8);
 }
 
+/// Name and value as they came.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 /// One direction's decoder.
 #[derive(Debug)]
 pub struct Decoder {
     /// The newest first.
-    table: VecDeque<(String, String)>,
+    table: VecDeque<Pair>,
     size: usize,
     /// What the encoder chose.
     limit: usize,
@@ -101,7 +104,14 @@ impl Decoder {
         self.allowed = size;
     }
 
+    /// Decodes a whole block. Bytes that are no UTF-8 are replaced.
     pub fn decode(&mut self, block: &[u8]) -> Result<Vec<(String, String)>, String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(self.decode_bytes(block)?.iter().map(|(name, value)| (text(name), text(value))).collect())
+    }
+
+    /// Decodes a whole block.
+    pub fn decode_bytes(&mut self, block: &[u8]) -> Result<Vec<Pair>, String> {
         let mut input = Input { bytes: block, at: 0 };
         let mut fields = Vec::new();
         while let Some(first) = input.peek() {
@@ -135,14 +145,14 @@ impl Decoder {
         Ok(fields)
     }
 
-    fn literal(&mut self, input: &mut Input<'_>, prefix: u32) -> Result<(String, String), String> {
+    fn literal(&mut self, input: &mut Input<'_>, prefix: u32) -> Result<Pair, String> {
         let index = input.integer(prefix)?;
         let name = if index == 0 { input.string()? } else { self.entry(index)?.0 };
         Ok((name, input.string()?))
     }
 
-    fn entry(&self, index: usize) -> Result<(String, String), String> {
-        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    fn entry(&self, index: usize) -> Result<Pair, String> {
+        let own = |(name, value): &(&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
         match index.checked_sub(1) {
             None => Err("index 0".into()),
             Some(at) if at < STATIC.len() => Ok(own(&STATIC[at])),
@@ -150,7 +160,7 @@ impl Decoder {
         }
     }
 
-    fn insert(&mut self, field: (String, String)) {
+    fn insert(&mut self, field: Pair) {
         let size = size(&field);
         self.evict(size);
         if size <= self.limit {
@@ -168,7 +178,7 @@ impl Decoder {
     }
 }
 
-fn size((name, value): &(String, String)) -> usize {
+fn size((name, value): &Pair) -> usize {
     name.len() + value.len() + 32
 }
 
@@ -204,13 +214,12 @@ impl Input<'_> {
         Err("an integer beyond counting".into())
     }
 
-    fn string(&mut self) -> Result<String, String> {
+    fn string(&mut self) -> Result<Vec<u8>, String> {
         let huffman = self.peek().is_some_and(|byte| byte >= 0x80);
         let length = self.integer(7)?;
         let bytes = self.bytes.get(self.at..self.at + length).ok_or("a string that breaks off")?;
         self.at += length;
-        let bytes = if huffman { huffman::decode(bytes)? } else { bytes.to_vec() };
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        if huffman { huffman::decode(bytes) } else { Ok(bytes.to_vec()) }
     }
 }
 
@@ -231,8 +240,8 @@ mod tests {
             let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             assert_eq!(fields, *wanted, "{block}");
         }
-        let table: Vec<(&str, &str)> = decoder.table.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!((table.as_slice(), decoder.size), (left, bytes));
+        let left: Vec<Pair> = left.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
+        assert_eq!((Vec::from(decoder.table), decoder.size), (left, bytes));
     }
 
     #[test]

@@ -191,7 +191,7 @@ fn front(input: &[u8]) -> (u64, u32) {
         None => {
             let length = input.len() as u32;
             let bytes = input.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
-            (!(!bytes << (8 - length) * 8), length)
+            (!(!bytes << ((8 - length) * 8)), length)
         }
     }
 }
