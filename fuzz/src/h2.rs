@@ -1,11 +1,11 @@
-//! HTTP/2: heads made of its parts are the same heads in HTTP/1.1 and break none of its rules, and the meter counts what a plain reading
-//! of the frames counts.
+//! HTTP/2: heads made of its parts are the same heads in HTTP/1.1 and break none of its rules, and frames
+//! are the same however their bytes come.
 
 use crate::cuts;
 use crate::heads::{ROOMY, TIGHT, USUAL, emit_fields, fields_of, unambiguous};
 use maitred_wire::{
-    Framing, H2Parts, Headers, Meter, Name, PREFACE, Parsed, Preface, Refusal, RequestHead, ResponseHead, Tally, Version,
-    decimal, field, request_line, starts_preface, status_line,
+    Framing, H2Code, H2Frame, H2Parts, H2Reader, Headers, Name, PREFACE, Parsed, Preface, Refusal, RequestHead, ResponseHead,
+    Version, decimal, field, request_line, starts_preface, status_line,
 };
 
 /// How an input is written: one byte of flags, then fields, pseudo-fields among them. No field may have these bytes, so nothing is
@@ -197,7 +197,7 @@ pub fn response_h2(data: &[u8]) {
 }
 
 /// `data`: the bytes of a connection, with or without the preface.
-pub fn h2_meter(data: &[u8]) {
+pub fn h2_frames(data: &[u8]) {
     let verdict = starts_preface(data);
     for cut in cuts(data.len()) {
         let early = starts_preface(&data[..cut]);
@@ -210,44 +210,61 @@ pub fn h2_meter(data: &[u8]) {
     }
 
     let frames = data.strip_prefix(PREFACE).unwrap_or(data);
-    let wanted = counted_plainly(frames);
-    let mut bytewise = Meter::default();
-    frames.iter().for_each(|&byte| bytewise.feed(&[byte]));
-    assert_eq!(*bytewise.tally(), wanted, "byte by byte");
-    for cut in cuts(frames.len()).chain([frames.len()]) {
-        let mut meter = Meter::default();
-        meter.feed(&frames[..cut]);
-        meter.feed(&[]);
-        meter.feed(&frames[cut..]);
-        assert_eq!(*meter.tally(), wanted, "cut at {cut}");
+    let wanted = read_frames(frames, &[frames.len()]);
+    let bytewise = (0..=frames.len()).collect::<Vec<_>>();
+    assert_eq!(read_frames(frames, &bytewise), wanted, "byte by byte");
+    for cut in cuts(frames.len()) {
+        assert_eq!(read_frames(frames, &[cut, frames.len()]), wanted, "cut at {cut}");
     }
 }
 
-fn counted_plainly(mut rest: &[u8]) -> Tally {
-    let mut tally = Tally::default();
-    while let [high, middle, low, kind, flags, _, _, _, _, behind @ ..] = rest {
-        let length = usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low);
-        let here = length.min(behind.len());
-        let lowest = flags & 1 == 1;
-        match (kind, lowest) {
-            (0, _) => tally.data_bytes += here as u64,
-            (1, _) => tally.headers += 1,
-            (2 | 16, _) => tally.priorities += 1,
-            (3, _) => tally.resets += 1,
-            (4 | 6, true) => tally.acks += 1,
-            (4, false) => tally.settings += 1,
-            (6, false) => tally.pings += 1,
-            (8, _) => tally.window_updates += 1,
-            (9, _) => {}
-            _ => tally.unknown += 1,
+const BLOCK_BYTES_MAX: usize = 40_000;
+
+/// What is read when so many bytes at a time have come: frames as text, the pieces of a body put together, and how it ended.
+fn read_frames(input: &[u8], ends: &[usize]) -> (Vec<String>, Result<(), H2Code>) {
+    let mut reader = H2Reader::new(BLOCK_BYTES_MAX);
+    let (mut seen, mut at) = (Vec::new(), 0);
+    let mut body: Option<(u32, Vec<u8>, u32)> = None;
+    for &end in ends {
+        loop {
+            let (count, frame) = match reader.next(&input[at..end]) {
+                Ok(read) => read,
+                Err(code) => {
+                    seen.extend(body.map(|body| format!("{body:?}")));
+                    return (seen, Err(code));
+                }
+            };
+            assert!(at + count <= end, "more was taken than had come");
+            at += count;
+            match frame {
+                None if count == 0 => break,
+                None => {}
+                Some(H2Frame::Data { stream, bytes, padding, end }) => {
+                    let (of, all, pads) = body.get_or_insert_with(|| (stream, Vec::new(), 0));
+                    if *of != stream {
+                        seen.push(format!("{:?}", (&*of, &*all, &*pads)));
+                        (*of, *all, *pads) = (stream, Vec::new(), 0);
+                    }
+                    all.extend_from_slice(bytes);
+                    *pads += padding;
+                    if end {
+                        seen.extend(body.take().map(|body| format!("{body:?}, the end")));
+                    }
+                }
+                Some(other) => {
+                    seen.extend(body.take().map(|body| format!("{body:?}")));
+                    if let H2Frame::Settings(settings) = other {
+                        let _ = settings.iter().count();
+                    }
+                    if let H2Frame::Headers { block, .. } = other {
+                        assert!(block.len() <= BLOCK_BYTES_MAX);
+                    }
+                    seen.push(format!("{other:?}"));
+                }
+            }
         }
-        if let (3, Some(code)) = (kind, behind[..here].first_chunk::<4>()) {
-            tally.blames += u64::from([1, 3, 5, 6, 7].contains(&u32::from_be_bytes(*code)));
-        }
-        tally.empty_data += u64::from(*kind == 0 && length == 0 && !lowest);
-        tally.continuations_in_a_row = if *kind == 9 { tally.continuations_in_a_row + 1 } else { 0 };
-        tally.longest_run = tally.longest_run.max(tally.continuations_in_a_row);
-        rest = &behind[here..];
+        assert!(input[at..end].len() < H2Reader::INPUT_BYTES_MAX, "a buffer that is full is waited upon");
     }
-    tally
+    seen.extend(body.map(|body| format!("{body:?}")));
+    (seen, Ok(()))
 }

@@ -13,7 +13,7 @@ mod websocket;
 
 pub use chunks::{chunked, trailers};
 pub use grpc::grpc;
-pub use h2::{h2_meter, request_h2, response_h2};
+pub use h2::{h2_frames, request_h2, response_h2};
 pub use heads::{request_head, response_head};
 pub use hpack::hpack;
 pub use paths::{host, path};
@@ -34,7 +34,7 @@ pub const TARGETS: [Target; 15] = [
     ("response_head", response_head),
     ("request_h2", request_h2),
     ("response_h2", response_h2),
-    ("h2_meter", h2_meter),
+    ("h2_frames", h2_frames),
     ("hpack", hpack),
     ("chunked", chunked),
     ("trailers", trailers),

@@ -239,3 +239,69 @@ fn set_length(out: &mut [u8], start: usize, length: usize) {
     let [_, high, middle, low] = (length as u32).to_be_bytes();
     out[start..start + 3].copy_from_slice(&[high, middle, low]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_preface_is_told_from_requests() {
+        for length in 0..PREFACE.len() {
+            assert_eq!(starts_preface(&PREFACE[..length]), Preface::Maybe);
+        }
+        assert_eq!(starts_preface(PREFACE), Preface::Yes);
+        assert_eq!(starts_preface(&[&PREFACE[..], b"\0\0"].concat()), Preface::Yes);
+        for other in
+            ["G", "GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/1.1\r\n", "PRI * HTTP/2.0\r\nHost: a\r\n\r\n", "\r\n", "pri", "PRI /"]
+        {
+            assert_eq!(starts_preface(other.as_bytes()), Preface::No, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn settings_are_bounded_as_the_rfc_says() {
+        for (identifier, value, wanted) in [
+            (4, 1 << 31, Err(H2Code::FLOW_CONTROL_ERROR)),
+            (4, (1 << 31) - 1, Ok(Some(H2Setting::InitialWindowSize(WINDOW_MAX)))),
+            (2, 2, Err(H2Code::PROTOCOL_ERROR)),
+            (8, 2, Err(H2Code::PROTOCOL_ERROR)),
+            (8, 1, Ok(Some(H2Setting::EnableConnectProtocol(true)))),
+            (5, 16_383, Err(H2Code::PROTOCOL_ERROR)),
+            (5, 16_384, Ok(Some(H2Setting::MaxFrameSize(16_384)))),
+            (5, 1 << 24, Err(H2Code::PROTOCOL_ERROR)),
+            (9, u32::MAX, Ok(None)),
+        ] {
+            assert_eq!(H2Setting::read(identifier, value), wanted, "{identifier}: {value}");
+        }
+    }
+
+    #[test]
+    fn codes_have_the_names_of_the_rfc() {
+        assert_eq!(H2Code::ENHANCE_YOUR_CALM.to_string(), "ENHANCE_YOUR_CALM");
+        assert_eq!(H2Code(0xd).to_string(), "HTTP_1_1_REQUIRED");
+        assert_eq!(H2Code(0xe).to_string(), "error 0xe");
+        let blaming = (0..14).filter(|code| H2Code(*code).blames()).collect::<Vec<_>>();
+        assert_eq!(blaming, [1, 3, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_long_block_goes_on_in_continuations() {
+        for (length, frames) in [(0, 1), (FRAME_BYTES_MAX, 1), (FRAME_BYTES_MAX + 1, 2), (2 * FRAME_BYTES_MAX, 2), (50_000, 4)] {
+            let mut out = b"before".to_vec();
+            h2_headers(&mut out, 5, true, |out| out.resize(out.len() + length, 7));
+            let mut rest = &out[6..];
+            let mut seen = 0;
+            while let Some((header, behind)) = rest.split_first_chunk::<FRAME_HEADER_BYTES>() {
+                let payload = usize::from(header[1]) << 8 | usize::from(header[2]);
+                let last = behind.len() == payload;
+                let flags = (if seen == 0 { flag::END_STREAM } else { 0 }) | (if last { flag::END_HEADERS } else { 0 });
+                let kind = if seen == 0 { kind::HEADERS } else { kind::CONTINUATION };
+                assert_eq!((header[3], header[4], header[8]), (kind, flags, 5), "{length}");
+                assert!(payload <= FRAME_BYTES_MAX && behind[..payload].iter().all(|byte| *byte == 7));
+                rest = &behind[payload..];
+                seen += 1;
+            }
+            assert_eq!((rest.len(), seen), (0, frames), "{length}");
+        }
+    }
+}

@@ -320,3 +320,152 @@ fn number(bytes: &[u8]) -> u32 {
 fn dependency(payload: &[u8]) -> Option<u32> {
     payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes) & 0x7fff_ffff)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h2::{h2_data, h2_settings};
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let [_, high, middle, low] = (payload.len() as u32).to_be_bytes();
+        let [a, b, c, d] = stream.to_be_bytes();
+        [&[high, middle, low, kind, flags, a, b, c, d], payload].concat()
+    }
+
+    fn settings() -> Vec<u8> {
+        let mut out = Vec::new();
+        h2_settings(&mut out, &[H2Setting::HeaderTableSize(0)]);
+        out
+    }
+
+    /// What is read behind SETTINGS, as text, the input given in two pieces.
+    fn read(frames: &[Vec<u8>], cut: usize) -> Result<Vec<String>, H2Code> {
+        let input = [settings(), frames.concat()].concat();
+        let mut reader = H2Reader::new(100_000);
+        let (mut seen, mut at) = (Vec::new(), 0);
+        for end in [cut.min(input.len()), input.len()] {
+            loop {
+                let (count, frame) = reader.next(&input[at..end])?;
+                at += count;
+                match frame {
+                    Some(frame) => seen.push(format!("{frame:?}")),
+                    None if count == 0 => break,
+                    None => {}
+                }
+            }
+        }
+        seen.remove(0);
+        Ok(seen)
+    }
+
+    fn text(frame: H2Frame<'_>) -> String {
+        format!("{frame:?}")
+    }
+
+    #[test]
+    fn each_frame_is_read_as_what_it_is() {
+        let unknown = frame(0x42, 0xff, 7, b"whatever");
+        let ping = frame(kind::PING, 0, 0, b"12345678");
+        let block = [
+            frame(kind::HEADERS, flag::END_STREAM | flag::PADDED | flag::PRIORITY, 3, b"\x02\0\0\0\x03\x10ab\0\0"),
+            frame(kind::CONTINUATION, 0, 3, b""),
+            frame(kind::CONTINUATION, flag::END_HEADERS, 3, b"cd"),
+        ]
+        .concat();
+        for (bytes, wanted) in [
+            (frame(kind::PRIORITY, 0, 3, b"\x80\0\0\x03\x01"), text(H2Frame::Priority { stream: 3, of_itself: true })),
+            (frame(kind::PRIORITY_UPDATE, 0, 0, b"\0\0\0\x03u=1"), text(H2Frame::Priority { stream: 0, of_itself: false })),
+            (frame(kind::RST_STREAM, 0, 3, b"\0\0\0\x08"), text(H2Frame::Reset { stream: 3, code: H2Code::CANCEL })),
+            (frame(kind::SETTINGS, flag::ACK, 0, b""), text(H2Frame::SettingsAck)),
+            (ping, text(H2Frame::Ping { payload: *b"12345678", ack: false })),
+            (frame(kind::GOAWAY, 0, 0, b"\x80\0\0\x05\0\0\0\0why"), text(H2Frame::GoAway { last: 5, code: H2Code::NO_ERROR })),
+            (frame(kind::WINDOW_UPDATE, 0, 0, b"\x80\0\0\0"), text(H2Frame::WindowUpdate { stream: 0, increment: 0 })),
+            (unknown, text(H2Frame::Unknown)),
+            (block, text(H2Frame::Headers { stream: 3, block: b"abcd", end: true, of_itself: true, empties: 1 })),
+        ] {
+            for cut in 0..60 {
+                assert_eq!(read(std::slice::from_ref(&bytes), cut), Ok(vec![wanted.clone()]), "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_comes_in_pieces_and_its_padding_with_the_last() {
+        let head = settings().len() + FRAME_HEADER_BYTES;
+        let padded = frame(kind::DATA, flag::PADDED | flag::END_STREAM, 1, b"\x03hello\0\0\0");
+        let data = |bytes, padding, end| text(H2Frame::Data { stream: 1, bytes, padding, end });
+        for (cut, wanted) in [
+            (head, vec![data(b"hello", 4, true)]),
+            (head + 1, vec![data(b"hello", 4, true)]),
+            (head + 3, vec![data(b"he", 0, false), data(b"llo", 4, true)]),
+            (head + 6, vec![data(b"hello", 4, true)]),
+            (head + 8, vec![data(b"hello", 4, true)]),
+        ] {
+            assert_eq!(read(std::slice::from_ref(&padded), cut), Ok(wanted), "cut at {cut}");
+        }
+        let mut plain = Vec::new();
+        h2_data(&mut plain, 1, b"", false);
+        h2_data(&mut plain, 1, b"x", true);
+        assert_eq!(read(&[plain], 0), Ok(vec![data(b"", 0, false), data(b"x", 0, true)]));
+        let all_padding = frame(kind::DATA, flag::PADDED, 1, b"\x01\0");
+        assert_eq!(read(&[all_padding], 0), Ok(vec![data(b"", 2, false)]));
+    }
+
+    #[test]
+    fn what_is_misshapen_or_out_of_place_ends_the_connection() {
+        const SIZE: H2Code = H2Code::FRAME_SIZE_ERROR;
+        const PROTOCOL: H2Code = H2Code::PROTOCOL_ERROR;
+        let long = vec![0; FRAME_BYTES_MAX + 1];
+        let open = || frame(kind::HEADERS, 0, 1, b"ab");
+        for (why, frames, wanted) in [
+            ("a frame too large", vec![frame(kind::DATA, 0, 1, &long)], SIZE),
+            ("an unknown one too large", vec![frame(0x42, 0, 1, &long)], SIZE),
+            ("half a setting", vec![frame(kind::SETTINGS, 0, 0, b"12345")], SIZE),
+            ("an acknowledgement with settings", vec![frame(kind::SETTINGS, flag::ACK, 0, b"123456")], SIZE),
+            ("a short ping", vec![frame(kind::PING, 0, 0, b"1234567")], SIZE),
+            ("a long reset", vec![frame(kind::RST_STREAM, 0, 1, b"12345")], SIZE),
+            ("a short increment", vec![frame(kind::WINDOW_UPDATE, 0, 1, b"123")], SIZE),
+            ("a short priority", vec![frame(kind::PRIORITY, 0, 1, b"1234")], SIZE),
+            ("a short goodbye", vec![frame(kind::GOAWAY, 0, 0, b"1234567")], SIZE),
+            ("padding without its length", vec![frame(kind::DATA, flag::PADDED, 1, b"")], SIZE),
+            ("priority that is cut", vec![frame(kind::HEADERS, flag::PRIORITY, 1, b"1234")], SIZE),
+            ("DATA of no stream", vec![frame(kind::DATA, 0, 0, b"a")], PROTOCOL),
+            ("HEADERS of no stream", vec![frame(kind::HEADERS, 4, 0, b"a")], PROTOCOL),
+            ("RST_STREAM of no stream", vec![frame(kind::RST_STREAM, 0, 0, b"1234")], PROTOCOL),
+            ("SETTINGS of a stream", vec![frame(kind::SETTINGS, 0, 1, b"")], PROTOCOL),
+            ("PING of a stream", vec![frame(kind::PING, 0, 1, b"12345678")], PROTOCOL),
+            ("GOAWAY of a stream", vec![frame(kind::GOAWAY, 0, 1, b"12345678")], PROTOCOL),
+            ("a promise", vec![frame(kind::PUSH_PROMISE, 4, 1, b"\0\0\0\x02")], PROTOCOL),
+            ("CONTINUATION of nothing", vec![frame(kind::CONTINUATION, 4, 1, b"a")], PROTOCOL),
+            ("CONTINUATION of another", vec![open(), frame(kind::CONTINUATION, 4, 3, b"a")], PROTOCOL),
+            ("DATA in a block", vec![open(), frame(kind::DATA, 0, 1, b"a")], PROTOCOL),
+            ("an unknown frame in a block", vec![open(), frame(0x42, 0, 1, b"a")], PROTOCOL),
+            ("pieces without end", vec![open(), frame(kind::CONTINUATION, 0, 1, b"").repeat(129)], H2Code::ENHANCE_YOUR_CALM),
+            ("a block too large", vec![open(), frame(kind::CONTINUATION, 0, 1, &long[1..]).repeat(7)], H2Code::ENHANCE_YOUR_CALM),
+        ] {
+            assert_eq!(read(&frames, 0), Err(wanted), "{why}");
+        }
+        assert!(read(&[frame(kind::DATA, flag::PADDED, 1, b"\x02ab")], 0).is_ok(), "all but its length may be padding");
+        let too_much = frame(kind::DATA, flag::PADDED, 1, b"\x03ab");
+        assert_eq!(read(&[too_much], 0), Err(PROTOCOL));
+        let too_much = frame(kind::HEADERS, flag::PADDED | flag::END_HEADERS, 1, b"\x03ab");
+        assert_eq!(read(&[too_much], 0), Err(PROTOCOL));
+    }
+
+    #[test]
+    fn settings_come_first() {
+        for other in [frame(kind::PING, 0, 0, b"12345678"), frame(kind::SETTINGS, flag::ACK, 0, b""), frame(0x42, 0, 0, b"")] {
+            assert_eq!(H2Reader::new(1000).next(&other), Err(H2Code::PROTOCOL_ERROR));
+        }
+    }
+
+    #[test]
+    fn many_pieces_that_fit_are_one_block() {
+        let mut frames = vec![frame(kind::HEADERS, 0, 1, b"a")];
+        frames.extend((0..127).map(|_| frame(kind::CONTINUATION, 0, 1, b"b")));
+        frames.push(frame(kind::CONTINUATION, flag::END_HEADERS, 1, b"c"));
+        let block = [&b"a"[..], &[b'b'; 127], b"c"].concat();
+        let wanted = text(H2Frame::Headers { stream: 1, block: &block, end: false, of_itself: false, empties: 0 });
+        assert_eq!(read(&frames, 0), Ok(vec![wanted]));
+    }
+}

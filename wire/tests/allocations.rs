@@ -1,9 +1,9 @@
-//! What is used again allocates nothing: heads of HTTP/2, header compression, the meter and the tracker, counted by the allocator itself, for this thread
-//! alone, since the harness has threads of its own.
+//! What is used again allocates nothing: frames and heads of HTTP/2, header compression, the tracker, counted by the allocator itself,
+//! for this thread alone, since the harness has threads of its own.
 
 use maitred_wire::{
-    H2Parts, HeadLimits, HpackDecoder, Meter, Name, RequestHead, ResponseHead, Tracker, accept_key, hpack_field, hpack_known,
-    hpack_no_table, hpack_status, write_proxy_v1, write_proxy_v2,
+    H2Frame, H2Parts, H2Reader, H2RequestFields, HeadLimits, HpackDecoder, Name, RequestHead, ResponseHead, Tracker, accept_key,
+    hpack_field, hpack_known, hpack_no_table, hpack_status, write_proxy_v1, write_proxy_v2,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -73,15 +73,23 @@ fn response(head: &mut ResponseHead) {
 #[test]
 fn nothing_is_allocated_the_second_time() {
     let (mut asked, mut answered) = (RequestHead::default(), ResponseHead::default());
-    let (mut meter, mut tracker) = (Meter::default(), Tracker::default());
+    let (mut reader, mut tracker) = (H2Reader::new(1000), Tracker::default());
+    let mut fields = H2RequestFields::default();
+    reader.next(b"\0\0\0\x04\0\0\0\0\0").unwrap();
     let addresses = ["10.0.0.1:1", "[::1]:2"].map(|text| text.parse().unwrap());
     let mut out = Vec::with_capacity(1024);
     let mut once = || {
         request(&mut asked, b"POST", None);
         request(&mut asked, b"CONNECT", Some(b"websocket"));
         response(&mut answered);
-        meter.feed(b"\0\0\x08\x06\0\0\0\0\0pingpingxx");
-        meter.feed(b"\0\0\0\0\0\0\0\0");
+        let (_, frame) = reader.next(b"\0\0\x08\x06\0\0\0\0\0pingpingxx").unwrap();
+        assert!(matches!(frame, Some(H2Frame::Ping { .. })));
+        reader.next(b"\0\0\0\0\0\0\0\0\x01").unwrap();
+        fields.begin(&mut asked);
+        for (name, value) in [(":method", "GET"), (":scheme", "https"), (":path", "/a"), (":authority", "a"), ("x-a", "1")] {
+            fields.field(&mut asked, name.as_bytes(), value.as_bytes(), &LIMITS);
+        }
+        fields.finish(&mut asked, true, &LIMITS).unwrap();
         tracker.feed(b"\x81\x05hello\x81");
         tracker.feed(b"\0");
         out.clear();

@@ -1,3 +1,0 @@
-//! `maitred_fuzz::h2_meter` for cargo-fuzz; see fuzz/README.md.
-#![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| maitred_fuzz::h2_meter(data));
