@@ -87,6 +87,7 @@ pub(super) struct State {
     table_update: bool,
     pub flood: Flood,
     pub arrivals: VecDeque<Arrival>,
+    #[allow(clippy::vec_box, reason = "a head moves between here and its stream; boxed it is a pointer")]
     spare_heads: Vec<Box<ResponseHead>>,
     /// Streams that wait for the connection's window.
     pub waiting: VecDeque<Rc<Channel>>,
