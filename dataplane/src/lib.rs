@@ -10,6 +10,7 @@ mod gateway;
 mod handle;
 mod handover;
 mod hosts;
+mod last_words;
 mod offered;
 mod pulse;
 mod router;

@@ -4,6 +4,7 @@ use crate::access_log::LogBuffer;
 use crate::connections::Place;
 use crate::gateway::Shared;
 use crate::handle::handle;
+use crate::last_words;
 use crate::world::World;
 use maitred_core::{Exchange, Fault, Forwarded, Kind, Response};
 use maitred_integrations::proxy::mirror::UnderWay;
@@ -119,6 +120,10 @@ impl Service for WorkerService {
     async fn call(&self, exchange: &mut Exchange) -> Response {
         let world = self.world();
         self.identify(&world, exchange);
+        if exchange.is_grpc() {
+            // Boxed: few requests need it, and all would be as large.
+            return Box::pin(last_words::handle(&self.worker, &world, exchange)).await;
+        }
         handle(&world, exchange).await
     }
 
