@@ -129,8 +129,9 @@ impl Service for WorkerService {
 
     fn refuse(&self, exchange: &mut Exchange, fault: Fault) -> Response {
         // What was read of the head is not to be trusted, its request id included.
+        let version = exchange.request.version;
         exchange.request.clear();
-        exchange.request.method = Method::Other;
+        (exchange.request.method, exchange.request.version) = (Method::Other, version);
         self.identify(&self.world(), exchange);
         fault.render(exchange)
     }
