@@ -405,7 +405,7 @@ fn a_file_that_appears_where_a_pattern_looks_is_part_of_it() {
     let gateway = folder.file("maitred.yaml", &format!("include: [\"apis/*.yaml\"]\n{HELLO}")).run(&["run"]);
     assert!(gateway.get("/a").ends_with('a'));
     folder.file("apis/b.yaml", "apis: { b: { base_path: /b, routes: [{ match: GET /, respond: { text: b } }] } }");
-    gateway.wait_for("reloaded: 3 routes in 3 APIs, 0 upstreams (routes +1 -0, upstreams none added or removed)");
+    gateway.wait_for("reloaded: 3 routes in 3 APIs, 0 upstreams (routes: 1 new (b GET /); APIs: 1 new (b))");
     assert!(gateway.get("/b").ends_with('b'));
     assert_eq!(gateway.terminate().code, 0);
 }
