@@ -132,7 +132,7 @@ impl Connection {
                 next = self.respond(exchange, response, service).await;
             }
             now = self.worker.now();
-            under_way.end(now, self.reader.borrow().read);
+            under_way.end(now, self.reader.borrow().seen());
             match next {
                 Next::Request => patience = limits.idle_timeout,
                 Next::Close | Next::Unsent(_) => return,
@@ -445,7 +445,7 @@ impl Stream for Connection {
                     self.read_timer.disarm();
                 }
                 let progress = done.map_err(body_fault)?;
-                if reader.read + reader.data().len() as u64 > self.body_limit.get() {
+                if reader.seen() > self.body_limit.get() {
                     return Poll::Ready(Err(Fault::new(Kind::BodyTooLarge, "the body grew over body_bytes")));
                 }
                 Poll::Ready(Ok(progress))
