@@ -101,7 +101,7 @@ impl Acme {
                     let known = self.shared.table().held(&key);
                     let held = known.or_else(|| stored(&authority, &key.domain));
                     held.iter().for_each(|held| warn_of_end(&key.domain, held, now));
-                    prepared.found.insert(key.clone(), Found { authority: authority.clone(), held });
+                    prepared.found.insert(key.clone(), Found { authority: authority.clone(), held, challenge: acme.challenge });
                 }
                 keys.push(key);
             }

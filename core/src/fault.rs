@@ -78,7 +78,7 @@ faults! {
     UpstreamProtocol = "upstream_protocol", 502, Internal, Upstream, retry: false, "The service gave an answer that is not valid HTTP.";
     /// The upstream has no address at all: its name resolves to nothing.
     NoEndpoint = "no_endpoint", 503, Unavailable, Upstream, retry: true, "The service has no address at the moment.";
-    /// The gateway stopped at the end of its drain; only the log sees this one.
+    /// The gateway stopped at the end of its drain; only the log and clients of gRPC see this one.
     CutOff = "cut_off", 503, Unavailable, Gateway, retry: false, "The gateway stopped before the answer was complete.";
     Overloaded = "overloaded", 503, Unavailable, Gateway, retry: true, "The gateway is at its limit of connections.";
     ConnectTimeout = "connect_timeout", 504, Unavailable, Upstream, retry: true, "The service did not accept a connection in time.";

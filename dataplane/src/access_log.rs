@@ -7,7 +7,7 @@ use maitred_core::Remote;
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_model::AccessLog;
 use maitred_transport::Worker;
-use maitred_wire::{Name, decimal};
+use maitred_wire::{Name, Version, decimal};
 use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -210,6 +210,13 @@ impl LogBuffer {
         text(out, "method", if request.method_text.is_empty() { b"-" } else { request.method_text() });
         text(out, "host", request.authority());
         text(out, "path", if request.target.is_empty() { b"-" } else { request.target() });
+        text(out, "protocol", protocol(request.version));
+        if let Some(tls) = &exchange.tls {
+            text(out, "tls_version", tls.version.as_bytes());
+            if let Some(name) = &tls.server_name {
+                text(out, "server_name", name.as_bytes());
+            }
+        }
         number(out, "status", u64::from(record.status));
         text(out, "api", series.api.as_bytes());
         text(out, "route", series.route.as_bytes());
@@ -265,6 +272,15 @@ impl LogBuffer {
             b'0' + (millis % 10) as u8,
             b'Z',
         ]);
+    }
+}
+
+/// As people write it, and other servers' logs do.
+fn protocol(version: Version) -> &'static [u8] {
+    match version {
+        Version::Http10 => b"HTTP/1.0",
+        Version::Http11 => b"HTTP/1.1",
+        Version::Http2 => b"HTTP/2",
     }
 }
 

@@ -349,7 +349,7 @@ impl Compiler<'_> {
     }
 }
 
-fn cors_of<'a>(api: &'a model::Api, route: &'a model::Route) -> Option<&'a model::Cors> {
+pub(crate) fn cors_of<'a>(api: &'a model::Api, route: &'a model::Route) -> Option<&'a model::Cors> {
     match &route.cors {
         Some(Setting::None) => None,
         Some(Setting::Some(cors)) => Some(&cors.value),

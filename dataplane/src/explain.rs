@@ -1,9 +1,11 @@
 //! Says, offline, which route takes a request and why, and why the near misses lost. Uses the router that serves.
 
+use crate::compile::cors_of;
 use crate::snapshot::{RouteView, Snapshot};
 use crate::world::head_limits;
 use maitred_core::{Exchange, Fault};
 use maitred_integrations::Integration;
+use maitred_policies::cors::{self, CorsPolicy};
 use maitred_wire::Parsed;
 use std::time::Instant;
 
@@ -22,10 +24,22 @@ pub struct Explanation<'a> {
     pub forwarded: Option<Result<String, Fault>>,
     /// The values of the route's path parameters.
     pub params: Vec<String>,
+    /// It asks for permission alone, and the gateway answers by itself.
+    pub preflight: Option<Preflight>,
     /// The fault, where no route takes it.
     pub fault: Option<Fault>,
     /// Routes whose path fits and that were passed over, with the reason.
     pub misses: Vec<(RouteView<'a>, String)>,
+}
+
+/// What a browser is told that asks before it sends a request.
+#[derive(Debug)]
+pub struct Preflight {
+    pub status: u16,
+    /// Name and value.
+    pub headers: Vec<(String, String)>,
+    /// Why the browser does not send it; `None`: it does.
+    pub refusal: Option<String>,
 }
 
 /// `url`: a path, or a URL with its host. `headers`: name and value. `Err`: the request itself would be refused.
@@ -61,7 +75,11 @@ pub fn explain<'a>(
         });
     }
     let place = winner.map(|route| snapshot.routes[route as usize].place);
-    let forwarded = winner.and_then(|route| forwarded(&snapshot.routes[route as usize].integration, &exchange));
+    let preflight = place.and_then(|place| preflight(snapshot, place, &mut exchange));
+    let forwarded = winner
+        .filter(|_| preflight.is_none())
+        .and_then(|route| forwarded(&snapshot.routes[route as usize].integration, &exchange));
+    let request = &exchange.request;
     let route = winner.map(|route| snapshot.view(&snapshot.routes[route as usize]));
     let params = (0..usize::from(exchange.params_len)).map(|index| text(exchange.param(index))).collect();
     Ok(Explanation {
@@ -71,10 +89,22 @@ pub fn explain<'a>(
         route,
         place,
         forwarded,
+        preflight,
         params: if winner.is_some() { params } else { Vec::new() },
         fault: chosen.err(),
         misses,
     })
+}
+
+/// Asks the policy that would answer.
+fn preflight(snapshot: &Snapshot, (api, position): (u32, u32), exchange: &mut Exchange) -> Option<Preflight> {
+    let (_, api) = snapshot.document.apis.get_index(api as usize)?;
+    let cors = cors_of(api, &api.routes.get(position as usize)?.value).filter(|_| cors::is_preflight(exchange))?;
+    let policy = CorsPolicy::compile(cors);
+    let head = policy.answer(exchange).head;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers = head.headers.iter().map(|entry| (text(head.headers.name(entry)), text(head.headers.value(entry))));
+    Some(Preflight { status: head.status, headers: headers.collect(), refusal: policy.refusal(exchange) })
 }
 
 /// What a back end would be asked for; nothing where no back end is asked.

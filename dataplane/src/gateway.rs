@@ -258,14 +258,18 @@ impl Gateway {
         self.shared.connections.open() == 0
     }
 
-    /// The drain is over: WebSockets are told that the gateway goes, and are given a moment to hear it.
+    /// The drain is over: WebSockets and gRPC calls are told that the gateway goes, and are given a moment to hear it.
     pub fn say_goodbye(&self) {
         for worker in &self.workers {
             worker.send(Mail::Farewell);
         }
         let until = Instant::now() + Worker::FAREWELL_TIME;
-        let tunnels = || self.shared.metrics.workers.iter().any(|worker| worker.tunnels_open.get() > 0);
-        while tunnels() && Instant::now() < until {
+        // A connection of HTTP/2 that is drained ends with its last stream, when all is written.
+        let hearing = || {
+            let workers = &self.shared.metrics.workers;
+            workers.iter().any(|worker| worker.tunnels_open.get() > 0 || worker.h2_open.get() > 0)
+        };
+        while hearing() && Instant::now() < until {
             std::thread::park_timeout(DRAIN_LOOK);
         }
     }

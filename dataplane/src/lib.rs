@@ -10,6 +10,7 @@ mod gateway;
 mod handle;
 mod handover;
 mod hosts;
+mod last_words;
 mod offered;
 mod pulse;
 mod router;
@@ -22,7 +23,7 @@ mod world;
 
 pub use access_log::LogTarget;
 pub use compile::{State, compile};
-pub use explain::{Explanation, explain};
+pub use explain::{Explanation, Preflight, explain};
 pub use gateway::{Gateway, Options};
 pub use handover::Handover;
 pub use offered::Offered;

@@ -4,6 +4,7 @@ use crate::access_log::LogBuffer;
 use crate::connections::Place;
 use crate::gateway::Shared;
 use crate::handle::handle;
+use crate::last_words;
 use crate::world::World;
 use maitred_core::{Exchange, Fault, Forwarded, Kind, Response};
 use maitred_integrations::proxy::mirror::UnderWay;
@@ -119,13 +120,18 @@ impl Service for WorkerService {
     async fn call(&self, exchange: &mut Exchange) -> Response {
         let world = self.world();
         self.identify(&world, exchange);
+        if exchange.is_grpc() {
+            // Boxed: few requests need it, and all would be as large.
+            return Box::pin(last_words::handle(&self.worker, &world, exchange)).await;
+        }
         handle(&world, exchange).await
     }
 
     fn refuse(&self, exchange: &mut Exchange, fault: Fault) -> Response {
         // What was read of the head is not to be trusted, its request id included.
+        let version = exchange.request.version;
         exchange.request.clear();
-        exchange.request.method = Method::Other;
+        (exchange.request.method, exchange.request.version) = (Method::Other, version);
         self.identify(&self.world(), exchange);
         fault.render(exchange)
     }

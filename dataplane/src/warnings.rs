@@ -2,7 +2,7 @@
 //! is an argument.
 
 use jiff::Timestamp;
-use maitred_model::{ClientAuth, Diagnostic, Diagnostics, Document, ListenAddress, ListenerTls, PemFile, Spanned};
+use maitred_model::{AcmeChallenge, ClientAuth, Diagnostic, Diagnostics, Document, ListenAddress, ListenerTls, PemFile, Spanned};
 use maitred_transport::expiries;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -62,11 +62,24 @@ fn unanswerable(document: &Document, tls: &ListenerTls) -> Option<Diagnostic> {
         ListenAddress::Unix(_) => false,
     };
     let is_open = tls.client_ca.is_none() || tls.client_auth == ClientAuth::Optional;
-    if is_open || document.listen.iter().any(is_plain) {
-        return None;
-    }
-    let message = "the authority cannot reach anything: clients must show certificates here, and no listener is plain";
-    let hint = "add `- { address: 0.0.0.0:80, redirect_https: true }` to `listen`";
+    let has_plain = document.listen.iter().any(is_plain);
+    let (message, hint) = match acme.challenge {
+        None if is_open || has_plain => return None,
+        Some(AcmeChallenge::Http01) if has_plain => return None,
+        Some(AcmeChallenge::TlsAlpn01) if is_open => return None,
+        None => (
+            "the authority cannot reach anything: clients must show certificates here, and no listener is plain",
+            "add `- { address: 0.0.0.0:80, redirect_https: true }` to `listen`",
+        ),
+        Some(AcmeChallenge::Http01) => (
+            "the authority cannot reach anything: `challenge: http-01` needs a listener without TLS",
+            "add `- { address: 0.0.0.0:80, redirect_https: true }` to `listen`, or remove `challenge`",
+        ),
+        Some(AcmeChallenge::TlsAlpn01) => (
+            "the authority cannot reach anything: `challenge: tls-alpn-01`, but clients must show certificates here",
+            "remove `challenge`, and have a listener without TLS; or write `client_auth: optional`",
+        ),
+    };
     Some(Diagnostic::warning("acme-unreachable", acme.span, message).hint(hint))
 }
 
@@ -106,6 +119,26 @@ upstreams: { a: { endpoints: [\"https://a\"], tls: { cert: api.pem, key: api.key
             let words = words(text, left);
             assert_eq!(words.matches(said).count(), 2, "{words}");
             assert!(words.contains("test.yaml:3:32") && words.contains("test.yaml:4:58"), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_that_nobody_could_answer_is_warned_of() {
+        let listen = |challenge: &str, more: &str, other: &str| {
+            let acme = format!("acme: {{ domains: [a.example.com], challenge: {challenge} }}");
+            words(&format!("listen: [{{ address: \"127.0.0.1:0\", tls: {{ {acme}{more} }} }}{other}]"), DAYS * 99)
+        };
+        let (closed, plain) = (", client_ca: ca.pem", ", \"127.0.0.1:80\"");
+        for (challenge, more, other, wrong) in [
+            ("http-01", "", "", "needs a listener without TLS"),
+            ("http-01", closed, "", "needs a listener without TLS"),
+            ("tls-alpn-01", closed, plain, "clients must show certificates here"),
+        ] {
+            let words = listen(challenge, more, other);
+            assert!(words.contains("acme-unreachable") && words.contains(wrong), "{challenge}: {words}");
+        }
+        for (challenge, more, other) in [("http-01", closed, plain), ("tls-alpn-01", "", ""), ("tls-alpn-01", "", plain)] {
+            assert_eq!(listen(challenge, more, other), "", "{challenge}");
         }
     }
 

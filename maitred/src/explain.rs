@@ -5,7 +5,7 @@ use crate::configuration::offline;
 use crate::output::{Exit, json, print, say};
 use crate::routes::{matched, one};
 use maitred_core::Fault;
-use maitred_dataplane::{Explanation, RouteView, Snapshot, endpoint_url, explain};
+use maitred_dataplane::{Explanation, Preflight, RouteView, Snapshot, endpoint_url, explain};
 use maitred_model::{Api, Endpoint, HostPattern, Integration, PathTemplate, ProxyTarget, Route, Upstream, format_duration};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -119,11 +119,17 @@ fn say_taken(taken: &Taken<'_>, explanation: &Explanation<'_>, line: &mut impl F
     if view.name != format!("{} {}", view.methods, view.path) {
         line("name", view.name);
     }
-    line("because", &why(view, explanation.misses.len()));
+    match &explanation.preflight {
+        Some(_) => line("because", "it answers a browser that asks whether it may send a request (a CORS preflight)"),
+        None => line("because", &why(view, explanation.misses.len())),
+    }
     for (name, value) in &taken.params {
         line("parameter", &format!("{name} = {value}"));
     }
     line("policies", &if view.policies.is_empty() { "none".to_owned() } else { view.policies.join(" → ") });
+    if let Some(preflight) = &explanation.preflight {
+        return say_preflight(preflight, line);
+    }
     line("goes to", &view.integration);
     for endpoint in &taken.endpoints {
         line("endpoint", endpoint);
@@ -135,6 +141,18 @@ fn say_taken(taken: &Taken<'_>, explanation: &Explanation<'_>, line: &mut impl F
     }
     for timeout in &taken.timeouts {
         line("timeout", timeout);
+    }
+}
+
+fn say_preflight(preflight: &Preflight, line: &mut impl FnMut(&str, &str)) {
+    line("goes to", "nobody: the gateway answers by itself");
+    line("answer", &preflight.status.to_string());
+    for (name, value) in &preflight.headers {
+        line("header", &format!("{name}: {value}"));
+    }
+    match &preflight.refusal {
+        Some(refusal) => line("browser", &format!("does not send the request: {refusal}")),
+        None => line("browser", "may send the request"),
     }
 }
 
@@ -186,6 +204,11 @@ fn as_json(explanation: &Explanation<'_>, taken: Option<&Taken<'_>>, closest: &[
         "parameters": params,
         "endpoints": taken.map(|taken| &taken.endpoints),
         "forwarded": explanation.forwarded.as_ref().and_then(|forwarded| forwarded.as_ref().ok()),
+        "preflight": explanation.preflight.as_ref().map(|preflight| json!({
+            "status": preflight.status,
+            "headers": preflight.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect::<Map<_, _>>(),
+            "refusal": preflight.refusal,
+        })),
         "timeouts": taken.map(|taken| &taken.timeouts),
         "fault": explanation.fault.as_ref().map(fault_json),
         "misses": misses.collect::<Value>(),

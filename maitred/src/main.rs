@@ -2,6 +2,7 @@
 //! data plane's, and what a configuration means is the model's.
 
 mod admin;
+mod changes;
 mod check;
 mod cli;
 mod configuration;

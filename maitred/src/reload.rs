@@ -1,13 +1,13 @@
 //! The one path on which a running gateway gets another configuration: a changed file, SIGHUP and the admin API all come here. What is
 //! wrong changes nothing.
 
+use crate::changes::changes;
 use crate::check::summary;
 use crate::configuration::{compiled, read};
 use crate::wire::{House, follow, leads_to_admin, lock, now, plan, resolve, warn_unresolved, workers};
 use jiff::Timestamp;
-use maitred_dataplane::{LogTarget, Snapshot};
+use maitred_dataplane::LogTarget;
 use maitred_model::Document;
-use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
@@ -98,7 +98,7 @@ impl House {
         for key in self.needs_restart(&snapshot.document) {
             tracing::warn!("`{key}` changed, which needs a restart; the rest is taken over");
         }
-        let change = changed(&self.gateway.snapshot(), &snapshot);
+        let change = format!("{} ({})", summary(&snapshot), changes(&self.gateway.snapshot().document, &snapshot.document));
         let certificates = self.acme.prepare(plan(&snapshot))?;
         let generation = self.gateway.publish(snapshot, log).map_err(|error| error.to_string())?;
         self.acme.apply(certificates);
@@ -131,36 +131,5 @@ impl House {
             Ok(log) => self.gateway.set_log(log),
             Err(error) => tracing::error!(%error, "cannot open the access log again; lines go where they went before"),
         }
-    }
-}
-
-/// `12 routes in 2 APIs, 3 upstreams (routes +1 -0, upstreams none added or removed)`
-fn changed(before: &Snapshot, after: &Snapshot) -> String {
-    let routes = difference(&route_names(before), &route_names(after));
-    let upstreams = |snapshot: &Snapshot| snapshot.document.upstreams.keys().cloned().collect::<HashSet<String>>();
-    let upstreams = difference(&upstreams(before), &upstreams(after));
-    format!("{} (routes {routes}, upstreams {upstreams})", summary(after))
-}
-
-fn route_names(snapshot: &Snapshot) -> HashSet<String> {
-    snapshot.routes().map(|view| format!("{} {} {} {}", view.api, view.methods, view.path, view.when.join(" "))).collect()
-}
-
-fn difference(before: &HashSet<String>, after: &HashSet<String>) -> String {
-    match (after.difference(before).count(), before.difference(after).count()) {
-        (0, 0) => "none added or removed".to_owned(),
-        (new, gone) => format!("+{new} -{gone}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_new_and_what_is_gone_is_counted() {
-        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<HashSet<_>>();
-        assert_eq!(difference(&set(&["a", "b"]), &set(&["b", "a"])), "none added or removed");
-        assert_eq!(difference(&set(&["a", "b"]), &set(&["b", "c", "d"])), "+2 -1");
     }
 }

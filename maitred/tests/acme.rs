@@ -66,6 +66,46 @@ fn a_gateway_says_what_it_waits_for_and_then_what_it_has() {
     assert_eq!((server.orders(), server.accounts(), server.complaints()), (2, 1, Vec::new()));
 }
 
+/// The one that leaves can't answer the authority any more: clients, and so it, are led to the next.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_upgrade_in_the_middle_of_an_order_delays_no_certificate() {
+    use process::heir::{Heir, upgrade};
+    Heir::adopt();
+    let folder = Folder::new("acme-upgrade");
+    let server = AcmeServer::new();
+    let root = server.root().pem();
+    folder.file("ca.pem", &root).file("maitred.yaml", &file(&server, "api.example.com"));
+    let mut gateway = folder.run(&["run"]);
+    // It has answered, and the authority does not look yet.
+    eventually("the order of the first is under way", || server.asked("/challenge/0/http-01") == 1);
+    let middle = upgrade(&gateway);
+    assert_eq!(gateway.exit_code(), 0);
+    eventually("the next one orders too", || server.asked("/challenge/1/http-01") == 1);
+    let last = upgrade(&gateway);
+    assert_eq!(middle.end(), 0);
+    eventually("and the last", || server.asked("/challenge/2/http-01") == 1);
+    // Now it looks: for the tokens of those who left, too.
+    server.lead(gateway.listening(), gateway.listening_for_tls());
+    has_all(&gateway);
+    is_served(&gateway, &root, "api.example.com");
+    assert_eq!((server.orders(), server.issued(), server.accounts(), server.complaints()), (3, 1, 1, Vec::new()));
+    let validated: Vec<bool> = server.validations().iter().map(|validation| validation.result.is_ok()).collect();
+    assert_eq!(validated.iter().filter(|ok| **ok).count(), 1, "{:?}", server.validations());
+    let metrics = gateway.admin("GET", "/metrics");
+    assert!(metrics.contains("maitred_acme_orders_total{result=\"ok\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("maitred_acme_orders_total{result=\"failed\"} 0\n"), "{metrics}");
+    // What comes now finds it in its folder.
+    let heir = upgrade(&gateway);
+    assert_eq!(last.end(), 0);
+    is_served(&gateway, &root, "api.example.com");
+    assert_eq!(server.orders(), 3);
+    heir.signal(libc::SIGTERM);
+    assert_eq!(heir.end(), 0);
+    let said = gateway.end().stderr;
+    assert!(!said.contains("no certificate"), "{said}");
+}
+
 #[test]
 fn a_folder_that_cannot_be_written_is_no_start() {
     let folder = Folder::new("acme-folder");

@@ -180,6 +180,58 @@ fn explain_says_who_takes_it_and_why_the_others_do_not() {
 }
 
 #[test]
+fn explain_says_what_a_browser_makes_of_a_preflight() {
+    let folder = Folder::new("explain-preflight");
+    folder.file(
+        "maitred.yaml",
+        "listen: 127.0.0.1:0
+upstreams: { kitchen: http://127.0.0.1:9001 }
+apis:
+  menu:
+    cors: { origins: [\"https://app.example.com\"], methods: [GET, PUT], headers: [x-table], max_age: 1h }
+    routes: [ ANY /dishes: kitchen, { match: PUT /closed, proxy: kitchen, cors: none } ]
+",
+    );
+    let explain = |path: &str, origin: &str, method: &str, more: &[&str]| {
+        let (origin, method) = (format!("origin: {origin}"), format!("access-control-request-method: {method}"));
+        folder.maitred(&[&["explain", "OPTIONS", path, "-H", &origin, "-H", &method], more].concat())
+    };
+    let (ours, table) = ("https://app.example.com", "access-control-request-headers: X-Table");
+    let done = explain("/dishes", ours, "PUT", &["-H", table]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    for part in [
+        "route       ANY /dishes",
+        "goes to     nobody: the gateway answers by itself",
+        "answer      204",
+        "header      access-control-allow-origin: https://app.example.com",
+        "header      access-control-allow-methods: GET, PUT",
+        "header      access-control-allow-headers: x-table",
+        "header      access-control-max-age: 3600",
+        "browser     may send the request",
+    ] {
+        assert!(done.stdout.contains(part), "{part} in {}", done.stdout);
+    }
+    assert!(!done.stdout.contains("asked for") && !done.stdout.contains("timeout"), "{}", done.stdout);
+    assert!(
+        explain("/dishes", ours, "POST", &[]).stdout.contains("browser     may send the request"),
+        "nobody is asked for POST"
+    );
+    for (origin, method, header, refusal) in [
+        ("https://other.example.com", "PUT", table, "the origin https://other.example.com is not in `cors.origins`"),
+        (ours, "DELETE", table, "the method DELETE is not in `cors.methods`"),
+        (ours, "PUT", "access-control-request-headers: x-table, x-other", "the header x-other is not in `cors.headers`"),
+    ] {
+        let done = explain("/dishes", origin, method, &["-H", header]);
+        assert!(done.stdout.contains(&format!("browser     does not send the request: {refusal}")), "{}", done.stdout);
+        let done = explain("/dishes", origin, method, &["-H", header, "--json"]);
+        let json: Value = serde_json::from_str(&done.stdout).unwrap();
+        assert_eq!((&json["preflight"]["status"], &json["preflight"]["refusal"]), (&204.into(), &refusal.into()));
+    }
+    let closed = explain("/closed", ours, "PUT", &[]);
+    assert!(closed.code == 1 && closed.stdout.contains("answer      405"), "{}", closed.stdout);
+}
+
+#[test]
 fn explain_fails_where_nothing_takes_it() {
     let folder = Folder::new("explain-none");
     folder.file("shop.yaml", SHOP);
@@ -353,7 +405,7 @@ fn a_file_that_appears_where_a_pattern_looks_is_part_of_it() {
     let gateway = folder.file("maitred.yaml", &format!("include: [\"apis/*.yaml\"]\n{HELLO}")).run(&["run"]);
     assert!(gateway.get("/a").ends_with('a'));
     folder.file("apis/b.yaml", "apis: { b: { base_path: /b, routes: [{ match: GET /, respond: { text: b } }] } }");
-    gateway.wait_for("reloaded: 3 routes in 3 APIs, 0 upstreams (routes +1 -0, upstreams none added or removed)");
+    gateway.wait_for("reloaded: 3 routes in 3 APIs, 0 upstreams (routes: 1 new (b GET /); APIs: 1 new (b))");
     assert!(gateway.get("/b").ends_with('b'));
     assert_eq!(gateway.terminate().code, 0);
 }

@@ -61,13 +61,16 @@ fn print_listener_tls(tls: &ListenerTls) -> Value {
 }
 
 fn print_acme(acme: &Acme) -> Value {
-    let Acme { domains, email, directory, ca, storage } = acme;
+    let Acme { domains, email, directory, ca, storage, challenge } = acme;
     let mut value = json!({ "domains": texts(domains), "directory": directory, "storage": storage.display().to_string() });
     if let Some(email) = email {
         value["email"] = email.as_str().into();
     }
     if let Some(ca) = ca {
         value["ca"] = pem(ca);
+    }
+    if let Some(challenge) = challenge {
+        value["challenge"] = challenge.name().into();
     }
     value
 }

@@ -5,6 +5,8 @@ use crate::diagnostics::{Diagnostic, Diagnostics, floor_boundary};
 use crate::span::{FileId, Span, Spanned};
 use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError};
 use std::collections::HashMap;
+use std::net::Ipv6Addr;
+use std::ops::Range;
 
 /// Bytes. A configuration of 100,000 routes has about 4 MiB; more than this is not a configuration.
 pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -17,6 +19,8 @@ pub const NODES_MAX: usize = 4_000_000;
 
 /// Keys up to which a duplicate is looked for by comparing, which beats hashing.
 const SMALL_MAPPING: usize = 12;
+
+const IPV6_LIST: &str = "an IPv6 address without quotes is read as a list";
 
 const QUOTE_BRACE: &str = "quote a value that contains `{`, as in \"/orders/{id}\"";
 
@@ -106,7 +110,7 @@ pub fn parse(text: &str, file: FileId, diagnostics: &mut Diagnostics) -> Option<
     options.emit_unresolved_aliases = true;
     options.flow_nesting_limit = DEPTH_MAX;
     options.block_nesting_limit = DEPTH_MAX;
-    let mut builder = Builder { text, file, diagnostics, stack: Vec::new(), root: None, documents: 0, nodes: 0 };
+    let mut builder = Builder { text, file, diagnostics, stack: Vec::new(), root: None, documents: 0, nodes: 0, read: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
         match event {
             Ok((event, span)) => {
@@ -131,11 +135,13 @@ struct Builder<'a> {
     root: Option<Node>,
     documents: usize,
     nodes: usize,
+    /// Where what was read last ends.
+    read: u32,
 }
 
 enum Frame {
     Sequence { start: u32, items: Vec<Node> },
-    Mapping { start: u32, entries: Vec<Entry>, key: KeySlot },
+    Mapping { start: u32, entries: Vec<Entry>, key: KeySlot, has_bad_key: bool },
 }
 
 enum KeySlot {
@@ -150,6 +156,7 @@ type Flow = std::ops::ControlFlow<()>;
 impl Builder<'_> {
     fn event(&mut self, event: Event<'_>, span: granit_parser::Span) -> Flow {
         let span = self.span(span);
+        self.read = self.read.max(span.end);
         match event {
             Event::DocumentStart(_, _) => {
                 self.documents += 1;
@@ -174,7 +181,10 @@ impl Builder<'_> {
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.refuse_properties(span, anchor, tag.is_some());
-                return self.open(Frame::Mapping { start: span.start, entries: Vec::new(), key: KeySlot::Awaited }, span);
+                return self.open(
+                    Frame::Mapping { start: span.start, entries: Vec::new(), key: KeySlot::Awaited, has_bad_key: false },
+                    span,
+                );
             }
             Event::SequenceEnd | Event::MappingEnd => return self.close(span.end),
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
@@ -255,6 +265,10 @@ impl Builder<'_> {
         let Some(frame) = self.stack.pop() else { return Flow::Continue(()) };
         let node = match frame {
             Frame::Sequence { start, items } => Node { span: self.block(start, end), kind: Kind::Sequence(items) },
+            // Nothing is left of it but what was complained about.
+            Frame::Mapping { start, entries, has_bad_key: true, .. } if entries.is_empty() => {
+                Node { span: self.block(start, end), kind: Kind::Poisoned }
+            }
             Frame::Mapping { start, mut entries, .. } => {
                 self.refuse_duplicates(&mut entries);
                 Node { span: self.block(start, end), kind: Kind::Mapping(entries) }
@@ -278,9 +292,9 @@ impl Builder<'_> {
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Frame::Sequence { items, .. }) => items.push(node),
-            Some(Frame::Mapping { entries, key, .. }) => match std::mem::replace(key, KeySlot::Awaited) {
+            Some(Frame::Mapping { entries, key, has_bad_key, .. }) => match std::mem::replace(key, KeySlot::Awaited) {
                 KeySlot::Key(key) => entries.push((key, node)),
-                KeySlot::Bad => {}
+                KeySlot::Bad => *has_bad_key = true,
                 KeySlot::Awaited => {
                     let slot = self.key(node);
                     if let Some(Frame::Mapping { key, .. }) = self.stack.last_mut() {
@@ -298,7 +312,11 @@ impl Builder<'_> {
             Kind::Scalar(scalar) => scalar,
             Kind::Poisoned => return KeySlot::Bad,
             Kind::Sequence(_) | Kind::Mapping(_) => {
-                self.error("yaml-key", span, "a key is text", QUOTE_BRACE);
+                let (message, hint) = match self.ipv6_at(span.start as usize) {
+                    Some((_, hint)) => (IPV6_LIST, hint),
+                    None => ("a key is text", QUOTE_BRACE.to_owned()),
+                };
+                self.error("yaml-key", span, message, &hint);
                 return KeySlot::Bad;
             }
         };
@@ -369,16 +387,73 @@ impl Builder<'_> {
     fn syntax(&mut self, error: &ScanError) {
         let at = error.marker().byte_offset().unwrap_or(0).min(self.text.len());
         let at = floor_boundary(self.text, at);
-        let width = self.text[at..].chars().next().map_or(0, |c| if c == '\n' { 0 } else { c.len_utf8() });
-        let span = Span::new(self.file, at as u32, (at + width) as u32);
         let (message, hint) = self.explain(error.kind(), at, error);
+        let span = self.culprit(error.kind(), at);
         let code = if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) { "yaml-depth" } else { "yaml-syntax" };
         let mut diagnostic = Diagnostic::error(code, span, message);
         diagnostic.hint = hint;
         self.diagnostics.push(diagnostic);
     }
 
+    /// What the parser stumbled over, which may stand before the place where it noticed.
+    fn culprit(&self, kind: &ErrorKind, at: usize) -> Span {
+        let to = |start: usize, end: usize| Span::new(self.file, start as u32, end as u32);
+        if let Some((address, _)) = self.ipv6_before(at) {
+            return to(address.start, address.end);
+        }
+        let is_quote = matches!(kind, ErrorKind::UnclosedQuotedScalar | ErrorKind::InvalidQuotedScalarIndent);
+        if is_quote && let Some(start) = self.open_quote(at) {
+            let line = self.text[start..].lines().next().unwrap_or_default().trim_end();
+            return to(start, start + line.len());
+        }
+        let width = self.text[at..].chars().next().map_or(0, |c| if c == '\n' { 0 } else { c.len_utf8() });
+        to(at, at + width)
+    }
+
+    /// The quote that is open at `at`: the first that stands behind what was read, in no comment, and where a value may begin.
+    fn open_quote(&self, at: usize) -> Option<usize> {
+        let bytes = self.text.as_bytes();
+        let begins = |at: usize| at.checked_sub(1).is_none_or(|before| b" \t\n[{,:".contains(&bytes[before]));
+        let mut place = self.read as usize;
+        while place <= at {
+            match bytes.get(place)? {
+                b'#' if begins(place) => place += bytes[place..].iter().position(|byte| *byte == b'\n')?,
+                b'"' | b'\'' if begins(place) => return Some(place),
+                _ => {}
+            }
+            place += 1;
+        }
+        None
+    }
+
+    /// An address such as `[::1]:8080` that begins at `at` with its bracket, whatever is written around it: where all of that
+    /// stands, and what to write instead.
+    fn ipv6_at(&self, at: usize) -> Option<(Range<usize>, String)> {
+        let text = self.text;
+        let inside = text.get(at..)?.strip_prefix('[')?;
+        let (address, _) = inside.split_once(']')?;
+        address.trim().parse::<Ipv6Addr>().ok()?;
+        let ends = |c: char| c.is_whitespace() || ",]}".contains(c);
+        let behind = at + 1 + address.len() + 1;
+        let end = text[behind..].find(ends).map_or(text.len(), |length| behind + length);
+        let begins = |c: char| c.is_ascii_whitespace() || ",[{".contains(c);
+        let start = text[..at].rfind(begins).map_or(0, |before| before + 1);
+        Some((start..end, format!("quote it: \"{}\"", &text[start..end])))
+    }
+
+    /// The same where the parser noticed at `at`: behind the closing bracket, or at one that opens within a value.
+    fn ipv6_before(&self, at: usize) -> Option<(Range<usize>, String)> {
+        match (self.text.as_bytes().get(at)?, at.checked_sub(1).and_then(|before| self.text.as_bytes().get(before))) {
+            (b'[', _) => self.ipv6_at(at),
+            (b':', Some(b']')) => self.ipv6_at(self.text[..at].rfind('[')?),
+            _ => None,
+        }
+    }
+
     fn explain(&self, kind: &ErrorKind, at: usize, error: &ScanError) -> (String, Option<String>) {
+        if let Some((_, hint)) = self.ipv6_before(at) {
+            return (IPV6_LIST.to_owned(), Some(hint));
+        }
         if self.near_brace(at) {
             return ("a value with an unquoted `{` is read as a mapping".to_owned(), Some(QUOTE_BRACE.to_owned()));
         }

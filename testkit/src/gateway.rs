@@ -254,6 +254,11 @@ impl Gateway {
         self.inner.drain(deadline)
     }
 
+    /// The drain is over: whoever can hear a goodbye does.
+    pub fn say_goodbye(&self) {
+        self.inner.say_goodbye();
+    }
+
     /// Ends every connection.
     pub fn stop(&mut self) {
         self.inner.stop();

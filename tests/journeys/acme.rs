@@ -344,6 +344,28 @@ fn after_a_failure_the_other_challenge_has_its_turn() {
 }
 
 #[test]
+fn a_challenge_that_is_named_is_the_only_one() {
+    for challenge in ["http-01", "tls-alpn-01"] {
+        let town = Town::new();
+        town.server.offer(&["dns-01", "tls-alpn-01", "http-01"]);
+        town.server.miss("api.example.com");
+        let yaml = town.yaml("api.example.com");
+        let gateway = town.gateway(&yaml.replace("acme: {", &format!("acme: {{ challenge: {challenge},")));
+        eventually("the first try fails", || counts(&gateway) == (0, 1));
+        gateway.turn(2 * MINUTE);
+        eventually("and the second", || counts(&gateway) == (0, 2));
+        let tried: Vec<_> = town.server.validations().iter().map(|validation| validation.challenge).collect();
+        assert_eq!(tried, [challenge; 2]);
+        // A reload says otherwise.
+        gateway.publish_with(&yaml, &[("acme.pem", town.server.root().pem())]);
+        gateway.turn(10 * MINUTE);
+        eventually("and the third", || counts(&gateway) == (0, 3));
+        assert_eq!(town.server.validations().len(), 3);
+        town.no_complaints();
+    }
+}
+
+#[test]
 fn a_nonce_that_is_too_old_is_replaced() {
     let town = Town::new();
     town.server.forget_nonces(2);

@@ -388,3 +388,37 @@ apis: { all: { routes: [ { match: GET /health, respond: { text: fine } }, \"POST
     client.data(stream, message("world"), true);
     assert_eq!(client.response(stream).trailers.get("grpc-status"), Some("0"));
 }
+
+#[test]
+fn a_call_that_outlives_the_drain_is_told_so() {
+    let backend = service();
+    let mut gateway = gateway_to_h2c(&backend);
+    let mut client = gateway.h2();
+    let begun = call(&mut client, "/kit.Kit/Chat", &[]);
+    client.data(begun, message("one"), false);
+    let wanted = message("you said one");
+    assert_eq!(client.body(begun, wanted.len()), wanted);
+    let unanswered = call(&mut client, "/kit.Kit/Never", &[]);
+    client.data(unanswered, message("?"), false);
+    let ended = call(&mut client, "/kit.Kit/Chat", &[]);
+    client.data(ended, message("two"), false);
+    backend.wait_for(3);
+    gateway.begin_drain();
+    client.data(ended, message("three"), true);
+    let response = client.response(ended);
+    assert_eq!(
+        (messages(&response.body), response.trailers.get("grpc-status")),
+        (vec!["you said two".into(), "you said three".into(), "bye".into()], Some("0"))
+    );
+    assert!(!gateway.drain(Duration::from_millis(50)), "two are still there");
+    gateway.say_goodbye();
+    let response = client.response(begun);
+    assert_eq!((response.status, messages(&response.body)), (200, vec!["you said one".into()]));
+    assert_eq!(response.trailers.get("grpc-status"), Some("14"), "{response:?}");
+    assert!(response.trailers.get("grpc-message").is_some_and(|words| words.contains("gateway")), "{response:?}");
+    is_status(&client.response(unanswered), "14");
+    assert_eq!(client.ending().map(|goaway| goaway.code), Some(code::NO_ERROR));
+    eventually("the back end is told", || backend.requests()[1].reset == Some(code::CANCEL));
+    assert_eq!(gateway.open(), 0, "nothing was cut");
+    gateway.stop();
+}

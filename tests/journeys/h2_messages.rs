@@ -492,6 +492,8 @@ apis: {{ all: {{ routes: [ {{ match: \"POST /{{x}}\", name: order, proxy: kitche
     for key in ["client_ip", "method", "host", "path", "status", "api", "route", "bytes_in", "user_agent", "endpoint"] {
         assert_eq!(new[key], old[key], "{key}");
     }
+    assert_eq!((&old["protocol"], &new["protocol"]), (&"HTTP/1.1".into(), &"HTTP/2".into()));
+    assert_eq!((new.get("tls_version"), new.get("server_name")), (None, None));
     assert_eq!(new["bytes_in"], 4);
 }
 

@@ -1,6 +1,6 @@
 //! Bounds: bodies, connections, and clients that are slow on purpose.
 
-use maitred_testkit::{Backend, Broken, Client, Gateway, Latch, eventually, gateway, stays};
+use maitred_testkit::{Backend, Broken, Client, Folder, Gateway, Latch, eventually, gateway, stays};
 use std::time::Duration;
 
 fn limited(limits: &str, backend: &Backend) -> Gateway {
@@ -29,6 +29,32 @@ fn a_declared_body_over_the_limit_is_refused_at_once() {
     assert_eq!(response.json()["status"], 413);
     assert!(response.closes());
     assert_eq!(backend.count(), 1);
+}
+
+#[test]
+fn what_came_of_a_refused_body_is_counted() {
+    let folder = Folder::new();
+    let path = folder.path("access.log");
+    let yaml = format!(
+        "limits: {{ body_bytes: 10B }}
+telemetry: {{ access_log: {{ to: {} }} }}
+upstreams: {{ kitchen: \"http://$kitchen\" }}
+apis: {{ all: {{ routes: [ ANY /: kitchen ] }} }}",
+        path.display()
+    );
+    let backend = Backend::echo();
+    let gateway = gateway(&yaml, &[("kitchen", backend.address())]);
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (count, (chunks, bytes)) in [("b\r\n0123456789a\r\n", 11), ("4\r\nabcd\r\n8\r\nefghijkl\r\n", 12)].into_iter().enumerate()
+    {
+        let mut client = gateway.client();
+        client.send(format!("{head}{chunks}"));
+        assert_eq!(client.response().status, 413);
+        let lines = || std::fs::read_to_string(&path).unwrap_or_default();
+        eventually("the line is written", || lines().lines().count() == count + 1);
+        let line: serde_json::Value = serde_json::from_str(lines().lines().last().expect("a line")).expect("JSON");
+        assert_eq!((&line["status"], &line["bytes_in"]), (&413.into(), &bytes.into()), "{chunks:?}");
+    }
 }
 
 #[test]

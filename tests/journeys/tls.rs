@@ -364,6 +364,40 @@ fn upgrades_pass_over_tls() {
 }
 
 #[test]
+fn the_access_log_says_what_was_spoken() {
+    let authority = Authority::new("the test's");
+    let identity = authority.server(&["a.test"]);
+    let folder = Folder::new();
+    let path = folder.path("access.log");
+    let more = format!("telemetry: {{ access_log: {{ to: {} }} }}", path.display());
+    let backend = Backend::echo();
+    let gateway = gateway_with(&yaml(&more, ""), &[("kitchen", backend.address())], &files(&identity));
+    let logged = |count: usize| {
+        let text = || std::fs::read_to_string(&path).unwrap_or_default();
+        eventually("the line is written", || text().lines().count() == count);
+        let line: serde_json::Value = serde_json::from_str(text().lines().last().expect("a line")).expect("JSON");
+        let field = |name: &str| line.get(name).and_then(|value| value.as_str()).unwrap_or("absent").to_owned();
+        (field("protocol"), field("tls_version"), field("server_name"))
+    };
+    let is = |line: (String, String, String), protocol: &str, version: &str, name: &str| {
+        assert_eq!(line, (protocol.to_owned(), version.to_owned(), name.to_owned()));
+    };
+    let tls = || ClientTls::new(&authority, "a.test");
+    assert_eq!(gateway.tls_client(&tls()).get("/").status, 200);
+    is(logged(1), "HTTP/1.1", "TLSv1.3", "a.test");
+    assert_eq!(gateway.h2_tls(&tls().h2().version(TlsVersion::V12)).get("/").status, 200);
+    is(logged(2), "HTTP/2", "TLSv1.2", "a.test");
+    let mut old = gateway.tls_client(&tls().without_sni());
+    old.send("GET / HTTP/1.0\r\nHost: a.test\r\n\r\n");
+    old.response();
+    is(logged(3), "HTTP/1.0", "TLSv1.3", "absent");
+    // A stream that could not be read is one all the same.
+    let mut client = gateway.h2_tls(&tls().h2());
+    assert_eq!(client.request("GET", "/..", &[], "").status, 400);
+    is(logged(4), "HTTP/2", "TLSv1.3", "a.test");
+}
+
+#[test]
 fn the_access_log_and_limits_know_the_same() {
     let authority = Authority::new("the test's");
     let identity = authority.server(&["a.test"]);

@@ -70,6 +70,11 @@ impl Reader {
         }
     }
 
+    /// Body bytes that came so far, consumed or not.
+    pub fn seen(&self) -> u64 {
+        self.read + self.data().len() as u64
+    }
+
     pub fn consume(&mut self, count: usize, worker: &Worker) {
         self.read += count as u64;
         match &mut self.state {

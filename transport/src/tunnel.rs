@@ -8,6 +8,7 @@ use maitred_core::{Duplex, Fault, Progress};
 use maitred_wire::{Tracker, close_frame};
 use std::future::poll_fn;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 /// "Going away" (RFC 6455 §7.4.1).
@@ -35,13 +36,29 @@ enum State {
 pub struct Relayed {
     /// Bytes sent to the client.
     pub down: u64,
-    /// We said goodbye: what the client still sends is to be read, so that it gets to read that.
-    pub farewell: bool,
+    /// We said goodbye: what the client still sends is to be read, so that it gets to read that. Until then the tunnel is open.
+    pub farewell: Option<Open>,
+}
+
+/// A tunnel that is counted however it ends: a gateway that goes waits for those to whom it said goodbye.
+pub struct Open(Rc<Worker>);
+
+impl Open {
+    fn new(worker: &Rc<Worker>) -> Open {
+        worker.shard().tunnels_open.add(1);
+        Open(worker.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.shard().tunnels_open.sub(1);
+    }
 }
 
 /// Until both directions ended, one broke, nothing moved for the idle time, the lifetime was over, or the gateway goes.
 pub async fn relay(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &dyn Duplex,
     upstream: &dyn Duplex,
     websocket: bool,
@@ -55,7 +72,7 @@ pub async fn relay(
     let mut down = Half::new(websocket);
     let mut going = pin!(worker.farewell.notified());
     let mut farewell = false;
-    worker.shard().tunnels_open.add(1);
+    let open = Open::new(worker);
     poll_fn(|cx| {
         // Told once: from then on the life that is left counts.
         let over = life.poll(cx).is_ready() || (!farewell && going.as_mut().poll(cx).is_ready());
@@ -84,8 +101,7 @@ pub async fn relay(
         idle.poll(cx)
     })
     .await;
-    worker.shard().tunnels_open.sub(1);
-    Relayed { down: down.moved, farewell }
+    Relayed { down: down.moved, farewell: farewell.then_some(open) }
 }
 
 impl Half {

@@ -51,7 +51,7 @@ impl Authority {
 
     /// Whether nothing about it has changed.
     pub fn is(&self, acme: &Acme) -> bool {
-        let Acme { domains: _, email, directory, ca, storage } = acme;
+        let Acme { domains: _, email, directory, ca, storage, challenge: _ } = acme;
         let same_ca = self.ca.as_deref() == ca.as_ref().map(|ca| &ca.bytes[..]);
         same_ca && self.email == *email && self.directory == *directory && self.storage == Storage::new(storage, directory)
     }

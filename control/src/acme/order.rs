@@ -8,7 +8,7 @@ use instant_acme::{
     Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier, NewOrder, OrderStatus, RetryPolicy,
 };
 use maitred_core::Clock;
-use maitred_model::{ClientAuth, Document, ListenAddress};
+use maitred_model::{AcmeChallenge, ClientAuth, Document, ListenAddress};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +56,15 @@ impl Ways {
             }
         }
         ways
+    }
+
+    /// What is left of them where only one may be used.
+    pub fn only(self, challenge: Option<AcmeChallenge>) -> Ways {
+        match challenge {
+            None => self,
+            Some(AcmeChallenge::Http01) => Ways { tls: Way::None, ..self },
+            Some(AcmeChallenge::TlsAlpn01) => Ways { http: Way::None, ..self },
+        }
     }
 }
 
@@ -182,7 +191,8 @@ fn is_unknown_account(error: &Error) -> bool {
 
 fn no_way(offered: &[ChallengeType]) -> String {
     format!(
-        "the authority offers {offered:?}: HTTP-01 needs a listener without TLS, and TLS-ALPN-01 one that asks for no certificate"
+        "the authority offers {offered:?}: HTTP-01 needs a listener without TLS, TLS-ALPN-01 one that asks for no certificate, and \
+         `challenge` allows only what it names"
     )
 }
 
@@ -247,6 +257,9 @@ mod tests {
             (vec![Http01], only_tls, 0, None),
             (vec![Dns01], usual, 3, None),
             (vec![], usual, 0, None),
+            (vec![Http01, TlsAlpn01], usual.only(Some(AcmeChallenge::TlsAlpn01)), 1, Some(TlsAlpn01)),
+            (vec![Http01, TlsAlpn01], other_http.only(Some(AcmeChallenge::Http01)), 0, Some(Http01)),
+            (vec![TlsAlpn01], usual.only(Some(AcmeChallenge::Http01)), 0, None),
         ] {
             assert_eq!(choose(&offered, ways, failures), chosen, "{offered:?} {ways:?} {failures}");
         }

@@ -7,7 +7,7 @@ use super::schedule::{ASK_MAX, ASK_MIN, moment_in, retry_in};
 use instant_acme::CertificateIdentifier;
 use jiff::Timestamp;
 use maitred_core::Chance;
-use maitred_model::Acme;
+use maitred_model::{Acme, AcmeChallenge};
 use maitred_transport::IssuedCertificates;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -39,6 +39,7 @@ impl Set {
 pub(super) struct Found {
     pub authority: Arc<Authority>,
     pub held: Option<Arc<Held>>,
+    pub challenge: Option<AcmeChallenge>,
 }
 
 /// What is to be done for a domain.
@@ -67,6 +68,7 @@ pub(super) struct Table {
 struct Unit {
     authority: Arc<Authority>,
     held: Option<Arc<Held>>,
+    challenge: Option<AcmeChallenge>,
     rest: Rest,
     /// When to renew, by the certificate's life or by the authority's wish.
     renew_at: i64,
@@ -133,14 +135,23 @@ impl Table {
             }
         }
         self.resting.retain(|_, rest| rest.until > now);
-        for (key, Found { authority, held }) in found {
+        for (key, Found { authority, held, challenge }) in found {
             if let Some(unit) = self.units.get_mut(&key) {
-                unit.authority = authority;
+                (unit.authority, unit.challenge) = (authority, challenge);
                 continue;
             }
             let rest = self.resting.remove(&key).unwrap_or_default();
-            let mut unit =
-                Unit { authority, held: None, rest, renew_at: now, wish: None, ask_at: now, since: now, is_at_work: false };
+            let mut unit = Unit {
+                authority,
+                held: None,
+                challenge,
+                rest,
+                renew_at: now,
+                wish: None,
+                ask_at: now,
+                since: now,
+                is_at_work: false,
+            };
             if let Some(held) = held {
                 let since = held.life.not_before;
                 unit.take(held, since, now, dice(&self.chance));
@@ -160,7 +171,13 @@ impl Table {
                 // Only where the authority has answered to the name; and one that refuses it is not told again.
                 let known = unit.wish.is_some() && unit.rest.failures == 0;
                 let replaces = unit.may_ask().filter(|_| known).cloned();
-                Work::Order { authority, held: unit.held.clone(), replaces, failures: unit.rest.failures, ways }
+                Work::Order {
+                    authority,
+                    held: unit.held.clone(),
+                    replaces,
+                    failures: unit.rest.failures,
+                    ways: ways.only(unit.challenge),
+                }
             } else {
                 match unit.may_ask().filter(|_| unit.ask_at <= now) {
                     Some(id) => Work::Ask { authority, id: id.clone() },

@@ -87,6 +87,27 @@ pub struct Acme {
     pub ca: Option<Spanned<PemFile>>,
     /// A folder for the account and the certificates. Default `acme` beside the file.
     pub storage: PathBuf,
+    /// The only proof to give; without it whichever can be given.
+    pub challenge: Option<AcmeChallenge>,
+}
+
+/// How an authority is shown that a domain is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AcmeChallenge {
+    /// A token, over HTTP (RFC 8555 §8.3).
+    Http01,
+    /// A certificate, in a handshake (RFC 8737).
+    TlsAlpn01,
+}
+
+impl AcmeChallenge {
+    /// As it is written in a configuration, and as authorities call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            AcmeChallenge::Http01 => "http-01",
+            AcmeChallenge::TlsAlpn01 => "tls-alpn-01",
+        }
+    }
 }
 
 /// A PEM file as it was when the configuration was loaded; the file is a dependency, so a changed one is loaded anew. It may hold a

@@ -4,7 +4,7 @@
 use super::values::Text;
 use crate::decode::{Bool, Cx, Defs, List, OneOrMany, Shape, define, named, or_reference, record, texts, words};
 use crate::diagnostics::Diagnostic;
-use crate::document::{Acme, CertificateFiles, ClientAuth, ListenerTls, PemFile, TlsVersion, UpstreamTls};
+use crate::document::{Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenerTls, PemFile, TlsVersion, UpstreamTls};
 use crate::span::Spanned;
 use crate::values::{HostPattern, ValueError};
 use crate::yaml::Node;
@@ -33,6 +33,16 @@ words! {
     }
 }
 
+words! {
+    /// How the authority is shown that a domain is ours.
+    AcmeChallenge {
+        /// A token on port 80.
+        Http01 = "http-01",
+        /// A certificate on port 443.
+        TlsAlpn01 = "tls-alpn-01",
+    }
+}
+
 record! {
     /// A certificate and its key.
     "a certificate" => CertificateFiles {
@@ -56,6 +66,8 @@ record! {
         ca: Option<Spanned<CertificatePem>> = absent,
         /// A folder for the account and the certificates.
         storage: Folder = "./acme",
+        /// The only way in which the authority may validate. By default either, whichever can be answered.
+        challenge: Option<AcmeChallenge> = absent,
     }
 }
 
@@ -158,7 +170,7 @@ impl Shape for AcmeShape {
         if !cx.is_mapping(node, "`acme`", "write `{ domains: [api.example.com], email: ops@example.com }`") {
             return None;
         }
-        let RawAcme { domains, email, directory, ca, storage } = RawAcme::decode(node, cx)?;
+        let RawAcme { domains, email, directory, ca, storage, challenge } = RawAcme::decode(node, cx)?;
         if domains.value.is_empty() {
             let listed = node
                 .get("domains")
@@ -175,7 +187,7 @@ impl Shape for AcmeShape {
                 cx.push(diagnostic.hint("remove one of them").also(first.span, "first written here"));
             }
         }
-        Some(Acme { domains, email, directory, ca, storage })
+        Some(Acme { domains, email, directory, ca, storage, challenge })
     }
 
     fn schema(defs: &mut Defs) -> Value {

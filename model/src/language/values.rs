@@ -109,7 +109,14 @@ fn parse_base_path(text: &str) -> Result<String, ValueError> {
     if text.contains(['{', '}']) {
         return Err(ValueError::new("a base path has no parameters").hint("put them into the routes' paths"));
     }
-    let canonical = canonical_path(text)?;
+    let canonical = canonical_path(text).map_err(|error| {
+        // What is proposed must be a base path itself.
+        let proposed = canonical_path(&format!("/{}", text.trim_end_matches('/')));
+        match proposed.ok().filter(|_| !text.starts_with('/') && !text.contains("://")) {
+            Some(proposed) => error.hint(format!("write `{proposed}`")),
+            None => error,
+        }
+    })?;
     if canonical == "/" {
         return Err(ValueError::new("the base path `/` is no base path").hint("remove the key"));
     }

@@ -28,16 +28,17 @@ const SIZE_MAX: u64 = i64::MAX as u64;
 
 /// `250ms`, `5s`, `5min`, `1h`, `30d`.
 pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
-    let (number, unit) = split(text, "duration", "15s")?;
+    let (number, unit) = split(text, "duration", "15s", |joined| parse_duration(joined).err())?;
     if unit.is_empty() {
         return Err(bare(text, "a duration needs a unit", &format!("{number}s")));
     }
     let Some(&(_, factor)) = DURATIONS.iter().find(|(name, _)| *name == unit) else {
         let fix = match unit {
-            "m" | "M" | "mins" | "minutes" => format!("{number}min"),
+            "m" | "M" | "mins" | "minute" | "minutes" => format!("{number}min"),
             "S" | "sec" | "secs" | "second" | "seconds" => format!("{number}s"),
             "H" | "hr" | "hours" | "hour" => format!("{number}h"),
             "D" | "day" | "days" => format!("{number}d"),
+            "msec" | "msecs" | "millis" | "millisecond" | "milliseconds" => format!("{number}ms"),
             _ => "units are `ms`, `s`, `min`, `h` and `d`".to_owned(),
         };
         return Err(unknown_unit(unit, "durations", fix));
@@ -50,15 +51,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
 
 /// `512B`, `64KiB`, `10MiB`, `1GiB`, and the decimal `KB`, `MB`, `GB`. In bytes.
 pub fn parse_size(text: &str) -> Result<u64, ValueError> {
-    let (number, unit) = split(text, "size", "10MiB")?;
+    let (number, unit) = split(text, "size", "10MiB", |joined| parse_size(joined).err())?;
     if unit.is_empty() {
         return Err(bare(text, "a size needs a unit", &format!("{number}B` or `{number}KiB")));
     }
     let Some(&(_, factor)) = SIZES.iter().find(|(name, _)| *name == unit) else {
         let fix = match unit.to_ascii_lowercase().as_str() {
-            "k" | "kib" | "kb" => format!("{number}KiB"),
-            "m" | "mib" | "mb" => format!("{number}MiB"),
-            "g" | "gib" | "gb" => format!("{number}GiB"),
+            "k" | "kib" | "kb" | "kilobyte" | "kilobytes" => format!("{number}KiB"),
+            "m" | "mib" | "mb" | "megabyte" | "megabytes" => format!("{number}MiB"),
+            "g" | "gib" | "gb" | "gigabyte" | "gigabytes" => format!("{number}GiB"),
             "b" | "byte" | "bytes" => format!("{number}B"),
             _ => "units are `B`, `KiB`, `MiB`, `GiB`, and the decimal `KB`, `MB`, `GB`".to_owned(),
         };
@@ -94,7 +95,13 @@ pub fn format_size(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
-fn split<'a>(text: &'a str, what: &str, example: &str) -> Result<(u64, &'a str), ValueError> {
+/// `wrong`: what there is to say of the same without its space.
+fn split<'a>(
+    text: &'a str,
+    what: &str,
+    example: &str,
+    wrong: fn(&str) -> Option<ValueError>,
+) -> Result<(u64, &'a str), ValueError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     if digits == 0 {
@@ -105,8 +112,11 @@ fn split<'a>(text: &'a str, what: &str, example: &str) -> Result<(u64, &'a str),
         return Err(ValueError::new(format!("`{text}` is not a whole number")).hint(hint));
     }
     if unit.starts_with(' ') {
-        let hint = format!("write `{number}{}`", unit.trim_start());
-        return Err(ValueError::new(format!("a {what} has no space before its unit")).hint(hint));
+        let joined = format!("{number}{}", unit.trim());
+        let error = ValueError::new(format!("a {what} has no space before its unit"));
+        // What stands behind the space may be no unit either.
+        let hint = wrong(&joined).map_or_else(|| Some(format!("write `{joined}`")), |wrong| wrong.hint);
+        return Err(ValueError { hint, ..error });
     }
     match number.parse() {
         Ok(number) => Ok((number, unit)),

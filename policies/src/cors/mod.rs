@@ -18,6 +18,9 @@ pub struct CorsPolicy {
     max_age: Option<Box<str>>,
 }
 
+/// Methods for which a browser asks nobody (Fetch, "CORS-safelisted method").
+const SAFELISTED: [&[u8]; 3] = [b"GET", b"HEAD", b"POST"];
+
 /// Whether a request asks for permission and not for the thing itself.
 pub fn is_preflight(exchange: &Exchange) -> bool {
     let headers = &exchange.request.headers;
@@ -45,6 +48,32 @@ impl CorsPolicy {
             return Some(b"*");
         }
         self.origins.iter().any(|allowed| allowed.as_bytes() == origin).then_some(origin)
+    }
+
+    /// What a preflight is answered with.
+    pub fn answer(&self, exchange: &mut Exchange) -> Response {
+        let mut response = self.preflight(exchange);
+        self.leave(exchange, &mut response);
+        response
+    }
+
+    /// Why a browser does not send the request that a preflight asked for; `None`: it does.
+    pub fn refusal(&self, exchange: &Exchange) -> Option<String> {
+        let headers = &exchange.request.headers;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if self.allowed(exchange).is_none() {
+            return Some(format!("the origin {} is not in `cors.origins`", text(headers.known(Name::Origin)?)));
+        }
+        let method = headers.known(Name::AccessControlRequestMethod)?;
+        let is_listed = |list: &str, name: &[u8]| list.split(", ").any(|listed| listed.as_bytes().eq_ignore_ascii_case(name));
+        // Methods are compared as they are spelt.
+        if !SAFELISTED.contains(&method) && !self.methods.split(", ").any(|listed| listed.as_bytes() == method) {
+            return Some(format!("the method {} is not in `cors.methods`", text(method)));
+        }
+        let asked = headers.known(Name::AccessControlRequestHeaders).unwrap_or_default();
+        let mut asked = asked.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|name| !name.is_empty());
+        let refused = asked.find(|name| !self.any_header && !is_listed(&self.headers, name))?;
+        Some(format!("the header {} is not in `cors.headers`", text(refused)))
     }
 
     fn preflight(&self, exchange: &mut Exchange) -> Response {

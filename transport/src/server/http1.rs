@@ -8,6 +8,7 @@ use crate::input::{BUFFER_BYTES, Input};
 use crate::reader::{ReadError, Reader};
 use crate::socket::{Peek, Socket};
 use crate::timers::Timer;
+use crate::tunnel;
 use crate::worker::Worker;
 use maitred_core::{Body, Client, Duplex, Exchange, Fault, Kind, Progress, Response, Stream};
 use maitred_wire::{Framing, Name, Parsed, RequestHead, ResponseHead, Version, decimal, field, status_line};
@@ -78,8 +79,8 @@ pub(super) struct Connection {
 enum Next {
     Request,
     Close,
-    /// The client may still be sending: answer, discard, close.
-    Linger,
+    /// The client may still be sending: answer, discard, close. What it was in stays open for so long.
+    Linger(Option<tunnel::Open>),
     /// The response broke before a byte of it was written: there is time for another.
     Unsent(Fault),
 }
@@ -131,11 +132,11 @@ impl Connection {
                 next = self.respond(exchange, response, service).await;
             }
             now = self.worker.now();
-            under_way.end(now, self.reader.borrow().read);
+            under_way.end(now, self.reader.borrow().seen());
             match next {
                 Next::Request => patience = limits.idle_timeout,
                 Next::Close | Next::Unsent(_) => return,
-                Next::Linger => return self.linger(now).await,
+                Next::Linger(_tunnel) => return self.linger(now).await,
             }
         }
     }
@@ -238,7 +239,7 @@ impl Connection {
         match (keep && reader.is_done(), reader.is_done() && reader.input.is_empty()) {
             (true, _) => Next::Request,
             (false, true) => Next::Close,
-            (false, false) => Next::Linger,
+            (false, false) => Next::Linger(None),
         }
     }
 
@@ -392,9 +393,9 @@ impl Connection {
         self.body_limit.set(u64::MAX);
         self.tunnelled.set(true);
         let limits = self.limits.borrow().clone();
-        let relayed = crate::tunnel::relay(&self.worker, &**self, &*upstream, exchange.request.is_websocket(), &limits).await;
+        let relayed = tunnel::relay(&self.worker, &**self, &*upstream, exchange.request.is_websocket(), &limits).await;
         exchange.record.bytes_out += relayed.down;
-        if relayed.farewell { Next::Linger } else { Next::Close }
+        relayed.farewell.map_or(Next::Close, |open| Next::Linger(Some(open)))
     }
 
     /// Says FIN, then reads and forgets for a while, so that the client gets to read its answer.
@@ -444,7 +445,7 @@ impl Stream for Connection {
                     self.read_timer.disarm();
                 }
                 let progress = done.map_err(body_fault)?;
-                if reader.read + reader.data().len() as u64 > self.body_limit.get() {
+                if reader.seen() > self.body_limit.get() {
                     return Poll::Ready(Err(Fault::new(Kind::BodyTooLarge, "the body grew over body_bytes")));
                 }
                 Poll::Ready(Ok(progress))
