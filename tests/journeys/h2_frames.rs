@@ -17,7 +17,7 @@ fn frames_of_streams_have_one_and_those_of_connections_none() {
         Frame::new(kind::PING, 0, 1, [0; 8]),
         Frame::new(kind::GOAWAY, 0, 1, [0; 8]),
     ] {
-        ends_with(&gateway, &format!("{frame:?}"), &[code::PROTOCOL_ERROR], &[frame]);
+        ends_with(&gateway, &format!("{frame:?}"), code::PROTOCOL_ERROR, &[frame]);
     }
 }
 
@@ -59,8 +59,8 @@ fn padding_as_long_as_its_frame_is_an_error() {
         frame.payload[0] = frame.payload.len() as u8;
         frame
     };
-    ends_with(&gateway, "DATA", &[code::PROTOCOL_ERROR], &[post(1), long(Frame::data(1, [0; 10], false))]);
-    ends_with(&gateway, "HEADERS", &[code::PROTOCOL_ERROR], &[long(Frame::headers(1, vec![0; 10], true))]);
+    ends_with(&gateway, "DATA", code::PROTOCOL_ERROR, &[post(1), long(Frame::data(1, [0; 10], false))]);
+    ends_with(&gateway, "HEADERS", code::PROTOCOL_ERROR, &[long(Frame::headers(1, vec![0; 10], true))]);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn settings_have_bounds() {
         (setting::MAX_FRAME_SIZE, 1 << 24, code::PROTOCOL_ERROR),
         (setting::ENABLE_CONNECT_PROTOCOL, 2, code::PROTOCOL_ERROR),
     ] {
-        ends_with(&gateway, &format!("setting {name} to {value}"), &[code], &[Frame::settings(&[(name, value)])]);
+        ends_with(&gateway, &format!("setting {name} to {value}"), code, &[Frame::settings(&[(name, value)])]);
     }
 }
 
@@ -155,7 +155,7 @@ fn pings_come_back_with_what_they_carry() {
 #[test]
 fn a_client_cannot_push() {
     let gateway = plain();
-    ends_with(&gateway, "a push", &[code::PROTOCOL_ERROR], &[get(1), Frame::push_promise(1, 2, &hpack::block(&GET))]);
+    ends_with(&gateway, "a push", code::PROTOCOL_ERROR, &[get(1), Frame::push_promise(1, 2, &hpack::block(&GET))]);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn streams_of_a_client_that_says_goaway_are_answered() {
 #[test]
 fn an_increment_of_nothing_is_an_error() {
     let gateway = plain();
-    ends_with(&gateway, "of the connection", &[code::PROTOCOL_ERROR], &[Frame::window(0, 0)]);
+    ends_with(&gateway, "of the connection", code::PROTOCOL_ERROR, &[Frame::window(0, 0)]);
     let (gateway, _backend) = never();
     let mut client = gateway.h2();
     let stream = client.open("POST", "/", &[]);
@@ -192,7 +192,7 @@ fn an_increment_of_nothing_is_an_error() {
 #[test]
 fn windows_do_not_overflow() {
     let gateway = plain();
-    ends_with(&gateway, "the connection's", &[code::FLOW_CONTROL_ERROR], &[Frame::window(0, 0x7fff_ffff)]);
+    ends_with(&gateway, "the connection's", code::FLOW_CONTROL_ERROR, &[Frame::window(0, 0x7fff_ffff)]);
     let most = Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 0x7fff_ffff)]);
     let (waiting, _backend) = never();
     let mut client = waiting.h2();
@@ -293,9 +293,9 @@ fn nothing_comes_between_the_pieces_of_a_block() {
         get(3),
     ] {
         let what = format!("{between:?}");
-        ends_with(&gateway, &what, &[code::PROTOCOL_ERROR], &[begun.clone(), between, rest.clone()]);
+        ends_with(&gateway, &what, code::PROTOCOL_ERROR, &[begun.clone(), between, rest.clone()]);
     }
-    ends_with(&gateway, "more than the end", &[code::PROTOCOL_ERROR], &[post(1), Frame::continuation(1, &block[..], true)]);
+    ends_with(&gateway, "more than the end", code::PROTOCOL_ERROR, &[post(1), Frame::continuation(1, &block[..], true)]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A back end of HTTP/2 that does as a closure tells it, stream by stream, and remembers everything that it was sent.
 
 use super::frame::{Frame, PREFACE, code, kind, setting};
-use super::protocol::{Protocol, Role, Side};
+use super::protocol::{Goaway, Protocol, Role, Side};
 use super::stream::H2Stream;
 use crate::door::{Door, Open};
 use crate::message::Fields;
@@ -52,6 +52,8 @@ pub struct H2Options {
     pub door: Door,
     /// What it announces.
     pub settings: Vec<(u16, u32)>,
+    /// What it says first instead.
+    pub greeting: Option<Frame>,
     /// Grants anew what it received; else only what a handler grants.
     pub flowing: bool,
     /// Streams beyond the announced maximum are refused, as everybody does.
@@ -60,7 +62,13 @@ pub struct H2Options {
 
 impl Default for H2Options {
     fn default() -> H2Options {
-        H2Options { door: Door::plain(), settings: vec![(setting::MAX_CONCURRENT_STREAMS, 100)], flowing: true, strict: true }
+        H2Options {
+            door: Door::plain(),
+            settings: vec![(setting::MAX_CONCURRENT_STREAMS, 100)],
+            greeting: None,
+            flowing: true,
+            strict: true,
+        }
     }
 }
 
@@ -77,6 +85,7 @@ pub(super) struct Shared {
     /// The most streams that were open at once on a connection.
     most_at_once: AtomicU64,
     complaints: Mutex<Vec<String>>,
+    goaways: Mutex<Vec<Goaway>>,
     wires: Mutex<Vec<std::sync::Weak<Wire>>>,
 }
 
@@ -245,6 +254,11 @@ impl H2Backend {
         lock(&self.shared.complaints).clone()
     }
 
+    /// The GOAWAYs that reached it, on whatever connection, in order.
+    pub fn goaways(&self) -> Vec<Goaway> {
+        lock(&self.shared.goaways).clone()
+    }
+
     /// Sends a frame on every open connection.
     pub fn tell_all(&self, frame: &Frame) {
         for wire in self.wires() {
@@ -308,7 +322,7 @@ fn serve(stream: Arc<Stream>, index: usize, options: &H2Options, shared: &Arc<Sh
 }
 
 fn read(wire: &Arc<Wire>, index: usize, options: &H2Options, handler: &Arc<Handler>) -> Result<(), String> {
-    wire.send(&[Frame::settings(&options.settings)]);
+    wire.send(&[options.greeting.clone().unwrap_or_else(|| Frame::settings(&options.settings))]);
     let mut buffer = Vec::new();
     let mut greeted = false;
     let announced = options.settings.iter().find(|(name, _)| *name == setting::MAX_CONCURRENT_STREAMS);
@@ -356,6 +370,9 @@ fn take(
         return Ok(());
     }
     wire.shared.most_at_once.fetch_max(protocol.open() as u64, Ordering::SeqCst);
+    if frame.kind == kind::GOAWAY {
+        lock(&wire.shared.goaways).extend(protocol.goaway.last());
+    }
     if frame.kind == kind::DATA {
         wire.shared.received.fetch_add(frame.payload.len() as u64, Ordering::SeqCst);
     }

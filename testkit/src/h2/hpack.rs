@@ -90,18 +90,24 @@ pub struct Decoder {
     limit: usize,
     /// What it may choose.
     allowed: usize,
+    /// It must say, before any field, that its table is no larger than this.
+    owed: usize,
 }
 
 impl Default for Decoder {
     fn default() -> Decoder {
-        Decoder { table: VecDeque::new(), size: 0, limit: TABLE_SIZE, allowed: TABLE_SIZE }
+        Decoder { table: VecDeque::new(), size: 0, limit: TABLE_SIZE, allowed: TABLE_SIZE, owed: usize::MAX }
     }
 }
 
 impl Decoder {
-    /// What this side announced, once the other has acknowledged it.
-    pub fn allow(&mut self, size: usize) {
-        self.allowed = size;
+    /// What this side announced, once the other has acknowledged it. Of several sizes the smallest must be said too, and then the
+    /// last counts (section 4.2).
+    pub fn allow(&mut self, sizes: impl IntoIterator<Item = usize>) {
+        for size in sizes {
+            self.owed = self.owed.min(size);
+            self.allowed = size;
+        }
     }
 
     /// Decodes a whole block. Bytes that are no UTF-8 are replaced.
@@ -135,13 +141,18 @@ impl Decoder {
                     }
                     self.limit = size;
                     self.evict(0);
+                    if size <= self.owed {
+                        self.owed = usize::MAX;
+                    }
                 }
                 0..0x20 => fields.push(self.literal(&mut input, 4)?),
             }
         }
-        if self.limit > self.allowed {
+        // Who keeps a smaller table anyway has nothing to say.
+        if self.limit > self.owed.min(self.allowed) {
             return Err("the table was to shrink, and no change of its size came first".into());
         }
+        self.owed = usize::MAX;
         Ok(fields)
     }
 

@@ -165,6 +165,10 @@ impl Protocol {
 
     /// A larger value counts at once, a smaller one when it is acknowledged.
     fn announce(&mut self, pairs: &[(u16, u32)], acknowledged: bool) {
+        let tables = pairs.iter().filter(|(name, _)| *name == setting::HEADER_TABLE_SIZE).map(|(_, size)| *size as usize);
+        if acknowledged {
+            self.decoder.allow(tables);
+        }
         for (name, value) in pairs {
             let size = *value as usize;
             match *name {
@@ -174,7 +178,6 @@ impl Protocol {
                     self.streams.values_mut().for_each(|side| side.receive_window += change);
                 }
                 setting::MAX_FRAME_SIZE if (size < self.own_frame) == acknowledged => self.own_frame = size,
-                setting::HEADER_TABLE_SIZE if (size < 4096) == acknowledged => self.decoder.allow(size),
                 _ => {}
             }
         }

@@ -126,6 +126,11 @@ impl H2Stream {
         self.wire.send(&[frame])
     }
 
+    /// The same, in one piece.
+    pub fn frames(&mut self, frames: &[Frame]) -> bool {
+        self.wire.send(frames)
+    }
+
     /// PING, and whether it is answered.
     pub fn ping(&mut self) -> bool {
         let bytes = u64::from(self.id).to_be_bytes();
@@ -147,6 +152,13 @@ impl H2Stream {
     pub fn body(&mut self) -> Vec<u8> {
         self.wait_while(|protocol| protocol.streams.get(&self.id).is_some_and(|side| !side.ended && side.reset.is_none()));
         self.side(|side| side.body.clone()).unwrap_or_default()
+    }
+
+    /// Waits until so many bytes may be sent in one frame; false where they never may.
+    pub fn wait_for_window(&mut self, count: usize) -> bool {
+        self.wait_while(|protocol| {
+            protocol.allowance(self.id) < count && !protocol.streams.get(&self.id).is_none_or(Side::is_over)
+        }) && !self.is_over()
     }
 
     /// What has come since the last time, once there is anything; `None` at the end.
