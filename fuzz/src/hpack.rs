@@ -33,7 +33,7 @@ pub fn hpack(data: &[u8]) {
     let (&first, rest) = data.split_first().unwrap_or((&0, &[]));
     let announced = ANNOUNCED[usize::from(first) % ANNOUNCED.len()];
     let (mut decoder, mut peer) = (HpackDecoder::new(announced), plain::Decoder::default());
-    peer.allow(announced);
+    peer.allow([announced]);
     if announced < 4096 {
         peer.decode_bytes(&plain::table_size(announced)).expect("the table may be as large as was announced");
     }

@@ -266,16 +266,19 @@ impl H2Reader {
     }
 
     fn begin_block<'a>(&'a mut self, header: Header, mut payload: &'a [u8]) -> Result<Option<H2Frame<'a>>, H2Code> {
+        let mut padding = 0;
         if header.has(flag::PADDED) {
             let (length, rest) = payload.split_first().ok_or(H2Code::FRAME_SIZE_ERROR)?;
-            let left = rest.len().checked_sub(usize::from(*length)).ok_or(H2Code::PROTOCOL_ERROR)?;
-            payload = &rest[..left];
+            (padding, payload) = (usize::from(*length), rest);
         }
         let mut of_itself = false;
         if header.has(flag::PRIORITY) {
             of_itself = dependency(payload) == Some(header.stream);
             payload = payload.get(5..).ok_or(H2Code::FRAME_SIZE_ERROR)?;
         }
+        // More than there is room for beside the block itself (§6.2).
+        let length = payload.len().checked_sub(padding).ok_or(H2Code::PROTOCOL_ERROR)?;
+        payload = &payload[..length];
         let end = header.has(flag::END_STREAM);
         let empties = u32::from(payload.is_empty());
         if header.has(flag::END_HEADERS) {
