@@ -84,7 +84,11 @@ impl Load {
 
 /// What is asked for, and the answer of `back_end`: of every second request, so that not all of them need it.
 fn question(number: usize) -> (String, String) {
-    if number % 2 == 0 { ("/".into(), "first".into()) } else { (format!("/{number}"), format!("GET /{number} HTTP/1.1")) }
+    if number.is_multiple_of(2) {
+        ("/".into(), "first".into())
+    } else {
+        (format!("/{number}"), format!("GET /{number} HTTP/1.1"))
+    }
 }
 
 fn plainly(address: SocketAddr) -> Result<Stream, String> {
@@ -284,7 +288,7 @@ impl Socket {
     }
 
     /// It is closed by the gateway, with words.
-    fn is_told_goodbye(mut self) {
+    fn hears_goodbye(mut self) {
         let told = self.frame();
         assert_eq!((told.opcode, &told.payload[..2]), (CLOSE, &ws_close(1001, "")[..]));
         self.0.send(ws_frame(CLOSE, &told.payload, true));
@@ -377,7 +381,7 @@ fn websockets_and_calls_of_the_old_process_end_in_good_order() {
                 heirs.push(upgrade(&gateway));
                 echo("after", &mut short, &mut call);
                 echo("after", &mut long, &mut endless);
-                scope.spawn(|| long.is_told_goodbye());
+                scope.spawn(|| long.hears_goodbye());
                 scope.spawn(|| endless.ends("14"));
                 load.some_more();
                 echo("long after", &mut short, &mut call);
