@@ -77,9 +77,9 @@ impl Stream {
         }
     }
 
-    /// Bytes of the request's body that were taken.
+    /// Bytes of the request's body that came.
     pub fn read(&self) -> u64 {
-        self.read.get()
+        self.read.get() + self.channel.at_hand() as u64
     }
 
     /// An HTTP/1.1 back end wants a key, which HTTP/2 has no use for (RFC 8441 §5).
