@@ -128,6 +128,35 @@ fn a_back_end_that_does_not_read_stops_the_client_and_nobody_else() {
 }
 
 #[test]
+fn uploads_that_stall_leave_room_for_the_one_that_moves() {
+    let latch = Latch::new();
+    let seen = latch.clone();
+    let backend = Backend::new(move |request, conn| {
+        if request.target == "/slow" {
+            conn.wait(&seen);
+        }
+        let length = conn.body().len();
+        conn.answer(200, "", length.to_string());
+    });
+    // All but one of the streams that the connection's window has room for.
+    let gateway = to_kitchen("body_bytes: 1GiB, h2_streams: 8", &backend);
+    let mut client = gateway.h2();
+    let slow: Vec<u32> = (0..7).map(|_| client.open("POST", "/slow", &[])).collect();
+    let body = vec![0; 4 * 1024 * 1024];
+    let mut sent = vec![0; slow.len()];
+    stays("all of them are blocked", || {
+        for (stream, sent) in slow.iter().zip(&mut sent) {
+            *sent += client.data_that_fits(*stream, &body[*sent..]);
+        }
+        sent.iter().sum::<usize>() as u64
+    });
+    let live = client.open("POST", "/quick", &[]);
+    assert!(client.data(live, &body, true), "the window of the connection has room for it");
+    assert_eq!(client.response(live).text(), body.len().to_string());
+    latch.open();
+}
+
+#[test]
 fn an_upload_and_its_answer_may_overlap() {
     let backend = Backend::new(|_, conn| {
         conn.chunked_head(200, "");

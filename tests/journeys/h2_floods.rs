@@ -87,6 +87,15 @@ fn requests_that_are_malformed() {
 }
 
 #[test]
+fn heads_that_are_too_large() {
+    let gateway = with_limits("header_bytes: 2KiB, uri_bytes: 1KiB");
+    let large = [hpack::block(&GET), hpack::literal("x-a", "y".repeat(3000))].concat();
+    let next = |at| vec![Frame::headers(stream(at), large.clone(), true)];
+    is_no_flood(&gateway, "a few", 20, next);
+    floods(&gateway, "over limits.h2_resets", 1000, next);
+}
+
+#[test]
 fn pings() {
     let gateway = plain();
     is_no_flood(&gateway, "pings", 900, |_| vec![Frame::ping([0; 8])]);
@@ -250,6 +259,30 @@ apis: { all: { routes: [ \"GET /\": kitchen ] } }";
         let code = client.stream_error(stream);
         assert!(matches!(code, Some(code::CANCEL | code::ENHANCE_YOUR_CALM)), "{code:?}");
     }
+}
+
+#[test]
+fn a_stream_that_is_taken_by_the_byte_has_its_time_too() {
+    let backend = Backend::bytes(1_000_000);
+    let yaml = "limits: { write_timeout: 30s }
+upstreams: { kitchen: \"http://$kitchen\" }
+apis: { all: { routes: [ \"GET /\": kitchen ] } }";
+    let gateway = gateway(yaml, &[("kitchen", backend.address())]);
+    let mut client = H2Client::silent(Stream::connect(gateway.address()).expect("a listener"));
+    client.handshake(&[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let (byte, piece) = (client.ask("GET", "/", &[]), client.ask("GET", "/", &[]));
+    for turn in 1..=3 {
+        client.grant(byte, 1);
+        client.grant(piece, 1024);
+        client.body(byte, turn);
+        client.body(piece, turn * 1024);
+        client.ping();
+        gateway.turn(Duration::from_secs(11));
+    }
+    assert_eq!(client.stream_error(byte), Some(code::CANCEL), "three bytes in thirty seconds");
+    client.grant(piece, 10);
+    client.body(piece, 3 * 1024 + 10);
+    assert!(client.was_reset(piece).is_none(), "slow, but it takes something");
 }
 
 #[test]

@@ -265,6 +265,10 @@ impl Connection {
 
     /// The connection is over: its streams are told.
     pub fn lose(&self) {
+        if self.is_stuck.get() {
+            // A peer that reads nothing would not see the end either, behind all that it has not read.
+            self.socket.reset();
+        }
         self.state.borrow_mut().lose(H2Code::NO_ERROR);
         self.receiving.borrow_mut().input.release(&self.worker);
     }

@@ -343,10 +343,11 @@ impl State {
         }
     }
 
-    /// Gives back to the connection's window.
+    /// Gives back to the connection's window: when it is much, and sooner where stalled streams hold nearly all of it, so that those
+    /// which move never wait.
     fn release(&mut self, bytes: u32) {
         self.owed += bytes;
-        if self.owed > self.terms.connection_window / 2 {
+        if self.owed > self.terms.connection_window / 2 || i64::from(self.owed) > self.receive_window {
             h2_window_update(&mut self.out, 0, self.owed);
             self.receive_window += i64::from(self.owed);
             self.owed = 0;
@@ -427,6 +428,8 @@ impl State {
             Framing::None if head.explicit_zero => Some(0),
             Framing::None | Framing::Chunked | Framing::Close => None,
         });
+        // Each costs as much as it may; a client in good faith sends few of them.
+        self.flood.tally.resets += u64::from(read == Err(Refusal::HeadTooLarge));
         self.arrivals.push_back(Arrival { channel, exchange, read });
         Ok(())
     }

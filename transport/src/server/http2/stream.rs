@@ -31,11 +31,16 @@ pub(super) struct Stream {
     pub accept: Cell<[u8; 28]>,
 }
 
+/// A client that takes less than this of what there is, in all the time it is given, takes nothing.
+const PIECE_BYTES_MIN: usize = 1024;
+
 /// How long a stream waits for one thing. Most wait for nothing, and have no timer.
 #[derive(Default)]
 struct Patience {
     timer: OnceCell<Timer>,
     runs: Cell<bool>,
+    /// Bytes that went since it runs.
+    moved: Cell<usize>,
 }
 
 impl Patience {
@@ -43,9 +48,18 @@ impl Patience {
     fn poll(&self, cx: &mut Context<'_>, shared: &Shared, time: Duration) -> Poll<()> {
         let timer = self.timer.get_or_init(|| Timer::new(&shared.worker.timers));
         if !self.runs.replace(true) {
+            self.moved.set(0);
             timer.arm(shared.worker.now() + time);
         }
         timer.poll(cx)
+    }
+
+    /// So many of the bytes at hand went.
+    fn moved(&self, count: usize, of: usize) {
+        self.moved.set(self.moved.get() + count);
+        if count == of || self.moved.get() >= PIECE_BYTES_MIN {
+            self.rest();
+        }
     }
 
     /// What was waited for came.
@@ -108,10 +122,7 @@ impl Stream {
     /// Ready when a response may begin: what others have to send is not too much.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         match self.shared.connection.poll_room(cx, &self.channel) {
-            Poll::Ready(()) => {
-                self.writing.rest();
-                Poll::Ready(Ok(()))
-            }
+            Poll::Ready(()) => Poll::Ready(Ok(())),
             Poll::Pending => self.poll_write_patience(cx),
         }
     }
@@ -119,10 +130,11 @@ impl Stream {
     /// Sends as much of `bytes` as windows and the socket allow, waiting for the first. `last`: nothing follows them.
     pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8], last: bool) -> Poll<Result<usize, Fault>> {
         match self.shared.connection.poll_send(cx, &self.channel, bytes, last) {
-            Poll::Ready(sent) => {
-                self.writing.rest();
-                Poll::Ready(sent.map_err(|_| gone()))
+            Poll::Ready(Ok(count)) => {
+                self.writing.moved(count, bytes.len());
+                Poll::Ready(Ok(count))
             }
+            Poll::Ready(Err(_)) => Poll::Ready(Err(gone())),
             Poll::Pending => self.poll_write_patience(cx),
         }
     }
