@@ -16,6 +16,9 @@ use std::time::Duration;
 /// What one TLS record holds at most.
 const RECORD: usize = 16 * 1024;
 
+/// What one holds of somebody who does not wait for more.
+const SMALL_RECORD: usize = 1000;
+
 pub struct Stream {
     socket: Socket,
     tls: Option<Tls>,
@@ -81,6 +84,34 @@ impl Stream {
         while connection.wants_write() {
             connection.write_tls(&mut &self.socket)?;
         }
+        self.secured(connection)
+    }
+
+    /// The same, and these bytes go out with the last flight, in one piece of many records.
+    pub(crate) fn secure_saying(self, connection: impl Into<Connection>, first: &[u8]) -> io::Result<Stream> {
+        let mut connection = connection.into();
+        connection.set_buffer_limit(None);
+        while connection.is_handshaking() {
+            while connection.wants_write() {
+                connection.write_tls(&mut &self.socket)?;
+            }
+            if connection.read_tls(&mut &self.socket)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            connection.process_new_packets().map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        }
+        for record in first.chunks(SMALL_RECORD) {
+            connection.writer().write_all(record)?;
+        }
+        let mut flight = Vec::new();
+        while connection.wants_write() {
+            connection.write_tls(&mut flight)?;
+        }
+        (&self.socket).write_all(&flight)?;
+        self.secured(connection)
+    }
+
+    fn secured(self, connection: Connection) -> io::Result<Stream> {
         let handshake = Handshake::of(&connection);
         let socket = self.socket.try_clone()?;
         self.abrupt.store(true, Ordering::SeqCst);

@@ -334,6 +334,15 @@ impl ClientTls {
         stream.secure(ClientConnection::new(self.config(), name).expect("a configuration that works"))
     }
 
+    /// Shakes hands, and says this with the last words of that.
+    #[track_caller]
+    pub fn connect_saying(&self, address: SocketAddr, first: &[u8]) -> Stream {
+        let name = ServerName::try_from(self.name.clone()).expect("a name that may be asked for");
+        let connection = ClientConnection::new(self.config(), name).expect("a configuration that works");
+        let made = Stream::connect(address).and_then(|stream| stream.secure_saying(connection, first));
+        made.unwrap_or_else(|error| panic!("no TLS with {address} as {}: {error}", self.name))
+    }
+
     pub fn try_connect(&self, address: SocketAddr) -> io::Result<Stream> {
         self.over(Stream::connect(address)?)
     }

@@ -70,6 +70,27 @@ fn a_client_that_gives_no_window_stops_the_back_end_and_nobody_else() {
 }
 
 #[test]
+fn many_streams_that_take_nothing_hold_up_nobody() {
+    let backend = Backend::new(|request, conn| {
+        let size = if request.target == "/large" { LARGE } else { 20_000 };
+        conn.answer(200, "", vec![b'x'; size]);
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    // Each stream's own window holds it back, and the connection's is open.
+    client.grant(0, 1 << 24);
+    let blocked: Vec<u32> = (0..30).map(|_| client.ask("GET", "/large", &[])).collect();
+    for stream in &blocked {
+        client.body(*stream, 65_535);
+    }
+    stays("every back end is blocked", || backend.written());
+    for _ in 0..10 {
+        assert_eq!(client.get("/small").body.len(), 20_000, "on the same connection");
+    }
+    assert!(blocked.iter().all(|stream| client.received(*stream) == 65_535));
+}
+
+#[test]
 fn a_window_of_one_byte_is_kept_to() {
     let backend = Backend::named("slowly");
     let gateway = gateway_to(&backend);

@@ -1,7 +1,7 @@
 //! TLS towards clients: versions, names, protocols, sessions, certificates that change, and whoever does not shake hands. Clients'
 //! own certificates stand in `tls_clients.rs`.
 
-use maitred_testkit::h2::code;
+use maitred_testkit::h2::{Frame, PREFACE, code};
 use maitred_testkit::{
     Authority, Backend, Client, ClientTls, Folder, Gateway, H2Client, Identity, TlsVersion, eventually, gateway_with, stays,
 };
@@ -110,6 +110,38 @@ fn whoever_agreed_on_one_protocol_and_speaks_the_other_is_closed() {
     let _ = client.try_send(maitred_testkit::h2::PREFACE);
     client.read_to_end();
     assert_eq!(secured.backend.count(), 0);
+}
+
+#[test]
+fn a_handshake_may_bring_the_first_request_with_its_last_words() {
+    let secured = secured();
+    // So much that the words of the handshake and what is behind them are not taken in at one go.
+    for length in [100, 3000, 12_000, 40_000] {
+        let body = "x".repeat(length);
+        let start = [Frame::settings(&[]), crate::breaking::post(1)];
+        let pieces: Vec<&[u8]> = body.as_bytes().chunks(16_384).collect();
+        let data = pieces.iter().enumerate().map(|(at, piece)| Frame::data(1, piece, at + 1 == pieces.len()));
+        let frames: Vec<Frame> = start.into_iter().chain(data).collect();
+        let first = [PREFACE.to_vec(), frames.iter().flat_map(Frame::encode).collect()].concat();
+        let mut client = H2Client::silent(secured.tls().h2().connect_saying(secured.gateway.address(), &first));
+        client.said(&frames);
+        client.flowing();
+        let outcome = client.try_response(1);
+        let Ok(response) = &outcome else {
+            // A worker that never comes back could not be stopped either.
+            std::mem::forget(secured);
+            panic!("{length} bytes over HTTP/2: {outcome:?}");
+        };
+        assert_eq!(response.json()["body_length"], length);
+        let request = format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {length}\r\n\r\n{body}");
+        let mut client = Client::over(secured.tls().connect_saying(secured.gateway.address(), request.as_bytes()));
+        let outcome = client.try_response("POST");
+        let Ok(response) = &outcome else {
+            std::mem::forget(secured);
+            panic!("{length} bytes over HTTP/1.1: {outcome:?}");
+        };
+        assert_eq!(response.json()["body_length"], length);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Differential tests against HTTP parsers that share no code with ours: Node's llhttp, Python's h11, and nginx. The property:
 //! what we accept, they accept with the same boundaries; what any of them frames otherwise, we refuse.
 //!
-//! `tests/peers/setup` installs h11. Where a tool is missing the test says so and passes, but never in CI.
+//! `tests/peers/setup` installs h11. Peers that are run, and not only asked how they read, stand in `live/`. Where a tool is missing the test says so and passes, but never in CI.
 
 mod mutate;
 mod ours;

@@ -108,6 +108,11 @@ impl H2Client {
         self.send_bytes(before.iter().copied().chain(frames).collect::<Vec<u8>>());
     }
 
+    /// These went out already, by another way.
+    pub fn said(&mut self, frames: &[Frame]) {
+        frames.iter().for_each(|frame| self.protocol.sent(frame));
+    }
+
     /// Byte by byte.
     #[track_caller]
     pub fn send_slowly(&mut self, frame: Frame) {
