@@ -61,15 +61,6 @@ pub fn python(modules: &str) -> Option<PathBuf> {
     None
 }
 
-/// The gateway's own program. `./test` has built it beside this test; alone it wants `cargo build -p maitred` before.
-fn maitred() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let folder = test.parent().and_then(Path::parent).expect("it is two folders below the target's");
-    let program = folder.join("maitred");
-    assert!(program.exists(), "{} is missing: cargo build -p maitred", program.display());
-    program
-}
-
 fn script(name: &str) -> PathBuf {
     root().join("tests/peers/live").join(name)
 }
@@ -178,7 +169,7 @@ upstreams:\n",
             text.push_str(&format!("  {name}: {{ {base}routes: [ \"ANY {path}\": {name} ] }}\n"));
         }
         std::fs::write(folder.path("maitred.yaml"), text).expect("a writable folder");
-        let mut command = Command::new(maitred());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maitred"));
         command.args(["run", "maitred.yaml"]).current_dir(folder.path(".")).env_remove("MAITRED_LOG").stdin(Stdio::null());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the gateway starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();

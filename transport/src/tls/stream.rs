@@ -63,7 +63,8 @@ impl TlsStream {
     /// Until both sides agree on keys. What is wrong is told to the peer as an alert, and to us.
     pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if self.start < self.end {
+            // What stands behind the last words of the handshake is for who reads.
+            if self.start < self.end && self.connection.is_handshaking() {
                 if let Err(error) = self.feed() {
                     let _ = self.poll_flush(cx);
                     return Poll::Ready(Err(error));
