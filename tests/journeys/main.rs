@@ -17,6 +17,8 @@ mod h2_frames;
 mod h2_messages;
 mod h2_upstream;
 mod h2_upstream_faults;
+#[cfg(feature = "http3")]
+mod http3;
 mod interim;
 mod limits;
 mod mirror;
