@@ -235,13 +235,6 @@ impl H3Stream {
         within("a window", self.inner.send_data(bytes)).map_err(|error| error.to_string())
     }
 
-    /// Whether so much is taken within a moment.
-    pub fn fits(&mut self, bytes: &[u8]) -> bool {
-        let bytes = Bytes::copy_from_slice(bytes);
-        let sending = async { tokio::time::timeout(Duration::from_millis(300), self.inner.send_data(bytes)).await };
-        matches!(runtime().block_on(sending), Ok(Ok(())))
-    }
-
     #[track_caller]
     pub fn trailers(&mut self, fields: &[(&'static str, &'static str)]) {
         let trailers = fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
@@ -366,6 +359,23 @@ impl H3Raw {
         stream.end()
     }
 
+    /// Whether the gateway's control stream brings these bytes.
+    #[track_caller]
+    pub fn control_bytes(&self, wanted: &[u8]) -> bool {
+        within("a control stream", async {
+            let mut control = self.connection.accept_uni().await.expect("a stream");
+            let mut bytes = Vec::new();
+            loop {
+                let Ok(Some(chunk)) = control.read_chunk(usize::MAX, true).await else { return false };
+                bytes.extend_from_slice(&chunk.bytes);
+                assert_eq!(bytes[..2], [0x00, 0x04], "a control stream begins with SETTINGS");
+                if bytes.windows(wanted.len()).any(|part| part == wanted) {
+                    return true;
+                }
+            }
+        })
+    }
+
     #[track_caller]
     pub fn closed(&self) -> u64 {
         closed(&self.connection)
@@ -376,6 +386,28 @@ impl RawStream {
     #[track_caller]
     pub fn write(&mut self, bytes: &[u8]) {
         within("a window", self.send.write_all(bytes)).expect("somebody who takes it");
+    }
+
+    /// How much of these bytes is taken until nothing more is for a moment.
+    pub fn accepts(&mut self, bytes: &[u8]) -> usize {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let send = &mut self.send;
+            let writing = async { tokio::time::timeout(Duration::from_millis(300), send.write(&bytes[sent..])).await };
+            match runtime().block_on(writing) {
+                Ok(Ok(count)) => sent += count,
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        sent
+    }
+
+    /// So many bytes of what comes.
+    #[track_caller]
+    pub fn read(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        within("bytes", self.recv.read_exact(&mut bytes)).expect("so many bytes");
+        bytes
     }
 
     pub fn finish(&mut self) {
@@ -414,6 +446,14 @@ impl RawStream {
 }
 
 impl RawEnd {
+    /// What follows the first HEADERS frame.
+    #[track_caller]
+    pub fn after_first(&self) -> RawEnd {
+        let RawEnd::Whole(bytes) = self else { panic!("no response: {self:?}") };
+        let (length, at) = varint(&bytes[1..]);
+        RawEnd::Whole(bytes[1 + at + length..].to_vec())
+    }
+
     /// Of a response, its status.
     #[track_caller]
     pub fn status(&self) -> u16 {
