@@ -12,7 +12,7 @@ use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, ReadError, Recv
 use rustls::pki_types::CertificateDer;
 use std::future::poll_fn;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -93,7 +93,7 @@ impl H3Client {
     fn try_with_window(address: SocketAddr, tls: &ClientTls, window: Option<u32>) -> Result<H3Client, ConnectionError> {
         let endpoint = endpoint(tls, window);
         let connection = within("a handshake", async { endpoint.connect(address, tls.name()).expect("a name").await })?;
-        Ok(H3Client::over(endpoint, connection, tls, None))
+        H3Client::over(endpoint, connection, tls, None)
     }
 
     /// Speaks before the handshake is over. `None`: no server has allowed it.
@@ -105,16 +105,22 @@ impl H3Client {
             endpoint.connect(address, tls.name()).expect("a name").into_0rtt()
         };
         let (connection, early) = made.ok()?;
-        Some(H3Client::over(endpoint, connection, tls, Some(early)))
+        H3Client::over(endpoint, connection, tls, Some(early)).ok()
     }
 
-    fn over(endpoint: Endpoint, connection: Connection, tls: &ClientTls, early: Option<quinn::ZeroRttAccepted>) -> H3Client {
-        let (driver, send) = within("HTTP/3", async {
-            let (mut driver, send) = h3::client::new(h3_quinn::Connection::new(connection.clone())).await.expect("HTTP/3");
+    fn over(
+        endpoint: Endpoint,
+        connection: Connection,
+        tls: &ClientTls,
+        early: Option<quinn::ZeroRttAccepted>,
+    ) -> Result<H3Client, ConnectionError> {
+        let made = within("HTTP/3", async {
+            let (mut driver, send) = h3::client::new(h3_quinn::Connection::new(connection.clone())).await.ok()?;
             let driver = tokio::spawn(async move { poll_fn(|cx| driver.poll_close(cx)).await.to_string() });
-            (driver, send)
+            Some((driver, send))
         });
-        H3Client { endpoint, connection, send, driver, authority: tls.name().to_owned(), early }
+        let Some((driver, send)) = made else { return Err(within("why it failed", connection.closed())) };
+        Ok(H3Client { endpoint, connection, send, driver, authority: tls.name().to_owned(), early })
     }
 
     /// Whether the server took what came early; waits for the handshake.
@@ -521,92 +527,118 @@ pub fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
     frame(0x01, &section(fields))
 }
 
-/// Carries datagrams between clients and a gateway, and can keep those of clients back.
+/// Carries datagrams between one client and a gateway. What the gateway says waits for `answer`; what the client says once it has heard
+/// that, for `release`.
 pub struct Holding {
     address: SocketAddr,
-    holding: Arc<AtomicBool>,
-    stopped: Arc<AtomicBool>,
-    forwarded: Arc<AtomicU64>,
-    /// What has gone to the gateway, to be sent again by somebody else.
-    sent: Arc<Mutex<Vec<Vec<u8>>>>,
     gateway: SocketAddr,
+    state: Arc<HoldingState>,
+}
+
+#[derive(Default)]
+struct HoldingState {
+    answering: AtomicBool,
+    released: AtomicBool,
+    stopped: AtomicBool,
+    client: OnceLock<SocketAddr>,
+    /// What has gone to the gateway, to be sent again by somebody else.
+    sent: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Holding {
-    /// For one client. Once the gateway has answered, nothing of the client's goes on until `release`.
-    pub fn after_first_flight(gateway: SocketAddr) -> Holding {
+    pub fn before(gateway: SocketAddr) -> Holding {
         let (outside, inside) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         let address = outside.local_addr().unwrap();
         inside.connect(gateway).unwrap();
-        let client: Arc<OnceLock<SocketAddr>> = Arc::default();
-        let (holding, stopped): (Arc<AtomicBool>, Arc<AtomicBool>) = (Arc::default(), Arc::default());
-        let forwarded: Arc<AtomicU64> = Arc::default();
-        let sent: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
         for socket in [&outside, &inside] {
-            socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
         }
-        let (to_client, to_gateway) = (outside.try_clone().unwrap(), inside.try_clone().unwrap());
-        {
-            let (client, holding, stopped, sent, forwarded) =
-                (client.clone(), holding.clone(), stopped.clone(), sent.clone(), forwarded.clone());
-            std::thread::spawn(move || {
-                let mut kept = Vec::new();
-                let mut buffer = [0; 65536];
-                while !stopped.load(Ordering::Relaxed) {
-                    if let Ok((count, from)) = outside.recv_from(&mut buffer) {
-                        let _ = client.set(from);
-                        kept.push(buffer[..count].to_vec());
+        let state: Arc<HoldingState> = Arc::default();
+        for towards_gateway in [true, false] {
+            let (outside, inside) = (outside.try_clone().unwrap(), inside.try_clone().unwrap());
+            let state = state.clone();
+            std::thread::spawn(move || match towards_gateway {
+                true => state.carry(&outside, |datagram| {
+                    let passes = state.released.load(Ordering::Relaxed) || is_first_flight(datagram);
+                    if passes {
+                        let _ = inside.send(datagram);
+                        state.sent.lock().unwrap().push(datagram.to_vec());
                     }
-                    if !holding.load(Ordering::Relaxed) {
-                        for datagram in kept.drain(..) {
-                            let _ = to_gateway.send(&datagram);
-                            sent.lock().unwrap().push(datagram);
-                            forwarded.fetch_add(1, Ordering::Relaxed);
-                        }
-                    }
-                }
+                    passes
+                }),
+                false => state.carry(&inside, |datagram| {
+                    let client = state.client.get().filter(|_| state.answering.load(Ordering::Relaxed));
+                    client.is_some_and(|client| outside.send_to(datagram, client).is_ok())
+                }),
             });
         }
-        let (held, over) = (holding.clone(), stopped.clone());
-        std::thread::spawn(move || {
-            let mut buffer = [0; 65536];
-            let mut first = true;
-            while !over.load(Ordering::Relaxed) {
-                if let (Ok(count), Some(client)) = (inside.recv(&mut buffer), client.get()) {
-                    if std::mem::take(&mut first) {
-                        held.store(true, Ordering::Relaxed);
-                    }
-                    let _ = to_client.send_to(&buffer[..count], client);
-                }
-            }
-        });
-        Holding { address, holding, stopped, forwarded, sent, gateway }
+        Holding { address, gateway, state }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn release(&self) {
-        self.holding.store(false, Ordering::Relaxed);
+    pub fn answer(&self) {
+        self.state.answering.store(true, Ordering::Relaxed);
     }
 
-    pub fn forwarded(&self) -> u64 {
-        self.forwarded.load(Ordering::Relaxed)
+    pub fn release(&self) {
+        self.answer();
+        self.state.released.store(true, Ordering::Relaxed);
     }
 
     /// Sends what the client has sent once more, from another address.
     pub fn replay(&self) -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        for datagram in self.sent.lock().unwrap().iter() {
+        for datagram in self.state.sent.lock().unwrap().iter() {
             socket.send_to(datagram, self.gateway).unwrap();
         }
         socket
     }
 }
 
+impl HoldingState {
+    /// Until it is stopped. What `pass` does not take is tried again.
+    fn carry(&self, from: &UdpSocket, pass: impl Fn(&[u8]) -> bool) {
+        let mut kept: Vec<Vec<u8>> = Vec::new();
+        let mut buffer = [0; 65536];
+        while !self.stopped.load(Ordering::Relaxed) {
+            if let Ok((count, sender)) = from.recv_from(&mut buffer) {
+                let _ = self.client.set(sender);
+                kept.push(buffer[..count].to_vec());
+            }
+            kept.retain(|datagram| !pass(datagram));
+        }
+    }
+}
+
+/// Whether a client can send this before it has heard anything (RFC 9000 §17.2): Initial and 0-RTT packets alone.
+fn is_first_flight(datagram: &[u8]) -> bool {
+    let mut rest = datagram;
+    while let Some(&first) = rest.first() {
+        let kind = first >> 4 & 3;
+        if first & 0x80 == 0 || kind > 1 {
+            return false;
+        }
+        // Version and both ids, each behind its length.
+        let mut at = 5;
+        for _ in 0..2 {
+            at += 1 + usize::from(rest[at]);
+        }
+        if kind == 0 {
+            let (token, length) = varint(&rest[at..]);
+            at += length + token;
+        }
+        let (payload, length) = varint(&rest[at..]);
+        at += length + payload;
+        rest = &rest[at.min(rest.len())..];
+    }
+    true
+}
+
 impl Drop for Holding {
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
+        self.state.stopped.store(true, Ordering::Relaxed);
     }
 }

@@ -17,10 +17,13 @@ fn known(secured: &Secured) -> ClientTls {
 fn a_get_is_answered_before_the_handshake_is_over_and_the_back_end_is_told() {
     let secured = secured();
     let tls = known(&secured);
-    let holding = Holding::after_first_flight(secured.gateway.address());
+    let holding = Holding::before(secured.gateway.address());
     let mut client = H3Client::early(holding.address(), &tls).expect("the gateway allows it");
-    let response = client.get("/early");
-    assert_eq!(response.status, 200);
+    let mut stream = client.open("GET", "/early", &[]);
+    stream.finish();
+    eventually("it is forwarded", || secured.backend.count() == 2);
+    holding.answer();
+    assert_eq!(stream.response().status, 200);
     assert_eq!(secured.backend.last().header("early-data"), Some("1"));
     holding.release();
     assert!(client.was_early());
@@ -33,11 +36,12 @@ fn a_post_waits_for_the_handshake() {
     let secured = secured();
     let tls = known(&secured);
     let before = secured.backend.count();
-    let holding = Holding::after_first_flight(secured.gateway.address());
+    let holding = Holding::before(secured.gateway.address());
     let mut client = H3Client::early(holding.address(), &tls).expect("the gateway allows it");
     let mut stream = client.open("POST", "/early", &[]);
     stream.send("body");
     stream.finish();
+    holding.answer();
     assert_eq!(stays("it is not forwarded", || secured.backend.count() as u64), before as u64);
     holding.release();
     assert_eq!(stream.response().json()["body"], "body");
@@ -49,12 +53,15 @@ fn a_post_waits_for_the_handshake() {
 fn what_is_sent_again_by_another_is_not_answered_again() {
     let secured = secured();
     let tls = known(&secured);
-    let holding = Holding::after_first_flight(secured.gateway.address());
+    let holding = Holding::before(secured.gateway.address());
     let mut client = H3Client::early(holding.address(), &tls).expect("the gateway allows it");
-    assert_eq!(client.get("/early").status, 200);
+    let mut stream = client.open("GET", "/early", &[]);
+    stream.finish();
+    eventually("it is forwarded", || secured.backend.count() == 2);
     holding.release();
+    assert_eq!(stream.response().status, 200);
     assert!(client.was_early());
-    drop(client);
+    drop((client, stream));
     eventually("it is gone", || secured.gateway.open() == 0);
     let before = secured.backend.count() as u64;
     let _socket = holding.replay();
@@ -82,7 +89,7 @@ fn a_handshake_that_is_never_finished_has_its_time() {
     let tls = known(&secured);
     eventually("the first is gone", || secured.gateway.open() == 0);
     let before = secured.backend.count();
-    let holding = Holding::after_first_flight(secured.gateway.address());
+    let holding = Holding::before(secured.gateway.address());
     let mut client = H3Client::early(holding.address(), &tls).expect("the gateway allows it");
     let mut stream = client.open("POST", "/", &[]);
     stream.finish();
