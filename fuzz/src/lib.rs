@@ -4,6 +4,7 @@
 mod chunks;
 mod grpc;
 mod h2;
+mod h3;
 mod heads;
 mod paths;
 mod proxy;
@@ -13,6 +14,7 @@ mod websocket;
 pub use chunks::{chunked, trailers};
 pub use grpc::grpc;
 pub use h2::{h2_meter, request_h2, response_h2};
+pub use h3::{h3_frames, request_h3};
 pub use heads::{request_head, response_head};
 pub use paths::{host, path};
 pub use proxy::proxy_protocol;
@@ -27,12 +29,14 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
     ("response_h2", response_h2),
     ("h2_meter", h2_meter),
+    ("request_h3", request_h3),
+    ("h3_frames", h3_frames),
     ("chunked", chunked),
     ("trailers", trailers),
     ("path", path),

@@ -320,6 +320,7 @@ impl ClientTls {
         self
     }
 
+    #[cfg(feature = "http3")]
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

@@ -1,5 +1,5 @@
-//! The crates that are really built: bans, least versions, copies and licences. Judged by `cargo tree` with default features, because
-//! Cargo.lock also names crates that a feature nobody turned on would bring. deny.toml says the same for cargo-deny.
+//! The crates that are really built: bans, least versions, copies and licences. Judged by `cargo tree` with all features
+//! of ours, because Cargo.lock also names crates that a feature of others, which nobody turned on, would bring. deny.toml says the same for cargo-deny.
 
 use crate::tidy::{Findings, output};
 use anyhow::Result;
@@ -90,7 +90,20 @@ fn tree(root: &Path, edges: &str) -> Result<String> {
     output(
         root,
         env!("CARGO"),
-        &["tree", "--workspace", "--target", "all", "--edges", edges, "--prefix", "none", "--no-dedupe", "--format", "{p}|{l}"],
+        &[
+            "tree",
+            "--workspace",
+            "--all-features",
+            "--target",
+            "all",
+            "--edges",
+            edges,
+            "--prefix",
+            "none",
+            "--no-dedupe",
+            "--format",
+            "{p}|{l}",
+        ],
     )
 }
 

@@ -153,7 +153,8 @@ impl<S: Service> Serving<S> {
         let worker = shared.worker.clone();
         let (mut drain, mut leave) = (pin!(worker.draining.notified()), pin!(leaving.notified()));
         // A notice that was given before is seen in `is_draining`.
-        (drain.as_mut().enable(), leave.as_mut().enable());
+        drain.as_mut().enable();
+        leave.as_mut().enable();
         let mut accept = pin!(shared.connection.accept_bi());
         poll_fn(|cx| {
             let now = worker.now();

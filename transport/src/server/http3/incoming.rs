@@ -267,7 +267,8 @@ impl Incoming {
             Poll::Ready(Ok(count)) => *count,
             Poll::Ready(Err(_)) | Poll::Pending => 0,
         };
-        (self.start.set(0), self.end.set(count));
+        self.start.set(0);
+        self.end.set(count);
         match count {
             0 => self.worker.give_buffer(buffer),
             _ => *self.buffer.borrow_mut() = buffer,
@@ -287,7 +288,8 @@ impl Incoming {
     fn advance(&self, count: usize) {
         self.start.set(self.start.get() + count);
         if self.start.get() == self.end.get() && self.end.get() > 0 {
-            (self.start.set(0), self.end.set(0));
+            self.start.set(0);
+            self.end.set(0);
             self.worker.give_buffer(std::mem::take(&mut *self.buffer.borrow_mut()));
         }
     }
