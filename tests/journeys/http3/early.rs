@@ -98,5 +98,5 @@ fn a_handshake_that_is_never_finished_has_its_time() {
         secured.gateway.turn(std::time::Duration::from_secs(11));
         secured.gateway.open() == 0
     });
-    assert_eq!(secured.backend.count(), before);
+    assert_eq!(secured.backend.count(), before, "{:?}", secured.backend.requests());
 }

@@ -61,13 +61,15 @@ struct Shared {
 /// What came before it may be a copy of what somebody else sent (RFC 8446 §8).
 #[derive(Default)]
 struct Handshake {
-    done: Cell<bool>,
+    /// `None`: it is under way. False: it will never be done, and what came is nobody's.
+    done: Cell<Option<bool>>,
     told: Notify,
 }
 
 impl Handshake {
-    fn finish(&self) {
-        self.done.set(true);
+    /// What was said first counts.
+    fn finish(&self, done: bool) {
+        self.done.set(self.done.get().or(Some(done)));
         self.told.notify_waiters();
     }
 }
@@ -361,12 +363,17 @@ async fn understand(shared: &Shared, stream: &Stream, heads: &mut H3Heads, excha
         poll_fn(|cx| Poll::Ready(stream.look_ahead(cx))).await?;
     }
     let ended = stream.body.is_over();
+    if ended && head.headers.known(maitred_wire::Name::ContentLength).is_some_and(|length| length != b"0") {
+        // As it would be if the end had come a moment later.
+        stream.condemned.set(Some(H3Code::MessageError));
+        return Err(Fault::new(Kind::BadRequest, "a Content-Length in a request that has no body"));
+    }
     heads.finish(head, ended, &stream.limits.head)?;
     stream.expect(if let Framing::Length(length) = head.framing { Some(length) } else { None })?;
-    if !shared.handshake.done.get() {
-        wait_if_unsafe(shared, head).await?;
+    match shared.handshake.done.get() {
+        Some(true) => Ok(()),
+        Some(false) | None => wait_if_unsafe(shared, head).await,
     }
-    Ok(())
 }
 
 /// Before the handshake is done, what came may have been sent before by another (RFC 8470): what is safe to repeat is answered, and the
@@ -381,11 +388,12 @@ async fn wait_if_unsafe(shared: &Shared, head: &mut maitred_wire::RequestHead) -
     }
     let mut told = pin!(shared.handshake.told.notified());
     told.as_mut().enable();
-    if !shared.handshake.done.get() {
+    if shared.handshake.done.get().is_none() {
         told.await;
     }
-    match shared.connection.close_reason() {
-        None => Ok(()),
-        Some(_) => Err(Fault::new(Kind::ClientGone, "the handshake was never finished")),
+    match shared.handshake.done.get() {
+        Some(true) => Ok(()),
+        // A stream may still be read of a connection that is closed.
+        Some(false) | None => Err(Fault::new(Kind::ClientGone, "the handshake was never finished")),
     }
 }

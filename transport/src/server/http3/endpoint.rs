@@ -199,7 +199,7 @@ impl QuicEndpoint {
             } else {
                 worker.shard().tls_full.add(1);
             }
-            shared.handshake.finish();
+            shared.handshake.finish(in_time);
             timer.disarm();
             drop((place, greeting));
         };
@@ -216,7 +216,7 @@ impl QuicEndpoint {
         })
         .await;
         // Whoever waits for the handshake waits for nothing.
-        shared.handshake.finish();
+        shared.handshake.finish(false);
     }
 }
 
