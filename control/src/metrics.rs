@@ -135,10 +135,11 @@ impl Page {
         let total = |of: fn(&WorkerShard) -> &Counter| add_up(metrics.workers.iter().map(|worker| of(worker).get()));
         // A worker may count down what another counted up: each alone may be below zero, the sum is not.
         let open = |of: fn(&WorkerShard) -> &Counter| total(of) as i64;
-        let gauges: [WorkerFamily; 5] = [
+        let gauges: [WorkerFamily; 6] = [
             ("maitred_connections_open", "Client connections open now.", |worker| &worker.connections_open),
             ("maitred_requests_open", "Requests under way now.", |worker| &worker.requests_open),
             ("maitred_http2_connections_open", "HTTP/2 connections of clients open now.", |worker| &worker.h2_open),
+            ("maitred_http3_connections_open", "HTTP/3 connections of clients open now.", |worker| &worker.h3_open),
             ("maitred_tunnels_open", "Upgraded connections, such as WebSockets, open now.", |worker| &worker.tunnels_open),
             ("maitred_upstream_connections_open", "Connections to back ends open now, idle ones too.", |worker| {
                 &worker.upstream_open
@@ -147,7 +148,7 @@ impl Page {
         for (name, help, of) in gauges {
             self.single(name, "gauge", help, open(of));
         }
-        let counters: [WorkerFamily; 8] = [
+        let counters: [WorkerFamily; 9] = [
             ("maitred_connections_accepted_total", "Client connections accepted.", |worker| &worker.connections_accepted),
             ("maitred_connections_refused_total", "Client connections closed at once, over a limit.", |worker| {
                 &worker.connections_refused
@@ -160,6 +161,11 @@ impl Page {
                 "maitred_http2_floods_total",
                 "HTTP/2 connections of clients closed for what they flooded the gateway with.",
                 |worker| &worker.h2_floods,
+            ),
+            (
+                "maitred_http3_floods_total",
+                "HTTP/3 connections of clients closed for what they flooded the gateway with.",
+                |worker| &worker.h3_floods,
             ),
             ("maitred_mirrored_requests_total", "Copies of requests sent to another upstream.", |worker| &worker.mirrored),
             ("maitred_mirror_dropped_total", "Copies not sent: too large, or too many under way.", |worker| {

@@ -114,6 +114,8 @@ pub struct TlsInfo {
     /// Whether our certificate on this connection stands for a host. Only where clients are asked for certificates: what was
     /// proved for one name must not open another.
     pub covers: Option<Covers>,
+    /// The listener speaks HTTP/3 too, and this connection is none: the client is to know.
+    pub offers_h3: bool,
 }
 
 /// Answers whether a host is one that a certificate stands for.

@@ -179,6 +179,9 @@ pub struct WorkerShard {
     pub h2_open: Counter,
     /// Those that were closed for what they flooded us with.
     pub h2_floods: Counter,
+    /// The same of HTTP/3.
+    pub h3_open: Counter,
+    pub h3_floods: Counter,
     /// Copies of requests sent, not sent for want of room, and failed.
     pub mirrored: Counter,
     pub mirror_dropped: Counter,

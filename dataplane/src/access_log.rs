@@ -281,6 +281,7 @@ fn protocol(version: Version) -> &'static [u8] {
         Version::Http10 => b"HTTP/1.0",
         Version::Http11 => b"HTTP/1.1",
         Version::Http2 => b"HTTP/2",
+        Version::Http3 => b"HTTP/3",
     }
 }
 

@@ -128,7 +128,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         let acme = listener.tls.as_ref().and_then(|tls| tls.acme.as_ref());
         let certificates = acme.map(|acme| state.issued(acme));
         issued.extend(acme.map(|acme| acme.value.clone()).zip(certificates.clone()));
-        let door = secure::door(listener, &tickets, certificates, &mut compiler.diagnostics);
+        let door = secure::door(listener, &tickets, certificates, &document.limits, &mut compiler.diagnostics);
         doors.push((listener.address.clone(), Arc::new(door.unwrap_or_default())));
     }
     let mut hosts = Hosts::default();

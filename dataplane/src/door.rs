@@ -31,6 +31,18 @@ pub(crate) fn answer(world: &World, exchange: &mut Exchange) -> Result<Option<Re
     }
 }
 
+/// For how long a client may remember that HTTP/3 is spoken here: a day.
+const ALT_SVC_SECONDS: u32 = 24 * 3600;
+
+/// Tells a client that came by TCP where HTTP/3 is (RFC 7838 §3), unless the back end has told it something of its own.
+pub(crate) fn announce_h3(exchange: &Exchange, response: &mut Response) {
+    let Some(tls) = &exchange.tls else { return };
+    if tls.offers_h3 && response.head.headers.get(b"alt-svc").is_none() {
+        let value = format!("h3=\":{}\"; ma={ALT_SVC_SECONDS}", exchange.local.port());
+        response.head.headers.add(b"alt-svc", value.as_bytes());
+    }
+}
+
 /// HTTP-01 (RFC 8555 §8.3): the authority asks in the clear, for nothing has a certificate yet.
 fn challenge(world: &World, exchange: &mut Exchange) -> Option<Response> {
     let reads = match exchange.request.method {

@@ -61,6 +61,8 @@ pub struct Gateway {
     copies: Mutex<HashMap<ListenAddress, Vec<OwnedFd>>>,
     /// Bound, and not yet given to the workers.
     closed: Mutex<Vec<Bound>>,
+    #[cfg(feature = "http3")]
+    datagrams: crate::datagrams::Datagrams,
     log: Mutex<LogWriter>,
     undertaker: Option<JoinHandle<()>>,
 }
@@ -78,6 +80,9 @@ impl Gateway {
     pub fn prepare(snapshot: Snapshot, log: LogTarget, options: Options, offered: &mut Offered) -> io::Result<Gateway> {
         let metrics = snapshot.metrics.clone();
         let count = metrics.workers.len();
+        #[cfg(feature = "http3")]
+        let (bound, datagrams) = bind_with_datagrams(&snapshot, count, offered)?;
+        #[cfg(not(feature = "http3"))]
         let bound = bind_all(&snapshot.listen(), count, offered)?;
         let listeners = bound.iter().map(Bound::names).collect();
         let (retired, buried) = sync_channel::<Option<Arc<Snapshot>>>(RETIRED_MAX);
@@ -104,6 +109,8 @@ impl Gateway {
             listeners: Mutex::new(listeners),
             copies: Mutex::default(),
             closed: Mutex::new(bound),
+            #[cfg(feature = "http3")]
+            datagrams,
             log: Mutex::new(log),
             undertaker: Some(undertaker),
         })
@@ -113,6 +120,8 @@ impl Gateway {
     pub fn open(&self) {
         let bound = std::mem::take(&mut *self.closed.lock().unwrap_or_else(PoisonError::into_inner));
         self.hand_out(bound);
+        #[cfg(feature = "http3")]
+        self.datagrams.hand_out(self.workers.iter().map(WorkerHandle::mailbox).collect());
     }
 
     /// Makes a snapshot the live one. Whatever can fail fails before: then nothing has changed.
@@ -121,6 +130,11 @@ impl Gateway {
         let wanted = snapshot.listen();
         let new: Vec<ListenAddress> = wanted.iter().filter(|address| !listeners.contains_key(address)).cloned().collect();
         let bound = bind_all(&new, self.workers.len(), &mut Offered::default())?;
+        #[cfg(feature = "http3")]
+        let silent = {
+            let names = listeners.clone().into_iter().chain(bound.iter().map(Bound::names)).collect();
+            self.datagrams.bind(&snapshot.listen_h3(), &names, self.workers.len(), |_| false)?
+        };
         let gone: Vec<ListenAddress> = listeners.keys().filter(|address| !wanted.contains(address)).cloned().collect();
         for address in &gone {
             listeners.remove(address);
@@ -134,7 +148,11 @@ impl Gateway {
         let generation = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;
         self.shared.metrics.generation.store(generation, Ordering::Relaxed);
         self.hand_out(bound);
+        #[cfg(feature = "http3")]
+        self.datagrams.hand_out(self.workers.iter().map(WorkerHandle::mailbox).collect());
         for worker in &self.workers {
+            #[cfg(feature = "http3")]
+            worker.send(Mail::CloseDatagrams(silent.clone()));
             if !gone.is_empty() {
                 worker.send(Mail::Close(gone.clone()));
             }
@@ -276,6 +294,8 @@ impl Gateway {
 
     /// Ends every connection and waits for the workers.
     pub fn stop(&mut self) {
+        #[cfg(feature = "http3")]
+        self.datagrams.stop();
         self.copies().clear();
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for worker in &self.workers {
@@ -307,6 +327,9 @@ struct Bound {
     sockets: Vec<Listening>,
     /// A copy of each that has a queue of its own.
     copies: Vec<OwnedFd>,
+    /// They were open before.
+    #[cfg(feature = "http3")]
+    offered: bool,
 }
 
 impl Bound {
@@ -325,9 +348,39 @@ fn bind_all(addresses: &[ListenAddress], workers: usize, offered: &mut Offered) 
         .collect()
 }
 
+/// How often a port that is free for TCP is looked for again, because it is not for UDP.
+#[cfg(feature = "http3")]
+const PORTS_TRIED: usize = 16;
+
+/// Listeners with the sockets of their HTTP/3.
+#[cfg(feature = "http3")]
+fn bind_with_datagrams(
+    snapshot: &Snapshot,
+    workers: usize,
+    offered: &mut Offered,
+) -> io::Result<(Vec<Bound>, crate::datagrams::Datagrams)> {
+    let any_port = |address: &ListenAddress| matches!(address, ListenAddress::Tcp(address) if address.port() == 0);
+    let wanted = snapshot.listen_h3();
+    let mut tries = if wanted.iter().any(any_port) { PORTS_TRIED } else { 1 };
+    loop {
+        let bound = bind_all(&snapshot.listen(), workers, offered)?;
+        let datagrams = crate::datagrams::Datagrams::default();
+        let listeners = bound.iter().map(Bound::names).collect();
+        let succeeds = |address: &ListenAddress| bound.iter().any(|bound| bound.configured == *address && bound.offered);
+        tries -= 1;
+        match datagrams.bind(&wanted, &listeners, workers, succeeds) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok((bound, datagrams)),
+        }
+    }
+}
+
 /// Of sockets that are offered there may be fewer than workers, or more. The missing ones are added when they are given out: a socket that
 /// listens gets its share of the clients at once, and here nobody accepts them yet.
 fn bind_one(configured: &ListenAddress, workers: usize, offered: Vec<OwnedFd>) -> io::Result<Bound> {
+    #[cfg(feature = "http3")]
+    let was_offered = !offered.is_empty();
     let mut sockets = offered.into_iter().map(Listening::from_descriptor).collect::<io::Result<Vec<_>>>()?;
     if sockets.is_empty() {
         match configured {
@@ -346,7 +399,14 @@ fn bind_one(configured: &ListenAddress, workers: usize, offered: Vec<OwnedFd>) -
     }
     let address = sockets[0].local_addr()?.map_or_else(|| configured.clone(), ListenAddress::Tcp);
     let copies = sockets.iter().map(Listening::descriptor).collect::<io::Result<_>>()?;
-    Ok(Bound { configured: configured.clone(), address, sockets, copies })
+    Ok(Bound {
+        configured: configured.clone(),
+        address,
+        sockets,
+        copies,
+        #[cfg(feature = "http3")]
+        offered: was_offered,
+    })
 }
 
 /// A socket for a worker that has none, and its copy if it has a queue of its own. Without one the worker gets its connections from its

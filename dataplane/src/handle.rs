@@ -18,6 +18,7 @@ pub(crate) fn answer(exchange: &mut Exchange, answered: Result<Response, Fault>)
     if let Hold::World(world, route) = &exchange.hold {
         world.chain(*route).leave(exchange, &mut response);
     }
+    door::announce_h3(exchange, &mut response);
     response
 }
 

@@ -4,6 +4,8 @@
 mod access_log;
 mod compile;
 mod connections;
+#[cfg(feature = "http3")]
+mod datagrams;
 mod door;
 mod explain;
 mod gateway;

@@ -3,8 +3,8 @@
 
 use maitred_core::Clock;
 use maitred_model::{
-    CertificateFiles, ClientAuth, Diagnostic, Diagnostics, Listener, ListenerTls, PemFile, Span, Spanned, TlsVersion, Upstream,
-    UpstreamProtocol,
+    CertificateFiles, ClientAuth, Diagnostic, Diagnostics, Limits, Listener, ListenerTls, PemFile, Span, Spanned, TlsVersion,
+    Upstream, UpstreamProtocol,
 };
 use maitred_transport::{
     ClientTls, ClientTlsSpec, Dial, Door, IssuedCertificates, Part, ProxySources, ProxyVersion, ServerTls, ServerTlsSpec,
@@ -35,23 +35,60 @@ pub(crate) fn door(
     listener: &Listener,
     tickets: &Tickets,
     issued: Option<Arc<IssuedCertificates>>,
+    limits: &Limits,
     diagnostics: &mut Diagnostics,
 ) -> Option<Door> {
+    if let Some(span) = listener.http3
+        && cfg!(not(feature = "http3"))
+    {
+        let message = "this program was built without HTTP/3";
+        let hint = "build it with `cargo build --release -p maitred --features http3`, or remove `http3`";
+        diagnostics.push(Diagnostic::error("not-built", span, message).hint(hint));
+    }
     let tls = match &listener.tls {
         None => None,
-        Some(tls) => Some(server(tls, tickets, issued).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()?),
+        Some(tls) => {
+            let offers_h3 = listener.http3.is_some();
+            Some(server(tls, tickets, issued, offers_h3).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()?)
+        }
     };
+    #[cfg(feature = "http3")]
+    let quic = match (&tls, &listener.tls) {
+        (Some(server), Some(tls)) if listener.http3.is_some() => {
+            Some(quic(server, limits).map_err(|problem| diagnostics.push(diagnostic(None, tls.span, &problem))).ok()?)
+        }
+        _ => None,
+    };
+    #[cfg(not(feature = "http3"))]
+    let _ = limits;
     let proxies = listener.proxy_protocol.as_ref().map(|incoming| match incoming.from.is_empty() {
         true => ProxySources::All,
         false => ProxySources::From(incoming.from.clone()),
     });
-    Some(Door { tls, proxies, to_https: listener.redirect_https })
+    Some(Door {
+        tls,
+        proxies,
+        to_https: listener.redirect_https,
+        #[cfg(feature = "http3")]
+        quic,
+    })
+}
+
+#[cfg(feature = "http3")]
+fn quic(tls: &ServerTls, limits: &Limits) -> Result<maitred_transport::Quic, TlsProblem> {
+    let limits = maitred_transport::QuicLimits {
+        streams: limits.h2_streams.get(),
+        window: limits.h2_window.get(),
+        idle: limits.idle_timeout,
+    };
+    maitred_transport::Quic::new(tls, &limits)
 }
 
 fn server(
     tls: &Spanned<ListenerTls>,
     tickets: &Tickets,
     issued: Option<Arc<IssuedCertificates>>,
+    offers_h3: bool,
 ) -> Result<ServerTls, Diagnostic> {
     let pair = |files: &Spanned<CertificateFiles>| (files.cert.bytes.clone(), files.key.bytes.clone());
     if let Some(ca) = tls.acme.as_ref().and_then(|acme| acme.ca.as_ref()) {
@@ -65,6 +102,7 @@ fn server(
         client_optional: tls.client_auth == ClientAuth::Optional,
         only_tls13: tls.min_version == TlsVersion::Tls13,
         issued,
+        offers_h3,
     };
     ServerTls::new(&spec, tickets.keys(tls)).map_err(|(index, problem)| {
         let files = tls.certificates.get(index);

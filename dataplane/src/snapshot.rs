@@ -76,6 +76,12 @@ impl Snapshot {
         self.document.listen.iter().map(|listener| listener.address.clone()).collect()
     }
 
+    /// Listeners that speak HTTP/3.
+    #[cfg(feature = "http3")]
+    pub(crate) fn listen_h3(&self) -> Vec<ListenAddress> {
+        self.document.listen.iter().filter(|listener| listener.http3.is_some()).map(|listener| listener.address.clone()).collect()
+    }
+
     /// What the listener at `address` asks of those who come in; `None`: there is none any more.
     pub(crate) fn door(&self, address: &ListenAddress) -> Option<&Arc<Door>> {
         self.doors.iter().find(|(other, _)| other == address).map(|(_, door)| door)

@@ -35,9 +35,18 @@ const SHARE_SLACK: u64 = 2;
 const REAP_EVERY: Duration = Duration::from_secs(5);
 /// After an accept failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Turns that other tasks get before the runtime goes.
+#[cfg(feature = "http3")]
+const LAST_TURNS: usize = 8;
+
 pub(crate) enum Mail {
     Listen(ListenAddress, Listening),
     Close(Vec<ListenAddress>),
+    /// A listener's HTTP/3, and whose it is to be no more.
+    #[cfg(feature = "http3")]
+    Datagrams(ListenAddress, Box<maitred_transport::DatagramShare>),
+    #[cfg(feature = "http3")]
+    CloseDatagrams(Vec<ListenAddress>),
     /// Close, and leave what waits there to the process that has these sockets too.
     Release(Vec<ListenAddress>),
     /// A connection accepted elsewhere, and the listener that it came through.
@@ -117,7 +126,14 @@ fn run(seat: Seat, mailbox: mpsc::Receiver<Mail>, log: SendBuffer) {
         spawn_local(worker.timers.clone().sweep());
         spawn_local(keep_log_fresh(service.clone()));
         spawn_local(reap(service.clone()));
-        let desk = Rc::new(Desk { seat, worker, service, closers: RefCell::default() });
+        let desk = Rc::new(Desk {
+            seat,
+            worker,
+            service,
+            closers: RefCell::default(),
+            #[cfg(feature = "http3")]
+            endpoints: RefCell::default(),
+        });
         desk.clone().read_mail(mailbox).await;
         desk.service.clone()
     });
@@ -163,6 +179,9 @@ struct Desk {
     /// Each ends an accepting task. A worker has one for each of its sockets: more than one at an address if the process before this
     /// one had more workers.
     closers: RefCell<HashMap<ListenAddress, Vec<oneshot::Sender<Closing>>>>,
+    /// HTTP/3 of listeners, those that are on their way out too.
+    #[cfg(feature = "http3")]
+    endpoints: RefCell<Vec<(ListenAddress, std::rc::Weak<maitred_transport::QuicEndpoint>)>>,
 }
 
 impl Desk {
@@ -171,7 +190,15 @@ impl Desk {
             match mail {
                 Mail::Listen(address, listener) => self.listen(address, listener),
                 Mail::Close(addresses) => self.close(addresses, true).await,
-                Mail::Release(addresses) => self.close(addresses, false).await,
+                Mail::Release(addresses) => {
+                    #[cfg(feature = "http3")]
+                    self.leave_datagrams(|address| addresses.contains(address));
+                    self.close(addresses, false).await;
+                }
+                #[cfg(feature = "http3")]
+                Mail::Datagrams(address, share) => self.take_datagrams(address, *share),
+                #[cfg(feature = "http3")]
+                Mail::CloseDatagrams(addresses) => self.leave_datagrams(|address| addresses.contains(address)),
                 Mail::Connection(parcel, listener) => {
                     if let Ok(accepted) = parcel.unpack() {
                         self.clone().take(accepted, &listener);
@@ -183,12 +210,18 @@ impl Desk {
                 Mail::Echo(number, to) => drop(to.try_send(number)),
                 Mail::Drain => {
                     self.worker.draining.notify_waiters();
+                    #[cfg(feature = "http3")]
+                    self.leave_datagrams(|_| true);
                     let addresses = self.closers.borrow().keys().cloned().collect();
                     self.close(addresses, true).await;
                     self.seat.drained.store(true, Ordering::Release);
                 }
                 Mail::Farewell => self.worker.farewell.notify_waiters(),
-                Mail::Stop => return,
+                Mail::Stop => {
+                    #[cfg(feature = "http3")]
+                    self.cut_datagrams().await;
+                    return;
+                }
             }
         }
     }
@@ -202,6 +235,48 @@ impl Desk {
         let listener = Arc::new(address.clone());
         self.closers.borrow_mut().entry(address).or_default().push(closer);
         spawn_local(self.clone().accept(acceptor, listener, closed));
+    }
+
+    #[cfg(feature = "http3")]
+    fn take_datagrams(self: &Rc<Self>, address: ListenAddress, share: maitred_transport::DatagramShare) {
+        let door = self.service.world().snapshot.door(&address).cloned();
+        let Some(quic) = door.as_ref().and_then(|door| door.quic.as_ref()) else { return };
+        let endpoint = match maitred_transport::QuicEndpoint::start(share, quic) {
+            Ok(endpoint) => endpoint,
+            Err(error) => return tracing::error!(%error, %address, "a worker cannot speak HTTP/3"),
+        };
+        let mut endpoints = self.endpoints.borrow_mut();
+        endpoints.retain(|(_, endpoint)| endpoint.strong_count() > 0);
+        endpoints.push((address.clone(), Rc::downgrade(&endpoint)));
+        let service = self.service.clone();
+        let door = move || service.world().snapshot.door(&address).cloned();
+        spawn_local(endpoint.serve(door, self.worker.clone(), self.service.clone()));
+    }
+
+    /// Lets nobody in there any more; who is in may finish.
+    #[cfg(feature = "http3")]
+    fn leave_datagrams(&self, which: impl Fn(&ListenAddress) -> bool) {
+        for (address, endpoint) in &*self.endpoints.borrow() {
+            if which(address)
+                && let Some(endpoint) = endpoint.upgrade()
+            {
+                endpoint.leave();
+            }
+        }
+    }
+
+    /// Tells who is still there that it is over.
+    #[cfg(feature = "http3")]
+    async fn cut_datagrams(&self) {
+        let endpoints: Vec<_> = self.endpoints.borrow().iter().filter_map(|(_, endpoint)| endpoint.upgrade()).collect();
+        if endpoints.is_empty() {
+            return;
+        }
+        endpoints.iter().for_each(|endpoint| endpoint.cut());
+        // The tasks of the connections send it, when it is their turn.
+        for _ in 0..LAST_TURNS {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// `takes_waiting`: what waits in an accept queue is accepted before the socket goes.

@@ -4,6 +4,7 @@
 mod chunks;
 mod grpc;
 mod h2;
+mod h3;
 mod heads;
 mod hpack;
 mod paths;
@@ -14,6 +15,7 @@ mod websocket;
 pub use chunks::{chunked, trailers};
 pub use grpc::grpc;
 pub use h2::{h2_frames, request_h2, response_h2};
+pub use h3::{h3_frames, request_h3};
 pub use heads::{request_head, response_head};
 pub use hpack::hpack;
 pub use paths::{host, path};
@@ -29,13 +31,15 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
     ("response_h2", response_h2),
     ("h2_frames", h2_frames),
     ("hpack", hpack),
+    ("request_h3", request_h3),
+    ("h3_frames", h3_frames),
     ("chunked", chunked),
     ("trailers", trailers),
     ("path", path),

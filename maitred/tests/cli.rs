@@ -106,6 +106,21 @@ fn every_example_compiles_without_a_warning() {
 }
 
 #[test]
+fn a_build_without_http3_says_how_to_get_it() {
+    let folder = Folder::new("check-http3");
+    let certs = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/certs");
+    let text = format!(
+        "listen: {{ address: \"127.0.0.1:8443\", http3: true, tls: {{ certificates: {{ cert: {certs}/api.pem, key: {certs}/api.key }} }} }}
+apis: {{ a: {{ routes: [ {{ match: GET /, respond: {{ text: hello }} }} ] }} }}"
+    );
+    let done = folder.file("maitred.yaml", &text).maitred(&["check"]);
+    let (has, version) = (cfg!(feature = "http3"), maitred(&["version"]).stdout);
+    assert_eq!((done.code == 0, version.contains("with http3")), (has, has), "{}\n{version}", done.stderr);
+    let told = ["not-built", "without HTTP/3", "cargo build --release -p maitred --features http3"];
+    assert!(has || told.iter().all(|words| done.stderr.contains(words)), "{}", done.stderr);
+}
+
+#[test]
 fn check_counts_what_is_there() {
     let folder = Folder::new("check-ok");
     let done = folder.file("maitred.yaml", HELLO).maitred(&["check"]);

@@ -1,7 +1,7 @@
 //! The documentation runs: every whole file in it loads and compiles, every command shown with its output gives that output, every link
 //! leads somewhere, every key and metric is described. Judges no prose.
 //!
-//! What blocks mean: `yaml` is a whole file, `yaml broken` one that is refused, `yaml fragment` a piece. `console` holds commands behind `$ ` and
+//! What blocks mean: `yaml` is a whole file, `yaml http3` one that a build with that feature takes, `yaml broken` one that is refused, `yaml fragment` a piece. `console` holds commands behind `$ ` and
 //! what they say; they find the last file before them on their page as maitred.yaml. Other blocks are not looked at.
 //! With UPDATE_GOLDEN=1 the output is written anew.
 
@@ -119,7 +119,7 @@ fn every_file_in_the_documentation_means_what_it_says() {
             let loaded = load_text("maitred.yaml", &block.text, &sources(&block.text));
             let words = render(&loaded.diagnostics, &loaded.files, false);
             match block.info.as_str() {
-                "yaml" => {
+                "yaml" | "yaml http3" => {
                     assert!(
                         // What a page shows in order to explain it may be worth a warning.
                         loaded.diagnostics.iter().all(|diagnostic| diagnostic.code == "dropped-protection"),
@@ -127,7 +127,10 @@ fn every_file_in_the_documentation_means_what_it_says() {
                     );
                     let document = loaded.document.unwrap_or_else(|| panic!("{place}: no document"));
                     let compiled = compile(Arc::new(document), &State::new(1));
-                    assert!(compiled.is_ok(), "{place}: {:?}", compiled.err());
+                    // A build without the feature says so, and nothing else.
+                    let fits = block.info == "yaml" || cfg!(feature = "http3");
+                    let words = compiled.err().map(|diagnostics| diagnostics.iter().map(|one| one.code).collect::<Vec<_>>());
+                    assert_eq!(words, if fits { None } else { Some(vec!["not-built"]) }, "{place}");
                     whole += 1;
                 }
                 "yaml broken" => assert!(loaded.document.is_none(), "{place}: nothing is wrong with it"),
@@ -156,7 +159,7 @@ fn every_command_with_its_output_gives_that_output() {
         let mut text = page.text.clone();
         for block in page.blocks() {
             match block.info.as_str() {
-                "yaml" | "yaml broken" => fs::write(folder.join("maitred.yaml"), &block.text).expect("writable"),
+                "yaml" | "yaml http3" | "yaml broken" => fs::write(folder.join("maitred.yaml"), &block.text).expect("writable"),
                 "console" => {
                     blocks += 1;
                     let said = session(&block.text, &folder);

@@ -27,8 +27,8 @@ pub fn to_json(document: &Document) -> Value {
 }
 
 fn print_listener(listener: &Listener) -> Value {
-    let Listener { address, tls, redirect_https, proxy_protocol } = listener;
-    let mut value = json!({ "address": address.to_string(), "redirect_https": redirect_https });
+    let Listener { address, tls, http3, redirect_https, proxy_protocol } = listener;
+    let mut value = json!({ "address": address.to_string(), "redirect_https": redirect_https, "http3": http3.is_some() });
     if let Some(tls) = tls {
         value["tls"] = print_listener_tls(tls);
     }

@@ -44,7 +44,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn chain(&self) -> Vec<CertificateDer<'static>> {
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         CertificateDer::pem_slice_iter(self.cert.as_bytes()).collect::<Result<_, _>>().expect("PEM that was just made")
     }
 
@@ -244,6 +244,7 @@ pub struct ClientTls {
     versions: Vec<TlsVersion>,
     identity: Option<Identity>,
     resumption: bool,
+    early: bool,
     ahead: Duration,
     config: OnceLock<Arc<ClientConfig>>,
 }
@@ -265,6 +266,7 @@ impl ClientTls {
             versions: vec![TlsVersion::V13, TlsVersion::V12],
             identity: None,
             resumption: true,
+            early: false,
             ahead: Duration::ZERO,
             config: OnceLock::new(),
         }
@@ -301,13 +303,29 @@ impl ClientTls {
         self
     }
 
+    /// HTTP/3, which is nothing but TLS 1.3.
+    pub fn h3(self) -> ClientTls {
+        self.alpn(&["h3"]).version(TlsVersion::V13)
+    }
+
+    /// Sends requests with its first words, where the server has allowed it before.
+    pub fn early(mut self) -> ClientTls {
+        self.early = true;
+        self
+    }
+
     /// Its clock is ahead, as a gateway's that was turned.
     pub fn ahead(mut self, by: Duration) -> ClientTls {
         self.ahead = by;
         self
     }
 
-    fn config(&self) -> Arc<ClientConfig> {
+    #[cfg(feature = "http3")]
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
         let make = || {
             let versions: Vec<_> = self.versions.iter().map(|version| version.supported()).collect();
             let builder = ClientConfig::builder_with_details(provider(), Arc::new(Ahead(self.ahead)))
@@ -320,6 +338,7 @@ impl ClientTls {
             };
             config.enable_sni = self.sni;
             config.alpn_protocols = self.alpn.clone();
+            config.enable_early_data = self.early;
             if !self.resumption {
                 config.resumption = Resumption::disabled();
             }

@@ -20,6 +20,8 @@ mod h2_upstream;
 mod h2_upstream_faults;
 mod h2_upstream_rules;
 mod h2_upstream_spec;
+#[cfg(feature = "http3")]
+mod http3;
 mod interim;
 mod limits;
 mod mirror;

@@ -3,6 +3,8 @@
 //!
 //! `tests/peers/setup` installs h11. Peers that are run, and not only asked how they read, stand in `live/`. Where a tool is missing the test says so and passes, but never in CI.
 
+#[cfg(feature = "http3")]
+mod http3;
 mod mutate;
 mod ours;
 mod peer;

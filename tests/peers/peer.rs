@@ -23,18 +23,24 @@ pub struct Peer {
 }
 
 /// Says that a tool is missing: a note at home, a failure in CI.
-fn missing(what: &str) {
+pub fn missing(what: &str) {
     assert!(std::env::var_os("CI").is_none(), "{what} is missing; CI compares with it");
     println!("NOTE: {what} is missing, so nothing is compared with it");
 }
 
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/peers")
 }
 
-fn works(program: &Path, arguments: &[&str]) -> bool {
+pub fn works(program: &Path, arguments: &[&str]) -> bool {
     let status = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
+}
+
+/// The one with what `setup` has installed, where it was.
+pub fn python() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers/bin/python");
+    if own.exists() { own } else { PathBuf::from("python3") }
 }
 
 pub fn node() -> Option<Peer> {
@@ -97,8 +103,7 @@ fn node_is_narrow(messages: &[Message], _theirs: &Framed) -> bool {
 }
 
 pub fn h11() -> Option<Peer> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers/bin/python");
-    let python = if own.exists() { own } else { PathBuf::from("python3") };
+    let python = python();
     if !works(&python, &["-c", "import h11"]) {
         missing("Python's h11 (tests/peers/setup installs it)");
         return None;

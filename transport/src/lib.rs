@@ -20,6 +20,8 @@ pub use challenges::HttpChallenges;
 pub use client::{Begin, Carrier, Failure};
 pub use input::BUFFER_BYTES;
 pub use listener::{Accepted, Acceptor, Listening, Parcel, bind, bind_unix};
+#[cfg(feature = "http3")]
+pub use server::{DatagramShare, Quic, QuicEndpoint, QuicLimits, bind_datagrams};
 pub use server::{Door, H2Limits, ProxySources, ServerLimits, Service, serve};
 pub use socket::Socket;
 pub use timers::{Timer, Timers};

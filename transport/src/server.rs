@@ -3,8 +3,13 @@
 
 mod http1;
 mod http2;
+#[cfg(feature = "http3")]
+mod http3;
 mod sending;
 mod under_way;
+
+#[cfg(feature = "http3")]
+pub use http3::{DatagramShare, Quic, QuicEndpoint, QuicLimits, bind_datagrams};
 
 use crate::input::{BUFFER_BYTES, Input};
 use crate::socket::Socket;
@@ -84,6 +89,9 @@ pub struct Door {
     pub proxies: Option<ProxySources>,
     /// Every request is answered with a redirect to https.
     pub to_https: bool,
+    /// HTTP/3 at the same port.
+    #[cfg(feature = "http3")]
+    pub quic: Option<Quic>,
 }
 
 /// Whose PROXY headers are believed.
@@ -307,5 +315,6 @@ fn info(tls: &ServerTls, connection: &rustls::Connection) -> TlsInfo {
         server_name: server_name.map(Into::into),
         client_chain: connection.peer_certificates().unwrap_or_default().iter().map(|one| one.as_ref().into()).collect(),
         covers: names.map(|names| Box::new(move |host: &str| names.covers(host)) as maitred_core::exchange::Covers),
+        offers_h3: tls.offers_h3,
     }
 }

@@ -2,6 +2,8 @@
 
 mod client;
 mod names;
+#[cfg(feature = "http3")]
+mod quic;
 mod server;
 mod stream;
 mod tickets;

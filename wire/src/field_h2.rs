@@ -61,6 +61,12 @@ pub fn h2_trailer(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), &'
     Ok(())
 }
 
+/// Whether a field may stand in a section of HTTP/2 or HTTP/3.
+#[cfg(feature = "http3")]
+pub fn is_h2_field(name: &[u8], value: &[u8]) -> bool {
+    check(name, value).is_ok()
+}
+
 /// RFC 9113 §8.2.2, but TE, which a request may have.
 fn is_connection_specific(name: Name) -> bool {
     matches!(name, Name::Connection | Name::KeepAlive | Name::ProxyConnection | Name::TransferEncoding | Name::Upgrade)

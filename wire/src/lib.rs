@@ -10,6 +10,8 @@ mod field_h2;
 mod grpc;
 mod h2;
 mod h2_reader;
+#[cfg(feature = "http3")]
+mod h3;
 mod headers;
 mod host;
 mod hpack;
@@ -17,8 +19,12 @@ mod names;
 mod parse;
 pub mod path;
 mod proxy_protocol;
+#[cfg(feature = "http3")]
+mod qpack;
 mod request;
 mod request_h2;
+#[cfg(feature = "http3")]
+mod request_h3;
 mod response;
 mod response_h2;
 mod websocket;
@@ -26,12 +32,19 @@ mod websocket;
 pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};
 pub use emit::{LAST_CHUNK, decimal, digits, field, reason, request_line, status_line};
 pub use field_h2::h2_trailer;
+#[cfg(feature = "http3")]
+pub use field_h2::is_h2_field;
 pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, status_to_grpc};
 pub use h2::{
     FRAME_BYTES_MAX, H2Code, H2Setting, PREFACE, Preface, WINDOW_AT_FIRST, WINDOW_MAX, h2_data, h2_goaway, h2_headers, h2_ping,
     h2_reset, h2_settings, h2_settings_ack, h2_window_update, starts_preface,
 };
 pub use h2_reader::{H2Frame, H2Reader, H2Settings};
+#[cfg(feature = "http3")]
+pub use h3::{
+    FrameKind, Frames, H3Code, Piece, QpackStream, check_settings, control_preface, data_head, goaway_frame, headers_frame,
+    put_varint, varint,
+};
 pub use headers::{Entry, Headers, Slice};
 pub use host::{Authority, split_authority};
 pub use hpack::{HpackDecoder, HpackError, hpack_field, hpack_known, hpack_no_table, hpack_status};
@@ -40,8 +53,12 @@ pub use parse::{HeadLimits, Parsed, Refusal};
 pub use proxy_protocol::{
     ProxyError, ProxyParsed, read_proxy, write_proxy_v1, write_proxy_v1_unknown, write_proxy_v2, write_proxy_v2_local,
 };
+#[cfg(feature = "http3")]
+pub use qpack::{Unread, begin_section, read_section, write_field, write_forwarded, write_status};
 pub use request::{Framing, Method, RequestHead, Version};
 pub use request_h2::{H2Parts, H2RequestFields};
+#[cfg(feature = "http3")]
+pub use request_h3::{H3Heads, H3Refusal};
 pub use response::{ResponseHead, ResponseRefusal};
 pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key, make_key};
 

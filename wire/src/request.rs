@@ -15,6 +15,7 @@ pub enum Version {
     #[default]
     Http11,
     Http2,
+    Http3,
 }
 
 /// A method; the text of `Other` is in the head.
@@ -261,8 +262,8 @@ impl RequestHead {
         }
         let value = match (field, target, self.version) {
             (Some(value), _, _) => value,
-            (None, _, Version::Http11) | (None, None, Version::Http2) => return Err(Refusal::Bad("no Host")),
-            (None, Some(target), Version::Http10 | Version::Http2) => self.headers.slice(target),
+            (None, _, Version::Http11) | (None, None, Version::Http2 | Version::Http3) => return Err(Refusal::Bad("no Host")),
+            (None, Some(target), Version::Http10 | Version::Http2 | Version::Http3) => self.headers.slice(target),
             (None, None, Version::Http10) => return Ok(()),
         };
         let authority = split_authority(value).ok_or(Refusal::Bad("a malformed Host"))?;

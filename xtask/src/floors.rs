@@ -24,6 +24,9 @@ fn floor(name: &str) -> Option<Option<u8>> {
 /// Floor 0 is pure: whatever brings a runtime or sockets is no part of it.
 const NOT_BELOW: &[&str] = &["tokio", "mio", "socket2", "hyper", "h2", "axum"];
 
+/// QUIC is sockets. Of `h3` the tests alone make use: docs/adr/0016-http3.md.
+const ONLY_IN: &[(&str, &[&str])] = &[("quinn", &["maitred-transport"]), ("h3", &[]), ("h3-quinn", &[])];
+
 pub fn check(root: &Path, findings: &mut Findings) -> Result<()> {
     let metadata = output(root, env!("CARGO"), &["metadata", "--format-version", "1", "--no-deps"])?;
     let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata writes JSON")?;
@@ -54,6 +57,15 @@ pub fn check(root: &Path, findings: &mut Findings) -> Result<()> {
                 );
             }
             let Some(mine) = mine else { continue };
+            if let Some((_, users)) = ONLY_IN.iter().find(|(only, _)| *only == other)
+                && !users.contains(&name)
+            {
+                findings.error(
+                    &place,
+                    &format!("{name} depends on {other}"),
+                    "QUIC is the transport's affair; the crate h3 is the tests'",
+                );
+            }
             match floor(other) {
                 Some(None) if other != "maitred-testkit" || !dev => findings.error(
                     &place,

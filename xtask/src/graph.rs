@@ -1,5 +1,5 @@
-//! The crates that are really built: bans, least versions, copies and licences. Judged by `cargo tree` with default features, because
-//! Cargo.lock also names crates that a feature nobody turned on would bring. deny.toml says the same for cargo-deny.
+//! The crates that are really built: bans, least versions, copies and licences. Judged by `cargo tree` with all features
+//! of ours, because Cargo.lock also names crates that a feature of others, which nobody turned on, would bring. deny.toml says the same for cargo-deny.
 
 use crate::tidy::{Findings, output};
 use anyhow::Result;
@@ -25,6 +25,10 @@ const LEAST: &[(&str, [u64; 3])] =
 /// Two of these would be two stacks, one of which nobody configures.
 const ONCE: &[&str] = &["hyper", "rustls", "h2", "tokio", "http"];
 
+/// Where the gateway runs. Elsewhere other crates would be built: of QUIC in a browser, ring.
+const SYSTEMS: &[&str] =
+    &["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-musl", "aarch64-apple-darwin", "x86_64-unknown-freebsd"];
+
 const LICENCES: &[&str] = &[
     "Apache-2.0",
     "MIT",
@@ -45,8 +49,9 @@ const LICENCES: &[&str] = &[
 
 pub fn check(root: &Path, findings: &mut Findings) -> Result<()> {
     let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    // Bans are about what ships; licences, about all that is built, tests included.
-    for line in tree(root, "normal,build")?.lines() {
+    // Bans are about what ships, and where; licences, about all that is built, tests included.
+    let shipped = SYSTEMS.iter().map(|system| tree(root, "normal,build", system)).collect::<Result<String>>()?;
+    for line in shipped.lines() {
         let (package, _) = line.split_once('|').unwrap_or((line, ""));
         let mut words = package.split(' ');
         if let (Some(name), Some(version)) = (words.next(), words.next()) {
@@ -82,15 +87,28 @@ pub fn check(root: &Path, findings: &mut Findings) -> Result<()> {
             );
         }
     }
-    licences(&tree(root, "all")?, findings);
+    licences(&tree(root, "all", "all")?, findings);
     Ok(())
 }
 
-fn tree(root: &Path, edges: &str) -> Result<String> {
+fn tree(root: &Path, edges: &str, system: &str) -> Result<String> {
     output(
         root,
         env!("CARGO"),
-        &["tree", "--workspace", "--target", "all", "--edges", edges, "--prefix", "none", "--no-dedupe", "--format", "{p}|{l}"],
+        &[
+            "tree",
+            "--workspace",
+            "--all-features",
+            "--target",
+            system,
+            "--edges",
+            edges,
+            "--prefix",
+            "none",
+            "--no-dedupe",
+            "--format",
+            "{p}|{l}",
+        ],
     )
 }
 

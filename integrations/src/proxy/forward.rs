@@ -27,6 +27,7 @@ pub fn head(out: &mut Vec<u8>, exchange: &Exchange, host: &UpstreamHost, target:
     framing(out, exchange);
     forwarded(out, exchange);
     out.extend_from_slice(match request.version {
+        Version::Http3 => b"via: 3.0 maitred\r\n",
         Version::Http2 => b"via: 2.0 maitred\r\n",
         Version::Http11 => b"via: 1.1 maitred\r\n",
         Version::Http10 => b"via: 1.0 maitred\r\n",

@@ -1,6 +1,6 @@
 //! Where clients connect: addresses, certificates, and who is believed about whom.
 
-use crate::span::Spanned;
+use crate::span::{Span, Spanned};
 use crate::values::IpNet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub struct Listener {
     pub address: ListenAddress,
     pub tls: Option<Spanned<ListenerTls>>,
+    /// HTTP/3 at the same port, and where that is said. Only with `tls`, an address with a port, and without `proxy_protocol`.
+    pub http3: Option<Span>,
     /// Plain requests are answered with 308 to https (and ACME HTTP-01 challenges are answered). Never together with `tls`.
     pub redirect_https: bool,
     pub proxy_protocol: Option<ProxyProtocolIn>,

@@ -18,6 +18,8 @@ record! {
         address: Spanned<Where> = required,
         /// Certificates: connections are encrypted.
         tls: Option<Spanned<ListenerTlsShape>> = absent,
+        /// HTTP/3 at the same port, by UDP. Needs `tls`, and a program that was built with the feature `http3`.
+        http3: Bool = "false",
         /// Answers every request with a redirect to https, and ACME's challenges.
         redirect_https: Bool = "false",
         /// Connections begin with a PROXY header that says who the client is.
@@ -97,7 +99,7 @@ impl Shape for ListenerShort {
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Listener> {
         let address = Where::decode(node, cx)?;
-        Some(Listener { address, tls: None, redirect_https: false, proxy_protocol: None })
+        Some(Listener { address, tls: None, http3: None, redirect_https: false, proxy_protocol: None })
     }
 
     fn schema(defs: &mut Defs) -> Value {
@@ -109,7 +111,8 @@ impl Shape for ListenerLong {
     type Out = Listener;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Listener> {
-        let RawListener { address, tls, redirect_https, proxy_protocol } = RawListener::decode(node, cx)?;
+        let RawListener { address, tls, http3, redirect_https, proxy_protocol } = RawListener::decode(node, cx)?;
+        let http3 = http3.then(|| node.get("http3").map_or(node.span, |node| node.span));
         if let (true, Some(tls)) = (redirect_https, &tls) {
             let span = node.get("redirect_https").map_or(node.span, |node| node.span);
             let message = "a listener with `tls` has nothing to redirect to https";
@@ -117,12 +120,44 @@ impl Shape for ListenerLong {
             let diagnostic = Diagnostic::error("contradiction", span, message).hint(hint);
             cx.push(diagnostic.also(tls.span, "its `tls`"));
         }
+        if let Some(span) = http3 {
+            // A wrong `tls` has been complained about.
+            let others =
+                Beside { tls: node.get("tls").is_some(), proxy_protocol: node.get("proxy_protocol").map(|node| node.span) };
+            check_http3(span, &address, others, cx);
+        }
         let proxy_protocol = proxy_protocol.map(|raw| believed(raw, &address, cx));
-        Some(Listener { address: address.value, tls, redirect_https, proxy_protocol })
+        Some(Listener { address: address.value, tls, http3, redirect_https, proxy_protocol })
     }
 
     fn schema(defs: &mut Defs) -> Value {
         RawListener::schema(defs)
+    }
+}
+
+/// What else a listener says that HTTP/3 is not indifferent to.
+struct Beside {
+    tls: bool,
+    proxy_protocol: Option<Span>,
+}
+
+fn check_http3(span: Span, address: &Spanned<ListenAddress>, beside: Beside, cx: &mut Cx<'_>) {
+    match &address.value {
+        ListenAddress::Unix(_) => {
+            let message = "HTTP/3 is spoken by UDP, and a unix socket has none";
+            cx.error("contradiction", span, message, "remove `http3`, or give the listener an address with a port");
+        }
+        ListenAddress::Tcp(_) if !beside.tls => {
+            let message = "HTTP/3 is always encrypted, and this listener has no `tls`";
+            cx.error("contradiction", span, message, "add `tls`, or remove `http3`");
+        }
+        ListenAddress::Tcp(_) => {}
+    }
+    if let Some(place) = beside.proxy_protocol {
+        let message = "nobody sends a PROXY header before QUIC: every client of `http3` would have the load balancer's address";
+        let diagnostic = Diagnostic::error("contradiction", span, message);
+        let hint = "remove one of them, or take HTTP/3 at a listener of its own, which clients reach directly";
+        cx.push(diagnostic.hint(hint).also(place, "its `proxy_protocol`"));
     }
 }
 

@@ -28,6 +28,8 @@ pub struct ServerTlsSpec<'a> {
     pub only_tls13: bool,
     /// Certificates that come and go while the listener serves: ACME's.
     pub issued: Option<Arc<IssuedCertificates>>,
+    /// Clients are told that HTTP/3 is spoken at the same port.
+    pub offers_h3: bool,
 }
 
 /// The names and keys of a set of certificates.
@@ -143,6 +145,7 @@ pub struct ServerTls {
     resolver: Arc<Resolver>,
     /// Clients are asked for certificates: what was proved for one name says nothing of another.
     pub asks_clients: bool,
+    pub(crate) offers_h3: bool,
 }
 
 impl ServerTls {
@@ -170,7 +173,7 @@ impl ServerTls {
         }
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = tickets;
-        Ok(ServerTls { config: Arc::new(config), resolver, asks_clients: spec.client_ca.is_some() })
+        Ok(ServerTls { config: Arc::new(config), resolver, asks_clients: spec.client_ca.is_some(), offers_h3: spec.offers_h3 })
     }
 
     /// Of every certificate it serves.
