@@ -56,6 +56,27 @@ fn keep_asking(address: SocketAddr, fresh: bool, stop: &AtomicBool, answered: &A
     Ok(())
 }
 
+/// UDP sockets are not handed over: the next process takes the port when this one has let go of it.
+#[cfg(feature = "http3")]
+#[test]
+fn http3_goes_on_in_the_next_process() {
+    Heir::adopt();
+    let folder = Folder::new("life-http3");
+    let certs = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/certs");
+    let listen = format!(
+        "listen: {{ address: \"127.0.0.1:0\", http3: true, tls: {{ certificates: {{ cert: {certs}/api.pem, key: {certs}/api.key }} }} }}\n"
+    );
+    let mut gateway = folder.file("maitred.yaml", &HELLO.replace("listen: 127.0.0.1:0\n", &listen)).run(&["run"]);
+    let address = gateway.listening_for_tls();
+    let is_taken = || std::net::UdpSocket::bind(address).is_err();
+    assert!(is_taken());
+    let heir = upgrade(&gateway);
+    gateway.wait_for("the process before this one has let go of the port");
+    assert!(is_taken(), "the next one has it");
+    assert_eq!(gateway.exit_code(), 0);
+    assert!(is_running(heir.0) && is_taken());
+}
+
 #[test]
 fn no_request_fails_however_often_the_program_is_replaced() {
     Heir::adopt();

@@ -202,8 +202,7 @@ impl Frames {
 #[derive(Debug, Default)]
 pub struct QpackStream {
     in_integer: bool,
-    /// Of the integer so far, and how far it is shifted.
-    value: u64,
+    /// How far the next bits of the integer are shifted.
     shift: u32,
 }
 
@@ -230,7 +229,6 @@ impl QpackStream {
                 return Err(H3Code::DecoderStreamError);
             }
         }
-        self.value = 0;
         Ok(())
     }
 }
