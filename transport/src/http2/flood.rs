@@ -21,7 +21,7 @@ pub(crate) struct Tally {
     /// SETTINGS, PING and their acknowledgements, GOAWAY, and frames that nobody knows.
     pub idle: u64,
     pub window_updates: u64,
-    /// DATA frames that we sent, and their bytes.
+    /// DATA frames that we sent and no window cut short, and the bytes of all.
     pub sent_frames: u64,
     pub sent_bytes: u64,
 }

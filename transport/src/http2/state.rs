@@ -25,6 +25,8 @@ const TABLE_BYTES: usize = 4096;
 const STREAMS_AT_FIRST: u32 = 100;
 /// Heads of responses kept for the next.
 const SPARE_HEADS: usize = 4;
+/// Memory for decoding that is kept from one header block to the next.
+const SPARE_BYTES_MAX: usize = 4096;
 /// Answered by the client, it has seen that a goodbye is coming.
 const FAREWELL_PING: [u8; 8] = *b"farewell";
 
@@ -72,15 +74,17 @@ pub(super) struct State {
     /// The next that we begin.
     next: u32,
     resets: VecDeque<(u32, By)>,
+    /// The highest of those that are remembered no more.
+    forgotten: u32,
     pub send_window: i64,
-    receive_window: i64,
+    pub receive_window: i64,
     /// What was taken and not yet announced.
-    owed: u32,
+    pub owed: u32,
     /// A new stream's, as far as the peer has agreed.
     initial_receive_window: i64,
     pub peer: Peer,
     decoder: HpackDecoder,
-    scratch: Vec<u8>,
+    pub scratch: Vec<u8>,
     lines: Vec<u8>,
     fields: H2RequestFields,
     /// The peer made its table smaller: to be said ahead of the next fields.
@@ -136,6 +140,7 @@ impl State {
             left_out: (0, 0),
             next: 1,
             resets: VecDeque::new(),
+            forgotten: 0,
             send_window: WINDOW_AT_FIRST.into(),
             receive_window: terms.connection_window.max(WINDOW_AT_FIRST).into(),
             owed: 0,
@@ -190,6 +195,16 @@ impl State {
     /// Something of a request is still to come.
     pub fn is_receiving(&self) -> bool {
         self.streams.values().any(|channel| channel.receiving.get())
+    }
+
+    /// Gives back what unusually large blocks needed; connections that wait for the next are many.
+    pub fn shrink(&mut self) {
+        for spare in [&mut self.scratch, &mut self.lines] {
+            if spare.capacity() > SPARE_BYTES_MAX {
+                *spare = Vec::new();
+            }
+        }
+        self.fields.shrink(SPARE_BYTES_MAX);
     }
 
     /// Takes a frame in. `Err` ends the connection.
@@ -262,14 +277,18 @@ impl State {
 
     /// A frame of a stream that is closed. What was sent before our reset was heard is no error; anything else is.
     fn of_closed(&mut self, stream: u32) -> Result<(), H2Code> {
-        match self.resets.iter().rev().find(|(id, _)| *id == stream) {
-            Some((_, By::Peer)) => {
+        match self.resets.iter_mut().rev().find(|(id, _)| *id == stream) {
+            Some((_, by @ By::Peer)) => {
+                // Said once, however many frames come, or pieces of one.
+                *by = By::Us;
                 self.send_reset(stream, H2Code::STREAM_CLOSED);
                 Ok(())
             }
             Some(_) => Ok(()),
             // Never used, and closed by the use of a higher number (§5.1.1).
             None if (self.left_out.0..=self.left_out.1).contains(&stream) => Err(H2Code::PROTOCOL_ERROR),
+            // It may have been reset: a connection does not end for a doubt.
+            None if stream <= self.forgotten => Ok(()),
             None => Err(H2Code::STREAM_CLOSED),
         }
     }
@@ -310,6 +329,12 @@ impl State {
             let mut inbox = channel.inbox.borrow_mut();
             if inbox.capacity() == 0 {
                 *inbox = self.worker.take_output();
+            }
+            // Whoever is always a little behind would otherwise keep a whole body. Each byte moves once at most.
+            let taken = channel.taken.get();
+            if taken > 0 && taken >= inbox.len() - taken {
+                inbox.drain(..taken);
+                channel.taken.set(0);
             }
             inbox.extend_from_slice(bytes);
         }
@@ -557,8 +582,10 @@ impl State {
     }
 
     fn remember(&mut self, stream: u32, by: By) {
-        if self.resets.len() >= RESETS_KEPT {
-            self.resets.pop_front();
+        if self.resets.len() >= RESETS_KEPT
+            && let Some((oldest, _)) = self.resets.pop_front()
+        {
+            self.forgotten = self.forgotten.max(oldest);
         }
         self.resets.push_back((stream, by));
     }
@@ -576,6 +603,11 @@ impl State {
         self.reset(channel, code);
         for head in channel.heads.borrow_mut().drain(..) {
             self.keep_head(head);
+        }
+        // A window may stay shut for as long as the connection lasts.
+        if channel.queued.replace(false) {
+            self.waiting.retain(|other| other.id != channel.id);
+            self.crowded.retain(|other| other.id != channel.id);
         }
     }
 
@@ -705,7 +737,10 @@ impl State {
 
     /// Ends the connection for an error: its streams end with it, and nothing more is taken in.
     pub fn condemn(&mut self, code: H2Code) {
-        h2_goaway(&mut self.out, self.begun_by_peer, code);
+        // What was said not to be acted upon was not (§6.8).
+        let last = if let Goodbye::Said(last) = self.goodbye { last } else { self.begun_by_peer };
+        self.goodbye = Goodbye::Said(last);
+        h2_goaway(&mut self.out, last, code);
         self.lose(code);
     }
 
