@@ -228,7 +228,7 @@ impl Play {
         let (server, end, rude) = (self.server, size.is_multiple_of(3), size.is_multiple_of(16));
         let mut none = Side { done: true, ..Side::default() };
         let side = self.sides.get_mut(&stream).unwrap_or(&mut none);
-        if side.done && !rude && (6..19).contains(&kind) {
+        if side.done && !rude && (6..18).contains(&kind) {
             return;
         }
         match kind {
@@ -264,11 +264,11 @@ impl Play {
                 (side.done, side.reset_by_peer) = (true, true);
                 self.tell(|out| h2_reset(out, stream, H2Code::CANCEL));
             }
-            16..19 => {
+            16..18 => {
                 side.window += i64::from(size);
                 self.tell(|out| h2_window_update(out, stream, size));
             }
-            19 => {
+            18..20 => {
                 self.window += i64::from(size);
                 self.tell(|out| h2_window_update(out, 0, size));
             }
@@ -313,7 +313,10 @@ impl Play {
                 27..30 if !begun => {
                     let _ = connection.send_head(channel, end, |out| hpack_status(out, 200));
                 }
-                27..34 if begun => *sends = connection.poll_send(cx, channel, &vec![b'y'; size as usize], end).is_pending(),
+                27..34 if begun => {
+                    let bytes = vec![b'y'; size as usize];
+                    *sends = (0..3).any(|_| connection.poll_send(cx, channel, &bytes, end).is_pending());
+                }
                 34..38 => match channel.poll_incoming(cx) {
                     Poll::Ready(_) => connection.consume(channel, channel.at_hand().min(size as usize)),
                     Poll::Pending => *reads = true,
