@@ -1,6 +1,12 @@
 //! What once went wrong, each by itself.
 
-use super::*;
+use super::acts::request;
+use super::play::Play;
+use super::runtime;
+use crate::http2::channel::Channel;
+use maitred_wire::{H2Code, h2_data, h2_headers, h2_reset, h2_window_update, hpack_field, hpack_status};
+use std::rc::Rc;
+use std::task::{Context, Waker};
 
 fn play(server: bool) -> Play {
     Play::new(server, &runtime())
