@@ -301,14 +301,3 @@ fn many_connections_that_only_shake_hands_hold_up_nobody() {
     });
     drop(idle);
 }
-
-#[test]
-fn windows_that_are_opened_byte_by_byte() {
-    let backend = Backend::bytes(1_000_000);
-    let gateway = gateway_to(&backend);
-    // Each has the gateway send a frame of one byte.
-    floods(&gateway, "windows of one byte", 40_000, |at| match at {
-        0 => vec![Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 0)]), Frame::headers(1, hpack::block(&GET), true)],
-        _ => vec![Frame::window(1, 1)],
-    });
-}

@@ -407,15 +407,3 @@ fn a_back_end_of_http_2_that_does_not_take_it_is_a_5xx() {
     assert!(matches!(response.status, 501 | 502), "{response:?}");
     assert_eq!(client.get("/").text(), "x");
 }
-
-#[test]
-fn nobody_is_told_to_continue_in_a_tunnel() {
-    let backend = parrot();
-    let gateway = gateway_to(&backend);
-    let mut client = gateway.h2();
-    let stream = client.open_with(&connect_fields(&[("expect", "100-continue")]), false);
-    assert_eq!(client.head(stream).status, 200);
-    client.ping();
-    assert!(client.data(stream, "a", false));
-    assert_eq!(client.body(stream, 1), b"a");
-}

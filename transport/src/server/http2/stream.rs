@@ -151,7 +151,7 @@ pub(super) fn gone() -> Fault {
 /// The request's body.
 impl maitred_core::Stream for Stream {
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<Progress, Fault>> {
-        if self.owes_continue.replace(false) && !self.begun.get() && self.channel.at_hand() == 0 {
+        if self.owes_continue.replace(false) && self.channel.at_hand() == 0 {
             self.shared.connection.send_interim(&self.channel, 100, &ResponseHead::default().headers);
         }
         match self.channel.poll_incoming(cx) {
