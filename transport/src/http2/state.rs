@@ -243,7 +243,7 @@ impl State {
                 Ok(())
             }
             H2Frame::Ping { payload, ack } => {
-                tally.idle += 1;
+                *if ack { &mut tally.idle } else { &mut tally.pings } += 1;
                 match ack {
                     true if payload == FAREWELL_PING && self.goodbye == Goodbye::Announced => self.say_goodbye(),
                     true => {}
