@@ -1,8 +1,9 @@
 //! HTTP/2 towards clients: the last minutes of a connection, whoever ends it, and what goes on under it meanwhile.
 
 use crate::h2_bodies::{to_kitchen, who_waits};
-use maitred_testkit::h2::{Frame, code};
+use maitred_testkit::h2::{Frame, code, setting};
 use maitred_testkit::{Backend, H2Broken, H2Client, Latch, Stream, eventually, gateway, gateway_to};
+use socket2::{Domain, Socket, Type};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -221,4 +222,34 @@ fn a_connection_beyond_the_limit_does_not_wait_for_anything() {
     let outcome = third.try_ending();
     assert!(!matches!(outcome, Err(H2Broken::Silent)), "{outcome:?}");
     assert_eq!((first.get("/").text().as_str(), second.get("/").text().as_str()), ("x", "x"));
+}
+
+#[test]
+fn what_a_slow_client_has_still_to_read_outlives_the_connection() {
+    let latch = Latch::new();
+    let seen = latch.clone();
+    let backend = Backend::new(move |_, conn| {
+        conn.wait(&seen);
+        conn.answer(200, "", vec![b'x'; 300_000]);
+    });
+    let gateway = gateway_to(&backend);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(16 * 1024).expect("a buffer size");
+    socket.connect(&gateway.address().into()).expect("a listener");
+    let mut client = H2Client::over(Stream::plain(socket).expect("a socket that works"));
+    client.send(Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 0x7fff_ffff)]));
+    client.send(Frame::window(0, 0x7000_0000));
+    let stream = client.ask("GET", "/", &[]);
+    backend.wait_for(1);
+    gateway.begin_drain();
+    eventually("it says so", || !client.goaways().is_empty());
+    client.ping();
+    latch.open();
+    let open = || gateway.metrics().workers.iter().map(|shard| shard.requests_open.get()).sum::<u64>();
+    eventually("all is handed over", || open() == 0);
+    std::thread::sleep(Duration::from_millis(100));
+    // Whoever has closed by now answers this with a reset, and forgets what was on its way.
+    client.send(Frame::ping([7; 8]));
+    assert_eq!(client.response(stream).body.len(), 300_000);
+    client.expect_closed();
 }

@@ -312,3 +312,14 @@ fn a_client_that_resets_is_not_answered() {
     assert_eq!(client.was_reset(stream), None, "a reset is not answered with one");
     assert!(!matches!(client.try_ping(), Err(H2Broken::Closed(_))));
 }
+
+#[test]
+fn an_empty_frame_that_nobody_knows_hides_nothing() {
+    let backend = Backend::named("x");
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let stream = client.next_stream();
+    // In one piece: nothing comes behind it that would have the gateway look again.
+    client.send_all(&[], &[Frame::new(0xfe, 0, 0, []), get(stream)]);
+    assert_eq!(client.response(stream).text(), "x");
+}

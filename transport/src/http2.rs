@@ -6,6 +6,8 @@ mod connection;
 mod flood;
 mod heads;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use channel::{Break, By, Channel, News};
 pub(crate) use connection::{Connection, Turn};

@@ -180,7 +180,8 @@ impl H2Reader {
             return self.begin_data(header, behind);
         }
         if header.kind > kind::CONTINUATION && header.kind != kind::PRIORITY_UPDATE {
-            self.rest = Rest::Skip(header.length);
+            // Nothing left to skip would look like nothing left to read.
+            self.rest = if header.length > 0 { Rest::Skip(header.length) } else { Rest::Nothing };
             return Ok((FRAME_HEADER_BYTES, Some(H2Frame::Unknown)));
         }
         let Some(payload) = behind.get(..header.length) else { return Ok((0, None)) };
@@ -453,6 +454,15 @@ mod tests {
         assert_eq!(read(&[too_much], 0), Err(PROTOCOL));
         let too_much = frame(kind::HEADERS, flag::PADDED | flag::END_HEADERS, 1, b"\x03ab");
         assert_eq!(read(&[too_much], 0), Err(PROTOCOL));
+    }
+
+    #[test]
+    fn an_unknown_frame_without_payload_holds_up_nothing() {
+        let wanted = [text(H2Frame::Unknown), text(H2Frame::Ping { payload: *b"12345678", ack: false })];
+        for cut in 0..60 {
+            let frames = [frame(0x42, 0, 0, b""), frame(kind::PING, 0, 0, b"12345678")];
+            assert_eq!(read(&frames, cut), Ok(wanted.to_vec()), "cut at {cut}");
+        }
     }
 
     #[test]

@@ -200,6 +200,13 @@ impl H2RequestFields {
         head.begin_h2();
     }
 
+    /// Gives back memory that is more than this, between two requests.
+    pub fn shrink(&mut self, bytes: usize) {
+        if self.text.capacity() > bytes {
+            self.text = Vec::new();
+        }
+    }
+
     /// The next field. Memory is bounded by the limits, however much is decoded.
     pub fn field(&mut self, head: &mut RequestHead, name: &[u8], value: &[u8], limits: &HeadLimits) {
         if self.wrong.is_some() {

@@ -57,7 +57,8 @@ impl Link {
             idle_timeout: Cell::new(IDLE_MAX),
         });
         worker.shard().upstream_open.add(1);
-        spawn_local(drive(Rc::downgrade(&link), link.connection.clone(), worker.clone()));
+        let driven = Driven { link: Rc::downgrade(&link), connection: link.connection.clone(), worker: worker.clone() };
+        spawn_local(driven.run());
         link
     }
 
@@ -66,9 +67,9 @@ impl Link {
         !self.broken.get() && self.connection.is_usable()
     }
 
-    /// Streams beyond the back end's maximum would be refused.
+    /// Streams beyond the back end's maximum would be refused, and heads that its socket does not take wait in memory.
     pub fn has_room(&self) -> bool {
-        self.open.get() < self.connection.streams_max() as usize
+        self.open.get() < self.connection.streams_max() as usize && self.connection.keeps_up()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -88,30 +89,45 @@ impl Link {
     }
 }
 
-/// Reads and writes until the back end, or the last user, is gone.
-async fn drive(link: Weak<Link>, connection: Rc<Connection>, worker: Rc<Worker>) {
-    let mut settled = false;
-    poll_fn(|cx| {
-        let turn = connection.poll_turn(cx, None, worker.now());
-        if !settled && connection.is_settled() {
-            settled = true;
-            if let Some(link) = link.upgrade() {
-                link.is_settled.set(true);
-                link.settled.notify_waiters();
+/// What a link's task has. However that ends, it is counted, and its streams end with it.
+struct Driven {
+    link: Weak<Link>,
+    connection: Rc<Connection>,
+    worker: Rc<Worker>,
+}
+
+impl Driven {
+    /// Reads and writes until the back end, or the last user, is gone.
+    async fn run(self) {
+        let Driven { link, connection, worker } = &self;
+        let mut settled = false;
+        poll_fn(|cx| {
+            let turn = connection.poll_turn(cx, None, worker.now());
+            if !settled && connection.is_settled() {
+                settled = true;
+                if let Some(link) = link.upgrade() {
+                    link.is_settled.set(true);
+                    link.settled.notify_waiters();
+                }
             }
+            match turn {
+                Turn::Waiting if link.strong_count() > 0 => Poll::Pending,
+                // Its last words are on their way, if the back end takes any.
+                Turn::Waiting | Turn::Condemned(_) | Turn::Over => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.connection.lose();
+        self.worker.shard().upstream_open.sub(1);
+        if let Some(link) = self.link.upgrade() {
+            link.broken.set(true);
+            link.settled.notify_waiters();
         }
-        match turn {
-            Turn::Waiting if link.strong_count() > 0 => Poll::Pending,
-            // Its last words are on their way, if the back end takes any.
-            Turn::Waiting | Turn::Condemned(_) | Turn::Over => Poll::Ready(()),
-        }
-    })
-    .await;
-    connection.lose();
-    worker.shard().upstream_open.sub(1);
-    if let Some(link) = link.upgrade() {
-        link.broken.set(true);
-        link.settled.notify_waiters();
     }
 }
 

@@ -20,10 +20,14 @@ use std::time::{Duration, Instant};
 const READS_PER_TURN: u32 = 4;
 /// Bytes that all streams of a connection together may have handed over and the socket has not taken.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
-/// With what must be answered without being asked for. Whoever makes us owe more does not read.
+/// Of answers that nobody asked us for. Whoever makes us owe more does not read.
 const OWED_BYTES_MAX: usize = 1024 * 1024;
+/// Of requests that go out and are not taken. Others go elsewhere, until the peer reads on or is given up.
+const HEADS_BYTES_MAX: usize = 1024 * 1024;
 /// Of a flood so much is read after goodbye was said: what was on its way, and not what goes on coming.
 const READ_AWAY_BYTES_MAX: usize = 256 * 1024;
+/// For what the socket holds to be read, by one who opens its windows meanwhile.
+const LAST_ANSWERS_TIME: Duration = Duration::from_secs(2);
 /// Room for a frame that began at the end of a buffer.
 const INPUT_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 const _: () = assert!(H2Reader::INPUT_BYTES_MAX <= INPUT_BYTES_MAX);
@@ -31,11 +35,13 @@ const _: () = assert!(H2Reader::INPUT_BYTES_MAX <= INPUT_BYTES_MAX);
 pub(crate) struct Connection {
     socket: Socket,
     worker: Rc<Worker>,
-    state: RefCell<State>,
+    pub(super) state: RefCell<State>,
     receiving: RefCell<Receiving>,
     /// The task that drives it, and whether it was told that there is something to send.
     driver: RefCell<Option<Waker>>,
     told: Cell<bool>,
+    /// Of the bytes that wait to be sent, those that the peer's frames made us write, or fewer wait at all.
+    owed: Cell<usize>,
     /// Moves whenever something comes in.
     reads: Cell<u64>,
     /// When a write that the socket does not take gives up.
@@ -99,6 +105,7 @@ impl Connection {
             receiving: RefCell::new(Receiving { input, reader, preface }),
             driver: RefCell::default(),
             told: Cell::new(false),
+            owed: Cell::new(0),
             reads: Cell::new(0),
             stuck: Timer::new(&worker.timers),
             is_stuck: Cell::new(false),
@@ -132,6 +139,11 @@ impl Connection {
     pub fn is_usable(&self) -> bool {
         let state = self.state.borrow();
         !state.peer.going && state.has_numbers() && self.condemned.get().is_none()
+    }
+
+    /// The socket keeps up with the heads of requests, which wait for no room.
+    pub fn keeps_up(&self) -> bool {
+        self.state.borrow().unsent() < HEADS_BYTES_MAX
     }
 
     /// How many more streams the peer takes at the moment, whatever others have in hand.
@@ -200,8 +212,10 @@ impl Connection {
         self.reads.set(self.reads.get() + 1);
         let state = &mut *self.state.borrow_mut();
         state.flood.look(now);
+        let before = state.unsent();
         let taken = receiving.take_frames(state, &self.worker, now);
-        let flooded = limits.is_some_and(|limits| state.flood.is_over(limits)) || state.unsent() > OWED_BYTES_MAX;
+        self.owed.set(self.owed.get().min(before) + (state.unsent() - before));
+        let flooded = limits.is_some_and(|limits| state.flood.is_over(limits)) || self.owed.get() > OWED_BYTES_MAX;
         let calm = if flooded { Err(H2Code::ENHANCE_YOUR_CALM) } else { Ok(()) };
         if let Err(code) = taken.and(calm) {
             self.condemned.set(Some(code));
@@ -274,13 +288,16 @@ impl Connection {
     }
 
     /// Takes what still comes and forgets it, for a while: closed with unread bytes the connection would be reset, and our last words
-    /// lost.
+    /// lost, or of an answer what the socket still holds.
     pub async fn linger(&self) {
-        if self.condemned.get().is_none() || self.state.borrow().unsent() > 0 {
-            return;
-        }
+        let (is_over, unsent) = (self.state.borrow().is_over(), self.state.borrow().unsent());
+        let time = match self.condemned.get() {
+            Some(_) if unsent == 0 => Self::LAST_WORDS_TIME,
+            None if is_over => LAST_ANSWERS_TIME,
+            Some(_) | None => return,
+        };
         let timer = Timer::new(&self.worker.timers);
-        timer.arm(self.worker.now() + Self::LAST_WORDS_TIME);
+        timer.arm(self.worker.now() + time);
         let mut buffer = self.worker.take_buffer();
         let mut left = READ_AWAY_BYTES_MAX;
         poll_fn(|cx| {
@@ -306,10 +323,10 @@ impl Connection {
         }
     }
 
-    /// Ready when the socket keeps up with what streams hand over.
+    /// Ready when the socket keeps up with what streams hand over, or this one has nothing more to hand over.
     pub fn poll_room(&self, cx: &mut Context<'_>, channel: &Rc<Channel>) -> Poll<()> {
         let state = &mut *self.state.borrow_mut();
-        if state.unsent() < UNSENT_BYTES_MAX || channel.broken().is_some() {
+        if state.unsent() < UNSENT_BYTES_MAX || !channel.sending.get() {
             return Poll::Ready(());
         }
         if !channel.queued.replace(true) {
@@ -372,7 +389,8 @@ impl Connection {
         h2_data(&mut state.out, channel.id, &bytes[..count], end);
         channel.send_window.set(channel.send_window.get() - count as i64);
         state.send_window -= count as i64;
-        state.flood.tally.sent_frames += 1;
+        // One that a window cut short buys its reader no more such windows.
+        state.flood.tally.sent_frames += u64::from(count == bytes.len().min(FRAME_BYTES_MAX));
         state.flood.tally.sent_bytes += count as u64;
         if end {
             state.sent(channel);
@@ -472,6 +490,7 @@ impl Receiving {
         }
         self.input.consume(at, worker);
         self.reader.shrink();
+        state.shrink();
         Ok(())
     }
 }

@@ -18,10 +18,11 @@ pub(crate) struct Tally {
     pub priorities: u64,
     /// Streams reset by the peer, or by us for its errors.
     pub resets: u64,
-    /// SETTINGS, PING and their acknowledgements, GOAWAY, and frames that nobody knows.
+    /// SETTINGS, acknowledgements, GOAWAY, and frames that nobody knows.
     pub idle: u64,
+    pub pings: u64,
     pub window_updates: u64,
-    /// DATA frames that we sent, and their bytes.
+    /// DATA frames that we sent and no window cut short, and the bytes of all.
     pub sent_frames: u64,
     pub sent_bytes: u64,
 }
@@ -33,7 +34,9 @@ impl Tally {
         let due = 2 * (self.sent_frames + self.sections + self.sent_bytes / WINDOW_PIECE_BYTES);
         let windows = self.window_updates.saturating_sub(due);
         let priorities = self.priorities.saturating_sub(self.sections);
-        windows + self.empties + priorities + self.idle > u64::from(limits.control_frames)
+        // Who measures its line sends one in each round trip in which something came; gRPC's libraries do.
+        let pings = self.pings.saturating_sub(self.sent_frames);
+        windows + pings + self.empties + priorities + self.idle > u64::from(limits.control_frames)
             || self.resets > u64::from(limits.resets)
     }
 }
@@ -70,7 +73,7 @@ mod tests {
 
     #[test]
     fn what_streams_need_is_no_flood() {
-        let busy = Tally { sections: 5_000, window_updates: 20_000, sent_frames: 5_000, ..Tally::default() };
+        let busy = Tally { sections: 5_000, window_updates: 20_000, sent_frames: 5_000, pings: 5_000, ..Tally::default() };
         assert!(!busy.is_flood(&LIMITS));
     }
 
@@ -79,6 +82,8 @@ mod tests {
         let quiet = Tally::default();
         for flooded in [
             Tally { idle: 1001, ..quiet },
+            Tally { pings: 1001, ..quiet },
+            Tally { pings: 2001, sent_frames: 1000, ..quiet },
             Tally { idle: 600, window_updates: 600, ..quiet },
             Tally { window_updates: 1001, ..quiet },
             Tally { empties: 1001, ..quiet },

@@ -1,14 +1,15 @@
 //! What a connection knows: its streams, its windows, what the peer said of itself. Takes frames in, and writes what must be answered
 //! behind what waits to be sent. No I/O.
 
+mod incoming;
+
 use super::channel::{Break, By, Channel, News};
 use super::flood::Flood;
 use crate::worker::Worker;
 use maitred_core::Exchange;
 use maitred_wire::{
-    Framing, H2Code, H2Frame, H2RequestFields, H2Setting, H2Settings, HeadLimits, HpackDecoder, Refusal, ResponseHead,
-    WINDOW_AT_FIRST, WINDOW_MAX, forward_trailers, h2_goaway, h2_ping, h2_reset, h2_settings, h2_settings_ack, h2_trailer,
-    h2_window_update,
+    H2Code, H2RequestFields, H2Setting, HeadLimits, HpackDecoder, Refusal, ResponseHead, WINDOW_AT_FIRST, WINDOW_MAX, h2_goaway,
+    h2_ping, h2_reset, h2_settings, h2_window_update,
 };
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -25,6 +26,8 @@ const TABLE_BYTES: usize = 4096;
 const STREAMS_AT_FIRST: u32 = 100;
 /// Heads of responses kept for the next.
 const SPARE_HEADS: usize = 4;
+/// Memory for decoding that is kept from one header block to the next.
+const SPARE_BYTES_MAX: usize = 4096;
 /// Answered by the client, it has seen that a goodbye is coming.
 const FAREWELL_PING: [u8; 8] = *b"farewell";
 
@@ -72,15 +75,17 @@ pub(super) struct State {
     /// The next that we begin.
     next: u32,
     resets: VecDeque<(u32, By)>,
+    /// The highest of those that are remembered no more.
+    forgotten: u32,
     pub send_window: i64,
-    receive_window: i64,
+    pub receive_window: i64,
     /// What was taken and not yet announced.
-    owed: u32,
+    pub owed: u32,
     /// A new stream's, as far as the peer has agreed.
     initial_receive_window: i64,
     pub peer: Peer,
     decoder: HpackDecoder,
-    scratch: Vec<u8>,
+    pub scratch: Vec<u8>,
     lines: Vec<u8>,
     fields: H2RequestFields,
     /// The peer made its table smaller: to be said ahead of the next fields.
@@ -136,6 +141,7 @@ impl State {
             left_out: (0, 0),
             next: 1,
             resets: VecDeque::new(),
+            forgotten: 0,
             send_window: WINDOW_AT_FIRST.into(),
             receive_window: terms.connection_window.max(WINDOW_AT_FIRST).into(),
             owed: 0,
@@ -192,148 +198,14 @@ impl State {
         self.streams.values().any(|channel| channel.receiving.get())
     }
 
-    /// Takes a frame in. `Err` ends the connection.
-    pub fn take(&mut self, frame: H2Frame<'_>, now: Instant) -> Result<(), H2Code> {
-        let tally = &mut self.flood.tally;
-        match frame {
-            H2Frame::Data { stream, bytes, padding, end } => {
-                tally.empties += u64::from(bytes.is_empty() && !end);
-                self.data(stream, bytes, padding, end)
-            }
-            H2Frame::Headers { stream, block, end, of_itself, empties } => {
-                tally.sections += 1;
-                tally.empties += u64::from(empties);
-                if of_itself {
-                    return Err(H2Code::PROTOCOL_ERROR);
-                }
-                self.headers(stream, block, end, now)
-            }
-            H2Frame::Priority { of_itself, .. } => {
-                tally.priorities += 1;
-                if of_itself { Err(H2Code::PROTOCOL_ERROR) } else { Ok(()) }
-            }
-            H2Frame::Reset { stream, code } => {
-                tally.resets += 1;
-                self.reset_by_peer(stream, code)
-            }
-            H2Frame::Settings(settings) => {
-                tally.idle += 1;
-                self.settings(settings)?;
-                h2_settings_ack(&mut self.out);
-                Ok(())
-            }
-            H2Frame::SettingsAck => {
-                tally.idle += 1;
-                self.agreed();
-                Ok(())
-            }
-            H2Frame::Ping { payload, ack } => {
-                tally.idle += 1;
-                match ack {
-                    true if payload == FAREWELL_PING && self.goodbye == Goodbye::Announced => self.say_goodbye(),
-                    true => {}
-                    false => h2_ping(&mut self.out, payload, true),
-                }
-                Ok(())
-            }
-            H2Frame::GoAway { last, code } => {
-                tally.idle += 1;
-                self.peer_goes(last, code);
-                Ok(())
-            }
-            H2Frame::WindowUpdate { stream, increment } => {
-                tally.window_updates += 1;
-                self.window(stream, increment)
-            }
-            H2Frame::Unknown => {
-                tally.idle += 1;
-                Ok(())
+    /// Gives back what unusually large blocks needed; connections that wait for the next are many.
+    pub fn shrink(&mut self) {
+        for spare in [&mut self.scratch, &mut self.lines] {
+            if spare.capacity() > SPARE_BYTES_MAX {
+                *spare = Vec::new();
             }
         }
-    }
-
-    /// It never was: nobody has begun it (RFC 9113 §5.1, "idle").
-    fn is_idle(&self, stream: u32) -> bool {
-        match self.terms.server {
-            true => stream > self.begun_by_peer || stream.is_multiple_of(2),
-            false => stream >= self.next || stream.is_multiple_of(2),
-        }
-    }
-
-    /// A frame of a stream that is closed. What was sent before our reset was heard is no error; anything else is.
-    fn of_closed(&mut self, stream: u32) -> Result<(), H2Code> {
-        match self.resets.iter().rev().find(|(id, _)| *id == stream) {
-            Some((_, By::Peer)) => {
-                self.send_reset(stream, H2Code::STREAM_CLOSED);
-                Ok(())
-            }
-            Some(_) => Ok(()),
-            // Never used, and closed by the use of a higher number (§5.1.1).
-            None if (self.left_out.0..=self.left_out.1).contains(&stream) => Err(H2Code::PROTOCOL_ERROR),
-            None => Err(H2Code::STREAM_CLOSED),
-        }
-    }
-
-    fn data(&mut self, stream: u32, bytes: &[u8], padding: u32, end: bool) -> Result<(), H2Code> {
-        let charge = bytes.len() as u32 + padding;
-        self.receive_window -= i64::from(charge);
-        if self.receive_window < 0 {
-            return Err(H2Code::FLOW_CONTROL_ERROR);
-        }
-        let Some(channel) = self.streams.get(&stream).cloned() else {
-            if self.is_idle(stream) {
-                return Err(H2Code::PROTOCOL_ERROR);
-            }
-            self.release(charge);
-            return if self.is_above_goodbye(stream) { Ok(()) } else { self.of_closed(stream) };
-        };
-        let window = channel.receive_window.get() - i64::from(charge);
-        channel.receive_window.set(window);
-        let left = channel.left.get().map(|left| left.checked_sub(bytes.len() as u64));
-        let wrong = if !channel.receiving.get() {
-            Some(H2Code::STREAM_CLOSED)
-        } else if window < 0 {
-            Some(H2Code::FLOW_CONTROL_ERROR)
-        } else if left == Some(None) || (!self.terms.server && !channel.answered.get()) {
-            // More than was stated (§8.1.1), or ahead of any head.
-            Some(H2Code::PROTOCOL_ERROR)
-        } else {
-            None
-        };
-        if let Some(code) = wrong {
-            self.release(charge);
-            self.reset(&channel, code);
-            return Ok(());
-        }
-        channel.left.set(left.flatten());
-        if !bytes.is_empty() {
-            let mut inbox = channel.inbox.borrow_mut();
-            if inbox.capacity() == 0 {
-                *inbox = self.worker.take_output();
-            }
-            inbox.extend_from_slice(bytes);
-        }
-        if end {
-            self.received(&channel);
-        } else if padding > 0 {
-            self.taken(&channel, padding);
-        }
-        if end && padding > 0 {
-            self.release(padding);
-        }
-        channel.tell(News::Incoming);
-        Ok(())
-    }
-
-    /// The peer has sent all of a stream.
-    fn received(&mut self, channel: &Rc<Channel>) {
-        if channel.left.get().is_some_and(|left| left > 0) {
-            self.reset(channel, H2Code::PROTOCOL_ERROR);
-            return;
-        }
-        channel.receiving.set(false);
-        self.settle(channel);
-        channel.tell(News::Incoming);
+        self.fields.shrink(SPARE_BYTES_MAX);
     }
 
     /// A stream whose halves are both over is closed.
@@ -368,72 +240,6 @@ impl State {
         self.out.len() > before
     }
 
-    fn headers(&mut self, stream: u32, block: &[u8], end: bool, now: Instant) -> Result<(), H2Code> {
-        if let Some(channel) = self.streams.get(&stream).cloned() {
-            return match self.terms.server || channel.answered.get() {
-                true => self.trailers_came(&channel, block, end),
-                false => self.response_came(&channel, block, end),
-            };
-        }
-        if !self.terms.server || !self.is_idle(stream) {
-            self.decode_away(block)?;
-            return match self.is_idle(stream) {
-                true => Err(H2Code::PROTOCOL_ERROR),
-                false if self.is_above_goodbye(stream) => Ok(()),
-                false => self.of_closed(stream),
-            };
-        }
-        // Even numbers are ours, and we begin none (§5.1.1).
-        if stream.is_multiple_of(2) {
-            return Err(H2Code::PROTOCOL_ERROR);
-        }
-        if stream > self.begun_by_peer + 2 {
-            self.left_out = (self.begun_by_peer + 1, stream - 1);
-        }
-        self.begun_by_peer = stream;
-        if self.is_above_goodbye(stream) {
-            return self.decode_away(block);
-        }
-        if self.streams.len() >= self.terms.streams as usize {
-            self.decode_away(block)?;
-            self.send_reset(stream, H2Code::REFUSED_STREAM);
-            self.remember(stream, By::Us);
-            return Ok(());
-        }
-        self.request_came(stream, block, end, now)
-    }
-
-    /// Decoded all the same: the table is the connection's (§4.3).
-    fn decode_away(&mut self, block: &[u8]) -> Result<(), H2Code> {
-        self.decoder.decode(block, &mut self.scratch, |_, _| {}).map_err(|_| H2Code::COMPRESSION_ERROR)
-    }
-
-    fn is_above_goodbye(&self, stream: u32) -> bool {
-        matches!(self.goodbye, Goodbye::Said(last) if stream > last)
-    }
-
-    fn request_came(&mut self, stream: u32, block: &[u8], end: bool, now: Instant) -> Result<(), H2Code> {
-        let mut exchange = self.worker.take_exchange(now);
-        let head = &mut exchange.request;
-        let State { fields, decoder, scratch, terms, .. } = self;
-        fields.begin(head);
-        decoder
-            .decode(block, scratch, |name, value| fields.field(head, name, value, &terms.head))
-            .map_err(|_| H2Code::COMPRESSION_ERROR)?;
-        let read = fields.finish(head, end, &terms.head);
-        let channel = self.begin(stream);
-        channel.receiving.set(!end);
-        channel.left.set(match head.framing {
-            Framing::Length(length) => Some(length),
-            Framing::None if head.explicit_zero => Some(0),
-            Framing::None | Framing::Chunked | Framing::Close => None,
-        });
-        // Each costs as much as it may; a client in good faith sends few of them.
-        self.flood.tally.resets += u64::from(read == Err(Refusal::HeadTooLarge));
-        self.arrivals.push_back(Arrival { channel, exchange, read });
-        Ok(())
-    }
-
     fn begin(&mut self, stream: u32) -> Rc<Channel> {
         let channel = Rc::new(Channel::new(stream, self.initial_receive_window, self.peer.initial_window));
         self.streams.insert(stream, channel.clone());
@@ -453,89 +259,10 @@ impl State {
         self.next < WINDOW_MAX - 2
     }
 
-    fn trailers_came(&mut self, channel: &Rc<Channel>, block: &[u8], end: bool) -> Result<(), H2Code> {
-        let State { decoder, scratch, lines, terms, .. } = self;
-        lines.clear();
-        let (mut wrong, mut size) = (None, 0);
-        decoder
-            .decode(block, scratch, |name, value| {
-                size += name.len() + value.len();
-                if wrong.is_none() && size <= terms.head.head_bytes {
-                    wrong = h2_trailer(lines, name, value).err();
-                }
-            })
-            .map_err(|_| H2Code::COMPRESSION_ERROR)?;
-        if !channel.receiving.get() {
-            self.reset(channel, H2Code::STREAM_CLOSED);
-            return Ok(());
-        }
-        // Trailers end the stream (§8.1).
-        if wrong.is_some() || size > self.terms.head.head_bytes || !end {
-            self.reset(channel, H2Code::PROTOCOL_ERROR);
-            return Ok(());
-        }
-        forward_trailers(&self.lines, &mut channel.trailers.borrow_mut());
-        self.received(channel);
-        Ok(())
-    }
-
-    fn response_came(&mut self, channel: &Rc<Channel>, block: &[u8], end: bool) -> Result<(), H2Code> {
-        let mut head = self.spare_heads.pop().unwrap_or_default();
-        head.begin_h2(0);
-        let State { decoder, scratch, terms, .. } = self;
-        let (mut wrong, mut size) = (None, 0);
-        decoder
-            .decode(block, scratch, |name, value| {
-                size += name.len() + value.len();
-                if wrong.is_none() && size <= terms.head.head_bytes {
-                    let is_pseudo = name.first() == Some(&b':');
-                    wrong = if is_pseudo { head.h2_status(name, value) } else { head.h2_field(name, value) }.err();
-                }
-            })
-            .map_err(|_| H2Code::COMPRESSION_ERROR)?;
-        let read = wrong.map_or_else(|| head.finish_h2(channel.to_head.get(), end), Err);
-        if read.is_err() || size > self.terms.head.head_bytes {
-            self.reset(channel, H2Code::PROTOCOL_ERROR);
-            return Ok(());
-        }
-        if head.is_interim() {
-            if channel.heads.borrow().len() < HEADS_MAX {
-                channel.heads.borrow_mut().push_back(head);
-            }
-        } else {
-            channel.answered.set(true);
-            // Where no body can be, one that comes is too long.
-            channel.left.set(match head.framing {
-                Framing::Length(length) => Some(length),
-                Framing::None => Some(0),
-                Framing::Chunked | Framing::Close => None,
-            });
-            channel.heads.borrow_mut().push_back(head);
-            if end {
-                channel.left.set(None);
-                self.received(channel);
-            }
-        }
-        channel.tell(News::Incoming);
-        Ok(())
-    }
-
     /// Gives a head's memory back.
     pub fn keep_head(&mut self, head: Box<ResponseHead>) {
         if self.spare_heads.len() < SPARE_HEADS {
             self.spare_heads.push(head);
-        }
-    }
-
-    fn reset_by_peer(&mut self, stream: u32, code: H2Code) -> Result<(), H2Code> {
-        match self.streams.remove(&stream) {
-            Some(channel) => {
-                self.remember(stream, By::Peer);
-                self.close(&channel, Break { by: By::Peer, code });
-                Ok(())
-            }
-            None if self.is_idle(stream) => Err(H2Code::PROTOCOL_ERROR),
-            None => Ok(()),
         }
     }
 
@@ -560,8 +287,10 @@ impl State {
     }
 
     fn remember(&mut self, stream: u32, by: By) {
-        if self.resets.len() >= RESETS_KEPT {
-            self.resets.pop_front();
+        if self.resets.len() >= RESETS_KEPT
+            && let Some((oldest, _)) = self.resets.pop_front()
+        {
+            self.forgotten = self.forgotten.max(oldest);
         }
         self.resets.push_back((stream, by));
     }
@@ -580,96 +309,10 @@ impl State {
         for head in channel.heads.borrow_mut().drain(..) {
             self.keep_head(head);
         }
-    }
-
-    fn settings(&mut self, settings: H2Settings<'_>) -> Result<(), H2Code> {
-        // One that says nothing of it sets no bound.
-        let mut streams = if self.peer.settled { self.peer.streams } else { u32::MAX };
-        for setting in settings.iter() {
-            match setting? {
-                H2Setting::HeaderTableSize(bytes) => self.table_update |= (bytes as usize) < TABLE_BYTES,
-                // Nobody but a client may (§6.5.2).
-                H2Setting::EnablePush(true) if !self.terms.server => return Err(H2Code::PROTOCOL_ERROR),
-                H2Setting::EnablePush(_) | H2Setting::MaxFrameSize(_) | H2Setting::MaxHeaderListSize(_) => {}
-                H2Setting::MaxConcurrentStreams(count) => streams = count,
-                H2Setting::InitialWindowSize(bytes) => self.resize(bytes.into())?,
-                // Not to be taken back (RFC 8441 §3).
-                H2Setting::EnableConnectProtocol(false) if self.peer.extended_connect => return Err(H2Code::PROTOCOL_ERROR),
-                H2Setting::EnableConnectProtocol(on) => self.peer.extended_connect = on,
-            }
-        }
-        self.peer.streams = streams;
-        self.peer.settled = true;
-        Ok(())
-    }
-
-    /// All streams' windows move with the initial one, below zero even (§6.9.2).
-    fn resize(&mut self, bytes: i64) -> Result<(), H2Code> {
-        let by = bytes - self.peer.initial_window;
-        self.peer.initial_window = bytes;
-        for channel in self.streams.values() {
-            let window = channel.send_window.get() + by;
-            if window > i64::from(WINDOW_MAX) {
-                return Err(H2Code::FLOW_CONTROL_ERROR);
-            }
-            channel.send_window.set(window);
-            if window > 0 {
-                channel.tell(News::Outgoing);
-            }
-        }
-        Ok(())
-    }
-
-    /// The peer goes by our SETTINGS from here on.
-    fn agreed(&mut self) {
-        let by = i64::from(self.terms.window) - self.initial_receive_window;
-        self.initial_receive_window += by;
-        if by != 0 {
-            for channel in self.streams.values() {
-                channel.receive_window.set(channel.receive_window.get() + by);
-            }
-        }
-    }
-
-    fn window(&mut self, stream: u32, increment: u32) -> Result<(), H2Code> {
-        if stream == 0 {
-            self.send_window += i64::from(increment);
-            if increment == 0 {
-                return Err(H2Code::PROTOCOL_ERROR);
-            }
-            if self.send_window > i64::from(WINDOW_MAX) {
-                return Err(H2Code::FLOW_CONTROL_ERROR);
-            }
-            tell_all(&mut self.waiting);
-            return Ok(());
-        }
-        let Some(channel) = self.streams.get(&stream).cloned() else {
-            return if self.is_idle(stream) { Err(H2Code::PROTOCOL_ERROR) } else { Ok(()) };
-        };
-        let window = channel.send_window.get() + i64::from(increment);
-        if increment == 0 {
-            self.reset(&channel, H2Code::PROTOCOL_ERROR);
-        } else if window > i64::from(WINDOW_MAX) {
-            self.reset(&channel, H2Code::FLOW_CONTROL_ERROR);
-        } else {
-            channel.send_window.set(window);
-            channel.tell(News::Outgoing);
-        }
-        Ok(())
-    }
-
-    /// The peer says goodbye. Of a back end it says also which requests it has not acted upon (§6.8).
-    fn peer_goes(&mut self, last: u32, code: H2Code) {
-        self.peer.going = true;
-        if self.terms.server {
-            return self.say_goodbye();
-        }
-        let refused: Vec<_> = self.streams.keys().copied().filter(|id| *id > last).collect();
-        for id in refused {
-            if let Some(channel) = self.streams.remove(&id) {
-                self.remember(id, By::Us);
-                self.close(&channel, Break { by: By::Goodbye, code });
-            }
+        // A window may stay shut for as long as the connection lasts.
+        if channel.queued.replace(false) {
+            self.waiting.retain(|other| other.id != channel.id);
+            self.crowded.retain(|other| other.id != channel.id);
         }
     }
 
@@ -708,7 +351,10 @@ impl State {
 
     /// Ends the connection for an error: its streams end with it, and nothing more is taken in.
     pub fn condemn(&mut self, code: H2Code) {
-        h2_goaway(&mut self.out, self.begun_by_peer, code);
+        // What was said not to be acted upon was not (§6.8).
+        let last = if let Goodbye::Said(last) = self.goodbye { last } else { self.begun_by_peer };
+        self.goodbye = Goodbye::Said(last);
+        h2_goaway(&mut self.out, last, code);
         self.lose(code);
     }
 
