@@ -216,7 +216,7 @@ mod tests {
         let many: Vec<(&str, &str)> = (0..300).map(|_| ("x-a", "1")).collect();
         assert!(matches!(build(&with(&many), true), Err(H3Refusal::Refused(Refusal::HeadTooLarge))));
         assert!(matches!(build(&with(&[("host", "b.example")]), true), Err(H3Refusal::Refused(Refusal::Bad(_)))));
-        assert!(matches!(build(&with(&[("content-length", "5")]), true), Err(H3Refusal::Refused(Refusal::Bad(_)))));
+        assert!(matches!(build(&with(&[("content-length", "5")]), true), Err(H3Refusal::Refused(Refusal::Malformed(_)))));
         let connect = [(":method", "CONNECT"), (":authority", "a.example:443")];
         assert!(matches!(build(&connect, false), Err(H3Refusal::Refused(Refusal::NotImplemented(_)))));
     }

@@ -55,8 +55,11 @@ pub(super) async fn serve<S: Service>(
     timer.arm(worker.now() + limits.handshake_timeout);
     let shared = Rc::new(Shared { connection, ends, worker, open: Cell::new(0), task: RefCell::default() });
     shared.worker.shard().h2_open.add(1);
-    let _open = Open(shared.clone());
-    Serving { shared, service, timer, greeted: false, farewell: false }.run().await;
+    let open = Open(shared.clone());
+    Serving { shared: shared.clone(), service, timer, greeted: false, farewell: false }.run().await;
+    // What is still to be read away is no connection that a drain waits for.
+    drop(open);
+    shared.connection.linger().await;
 }
 
 /// A connection that is counted however it ends; its streams end with it.
@@ -87,7 +90,6 @@ impl<S: Service> Serving<S> {
         // A notice that was given before is seen in `is_draining`.
         drain.as_mut().enable();
         poll_fn(|cx| self.poll(cx, drain.as_mut())).await;
-        self.shared.connection.linger().await;
     }
 
     /// Ready when the connection is over.
