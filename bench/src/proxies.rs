@@ -102,9 +102,8 @@ pub struct Ports {
 
 impl Ports {
     fn free(kind: &Kind) -> io::Result<Ports> {
-        let plain = sys::free_port()?;
-        let h2c = if kind.is_maitred() { plain } else { sys::free_port()? };
-        Ok(Ports { plain, admin: sys::free_port()?, tls: sys::free_port()?, h2c })
+        let [plain, admin, tls, h2c] = sys::free_ports()?;
+        Ok(Ports { plain, admin, tls, h2c: if kind.is_maitred() { plain } else { h2c } })
     }
 }
 

@@ -144,9 +144,15 @@ pub fn loopback(port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
 }
 
-/// A port that was free a moment ago. Whoever uses it must be ready to lose the race and ask again.
-pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(loopback(0))?.local_addr()?.port())
+/// Ports that were free a moment ago, no two of them the same. Whoever uses them must be ready to lose the race and ask again.
+pub fn free_ports<const COUNT: usize>() -> io::Result<[u16; COUNT]> {
+    // All are held while they are chosen: one that is given back may be given out again.
+    let held = (0..COUNT).map(|_| TcpListener::bind(loopback(0))).collect::<io::Result<Vec<_>>>()?;
+    let mut ports = [0; COUNT];
+    for (port, listener) in ports.iter_mut().zip(&held) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
 }
 
 /// CPU time of a whole process in nanoseconds, including the slice that is running now and threads that ended
