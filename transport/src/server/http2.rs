@@ -20,7 +20,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
-use stream::Stream;
+use stream::{Stream, gone};
 use tokio::task::spawn_local;
 
 /// What the streams of a connection share.
@@ -205,6 +205,13 @@ async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, arrival: Arriv
         exchange.record.status = response.head.status;
         exchange.keep_head(response.head);
         stream.reset(H2Code::PROTOCOL_ERROR);
+        return under_way.end(worker.now(), 0);
+    }
+    if stream.channel.broken().is_some() {
+        // Taken back before its turn came: nobody is asked.
+        let gone = gone();
+        exchange.record.status = gone.kind.status();
+        exchange.record.fault = Some((gone.kind, gone.detail));
         return under_way.end(worker.now(), 0);
     }
     let response = match read {
