@@ -44,6 +44,11 @@ pub trait Client {
 
     /// Ready when nobody waits for the answer any more.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Bytes of a body that could be sent at the moment, as far as is known: what goes no further need not be read.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// Whoever owns a route: its policies and its counters.

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 
 /// An ordinary head and a small body fit.
 pub const BUFFER_BYTES: usize = 16 * 1024;
+/// An ordinary head fits, for one whose body can't be passed on yet.
+pub const HEAD_BYTES: usize = 4 * 1024;
 /// For bodies that fill ordinary buffers: fewer system calls per byte.
 pub const RELAY_BYTES: usize = 64 * 1024;
 
@@ -17,6 +19,8 @@ pub struct Input {
     end: usize,
     /// The last read filled its buffer: the next takes a larger one.
     wants_more: bool,
+    /// The next takes a small one.
+    wants_little: bool,
 }
 
 impl Input {
@@ -49,10 +53,19 @@ impl Input {
         self.wants_more = false;
     }
 
+    /// Nobody takes more than a head at the moment.
+    pub fn expect_little(&mut self) {
+        self.wants_little = true;
+    }
+
     /// Reads once, behind what is there. The buffer may grow up to `most` bytes; `Ok(0)` is the end of the stream, or a full buffer.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, socket: &Socket, worker: &Worker, most: usize) -> Poll<io::Result<usize>> {
         if self.bytes.is_empty() {
-            self.bytes = if self.wants_more { worker.take_relay() } else { worker.take_buffer() };
+            self.bytes = match (std::mem::take(&mut self.wants_little), self.wants_more) {
+                (true, _) => vec![0; HEAD_BYTES],
+                (false, true) => worker.take_relay(),
+                (false, false) => worker.take_buffer(),
+            };
         } else if self.end == self.bytes.len() {
             self.make_room(most);
         }
@@ -60,7 +73,7 @@ impl Input {
         let size = room.len();
         match socket.poll_read(cx, &mut self.bytes[room]) {
             Poll::Ready(Ok(count)) => {
-                self.wants_more = count == size;
+                self.wants_more = count == size && size >= BUFFER_BYTES;
                 self.end += count;
                 if self.is_empty() {
                     self.release(worker);

@@ -10,6 +10,7 @@ mod tests;
 
 pub use encode::{hpack_field, hpack_known, hpack_no_table, hpack_status};
 
+use std::cell::Cell;
 use table::{TABLE_BYTES_LIMIT, Table};
 
 /// What an encoder's table is, in bytes by §4.1, until a size update says otherwise (RFC 9113 §6.5.2).
@@ -18,14 +19,24 @@ const TABLE_BYTES_INITIAL: usize = 4096;
 /// An integer has so many bytes behind its prefix at most, padding included: 2^28 and what the prefix holds. No string is longer.
 const INTEGER_BYTES_MAX: u32 = 4;
 
-/// What is wrong with a block. Any is a COMPRESSION_ERROR of the connection (RFC 9113 §4.3): the two tables are no longer the same.
+/// What is wrong with a block. Any but `TOO_MUCH` is a COMPRESSION_ERROR of the connection (RFC 9113 §4.3): the two tables are no longer
+/// the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HpackError(pub &'static str);
+
+impl HpackError {
+    /// A block that unpacks to more than anybody needs: a bomb.
+    pub const TOO_MUCH: HpackError = HpackError("a block that unpacks to too much");
+}
+
+/// What each field counts for beside its bytes (RFC 9113 §6.5.2).
+const FIELD_OVERHEAD: usize = 32;
 
 /// Decoding state of one direction of one connection.
 #[derive(Debug)]
 pub struct HpackDecoder {
     table: Table,
+    section_bytes_max: usize,
 }
 
 /// A string of a literal: where its bytes are.
@@ -42,14 +53,25 @@ impl HpackDecoder {
     /// block. Allocates nothing before something is inserted; then up to twice as much for text, and 24 bytes for each 32.
     pub fn new(table_bytes_max: usize) -> HpackDecoder {
         let announced = table_bytes_max.min(TABLE_BYTES_LIMIT);
-        HpackDecoder { table: Table::new(announced.min(TABLE_BYTES_INITIAL), announced) }
+        HpackDecoder { table: Table::new(announced.min(TABLE_BYTES_INITIAL), announced), section_bytes_max: usize::MAX }
+    }
+
+    /// A block is decoded no further than to so many bytes, as RFC 9113 §6.5.2 counts them; then it is `TOO_MUCH`. It ought to be far
+    /// above what callers take: a block that is merely too large for them can still be answered.
+    pub fn bounded(self, section_bytes_max: usize) -> HpackDecoder {
+        HpackDecoder { section_bytes_max, ..self }
     }
 
     /// Decodes one whole header block. `field(name, value)` for each field in order, pseudo-fields included. The slices live for the
     /// call only, and each is no longer than the largest of the table, 8/5 of the block, and 27 bytes for the static table. `scratch` holds Huffman-decoded strings: what
-    /// is in it before and after says nothing, and it is fastest when it is left as it is from one block to the next. A block is always
-    /// decoded to its end, so that the table stays true, whatever the callback thinks of it. After an error the decoder is of no use.
+    /// is in it before and after says nothing, and it is fastest when it is left as it is from one block to the next. A block is
+    /// decoded to its end, so that the table stays true, whatever the callback thinks of it; but see `bounded`. After an error the decoder is of no use.
     pub fn decode(&mut self, block: &[u8], scratch: &mut Vec<u8>, mut field: impl FnMut(&[u8], &[u8])) -> Result<(), HpackError> {
+        let unpacked = Cell::new(0);
+        let mut field = |name: &[u8], value: &[u8]| {
+            unpacked.set(unpacked.get() + name.len() + value.len() + FIELD_OVERHEAD);
+            field(name, value);
+        };
         let mut rest = block;
         let mut is_start = true;
         while let Some((&first, behind)) = rest.split_first() {
@@ -72,6 +94,9 @@ impl HpackDecoder {
                 }
             }
             is_start = false;
+            if unpacked.get() > self.section_bytes_max {
+                return Err(HpackError::TOO_MUCH);
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The back end's side of HTTP/1.1: one connection, one request at a time, its response streamed.
 
 use super::{Begin, Failure};
-use crate::input::BUFFER_BYTES;
+use crate::input::{BUFFER_BYTES, HEAD_BYTES};
 use crate::reader::{ReadError, Reader};
 use crate::socket::Socket;
 use crate::timers::Timer;
@@ -158,6 +158,9 @@ impl ClientConnection {
         if self.quiet.replace(false) && broken.is_none() {
             // A moment ago there was nothing to read, and whoever is to be woken by an answer is this very task.
             return self.poll_patience(cx, client);
+        }
+        if client.is_some_and(|client| client.room() < HEAD_BYTES) {
+            self.reader.borrow_mut().input.expect_little();
         }
         loop {
             match self.poll_head(cx, head, limits) {

@@ -323,6 +323,13 @@ impl Connection {
         }
     }
 
+    /// What a stream could send at the moment.
+    pub fn room(&self, channel: &Channel) -> usize {
+        let state = self.state.borrow();
+        let window = usize::try_from(channel.send_window.get().min(state.send_window)).unwrap_or(0);
+        window.min(UNSENT_BYTES_MAX.saturating_sub(state.unsent()))
+    }
+
     /// Ready when the socket keeps up with what streams hand over, or this one has nothing more to hand over.
     pub fn poll_room(&self, cx: &mut Context<'_>, channel: &Rc<Channel>) -> Poll<()> {
         let state = &mut *self.state.borrow_mut();

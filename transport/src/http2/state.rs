@@ -22,6 +22,8 @@ const RESETS_KEPT: usize = 256;
 const HEADS_MAX: usize = 16;
 /// The table that the peer's encoder may fill; the protocol's own default.
 const TABLE_BYTES: usize = 4096;
+/// A header section that is so many times as large as is taken is no mistake: it is not even decoded to its end.
+const BOMB: usize = 4;
 /// Streams opened before the peer says how many it takes (RFC 9113 §6.5.2 recommends no fewer).
 const STREAMS_AT_FIRST: u32 = 100;
 /// Heads of responses kept for the next.
@@ -153,7 +155,7 @@ impl State {
                 extended_connect: false,
                 going: false,
             },
-            decoder: HpackDecoder::new(TABLE_BYTES),
+            decoder: HpackDecoder::new(TABLE_BYTES).bounded(terms.head.head_bytes.saturating_mul(BOMB)),
             scratch: Vec::new(),
             lines: Vec::new(),
             fields: H2RequestFields::default(),
@@ -215,11 +217,17 @@ impl State {
         }
     }
 
-    /// Gives back to the connection's window: when it is much, and sooner where stalled streams hold nearly all of it, so that those
-    /// which move never wait.
+    /// Gives back to the connection's window.
     fn release(&mut self, bytes: u32) {
         self.owed += bytes;
-        if self.owed > self.terms.connection_window / 2 || i64::from(self.owed) > self.receive_window {
+        self.announce_window();
+    }
+
+    /// Tells the peer what was given back: when it is much, and sooner where stalled streams hold nearly all of the window, so that
+    /// those which move never wait.
+    fn announce_window(&mut self) {
+        let much = self.owed > self.terms.connection_window / 2 || i64::from(self.owed) > self.receive_window;
+        if much && self.owed > 0 {
             h2_window_update(&mut self.out, 0, self.owed);
             self.receive_window += i64::from(self.owed);
             self.owed = 0;

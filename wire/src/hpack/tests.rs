@@ -52,6 +52,17 @@ fn inserting(name: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn a_bomb_is_decoded_no_further_than_it_may_be() {
+    // An entry of 4,000 bytes, named again and again by one byte.
+    let mut bomb = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat();
+    bomb.extend_from_slice(&[0x80 | 62; 10_000]);
+    let mut count = 0;
+    let outcome = HpackDecoder::new(4096).bounded(20_000).decode(&bomb, &mut Vec::new(), |_, _| count += 1);
+    assert_eq!((outcome, count), (Err(HpackError::TOO_MUCH), 5));
+    assert_eq!(HpackDecoder::new(4096).decode(&bomb, &mut Vec::new(), |_, _| {}), Ok(()));
+}
+
+#[test]
 fn integers_are_those_of_appendix_c_1() {
     for (bytes, mask, wanted) in [("0a", 0x1f, 10), ("1f9a0a", 0x1f, 1337), ("2a", 0xff, 42)] {
         let bytes = hex(bytes);

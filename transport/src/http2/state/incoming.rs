@@ -3,7 +3,8 @@
 use super::{Arrival, Break, By, FAREWELL_PING, Goodbye, HEADS_MAX, State, TABLE_BYTES, tell_all};
 use crate::http2::channel::{Channel, News};
 use maitred_wire::{
-    Framing, H2Code, H2Frame, H2Setting, H2Settings, Refusal, WINDOW_MAX, forward_trailers, h2_ping, h2_settings_ack, h2_trailer,
+    Framing, H2Code, H2Frame, H2Setting, H2Settings, HpackError, Refusal, WINDOW_MAX, forward_trailers, h2_ping, h2_settings_ack,
+    h2_trailer,
 };
 use std::rc::Rc;
 use std::time::Instant;
@@ -101,6 +102,8 @@ impl State {
         if self.receive_window < 0 {
             return Err(H2Code::FLOW_CONTROL_ERROR);
         }
+        // Nothing may be taken any more that would announce it.
+        self.announce_window();
         let Some(channel) = self.streams.get(&stream).cloned() else {
             if self.is_idle(stream) {
                 return Err(H2Code::PROTOCOL_ERROR);
@@ -200,7 +203,7 @@ impl State {
 
     /// Decoded all the same: the table is the connection's (§4.3).
     fn decode_away(&mut self, block: &[u8]) -> Result<(), H2Code> {
-        self.decoder.decode(block, &mut self.scratch, |_, _| {}).map_err(|_| H2Code::COMPRESSION_ERROR)
+        self.decoder.decode(block, &mut self.scratch, |_, _| {}).map_err(undecoded)
     }
 
     fn is_above_goodbye(&self, stream: u32) -> bool {
@@ -212,9 +215,7 @@ impl State {
         let head = &mut exchange.request;
         let State { fields, decoder, scratch, terms, .. } = self;
         fields.begin(head);
-        decoder
-            .decode(block, scratch, |name, value| fields.field(head, name, value, &terms.head))
-            .map_err(|_| H2Code::COMPRESSION_ERROR)?;
+        decoder.decode(block, scratch, |name, value| fields.field(head, name, value, &terms.head)).map_err(undecoded)?;
         let read = fields.finish(head, end, &terms.head);
         let channel = self.begin(stream);
         channel.receiving.set(!end);
@@ -240,7 +241,7 @@ impl State {
                     wrong = h2_trailer(lines, name, value).err();
                 }
             })
-            .map_err(|_| H2Code::COMPRESSION_ERROR)?;
+            .map_err(undecoded)?;
         if !channel.receiving.get() {
             self.reset(channel, H2Code::STREAM_CLOSED);
             return Ok(());
@@ -268,7 +269,7 @@ impl State {
                     wrong = if is_pseudo { head.h2_status(name, value) } else { head.h2_field(name, value) }.err();
                 }
             })
-            .map_err(|_| H2Code::COMPRESSION_ERROR)?;
+            .map_err(undecoded)?;
         let read = wrong.map_or_else(|| head.finish_h2(channel.to_head.get(), end), Err);
         if read.is_err() || size > self.terms.head.head_bytes {
             self.reset(channel, H2Code::PROTOCOL_ERROR);
@@ -398,4 +399,9 @@ impl State {
             }
         }
     }
+}
+
+/// Why a header block ends the connection.
+fn undecoded(error: HpackError) -> H2Code {
+    if error == HpackError::TOO_MUCH { H2Code::ENHANCE_YOUR_CALM } else { H2Code::COMPRESSION_ERROR }
 }

@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 pub(super) const STREAMS: u32 = 5;
 pub(super) const WINDOW: u32 = 20_000;
 pub(super) const CONNECTION_WINDOW: u32 = 70_000;
-pub(super) const HEAD: HeadLimits = HeadLimits { head_bytes: 2000, fields: 50, target_bytes: 500, drop_underscores: false };
+pub(super) const HEAD: HeadLimits = HeadLimits { head_bytes: 8000, fields: 50, target_bytes: 500, drop_underscores: false };
 /// Above it streams wait for the socket.
 pub(super) const UNSENT_BYTES_MAX: usize = 64 * 1024;
 
@@ -242,6 +242,10 @@ impl Play {
             assert!(!(used.reads && may_read), "{} waits for what is there", channel.id);
         }
         assert!(held <= CONNECTION_WINDOW as usize);
+        assert!(
+            state.receive_window < 0 || i64::from(state.owed) <= state.receive_window,
+            "what is kept back is never more than what is open"
+        );
     }
 
     /// Nobody uses any stream any more: nothing is left of them.

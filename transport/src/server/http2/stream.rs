@@ -228,6 +228,10 @@ impl Client for Stream {
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.channel.poll_broken(cx).map(drop)
     }
+
+    fn room(&self) -> usize {
+        self.shared.connection.room(&self.channel)
+    }
 }
 
 /// After an extended CONNECT the stream is bytes both ways.
