@@ -265,6 +265,10 @@ impl Connection {
         self.state.borrow_mut().arrivals.pop_front()
     }
 
+    pub fn has_arrivals(&self) -> bool {
+        !self.state.borrow().arrivals.is_empty()
+    }
+
     /// Says that no further request is wanted; those that are on their way are answered.
     pub fn announce_goodbye(&self) {
         self.state.borrow_mut().announce_goodbye();

@@ -23,6 +23,9 @@ use std::time::Instant;
 use stream::{Stream, gone};
 use tokio::task::spawn_local;
 
+/// Requests begun before other connections have their turn: one that asks for everything at once makes nobody wait for all of it.
+const ARRIVALS_PER_TURN: usize = 8;
+
 /// What the streams of a connection share.
 struct Shared {
     connection: Rc<Connection>,
@@ -107,8 +110,12 @@ impl<S: Service> Serving<S> {
             Turn::Condemned(code) => self.condemned(code, now, cx),
             Turn::Waiting => {}
         }
-        while let Some(arrival) = self.shared.connection.take_arrival() {
+        for _ in 0..ARRIVALS_PER_TURN {
+            let Some(arrival) = self.shared.connection.take_arrival() else { break };
             self.begin(arrival);
+        }
+        if self.shared.connection.has_arrivals() {
+            cx.waker().wake_by_ref();
         }
         self.poll_patience(cx, now)
     }
