@@ -17,7 +17,7 @@ use rustls::{
     ClientConfig, ClientConnection, Connection, DigitallySignedStruct, HandshakeKind, ProtocolVersion, RootCertStore,
     ServerConfig, ServerConnection, SignatureScheme, SupportedProtocolVersion, version,
 };
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -360,6 +360,16 @@ impl ClientTls {
         let connection = ClientConnection::new(self.config(), name).expect("a configuration that works");
         let made = Stream::connect(address).and_then(|stream| stream.secure_saying(connection, first));
         made.unwrap_or_else(|error| panic!("no TLS with {address} as {}: {error}", self.name))
+    }
+
+    /// The same with these records of data in the handshake's last flight.
+    pub fn over_saying(&self, stream: Stream, records: &[&[u8]]) -> io::Result<Stream> {
+        let name = ServerName::try_from(self.name.clone()).expect("a name that may be asked for");
+        let mut connection = ClientConnection::new(self.config(), name).expect("a configuration that works");
+        for record in records {
+            connection.writer().write_all(record)?;
+        }
+        stream.secure(connection)
     }
 
     pub fn try_connect(&self, address: SocketAddr) -> io::Result<Stream> {
