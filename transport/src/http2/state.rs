@@ -6,7 +6,7 @@ use super::flood::Flood;
 use crate::worker::Worker;
 use maitred_core::Exchange;
 use maitred_wire::{
-    Framing, H2Code, H2Frame, H2RequestFields, H2Setting, H2Settings, HeadLimits, HpackDecoder, Refusal, ResponseHead,
+    Framing, H2Code, H2Frame, H2Setting, H2Settings, HeadLimits, HpackDecoder, Refusal, RequestFields, ResponseHead, Version,
     WINDOW_AT_FIRST, WINDOW_MAX, forward_trailers, h2_goaway, h2_ping, h2_reset, h2_settings, h2_settings_ack, h2_trailer,
     h2_window_update,
 };
@@ -82,7 +82,7 @@ pub(super) struct State {
     decoder: HpackDecoder,
     scratch: Vec<u8>,
     lines: Vec<u8>,
-    fields: H2RequestFields,
+    fields: RequestFields,
     /// The peer made its table smaller: to be said ahead of the next fields.
     table_update: bool,
     pub flood: Flood,
@@ -150,7 +150,7 @@ impl State {
             decoder: HpackDecoder::new(TABLE_BYTES),
             scratch: Vec::new(),
             lines: Vec::new(),
-            fields: H2RequestFields::default(),
+            fields: RequestFields::default(),
             table_update: false,
             flood: Flood::new(now),
             arrivals: VecDeque::new(),
@@ -416,7 +416,7 @@ impl State {
         let mut exchange = self.worker.take_exchange(now);
         let head = &mut exchange.request;
         let State { fields, decoder, scratch, terms, .. } = self;
-        fields.begin(head);
+        fields.begin(head, Version::Http2);
         decoder
             .decode(block, scratch, |name, value| fields.field(head, name, value, &terms.head))
             .map_err(|_| H2Code::COMPRESSION_ERROR)?;
@@ -456,12 +456,11 @@ impl State {
     fn trailers_came(&mut self, channel: &Rc<Channel>, block: &[u8], end: bool) -> Result<(), H2Code> {
         let State { decoder, scratch, lines, terms, .. } = self;
         lines.clear();
-        let (mut wrong, mut size) = (None, 0);
+        let mut wrong = None;
         decoder
             .decode(block, scratch, |name, value| {
-                size += name.len() + value.len();
-                if wrong.is_none() && size <= terms.head.head_bytes {
-                    wrong = h2_trailer(lines, name, value).err();
+                if wrong.is_none() {
+                    wrong = h2_trailer(lines, name, value, terms.head.head_bytes).err();
                 }
             })
             .map_err(|_| H2Code::COMPRESSION_ERROR)?;
@@ -470,7 +469,7 @@ impl State {
             return Ok(());
         }
         // Trailers end the stream (§8.1).
-        if wrong.is_some() || size > self.terms.head.head_bytes || !end {
+        if wrong.is_some() || !end {
             self.reset(channel, H2Code::PROTOCOL_ERROR);
             return Ok(());
         }
