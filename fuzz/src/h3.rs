@@ -3,7 +3,8 @@
 use crate::cuts;
 use crate::heads::USUAL;
 use maitred_wire::{
-    FrameKind, Frames, H2Parts, H3Heads, H3Refusal, Piece, RequestHead, begin_section, check_settings, read_section, write_field,
+    FrameKind, Frames, H2Parts, Piece, RequestFields, RequestHead, Version, begin_section, check_settings, read_section,
+    write_field,
 };
 
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
@@ -12,8 +13,6 @@ fn fields(section: &[u8]) -> Option<Fields> {
     let mut fields = Fields::new();
     read_section(section, &mut Vec::new(), |name, value| {
         fields.push((name.to_vec(), value.to_vec()));
-        // Ever smaller pieces of the static table make a long list of a short section.
-        if fields.len() < 1000 { Ok(()) } else { Err(()) }
     })
     .ok()?;
     Some(fields)
@@ -32,11 +31,12 @@ pub fn request_h3(data: &[u8]) {
     let lower =
         |fields: &Fields| fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect::<Fields>();
     assert_eq!(self::fields(&again).map(|fields| lower(&fields)), Some(lower(&fields)), "written anew it reads the same");
-    let mut heads = H3Heads::default();
-    let mut head = RequestHead::default();
-    let read = heads.read(&mut head, section);
-    assert_ne!(read, Err(H3Refusal::Broken), "it could be read");
-    if read.is_err() || heads.finish(&mut head, end_stream, &USUAL).is_err() {
+    let (mut section, mut head) = (RequestFields::default(), RequestHead::default());
+    section.begin(&mut head, Version::Http3);
+    for (name, value) in &fields {
+        section.field(&mut head, name, value, &USUAL);
+    }
+    if section.finish(&mut head, end_stream, &USUAL).is_err() {
         return;
     }
     let pseudo = |wanted: &str| {

@@ -5,6 +5,7 @@ mod holding;
 
 pub use holding::Holding;
 
+use crate::h2::hpack::integer;
 use crate::tls::ClientTls;
 use crate::wait::PATIENCE;
 use bytes::{Buf, Bytes};
@@ -275,6 +276,13 @@ impl H3Stream {
         Ok(response)
     }
 
+    /// What the trailers say, behind the body's end.
+    #[track_caller]
+    pub fn end_of(&mut self, name: &str) -> Option<String> {
+        let trailers = within("trailers", self.inner.recv_trailers()).expect("no reset")?;
+        Some(trailers.get(name)?.to_str().ok()?.to_owned())
+    }
+
     /// The head alone.
     pub fn try_head(&mut self) -> Result<H3Response, String> {
         let response = within("a response", self.inner.recv_response()).map_err(|error| error.to_string())?;
@@ -330,7 +338,18 @@ impl H3Raw {
     /// Sends nothing by itself.
     #[track_caller]
     pub fn silent(address: SocketAddr, tls: &ClientTls) -> H3Raw {
-        let endpoint = endpoint(tls, None);
+        H3Raw::over(address, tls, None)
+    }
+
+    /// Sends nothing by itself, and takes so many bytes of a stream before they are read.
+    #[track_caller]
+    pub fn with_window(address: SocketAddr, tls: &ClientTls, window: u32) -> H3Raw {
+        H3Raw::over(address, tls, Some(window))
+    }
+
+    #[track_caller]
+    fn over(address: SocketAddr, tls: &ClientTls, window: Option<u32>) -> H3Raw {
+        let endpoint = endpoint(tls, window);
         let connection = within("a handshake", async { endpoint.connect(address, tls.name()).expect("a name").await })
             .unwrap_or_else(|error| panic!("no QUIC with {address}: {error}"));
         H3Raw { _endpoint: endpoint, connection, _control: None }
@@ -495,26 +514,12 @@ fn varint(bytes: &[u8]) -> (usize, usize) {
 pub fn section(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut out = vec![0, 0];
     for (name, value) in fields {
-        prefixed(&mut out, 0x20, 3, name.len());
+        integer(name.len(), 3, 0x20, &mut out);
         out.extend_from_slice(name.as_bytes());
-        prefixed(&mut out, 0x00, 7, value.len());
+        integer(value.len(), 7, 0x00, &mut out);
         out.extend_from_slice(value.as_bytes());
     }
     out
-}
-
-fn prefixed(out: &mut Vec<u8>, pattern: u8, bits: u32, value: usize) {
-    let most = (1 << bits) - 1;
-    if value < most {
-        return out.push(pattern | value as u8);
-    }
-    out.push(pattern | most as u8);
-    let mut left = value - most;
-    while left >= 0x80 {
-        out.push(0x80 | (left & 0x7f) as u8);
-        left >>= 7;
-    }
-    out.push(left as u8);
 }
 
 /// A frame of any type, its length in four bytes.

@@ -73,6 +73,23 @@ fn chunks_trailers_and_hints_pass_from_one_version_to_the_other() {
 }
 
 #[test]
+fn trailers_behind_a_stated_length_are_not_lost() {
+    let backend = H2Backend::new(|_, stream| {
+        stream.body();
+        stream.head(200, &[("content-length", "3")], false);
+        stream.data("abc", false);
+        stream.trailers(&[("x-sum", "3")]);
+    });
+    let gateway = gateway_to_h2c(&backend);
+    let mut client = gateway.h2();
+    let stream = client.ask("GET", "/", &[("te", "trailers")]);
+    let response = client.response(stream);
+    assert_eq!((response.header("content-length"), response.text().as_str()), (Some("3"), "abc"));
+    assert_eq!(response.trailers.get("x-sum"), Some("3"));
+    assert_eq!(gateway.h2().get("/").text(), "abc");
+}
+
+#[test]
 fn http_2_passes_through_with_trailers_and_hints() {
     let backend = H2Backend::new(|_, stream| {
         stream.interim(103, &[("link", "</a.css>")]);

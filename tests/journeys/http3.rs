@@ -1,14 +1,15 @@
 //! HTTP/3 towards clients: messages and bodies. What breaks its rules stands in `http3/rules.rs`, how connections begin and end in
-//! `http3/ends.rs`, early data in `http3/early.rs`.
+//! `http3/ends.rs`, early data in `http3/early.rs`, gRPC in `http3/grpc.rs`.
 
 mod early;
 mod ends;
+mod grpc;
 mod rules;
 
 use crate::tls::{Secured, files};
 use maitred_testkit::h3::{frame, headers};
 use maitred_testkit::websocket::{TEXT, ws_accept, ws_decode, ws_frame};
-use maitred_testkit::{Authority, Backend, H3Client, H3Raw, Latch, eventually, gateway_with, stays};
+use maitred_testkit::{Authority, Backend, Folder, H3Client, H3Raw, Latch, eventually, gateway_with, stays};
 
 const LARGE: usize = 30 * 1024 * 1024;
 
@@ -67,6 +68,23 @@ fn a_request_becomes_one_of_http_1_1() {
     assert_eq!(received.header("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!((received.header("x-a"), received.header("cookie")), (Some("1"), Some("a=b; c=d")));
     assert!(secured.backend.complaints().is_empty(), "{:?}", secured.backend.complaints());
+}
+
+#[test]
+fn the_access_log_says_so_and_counts_what_came() {
+    let folder = Folder::new();
+    let path = folder.path("access.log");
+    let more = format!("limits: {{ body_bytes: 10B }}\ntelemetry: {{ access_log: {{ to: {} }} }}", path.display());
+    let secured = secured_with(&more, "", Backend::echo());
+    let client = secured.raw();
+    let lines = || std::fs::read_to_string(&path).unwrap_or_default();
+    for (count, (body, status)) in [(&b"body"[..], 200), (b"eleven byte", 413)].into_iter().enumerate() {
+        assert_eq!(client.ask(&[&headers(&POST)[..], &frame(0x00, body)].concat()).status(), status);
+        eventually("the line is written", || lines().lines().count() == count + 1);
+        let line: serde_json::Value = serde_json::from_str(lines().lines().last().expect("a line")).expect("JSON");
+        assert_eq!((&line["protocol"], &line["tls_version"]), (&"HTTP/3".into(), &"TLSv1.3".into()));
+        assert_eq!((&line["status"], &line["bytes_in"]), (&status.into(), &body.len().into()));
+    }
 }
 
 #[test]

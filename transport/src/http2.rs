@@ -11,5 +11,7 @@ mod tests;
 
 pub(crate) use channel::{Break, By, Channel, News};
 pub(crate) use connection::{Connection, Turn};
-pub(crate) use heads::{accept_of, request, response};
+pub(crate) use heads::{Answer, Hpack, accept_of, request};
+#[cfg(feature = "http3")]
+pub(crate) use heads::{Qpack, interim, trailers};
 pub(crate) use state::{Arrival, Terms};

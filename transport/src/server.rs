@@ -1,11 +1,14 @@
 //! The client's side: from an accepted stream to the protocol that it speaks. What stands before the first request is here: a PROXY
 //! header, the TLS handshake, and whether it is HTTP/1.1 or HTTP/2. Knows no routes; `Service` answers.
 
+mod answer;
 mod http1;
 mod http2;
 #[cfg(feature = "http3")]
 mod http3;
+mod patience;
 mod sending;
+mod streams;
 mod under_way;
 
 #[cfg(feature = "http3")]

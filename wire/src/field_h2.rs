@@ -54,17 +54,15 @@ pub(crate) fn check(name: &[u8], value: &[u8]) -> Result<Name, &'static str> {
     if is_connection_specific(known) { Err("a field that concerns one connection of HTTP/1") } else { Ok(known) }
 }
 
-/// Adds a trailer field as a line of HTTP/1.1. Pseudo-fields are none (RFC 9113 §8.1).
-pub fn h2_trailer(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+/// Adds a trailer field of HTTP/2 or HTTP/3 as a line of HTTP/1.1, where the lines are no more than `bytes_max` then. Pseudo-fields are
+/// none (RFC 9113 §8.1, RFC 9114 §4.3).
+pub fn h2_trailer(out: &mut Vec<u8>, name: &[u8], value: &[u8], bytes_max: usize) -> Result<(), &'static str> {
     check(name, value)?;
+    if out.len() + name.len() + value.len() > bytes_max {
+        return Err("trailers that are too large");
+    }
     crate::emit::field(out, name, value);
     Ok(())
-}
-
-/// Whether a field may stand in a section of HTTP/2 or HTTP/3.
-#[cfg(feature = "http3")]
-pub fn is_h2_field(name: &[u8], value: &[u8]) -> bool {
-    check(name, value).is_ok()
 }
 
 /// RFC 9113 §8.2.2, but TE, which a request may have.
@@ -75,6 +73,16 @@ fn is_connection_specific(name: Name) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trailers_have_their_size() {
+        let mut lines = Vec::new();
+        assert!(h2_trailer(&mut lines, b"a", b"123456789", 9).is_err());
+        h2_trailer(&mut lines, b"a", b"12345678", 9).unwrap();
+        assert!(h2_trailer(&mut lines, b"b", b"", 9).is_err());
+        assert!(h2_trailer(&mut lines, b":path", b"/", 100).is_err());
+        assert_eq!(lines, b"a: 12345678\r\n");
+    }
 
     #[test]
     fn fields_that_a_line_could_not_carry_are_refused() {

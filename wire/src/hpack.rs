@@ -4,20 +4,19 @@
 mod encode;
 mod fixed;
 mod huffman;
+pub(crate) mod primitives;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use encode::{hpack_field, hpack_known, hpack_no_table, hpack_status};
 
+use primitives::{Text, integer, reserve, string};
 use std::cell::Cell;
 use table::{TABLE_BYTES_LIMIT, Table};
 
 /// What an encoder's table is, in bytes by §4.1, until a size update says otherwise (RFC 9113 §6.5.2).
 const TABLE_BYTES_INITIAL: usize = 4096;
-
-/// An integer has so many bytes behind its prefix at most, padding included: 2^28 and what the prefix holds. No string is longer.
-const INTEGER_BYTES_MAX: u32 = 4;
 
 /// What is wrong with a block. Any but `TOO_MUCH` is a COMPRESSION_ERROR of the connection (RFC 9113 §4.3): the two tables are no longer
 /// the same.
@@ -37,14 +36,6 @@ const FIELD_OVERHEAD: usize = 32;
 pub struct HpackDecoder {
     table: Table,
     section_bytes_max: usize,
-}
-
-/// A string of a literal: where its bytes are.
-#[derive(Clone, Copy)]
-enum Text<'a> {
-    Plain(&'a [u8]),
-    /// So many bytes of the scratch memory.
-    Scratch(usize),
 }
 
 impl HpackDecoder {
@@ -131,69 +122,14 @@ impl HpackDecoder {
             let (name, _) = self.entry(index)?;
             used = name.len();
             reserve(scratch, used)[..used].copy_from_slice(name);
-            Text::Scratch(used)
+            Text::Scratch(0, used)
         };
-        let value_at = used;
         let value = string(rest, scratch, &mut used)?;
-        let name = match name {
-            Text::Plain(name) => name,
-            Text::Scratch(length) => &scratch[..length],
-        };
-        let value = match value {
-            Text::Plain(value) => value,
-            Text::Scratch(length) => &scratch[value_at..value_at + length],
-        };
+        let (name, value) = (name.of(scratch), value.of(scratch));
         field(name, value);
         if mask == 0x3f {
             self.table.insert(name, value);
         }
         Ok(())
     }
-}
-
-/// The first `length` bytes of the scratch memory, which grows for that if it must.
-fn reserve(scratch: &mut Vec<u8>, length: usize) -> &mut [u8] {
-    if scratch.len() < length {
-        scratch.resize(length.next_power_of_two(), 0);
-    }
-    scratch
-}
-
-/// §5.1. `first` is its first byte, of which `mask` are the bits of the prefix.
-#[inline]
-fn integer(rest: &mut &[u8], first: u8, mask: u8) -> Result<usize, HpackError> {
-    let prefix = first & mask;
-    if prefix < mask { Ok(usize::from(prefix)) } else { long_integer(rest, mask) }
-}
-
-fn long_integer(rest: &mut &[u8], mask: u8) -> Result<usize, HpackError> {
-    let mut value = usize::from(mask);
-    for at in 0..INTEGER_BYTES_MAX {
-        let byte = next(rest)?;
-        value += usize::from(byte & 0x7f) << (7 * at);
-        if byte < 0x80 {
-            return Ok(value);
-        }
-    }
-    Err(HpackError("an integer that is too long"))
-}
-
-fn next(rest: &mut &[u8]) -> Result<u8, HpackError> {
-    let (&byte, behind) = rest.split_first().ok_or(HpackError("a block that breaks off"))?;
-    *rest = behind;
-    Ok(byte)
-}
-
-/// §5.2. What must be decoded is put into the scratch memory behind `used`, which moves on.
-fn string<'a>(rest: &mut &'a [u8], scratch: &mut Vec<u8>, used: &mut usize) -> Result<Text<'a>, HpackError> {
-    let first = next(rest)?;
-    let length = integer(rest, first, 0x7f)?;
-    let (bytes, behind) = rest.split_at_checked(length).ok_or(HpackError("a string that breaks off"))?;
-    *rest = behind;
-    if first < 0x80 {
-        return Ok(Text::Plain(bytes));
-    }
-    let length = huffman::decode(bytes, &mut reserve(scratch, *used + huffman::room(length))[*used..])?;
-    *used += length;
-    Ok(Text::Scratch(length))
 }

@@ -22,9 +22,8 @@ mod proxy_protocol;
 #[cfg(feature = "http3")]
 mod qpack;
 mod request;
+mod request_fields;
 mod request_h2;
-#[cfg(feature = "http3")]
-mod request_h3;
 mod response;
 mod response_h2;
 mod websocket;
@@ -32,8 +31,6 @@ mod websocket;
 pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};
 pub use emit::{LAST_CHUNK, decimal, digits, field, reason, request_line, status_line};
 pub use field_h2::h2_trailer;
-#[cfg(feature = "http3")]
-pub use field_h2::is_h2_field;
 pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, status_to_grpc};
 pub use h2::{
     FRAME_BYTES_MAX, H2Code, H2Setting, PREFACE, Preface, WINDOW_AT_FIRST, WINDOW_MAX, h2_data, h2_goaway, h2_headers, h2_ping,
@@ -54,11 +51,10 @@ pub use proxy_protocol::{
     ProxyError, ProxyParsed, read_proxy, write_proxy_v1, write_proxy_v1_unknown, write_proxy_v2, write_proxy_v2_local,
 };
 #[cfg(feature = "http3")]
-pub use qpack::{Unread, begin_section, read_section, write_field, write_forwarded, write_status};
+pub use qpack::{QpackError, begin_section, read_section, write_field, write_status};
 pub use request::{Framing, Method, RequestHead, Version};
-pub use request_h2::{H2Parts, H2RequestFields};
-#[cfg(feature = "http3")]
-pub use request_h3::{H3Heads, H3Refusal};
+pub use request_fields::RequestFields;
+pub use request_h2::H2Parts;
 pub use response::{ResponseHead, ResponseRefusal};
 pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key, make_key};
 

@@ -2,117 +2,64 @@
 //! we use none of the client's.
 
 mod fixed;
-mod huffman;
 
-use crate::field_h2;
+use crate::hpack::HpackError;
+use crate::hpack::primitives::{integer, next, put_integer, put_name, put_value, string, string_behind};
 use fixed::TABLE;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// Why a field section was not read to its end.
+/// What is wrong with a section: it is none, or refers to a table that is empty. The connection must end (RFC 9204 §2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unread<E> {
-    /// It is none, or refers to a table that is empty. The connection must end (RFC 9204 §2.2).
-    Broken,
-    /// Whoever takes the fields wants no more.
-    Refused(E),
+pub struct QpackError(pub &'static str);
+
+impl From<HpackError> for QpackError {
+    fn from(HpackError(why): HpackError) -> QpackError {
+        QpackError(why)
+    }
 }
 
-/// Gives each field of a section to `each`, in order. `text` is memory for what must be decompressed.
-pub fn read_section<E>(
-    section: &[u8],
-    text: &mut Vec<u8>,
-    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
-) -> Result<(), Unread<E>> {
+/// Decodes one whole field section. `field(name, value)` for each field in order, pseudo-fields included; the slices live for the call
+/// only. `scratch` is as for `HpackDecoder::decode`.
+pub fn read_section(section: &[u8], scratch: &mut Vec<u8>, mut field: impl FnMut(&[u8], &[u8])) -> Result<(), QpackError> {
     let mut rest = section;
     // Required Insert Count, then the sign and Delta Base (§4.5.1). Nothing was inserted.
-    let required = integer(&mut rest, 8).ok_or(Unread::Broken)?;
-    let is_negative = rest.first().is_none_or(|first| first & 0x80 != 0);
-    if required != 0 || is_negative || integer(&mut rest, 7).is_none() {
-        return Err(Unread::Broken);
+    let first = next(&mut rest)?;
+    let required = integer(&mut rest, first, 0xff)?;
+    let sign = next(&mut rest)?;
+    integer(&mut rest, sign, 0x7f)?;
+    if required != 0 || sign & 0x80 != 0 {
+        return Err(OF_NOTHING);
     }
-    while let Some(&first) = rest.first() {
-        text.clear();
-        let field = field(first, &mut rest, text).ok_or(Unread::Broken)?;
-        let (name, value) = match field {
-            Field::Fixed(name, value) => (name.as_bytes(), value.as_bytes()),
-            Field::FixedName(name) => (name.as_bytes(), &text[..]),
-            Field::Literal(name) => text.split_at(name),
-        };
-        each(name, value).map_err(Unread::Refused)?;
+    // §4.5.2 to §4.5.6. What refers to the dynamic table is nothing here.
+    while let Some((&first, behind)) = rest.split_first() {
+        rest = behind;
+        let mut used = 0;
+        match first {
+            0xc0.. => {
+                let (name, value) = fixed(integer(&mut rest, first, 0x3f)?)?;
+                field(name.as_bytes(), value.as_bytes());
+            }
+            0x50..=0x5f | 0x70..=0x7f => {
+                let (name, _) = fixed(integer(&mut rest, first, 0x0f)?)?;
+                let value = string(&mut rest, scratch, &mut used)?;
+                field(name.as_bytes(), value.of(scratch));
+            }
+            0x20..=0x3f => {
+                let name = string_behind(&mut rest, first, 0x07, scratch, &mut used)?;
+                let value = string(&mut rest, scratch, &mut used)?;
+                field(name.of(scratch), value.of(scratch));
+            }
+            _ => return Err(OF_NOTHING),
+        }
     }
     Ok(())
 }
 
-enum Field {
-    Fixed(&'static str, &'static str),
-    /// The value is in the text.
-    FixedName(&'static str),
-    /// Both are; the name has so many bytes.
-    Literal(usize),
-}
+const OF_NOTHING: QpackError = QpackError("an index of nothing");
 
-/// RFC 9204 §4.5.2 to §4.5.6. What refers to the dynamic table is nothing here.
-fn field(first: u8, rest: &mut &[u8], text: &mut Vec<u8>) -> Option<Field> {
-    let fixed = |index: u64| TABLE.get(usize::try_from(index).ok()?);
-    match first {
-        0xc0.. => {
-            let (name, value) = fixed(integer(rest, 6)?)?;
-            Some(Field::Fixed(name, value))
-        }
-        0x50..=0x5f | 0x70..=0x7f => {
-            let (name, _) = fixed(integer(rest, 4)?)?;
-            string(rest, 7, text)?;
-            Some(Field::FixedName(name))
-        }
-        0x20..=0x3f => {
-            string(rest, 3, text)?;
-            let name = text.len();
-            string(rest, 7, text)?;
-            Some(Field::Literal(name))
-        }
-        _ => None,
-    }
-}
-
-/// An integer in the low bits of the first byte, and in those that follow (RFC 7541 §5.1).
-fn integer(rest: &mut &[u8], bits: u32) -> Option<u64> {
-    let (&first, mut tail) = rest.split_first()?;
-    let most = (1u64 << bits) - 1;
-    let mut value = u64::from(first) & most;
-    if value == most {
-        let mut shift = 0;
-        loop {
-            let (&byte, after) = tail.split_first()?;
-            tail = after;
-            // Far more than any length that can be here.
-            if shift > 28 {
-                return None;
-            }
-            value += u64::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-    }
-    *rest = tail;
-    Some(value)
-}
-
-/// Appends a string, whose length has so many bits behind the one that says whether it is compressed.
-fn string(rest: &mut &[u8], bits: u32, text: &mut Vec<u8>) -> Option<()> {
-    let is_coded = rest.first()? >> bits & 1 == 1;
-    let length = usize::try_from(integer(rest, bits)?).ok()?;
-    let (bytes, tail) = rest.split_at_checked(length)?;
-    *rest = tail;
-    match is_coded {
-        true => huffman::decode(bytes, text).ok(),
-        false => {
-            text.extend_from_slice(bytes);
-            Some(())
-        }
-    }
+fn fixed(index: usize) -> Result<(&'static str, &'static str), QpackError> {
+    TABLE.get(index).copied().ok_or(OF_NOTHING)
 }
 
 /// Begins a section that refers to nothing that can change.
@@ -125,45 +72,40 @@ pub fn write_status(out: &mut Vec<u8>, status: u16) {
     // They stand at two places of the table.
     let known = (24..=28).chain(63..=71).find(|index: &usize| TABLE[*index].1.as_bytes() == digits);
     match known {
-        Some(index) => put_integer(out, 0xc0, 6, index),
+        Some(index) => put_integer(out, 0xc0, 0x3f, index),
         None => {
-            put_integer(out, 0x50, 4, 24);
+            put_integer(out, 0x50, 0x0f, 24);
             put_value(out, &digits);
         }
     }
 }
 
-/// Appends a field, its name in lower case as it must be (RFC 9114 §4.2).
+/// Appends a field, its name in small letters. The caller vouches for names and values.
 pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    let Some(&(first, count)) = NAMES.get(name) else {
-        put_integer(out, 0x20, 3, name.len());
-        out.extend(name.iter().map(u8::to_ascii_lowercase));
+    let Some((first, count)) = entries_of(name) else {
+        put_name(out, 0x20, 0x07, name);
         return put_value(out, value);
     };
     let run = &TABLE[first..first + count];
     match run.iter().position(|(_, fixed)| fixed.as_bytes() == value) {
-        Some(at) => put_integer(out, 0xc0, 6, first + at),
+        Some(at) => put_integer(out, 0xc0, 0x3f, first + at),
         None => {
-            put_integer(out, 0x50, 4, first);
+            put_integer(out, 0x50, 0x0f, first);
             put_value(out, value);
         }
     }
 }
 
-/// What HTTP/3 could not carry, or must not, is left out.
-pub fn write_forwarded(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    let lower;
-    let name = match name.iter().any(u8::is_ascii_uppercase) {
-        true => {
-            lower = name.to_ascii_lowercase();
-            &lower[..]
-        }
-        false => name,
-    };
-    if field_h2::check(name, value).is_ok() {
-        write_field(out, name, value);
-    }
+/// Where the entries of a name begin, and how many they are. Letters may be large.
+fn entries_of(name: &[u8]) -> Option<(usize, usize)> {
+    let mut lower = [0; NAME_BYTES_MAX];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    NAMES.get(&*lower).copied()
 }
+
+const NAME_BYTES_MAX: usize = "access-control-allow-credentials".len();
 
 /// The first entry of each name in the static table, and how many follow it.
 static NAMES: LazyLock<HashMap<&'static [u8], (usize, usize)>> = LazyLock::new(|| {
@@ -175,25 +117,6 @@ static NAMES: LazyLock<HashMap<&'static [u8], (usize, usize)>> = LazyLock::new(|
     names
 });
 
-fn put_value(out: &mut Vec<u8>, value: &[u8]) {
-    put_integer(out, 0, 7, value.len());
-    out.extend_from_slice(value);
-}
-
-fn put_integer(out: &mut Vec<u8>, pattern: u8, bits: u32, value: usize) {
-    let most = (1 << bits) - 1;
-    if value < most {
-        return out.push(pattern | value as u8);
-    }
-    out.push(pattern | most as u8);
-    let mut left = value - most;
-    while left >= 0x80 {
-        out.push(left as u8 | 0x80);
-        left >>= 7;
-    }
-    out.push(left as u8);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,11 +124,12 @@ mod tests {
 
     type Fields = Vec<(String, Vec<u8>)>;
 
-    fn read(section: &[u8]) -> Result<Fields, Unread<()>> {
+    fn read(section: &[u8]) -> Result<Fields, QpackError> {
         let mut fields = Fields::new();
-        read_section(section, &mut Vec::new(), |name, value| {
+        // Memory that holds something already.
+        let mut scratch = vec![b'?'; 7];
+        read_section(section, &mut scratch, |name, value| {
             fields.push((String::from_utf8_lossy(name).into_owned(), value.to_vec()));
-            Ok(())
         })?;
         Ok(fields)
     }
@@ -243,18 +167,8 @@ mod tests {
             &[0, 0, 0x22, b'x'],
             &[0, 0, 0x51],
         ] {
-            assert_eq!(read(wrong), Err(Unread::Broken), "{wrong:x?}");
+            assert!(read(wrong).is_err(), "{wrong:x?}");
         }
-    }
-
-    #[test]
-    fn each_may_refuse() {
-        let mut seen = 0;
-        let refused = read_section(&[0, 0, 0xd1, 0xd1], &mut Vec::new(), |_, _| {
-            seen += 1;
-            Err("enough")
-        });
-        assert_eq!((refused, seen), (Err(Unread::Refused("enough")), 1));
     }
 
     #[test]
@@ -269,13 +183,27 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_carried_is_left_out() {
+    fn names_are_in_small_letters() {
         let mut out = Vec::new();
         begin_section(&mut out);
-        write_forwarded(&mut out, b"Connection", b"close");
-        write_forwarded(&mut out, b"x-a", b"line\nbreak");
-        write_forwarded(&mut out, b"X-Mixed", b"Case");
-        assert_eq!(read(&out).unwrap(), [pair("x-mixed", "Case")]);
+        write_field(&mut out, b"X-Mixed", b"Case");
+        write_field(&mut out, b"Accept", b"*/*");
+        assert_eq!(read(&out).unwrap(), [pair("x-mixed", "Case"), pair("accept", "*/*")]);
+        assert_eq!(out.last(), Some(&0xdd), "by index");
+        for (name, _) in TABLE {
+            assert!(entries_of(name.as_bytes()).is_some_and(|(at, _)| TABLE[at].0 == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn strings_in_huffman_s_code_are_read() {
+        // RFC 7541 Appendix C.4.3: `custom-key: custom-value`.
+        let name = [0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xa9, 0x7d, 0x7f];
+        let value = [0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xb8, 0xe8, 0xb4, 0xbf];
+        let section = [&[0, 0, 0x2f, 0x01][..], &name, &[0x89], &value, &[0x22, b'x', b'y', 0x89], &value].concat();
+        assert_eq!(read(&section).unwrap(), [pair("custom-key", "custom-value"), pair("xy", "custom-value")]);
+        let wrong = [&[0, 0, 0x2f, 0x01][..], &[0xff; 8], &[0x01, b'x']].concat();
+        assert!(read(&wrong).is_err());
     }
 
     proptest! {

@@ -107,6 +107,11 @@ impl RequestHead {
         Ok(())
     }
 
+    /// What a log wants of a head that is refused.
+    pub(crate) fn keep_start(&mut self, parts: &H2Parts<'_>) {
+        let _ = self.read_start(parts);
+    }
+
     /// Method and target, and whether such a request is served at all.
     fn read_start(&mut self, parts: &H2Parts<'_>) -> Result<Wish, Refusal> {
         if !field_h2::is_token(parts.method) {
@@ -174,108 +179,6 @@ impl RequestHead {
         self.headers.remove(b"sec-websocket-key");
         self.upgrade = Some(self.headers.stash(b"websocket"));
         Ok(())
-    }
-}
-
-/// One request's header section as HPACK gives it: pseudo-fields first, each once (RFC 9113 §8.3). Reused from request to request.
-#[derive(Debug, Default)]
-pub struct H2RequestFields {
-    text: Vec<u8>,
-    method: Option<Slice>,
-    scheme: Option<Slice>,
-    authority: Option<Slice>,
-    path: Option<Slice>,
-    protocol: Option<Slice>,
-    /// The first thing wrong; what follows is not looked at.
-    wrong: Option<Refusal>,
-    begun: bool,
-}
-
-impl H2RequestFields {
-    /// A new request, whose head is begun with it.
-    pub fn begin(&mut self, head: &mut RequestHead) {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
-        *self = H2RequestFields { text, ..H2RequestFields::default() };
-        head.begin_h2();
-    }
-
-    /// Gives back memory that is more than this, between two requests.
-    pub fn shrink(&mut self, bytes: usize) {
-        if self.text.capacity() > bytes {
-            self.text = Vec::new();
-        }
-    }
-
-    /// The next field. Memory is bounded by the limits, however much is decoded.
-    pub fn field(&mut self, head: &mut RequestHead, name: &[u8], value: &[u8], limits: &HeadLimits) {
-        if self.wrong.is_some() {
-            return;
-        }
-        let taken = match name.first() {
-            Some(b':') => self.pseudo(name, value, limits),
-            _ => {
-                self.begun = true;
-                head.h2_field(name, value)
-            }
-        };
-        let bytes = head.section_bytes + self.text.len();
-        self.wrong = taken.err().or((bytes > limits.head_bytes).then_some(Refusal::HeadTooLarge));
-    }
-
-    fn pseudo(&mut self, name: &[u8], value: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
-        let place = match name {
-            b":method" => &mut self.method,
-            b":scheme" => &mut self.scheme,
-            b":authority" => &mut self.authority,
-            b":path" => &mut self.path,
-            b":protocol" => &mut self.protocol,
-            _ => return Err(Refusal::Malformed("an unknown pseudo-field")),
-        };
-        if self.begun {
-            return Err(Refusal::Malformed("a pseudo-field behind a field"));
-        }
-        if place.is_some() {
-            return Err(Refusal::Malformed("a pseudo-field given twice"));
-        }
-        if value.len() > limits.head_bytes {
-            return Err(Refusal::HeadTooLarge);
-        }
-        let start = self.text.len();
-        self.text.extend_from_slice(value);
-        *place = Some(Slice::new(start, self.text.len()));
-        Ok(())
-    }
-
-    /// Decides all the rest. `end_stream`: the stream ended with this section. A head that is refused is good for a log.
-    pub fn finish(&self, head: &mut RequestHead, end_stream: bool, limits: &HeadLimits) -> Result<(), Refusal> {
-        let text = |slice: Option<Slice>| slice.map(|slice| slice.of(&self.text));
-        let parts = H2Parts {
-            method: text(self.method).unwrap_or_default(),
-            scheme: text(self.scheme).unwrap_or(b"http"),
-            authority: text(self.authority),
-            path: text(self.path).unwrap_or_default(),
-            protocol: text(self.protocol),
-            end_stream,
-        };
-        if let Some(wrong) = self.wrong.or(self.missing(&parts)) {
-            let _ = head.read_start(&parts);
-            return Err(wrong);
-        }
-        head.finish_h2(parts, limits)
-    }
-
-    /// §8.3.1; a CONNECT has neither scheme nor path (§8.5), an extended one has (RFC 8441 §4).
-    fn missing(&self, parts: &H2Parts<'_>) -> Option<Refusal> {
-        let plain_connect = parts.method == b"CONNECT" && self.protocol.is_none();
-        match (self.method, self.scheme, self.path) {
-            (None, _, _) => Some(Refusal::Malformed("no :method")),
-            (_, None, None) if plain_connect => None,
-            _ if plain_connect => Some(Refusal::Malformed("a CONNECT with :scheme or :path")),
-            (_, None, _) => Some(Refusal::Malformed("no :scheme")),
-            (_, _, None) => Some(Refusal::Malformed("no :path")),
-            _ => None,
-        }
     }
 }
 

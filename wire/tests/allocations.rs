@@ -2,8 +2,8 @@
 //! for this thread alone, since the harness has threads of its own.
 
 use maitred_wire::{
-    H2Frame, H2Parts, H2Reader, H2RequestFields, HeadLimits, HpackDecoder, Name, RequestHead, ResponseHead, Tracker, accept_key,
-    hpack_field, hpack_known, hpack_no_table, hpack_status, write_proxy_v1, write_proxy_v2,
+    H2Frame, H2Parts, H2Reader, HeadLimits, HpackDecoder, Name, RequestFields, RequestHead, ResponseHead, Tracker, Version,
+    accept_key, hpack_field, hpack_known, hpack_no_table, hpack_status, write_proxy_v1, write_proxy_v2,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -74,7 +74,7 @@ fn response(head: &mut ResponseHead) {
 fn nothing_is_allocated_the_second_time() {
     let (mut asked, mut answered) = (RequestHead::default(), ResponseHead::default());
     let (mut reader, mut tracker) = (H2Reader::new(1000), Tracker::default());
-    let mut fields = H2RequestFields::default();
+    let mut fields = RequestFields::default();
     reader.next(b"\0\0\0\x04\0\0\0\0\0").unwrap();
     let addresses = ["10.0.0.1:1", "[::1]:2"].map(|text| text.parse().unwrap());
     let mut out = Vec::with_capacity(1024);
@@ -85,7 +85,7 @@ fn nothing_is_allocated_the_second_time() {
         let (_, frame) = reader.next(b"\0\0\x08\x06\0\0\0\0\0pingpingxx").unwrap();
         assert!(matches!(frame, Some(H2Frame::Ping { .. })));
         reader.next(b"\0\0\0\0\0\0\0\0\x01").unwrap();
-        fields.begin(&mut asked);
+        fields.begin(&mut asked, Version::Http2);
         for (name, value) in [(":method", "GET"), (":scheme", "https"), (":path", "/a"), (":authority", "a"), ("x-a", "1")] {
             fields.field(&mut asked, name.as_bytes(), value.as_bytes(), &LIMITS);
         }

@@ -62,7 +62,7 @@ fn string(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-fn integer(value: usize, prefix: u32, pattern: u8, out: &mut Vec<u8>) {
+pub(crate) fn integer(value: usize, prefix: u32, pattern: u8, out: &mut Vec<u8>) {
     let most = (1 << prefix) - 1;
     if value < most {
         out.push(pattern | value as u8);

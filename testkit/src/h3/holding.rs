@@ -19,6 +19,7 @@ struct HoldingState {
     answering: AtomicBool,
     released: AtomicBool,
     stopped: AtomicBool,
+    retried: AtomicBool,
     client: OnceLock<SocketAddr>,
     /// What has gone to the gateway, to be sent again by somebody else.
     sent: Mutex<Vec<Vec<u8>>>,
@@ -46,6 +47,9 @@ impl Holding {
                     passes
                 }),
                 false => state.carry(&inside, |datagram| {
+                    if is_retry(datagram) {
+                        state.retried.store(true, Ordering::Relaxed);
+                    }
                     let client = state.client.get().filter(|_| state.answering.load(Ordering::Relaxed));
                     client.is_some_and(|client| outside.send_to(datagram, client).is_ok())
                 }),
@@ -65,6 +69,11 @@ impl Holding {
     pub fn release(&self) {
         self.answer();
         self.state.released.store(true, Ordering::Relaxed);
+    }
+
+    /// The gateway has asked the client to show that it gets what is sent to it.
+    pub fn was_retried(&self) -> bool {
+        self.state.retried.load(Ordering::Relaxed)
     }
 
     /// Sends what the client has sent once more, from another address.
@@ -114,6 +123,11 @@ fn is_first_flight(datagram: &[u8]) -> bool {
         rest = &rest[at.min(rest.len())..];
     }
     true
+}
+
+/// RFC 9000 §17.2.5.
+fn is_retry(datagram: &[u8]) -> bool {
+    datagram.first().is_some_and(|first| first & 0xf0 == 0xf0)
 }
 
 impl Drop for Holding {

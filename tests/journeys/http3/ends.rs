@@ -3,7 +3,7 @@
 use super::{GET, secured, secured_with, yaml};
 use crate::tls::{all_are_left, files};
 use maitred_testkit::h3::{code, headers};
-use maitred_testkit::{Authority, Backend, H3Client, Latch, eventually, gateway_with};
+use maitred_testkit::{Authority, Backend, H3Client, Holding, Latch, eventually, gateway_with};
 use std::time::Duration;
 
 #[test]
@@ -59,6 +59,29 @@ fn another_protocol_is_refused() {
     let tls = secured.tls().h3().alpn(&["hq-interop"]);
     assert!(H3Client::try_connect(secured.gateway.address(), &tls).is_err());
     eventually("nothing is left of it", || secured.gateway.open() == 0);
+}
+
+#[test]
+fn who_comes_when_many_do_must_show_that_it_is_there() {
+    let secured = secured_with("limits: { handshakes: 4 }", "", Backend::named("x"));
+    let address = secured.gateway.address();
+    let quiet = Holding::before(address);
+    quiet.release();
+    assert_eq!(H3Client::connect(quiet.address(), &secured.tls().h3()).get("/").status, 200);
+    assert!(!quiet.was_retried(), "nobody is asked when there is room");
+    eventually("it is gone", || secured.gateway.open() == 0);
+    // A quarter of them: one client that has not answered yet.
+    let held = Holding::before(address);
+    let other = Holding::before(address);
+    other.release();
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| H3Client::connect(held.address(), &secured.tls().h3()).get("/").status);
+        eventually("it has begun", || secured.gateway.open() == 1);
+        assert_eq!(H3Client::connect(other.address(), &secured.tls().h3()).get("/").status, 200);
+        held.release();
+        assert_eq!(slow.join().expect("it does not panic"), 200);
+    });
+    assert!(other.was_retried() && !held.was_retried());
 }
 
 #[test]

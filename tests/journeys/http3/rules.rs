@@ -36,6 +36,10 @@ fn what_is_malformed_is_reset() {
         ("a NUL", with(&[("x-a", "\0")])),
         ("a nameless field", with(&[("", "1")])),
         ("a blank before a value", with(&[("x-a", " 1")])),
+        ("a :path without a slash", [&GET[..3], &[(":path", "no-slash")]].concat()),
+        ("another :scheme", vec![GET[0], (":scheme", "ftp"), GET[2], GET[3]]),
+        ("somebody in the :authority", vec![GET[0], GET[1], (":authority", "u@a.test"), GET[3]]),
+        ("a length, and no body", with(&[("content-length", "5")])),
     ] {
         assert_eq!(client.ask(&headers(&fields)), RawEnd::Reset(code::MESSAGE_ERROR), "{what}");
     }
@@ -49,10 +53,7 @@ fn what_is_only_refused_is_answered() {
     let client = secured.raw();
     for (status, fields) in [
         (400, [&GET[..], &[("host", "other.test")]].concat()),
-        (400, [&GET[..3], &[(":path", "no-slash")]].concat()),
         (400, [&GET[..3], &[(":path", "/../..")]].concat()),
-        (400, vec![GET[0], (":scheme", "ftp"), GET[2], GET[3]]),
-        (400, vec![GET[0], GET[1], (":authority", "u@a.test"), GET[3]]),
         (400, vec![GET[0], GET[1], GET[3]]),
         (501, vec![(":method", "CONNECT"), (":authority", "a.test:443")]),
         (501, vec![(":method", "TRACE"), GET[1], GET[2], GET[3]]),
@@ -227,6 +228,28 @@ fn a_body_that_stops_has_its_time() {
     });
 }
 
+#[test]
+fn a_stream_that_is_taken_by_the_byte_has_its_time_too() {
+    let secured = secured_with("limits: { write_timeout: 30s, idle_timeout: 1h }", "", Backend::bytes(1_000_000));
+    // Each byte that is read makes room for one more.
+    let client = || H3Raw::with_window(secured.gateway.address(), &secured.tls().h3(), 8);
+    let (one, other) = (client(), client());
+    let (mut byte, mut piece) = (one.stream(&headers(&GET)), other.stream(&headers(&GET)));
+    byte.finish();
+    piece.finish();
+    for _ in 0..3 {
+        byte.read(1);
+        piece.read(1100);
+        secured.gateway.turn(Duration::from_secs(11));
+    }
+    eventually("one is given up", || {
+        secured.gateway.turn(Duration::from_millis(1));
+        secured.backend.open() == 1
+    });
+    assert_eq!(byte.end(), RawEnd::Reset(code::REQUEST_CANCELLED), "three bytes in thirty seconds");
+    piece.read(3000);
+}
+
 fn floods(secured: &Secured) -> u64 {
     secured.gateway.metrics().workers.iter().map(|shard| shard.h3_floods.get()).sum()
 }
@@ -252,6 +275,23 @@ fn a_flood_of_resets_ends_the_connection() {
     let mut waiting = other.stream(&headers(&GET));
     waiting.finish();
     eventually("the other is served", || secured.backend.open() == 1);
+}
+
+#[test]
+fn a_flood_of_malformed_requests_ends_the_connection() {
+    let secured = secured_with("limits: { h2_resets: 50, header_bytes: 8KiB, uri_bytes: 4KiB }", "", Backend::echo());
+    let malformed = headers(&[&GET[..], &[("connection", "close")]].concat());
+    let longer = [&headers(&[&POST[..], &[("content-length", "1")]].concat())[..], &frame(0x00, b"ab")].concat();
+    let large = headers(&[&GET[..], &[("x-a", &"x".repeat(8192))]].concat());
+    for (at, bytes) in [malformed, longer, large].into_iter().enumerate() {
+        let client = secured.raw();
+        for _ in 0..100 {
+            let Ok(mut stream) = client.try_stream(&bytes) else { break };
+            stream.finish();
+        }
+        assert_eq!(client.closed(), code::EXCESSIVE_LOAD, "{at}");
+        assert_eq!(floods(&secured), 1 + at as u64);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! together in one system call where it can. Streams' own tasks call the rest.
 
 use super::channel::{Channel, News};
+use super::heads::{self, Hpack};
 use super::state::{Arrival, State, Terms, tell_all};
 use crate::input::Input;
 use crate::server::H2Limits;
@@ -370,7 +371,7 @@ impl Connection {
     /// Sends an interim response, where the socket keeps up: it is a hint.
     pub fn send_interim(&self, channel: &Channel, status: u16, headers: &Headers) {
         if self.state.borrow().unsent() < UNSENT_BYTES_MAX {
-            let _ = self.send_head(channel, false, |out| super::heads::interim(out, status, headers));
+            let _ = self.send_head(channel, false, |out| heads::interim::<Hpack>(out, status, headers));
         }
     }
 
@@ -413,7 +414,7 @@ impl Connection {
     /// Says that nothing follows, but trailers where there are any, each a line.
     pub fn end(&self, channel: &Channel, trailers: &[u8]) -> Result<(), Closed> {
         if !trailers.is_empty() {
-            return self.send_head(channel, true, |out| super::heads::trailers(out, trailers));
+            return self.send_head(channel, true, |out| heads::trailers::<Hpack>(out, trailers));
         }
         let state = &mut *self.state.borrow_mut();
         if !channel.sending.get() {

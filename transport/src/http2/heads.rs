@@ -1,34 +1,91 @@
-//! Heads and trailers as they are sent: from our form to fields of HPACK. Decides nothing about what is forwarded but what HTTP/2
-//! forbids.
+//! Heads and trailers as they are sent: from our form to fields of HPACK, or of QPACK. Decides nothing about what is forwarded but what
+//! HTTP/2 and HTTP/3 forbid.
 
 use maitred_wire::{Headers, Name, accept_key, digits, hpack_field, hpack_known, hpack_status};
+#[cfg(feature = "http3")]
+use maitred_wire::{begin_section, write_field, write_status};
 
-/// An interim response.
-pub(crate) fn interim(out: &mut Vec<u8>, status: u16, headers: &Headers) {
-    hpack_status(out, status);
-    fields(out, headers);
+/// How fields are compressed.
+pub(crate) trait Compression {
+    fn begin(out: &mut Vec<u8>);
+    fn status(out: &mut Vec<u8>, status: u16);
+    /// `known` is `Name::of(name)`.
+    fn field(out: &mut Vec<u8>, known: Name, name: &[u8], value: &[u8]);
 }
 
-/// A response's head. `length`: of the body, where it is known; `date` and `request_id`: empty for none.
-pub(crate) fn response(out: &mut Vec<u8>, status: u16, headers: &Headers, length: Option<u64>, date: &[u8], request_id: &[u8]) {
-    hpack_status(out, status);
-    fields(out, headers);
-    if !date.is_empty() {
-        hpack_known(out, Name::Date, b"date", date);
+pub(crate) struct Hpack;
+
+impl Compression for Hpack {
+    fn begin(_: &mut Vec<u8>) {}
+
+    fn status(out: &mut Vec<u8>, status: u16) {
+        hpack_status(out, status);
     }
-    if !request_id.is_empty() {
-        hpack_known(out, Name::XRequestId, b"x-request-id", request_id);
+
+    fn field(out: &mut Vec<u8>, known: Name, name: &[u8], value: &[u8]) {
+        hpack_known(out, known, name, value);
     }
-    if let Some(length) = length {
-        hpack_known(out, Name::ContentLength, b"content-length", digits(length, &mut [0; 20]));
+}
+
+#[cfg(feature = "http3")]
+pub(crate) struct Qpack;
+
+#[cfg(feature = "http3")]
+impl Compression for Qpack {
+    fn begin(out: &mut Vec<u8>) {
+        begin_section(out);
+    }
+
+    fn status(out: &mut Vec<u8>, status: u16) {
+        write_status(out, status);
+    }
+
+    fn field(out: &mut Vec<u8>, _: Name, name: &[u8], value: &[u8]) {
+        write_field(out, name, value);
+    }
+}
+
+/// An interim response.
+pub(crate) fn interim<C: Compression>(out: &mut Vec<u8>, status: u16, headers: &Headers) {
+    C::begin(out);
+    C::status(out, status);
+    fields::<C>(out, headers);
+}
+
+/// A response's head.
+pub(crate) struct Answer<'a> {
+    pub status: u16,
+    pub headers: &'a Headers,
+    /// Of the body, where it is known.
+    pub length: Option<u64>,
+    /// Empty for none.
+    pub date: &'a [u8],
+    /// Empty for none.
+    pub request_id: &'a [u8],
+}
+
+impl Answer<'_> {
+    pub fn write<C: Compression>(&self, out: &mut Vec<u8>) {
+        C::begin(out);
+        C::status(out, self.status);
+        fields::<C>(out, self.headers);
+        if !self.date.is_empty() {
+            C::field(out, Name::Date, b"date", self.date);
+        }
+        if !self.request_id.is_empty() {
+            C::field(out, Name::XRequestId, b"x-request-id", self.request_id);
+        }
+        if let Some(length) = self.length {
+            C::field(out, Name::ContentLength, b"content-length", digits(length, &mut [0; 20]));
+        }
     }
 }
 
 /// The fields that go on to a client.
-fn fields(out: &mut Vec<u8>, headers: &Headers) {
+fn fields<C: Compression>(out: &mut Vec<u8>, headers: &Headers) {
     for entry in headers.iter() {
         if !entry.known.is_hop_by_hop() && entry.known != Name::XRequestId {
-            hpack_known(out, entry.known, headers.name(entry), headers.value(entry));
+            C::field(out, entry.known, headers.name(entry), headers.value(entry));
         }
     }
 }
@@ -71,9 +128,10 @@ pub(crate) fn accept_of(lines: &[u8]) -> Option<[u8; 28]> {
 }
 
 /// Trailers from their lines.
-pub(crate) fn trailers(out: &mut Vec<u8>, lines: &[u8]) {
+pub(crate) fn trailers<C: Compression>(out: &mut Vec<u8>, lines: &[u8]) {
+    C::begin(out);
     for (name, value) in split(lines).filter_map(pair) {
-        hpack_field(out, name, value);
+        C::field(out, Name::of(name), name, value);
     }
 }
 

@@ -8,7 +8,7 @@ use super::flood::Flood;
 use crate::worker::Worker;
 use maitred_core::Exchange;
 use maitred_wire::{
-    H2Code, H2RequestFields, H2Setting, HeadLimits, HpackDecoder, Refusal, ResponseHead, WINDOW_AT_FIRST, WINDOW_MAX, h2_goaway,
+    H2Code, H2Setting, HeadLimits, HpackDecoder, Refusal, RequestFields, ResponseHead, WINDOW_AT_FIRST, WINDOW_MAX, h2_goaway,
     h2_ping, h2_reset, h2_settings, h2_window_update,
 };
 use std::collections::{HashMap, VecDeque};
@@ -89,7 +89,7 @@ pub(super) struct State {
     decoder: HpackDecoder,
     pub scratch: Vec<u8>,
     lines: Vec<u8>,
-    fields: H2RequestFields,
+    fields: RequestFields,
     /// The peer made its table smaller: to be said ahead of the next fields.
     table_update: bool,
     pub flood: Flood,
@@ -158,7 +158,7 @@ impl State {
             decoder: HpackDecoder::new(TABLE_BYTES).bounded(terms.head.head_bytes.saturating_mul(BOMB)),
             scratch: Vec::new(),
             lines: Vec::new(),
-            fields: H2RequestFields::default(),
+            fields: RequestFields::default(),
             table_update: false,
             flood: Flood::new(now),
             arrivals: VecDeque::new(),

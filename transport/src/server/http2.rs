@@ -1,9 +1,10 @@
 //! The client's side of HTTP/2 (RFC 9113): one task for the connection, one for each stream. Every stream becomes the same exchange as
 //! an HTTP/1.1 request. What a client may cost is bounded: streams, resets, frames that carry nothing, bytes that it does not read.
 
-mod answer;
 mod stream;
 
+use super::answer::{Outlet, answer};
+use super::streams::{self, Place, Streams, gone};
 use super::under_way::UnderWay;
 use super::{Ends, Service};
 use crate::http2::{Arrival, Connection, Terms, Turn};
@@ -11,16 +12,13 @@ use crate::input::Input;
 use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::worker::Worker;
-use answer::Answered;
-use maitred_core::{Body, Exchange, Fault};
-use maitred_wire::{Framing, H2Code, Refusal, WINDOW_MAX};
-use std::cell::{Cell, RefCell};
+use maitred_wire::{H2Code, WINDOW_MAX};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
-use stream::{Stream, gone};
+use stream::Stream;
 use tokio::task::spawn_local;
 
 /// Requests begun before other connections have their turn: one that asks for everything at once makes nobody wait for all of it.
@@ -31,10 +29,13 @@ struct Shared {
     connection: Rc<Connection>,
     ends: Ends,
     worker: Rc<Worker>,
-    /// Streams that are answered.
-    open: Cell<usize>,
-    /// The connection's task.
-    task: RefCell<Option<Waker>>,
+    streams: Streams,
+}
+
+impl streams::Shared for Shared {
+    fn streams(&self) -> &Streams {
+        &self.streams
+    }
 }
 
 pub(super) async fn serve<S: Service>(
@@ -56,7 +57,7 @@ pub(super) async fn serve<S: Service>(
     };
     let connection = Connection::new(socket, input, terms, &worker, limits.write_timeout, !limits.half_close_aborts);
     timer.arm(worker.now() + limits.handshake_timeout);
-    let shared = Rc::new(Shared { connection, ends, worker, open: Cell::new(0), task: RefCell::default() });
+    let shared = Rc::new(Shared { connection, ends, worker, streams: Streams::default() });
     shared.worker.shard().h2_open.add(1);
     let open = Open(shared.clone());
     Serving { shared: shared.clone(), service, timer, greeted: false, farewell: false }.run().await;
@@ -140,18 +141,14 @@ impl<S: Service> Serving<S> {
             self.greeted = true;
             self.timer.disarm();
         }
-        if connection.is_half_closed() && self.shared.open.get() == 0 && !self.farewell {
+        if connection.is_half_closed() && self.shared.streams.is_empty() && !self.farewell {
             // Everything is answered; what is still to be written is, before the connection ends.
             self.farewell = true;
             connection.say_goodbye();
             self.timer.arm(now + Worker::FAREWELL_TIME);
         }
-        let mut task = self.shared.task.borrow_mut();
-        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-            *task = Some(cx.waker().clone());
-        }
-        drop(task);
-        if self.shared.open.get() > 0 {
+        self.shared.streams.wait(cx);
+        if !self.shared.streams.is_empty() {
             if self.greeted && !connection.is_condemned() {
                 self.timer.disarm();
             }
@@ -174,26 +171,9 @@ impl<S: Service> Serving<S> {
     }
 
     fn begin(&self, arrival: Arrival) {
-        let shared = self.shared.clone();
-        shared.open.set(shared.open.get() + 1);
-        let place = Place(shared);
+        let place = Place::new(self.shared.clone());
         let service = self.service.clone();
         spawn_local(async move { answer_one(&place.0, &*service, arrival).await });
-    }
-}
-
-/// A stream that is answered, however that ends.
-struct Place(Rc<Shared>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let open = self.0.open.get() - 1;
-        self.0.open.set(open);
-        if open == 0
-            && let Some(task) = &*self.0.task.borrow()
-        {
-            task.wake_by_ref();
-        }
     }
 }
 
@@ -202,49 +182,17 @@ async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, arrival: Arriv
     let worker = &shared.worker;
     let mut under_way = UnderWay::resume(worker, service, exchange);
     let Some(exchange) = &mut under_way.exchange else { return };
-    let stream = Rc::new(Stream::new(shared.clone(), service.limits(), channel, &exchange.request));
+    let stream = Rc::new(Stream::new(shared.clone(), service.limits(), channel));
     shared.ends.introduce(exchange);
     exchange.client = Some(stream.clone());
     under_way.named = true;
-    if let Err(refusal @ Refusal::Malformed(_)) = read {
-        // There is no request that could be answered (RFC 9113 §8.1.1).
-        let response = service.refuse(exchange, refusal.into());
-        exchange.record.status = response.head.status;
-        exchange.keep_head(response.head);
-        stream.reset(H2Code::PROTOCOL_ERROR);
-        return under_way.end(worker.now(), 0);
-    }
-    if stream.channel.broken().is_some() {
+    if stream.is_broken() {
         // Taken back before its turn came: nobody is asked.
         let gone = gone();
         exchange.record.status = gone.kind.status();
         exchange.record.fault = Some((gone.kind, gone.detail));
         return under_way.end(worker.now(), 0);
     }
-    let response = match read {
-        Err(refusal) => service.refuse(exchange, refusal.into()),
-        Ok(()) => {
-            if exchange.request.upgrade.is_some() {
-                stream.begin_websocket(&mut exchange.request);
-            }
-            exchange.body = match exchange.request.framing {
-                Framing::None => Body::Empty,
-                Framing::Length(_) | Framing::Chunked | Framing::Close => Body::Stream(stream.clone()),
-            };
-            service.call(exchange).await
-        }
-    };
-    if let Answered::Unsent(fault) = stream.answer(exchange, response, service).await {
-        let response = service.fail(exchange, fault);
-        answer_again(&stream, exchange, response, service).await;
-    }
-    let read = stream.read();
-    under_way.end(worker.now(), read);
-}
-
-/// The answer that stands in for one that broke before a byte of it went out.
-async fn answer_again<S: Service>(stream: &Rc<Stream>, exchange: &mut Exchange, response: maitred_core::Response, service: &S) {
-    if let Answered::Unsent(Fault { kind, detail, .. }) = stream.answer(exchange, response, service).await {
-        exchange.record.fault = Some((kind, detail));
-    }
+    answer(&stream, exchange, read.map_err(|refusal| stream.refuse(refusal)), service).await;
+    under_way.end(worker.now(), stream.read());
 }

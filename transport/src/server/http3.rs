@@ -2,7 +2,6 @@
 //! stream becomes the same exchange as a request of HTTP/1.1. Frames and field sections are read by `wire`; what a client may cost is
 //! bounded here.
 
-mod answer;
 mod control;
 mod endpoint;
 mod incoming;
@@ -12,20 +11,23 @@ mod stream;
 pub use endpoint::{Quic, QuicEndpoint, QuicLimits};
 pub use sockets::{DatagramShare, bind_datagrams};
 
+use super::answer::{Outlet, answer};
+use super::streams::{self, Place, Streams};
 use super::under_way::UnderWay;
 use super::{Ends, Service};
 use crate::timers::Timer;
 use crate::worker::Worker;
-use answer::Answered;
 use incoming::HeadRead;
-use maitred_core::{Body, Exchange, Fault, Kind};
-use maitred_wire::{Framing, H3Code, H3Heads, H3Refusal, Method, control_preface, goaway_frame};
+use maitred_core::{Exchange, Fault, Kind};
+use maitred_wire::{
+    Framing, H3Code, Method, QpackError, Refusal, RequestFields, Version, control_preface, goaway_frame, read_section,
+};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use stream::Stream;
 use tokio::sync::Notify;
@@ -46,16 +48,20 @@ struct Shared {
     connection: Connection,
     ends: Ends,
     worker: Rc<Worker>,
-    /// Streams that are answered.
-    open: Cell<usize>,
-    /// The connection's task.
-    task: RefCell<Option<Waker>>,
+    streams: Streams,
     seen: control::Seen,
-    heads: RefCell<H3Heads>,
+    heads: RefCell<Heads>,
     /// Ours; GOAWAY goes there.
     control: RefCell<Option<SendStream>>,
     handshake: Handshake,
     tally: RefCell<Tally>,
+}
+
+/// Memory for heads, kept from request to request.
+#[derive(Default)]
+struct Heads {
+    fields: RequestFields,
+    scratch: Vec<u8>,
 }
 
 /// What came before it may be a copy of what somebody else sent (RFC 8446 §8).
@@ -83,6 +89,12 @@ struct Tally {
     flooded: bool,
 }
 
+impl streams::Shared for Shared {
+    fn streams(&self) -> &Streams {
+        &self.streams
+    }
+}
+
 impl Shared {
     /// Ends the connection for what its client has sent.
     fn close(&self, reason: H3Code, why: &'static str) {
@@ -90,7 +102,7 @@ impl Shared {
         self.connection.close(code(reason), why.as_bytes());
     }
 
-    /// The client has reset a stream.
+    /// The client has reset a stream, or it was reset for what the client sent, or its head was too large: each costs as much as it may.
     fn count_reset(&self) {
         self.count(|tally| tally.resets += 1);
     }
@@ -107,13 +119,7 @@ impl Shared {
             *tally = Tally { since: Some(now), flooded: tally.flooded, ..Tally::default() };
         }
         add(&mut tally);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if let Some(task) = &*self.task.borrow() {
-            task.wake_by_ref();
-        }
+        self.streams.wake();
     }
 }
 
@@ -185,12 +191,8 @@ impl<S: Service> Serving<S> {
         if self.judge() {
             return Poll::Ready(());
         }
-        let mut task = self.shared.task.borrow_mut();
-        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-            *task = Some(cx.waker().clone());
-        }
-        drop(task);
-        if self.shared.open.get() > 0 {
+        self.shared.streams.wait(cx);
+        if !self.shared.streams.is_empty() {
             self.timer.disarm();
             return Poll::Pending;
         }
@@ -249,9 +251,7 @@ impl<S: Service> Serving<S> {
         }
         self.next = self.next.max(id + STREAM_STEP);
         self.timer.disarm();
-        let shared = self.shared.clone();
-        shared.open.set(shared.open.get() + 1);
-        let place = Place(shared);
+        let place = Place::new(self.shared.clone());
         let service = self.service.clone();
         spawn_local(async move { answer_one(&place.0, &*service, send, recv).await });
     }
@@ -267,19 +267,6 @@ async fn say_settings(shared: Rc<Shared>, head_bytes: usize) {
     }
 }
 
-/// A stream that is answered, however that ends.
-struct Place(Rc<Shared>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let open = self.0.open.get() - 1;
-        self.0.open.set(open);
-        if open == 0 {
-            self.0.wake();
-        }
-    }
-}
-
 async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, send: SendStream, recv: RecvStream) {
     let limits = service.limits();
     let worker = &shared.worker;
@@ -292,48 +279,20 @@ async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, send: SendStre
     let Some(exchange) = &mut under_way.exchange else { return };
     let read = match head {
         Ok(HeadRead::Whole) => read_head(shared, &stream, exchange).await,
-        Ok(HeadRead::TooLarge) => Err(Fault::new(Kind::HeadTooLarge, "a field section longer than header_bytes")),
+        Ok(HeadRead::TooLarge) => {
+            shared.count_reset();
+            Err(Fault::new(Kind::HeadTooLarge, "a field section longer than header_bytes"))
+        }
         Err(fault) => Err(fault),
     };
     shared.ends.introduce(exchange);
     exchange.client = Some(stream.clone());
     under_way.named = true;
-    let response = match read {
-        Err(fault) => service.refuse(exchange, fault),
-        Ok(()) => {
-            if exchange.request.upgrade.is_some() {
-                stream.begin_websocket(&mut exchange.request);
-            }
-            stream.owes_continue.set(exchange.request.expect_continue);
-            exchange.body = match exchange.request.framing {
-                Framing::None => Body::Empty,
-                Framing::Length(_) | Framing::Chunked | Framing::Close => Body::Stream(stream.clone()),
-            };
-            service.call(exchange).await
-        }
-    };
-    if let Answered::Unsent(fault) = stream.answer(exchange, response, service).await {
-        let response = service.fail(exchange, fault);
-        if let Answered::Unsent(Fault { kind, detail, .. }) = stream.answer(exchange, response, service).await {
-            exchange.record.fault = Some((kind, detail));
-        }
-    }
-    let read = stream.read();
-    under_way.end(worker.now(), read);
+    answer(&stream, exchange, read, service).await;
+    under_way.end(worker.now(), stream.read());
     // What is left of a request that is answered already is not wanted; the answer stands (RFC 9114 §4.1).
     stream.body.stop(H3Code::NoError);
-    wait_for_delivery(&stream).await;
-}
-
-/// The connection is not closed before the client has what was sent.
-async fn wait_for_delivery(stream: &Stream) {
-    let patience = Timer::new(&stream.shared.worker.timers);
-    patience.arm(stream.shared.worker.now() + stream.limits.write_timeout);
-    poll_fn(|cx| match stream.poll_delivered(cx) {
-        Poll::Ready(()) => Poll::Ready(()),
-        Poll::Pending => patience.poll(cx),
-    })
-    .await;
+    poll_fn(|cx| stream.poll_farewell(cx)).await;
 }
 
 async fn read_head(shared: &Shared, stream: &Stream, exchange: &mut Exchange) -> Result<(), Fault> {
@@ -343,32 +302,29 @@ async fn read_head(shared: &Shared, stream: &Stream, exchange: &mut Exchange) ->
     understood
 }
 
-async fn understand(shared: &Shared, stream: &Stream, heads: &mut H3Heads, exchange: &mut Exchange) -> Result<(), Fault> {
+async fn understand(shared: &Shared, stream: &Stream, heads: &mut Heads, exchange: &mut Exchange) -> Result<(), Fault> {
     let head = &mut exchange.request;
-    heads.read(head, &stream.body.section()).map_err(|refusal| match refusal {
-        H3Refusal::Broken => {
-            shared.close(H3Code::DecompressionFailed, "a head that cannot be decompressed");
-            Fault::new(Kind::ClientGone, "a head that cannot be decompressed")
-        }
-        H3Refusal::Malformed(why) => {
-            stream.condemned.set(Some(H3Code::MessageError));
-            Fault::new(Kind::BadRequest, why)
-        }
-        H3Refusal::Refused(refusal) => refusal.into(),
-    })?;
+    let limits = &stream.talk.limits.head;
+    let Heads { fields, scratch } = heads;
+    fields.begin(head, Version::Http3);
+    read_section(&stream.body.section(), scratch, |name, value| fields.field(head, name, value, limits)).map_err(
+        |QpackError(why)| {
+            shared.close(H3Code::DecompressionFailed, why);
+            Fault::new(Kind::ClientGone, why)
+        },
+    )?;
     // Whether a body follows is known once the stream ends, or goes on.
-    if heads.should_end(head) {
+    if fields.should_end(head) {
         poll_fn(|cx| stream.poll_decided(cx)).await?;
     } else {
         poll_fn(|cx| Poll::Ready(stream.look_ahead(cx))).await?;
     }
-    let ended = stream.body.is_over();
-    if ended && head.headers.known(maitred_wire::Name::ContentLength).is_some_and(|length| length != b"0") {
-        // As it would be if the end had come a moment later.
-        stream.condemned.set(Some(H3Code::MessageError));
-        return Err(Fault::new(Kind::BadRequest, "a Content-Length in a request that has no body"));
+    if let Err(refusal) = fields.finish(head, stream.body.is_over(), limits) {
+        if refusal == Refusal::HeadTooLarge {
+            shared.count_reset();
+        }
+        return Err(stream.refuse(refusal));
     }
-    heads.finish(head, ended, &stream.limits.head)?;
     stream.expect(if let Framing::Length(length) = head.framing { Some(length) } else { None })?;
     match shared.handshake.done.get() {
         Some(true) => Ok(()),

@@ -2,6 +2,7 @@
 //! Never Huffman's code: it costs more time than the bytes are worth. The caller vouches for names and values.
 
 use super::fixed;
+use super::primitives::{put_integer, put_name, put_value};
 use crate::names::Name;
 
 const INDEXED: u8 = 0x80;
@@ -64,29 +65,11 @@ fn write(out: &mut Vec<u8>, index: u8, name: &[u8], value: &[u8]) {
     }
     out.reserve(name.len() + value.len() + 1 + 2 * INTEGER_BYTES_MAX);
     let kind = if is_secret(index, name) { NEVER_INDEXED } else { LITERAL };
-    integer(out, kind, 0x0f, usize::from(index));
+    put_integer(out, kind, 0x0f, usize::from(index));
     if index == 0 {
-        integer(out, 0, 0x7f, name.len());
-        let at = out.len();
-        out.extend_from_slice(name);
-        out[at..].make_ascii_lowercase();
+        put_name(out, 0, 0x7f, name);
     }
-    integer(out, 0, 0x7f, value.len());
-    out.extend_from_slice(value);
-}
-
-/// §5.1, behind the bits `kind` of its first byte; `mask` are the others.
-fn integer(out: &mut Vec<u8>, kind: u8, mask: u8, value: usize) {
-    if value < usize::from(mask) {
-        return out.push(kind | value as u8);
-    }
-    out.push(kind | mask);
-    let mut rest = value - usize::from(mask);
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
+    put_value(out, value);
 }
 
 /// Credentials, short enough or old enough to be guessed one letter after the other. The static table has some, by index.

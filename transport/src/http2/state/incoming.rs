@@ -3,8 +3,8 @@
 use super::{Arrival, Break, By, FAREWELL_PING, Goodbye, HEADS_MAX, State, TABLE_BYTES, tell_all};
 use crate::http2::channel::{Channel, News};
 use maitred_wire::{
-    Framing, H2Code, H2Frame, H2Setting, H2Settings, HpackError, Refusal, WINDOW_MAX, forward_trailers, h2_ping, h2_settings_ack,
-    h2_trailer,
+    Framing, H2Code, H2Frame, H2Setting, H2Settings, HpackError, Refusal, Version, WINDOW_MAX, forward_trailers, h2_ping,
+    h2_settings_ack, h2_trailer,
 };
 use std::rc::Rc;
 use std::time::Instant;
@@ -214,7 +214,7 @@ impl State {
         let mut exchange = self.worker.take_exchange(now);
         let head = &mut exchange.request;
         let State { fields, decoder, scratch, terms, .. } = self;
-        fields.begin(head);
+        fields.begin(head, Version::Http2);
         decoder.decode(block, scratch, |name, value| fields.field(head, name, value, &terms.head)).map_err(undecoded)?;
         let read = fields.finish(head, end, &terms.head);
         let channel = self.begin(stream);
@@ -233,12 +233,11 @@ impl State {
     fn trailers_came(&mut self, channel: &Rc<Channel>, block: &[u8], end: bool) -> Result<(), H2Code> {
         let State { decoder, scratch, lines, terms, .. } = self;
         lines.clear();
-        let (mut wrong, mut size) = (None, 0);
+        let mut wrong = None;
         decoder
             .decode(block, scratch, |name, value| {
-                size += name.len() + value.len();
-                if wrong.is_none() && size <= terms.head.head_bytes {
-                    wrong = h2_trailer(lines, name, value).err();
+                if wrong.is_none() {
+                    wrong = h2_trailer(lines, name, value, terms.head.head_bytes).err();
                 }
             })
             .map_err(undecoded)?;
@@ -247,7 +246,7 @@ impl State {
             return Ok(());
         }
         // Trailers end the stream (§8.1).
-        if wrong.is_some() || size > self.terms.head.head_bytes || !end {
+        if wrong.is_some() || !end {
             self.reset(channel, H2Code::PROTOCOL_ERROR);
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! What a client sends on a request's stream: a head, a body in DATA frames, trailers. Pulled, so that a window opens as bytes are taken.
 
 use crate::worker::Worker;
-use maitred_wire::{FrameKind, Frames, H3Code, Piece, Unread, field, forward_trailers, read_section};
+use maitred_wire::{FrameKind, Frames, H3Code, Piece, QpackError, forward_trailers, h2_trailer, read_section};
 use quinn::{ReadError, RecvStream};
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
@@ -46,7 +46,7 @@ pub(super) struct Incoming {
     data: Cell<usize>,
     /// A field section as it gathers: the head's, then the trailers'.
     section: RefCell<Vec<u8>>,
-    section_bytes_max: u64,
+    section_bytes_max: usize,
     trailers: RefCell<Vec<u8>>,
     /// How long the body is, where that was said, and how much of it was announced.
     length: Cell<Option<u64>>,
@@ -77,7 +77,7 @@ impl Incoming {
             end: Cell::new(0),
             data: Cell::new(0),
             section: RefCell::default(),
-            section_bytes_max: section_bytes_max as u64,
+            section_bytes_max,
             trailers: RefCell::default(),
             length: Cell::new(None),
             announced: Cell::new(0),
@@ -89,7 +89,7 @@ impl Incoming {
     /// Ready when the head is whole: it is in `section` then.
     pub fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<HeadRead, Broken>> {
         while self.phase.get() == Phase::Head {
-            if self.kind.get() == FrameKind::Headers && self.frames.borrow().left() > self.section_bytes_max {
+            if self.kind.get() == FrameKind::Headers && self.frames.borrow().left() > self.section_bytes_max as u64 {
                 return Poll::Ready(Ok(HeadRead::TooLarge));
             }
             ready!(self.poll_step(cx))?;
@@ -163,7 +163,7 @@ impl Incoming {
             (FrameKind::Headers, Phase::Head) => Ok(()),
             (FrameKind::Headers, Phase::Body) => {
                 self.section.borrow_mut().clear();
-                match length > self.section_bytes_max {
+                match length > self.section_bytes_max as u64 {
                     true => Err(Broken::Stream(H3Code::ExcessiveLoad, "trailers that are too large")),
                     false => Ok(()),
                 }
@@ -224,21 +224,19 @@ impl Incoming {
         }
     }
 
-    /// RFC 9114 §4.3: no pseudo-field is one of trailers.
     fn read_trailers(&self) -> Result<(), Broken> {
-        let mut lines = Vec::new();
-        let read = read_section(&self.section.borrow(), &mut Vec::new(), |name, value| {
-            if name.first() == Some(&b':') || !maitred_wire::is_h2_field(name, value) {
-                return Err("malformed trailers");
+        let (mut lines, mut wrong) = (self.worker.take_output(), None);
+        read_section(&self.section.borrow(), &mut Vec::new(), |name, value| {
+            if wrong.is_none() {
+                wrong = h2_trailer(&mut lines, name, value, self.section_bytes_max).err();
             }
-            field(&mut lines, name, value);
-            Ok(())
-        });
-        read.map_err(|unread| match unread {
-            Unread::Broken => Broken::Connection(H3Code::DecompressionFailed, "trailers that cannot be decompressed"),
-            Unread::Refused(why) => Broken::Stream(H3Code::MessageError, why),
-        })?;
+        })
+        .map_err(|QpackError(why)| Broken::Connection(H3Code::DecompressionFailed, why))?;
+        if let Some(why) = wrong {
+            return Err(Broken::Stream(H3Code::MessageError, why));
+        }
         forward_trailers(&lines, &mut self.trailers.borrow_mut());
+        self.worker.give_output(lines);
         Ok(())
     }
 

@@ -1,15 +1,13 @@
 //! One stream as the exchange sees it: the request's body, the client who waits, and after an extended CONNECT (RFC 9220) a tunnel.
 
-use super::Shared;
-use super::code;
 use super::incoming::{Broken, HeadRead, Incoming};
+use super::{Shared, code};
+use crate::http2::{Answer, Qpack, interim, trailers};
 use crate::server::ServerLimits;
-use crate::timers::Timer;
+use crate::server::answer::Outlet;
+use crate::server::streams::{Talk, gone};
 use maitred_core::{Client, Duplex, Fault, Kind, Progress};
-use maitred_wire::{
-    H3Code, Name, RequestHead, ResponseHead, accept_key, begin_section, data_head, headers_frame, make_key, write_forwarded,
-    write_status,
-};
+use maitred_wire::{H3Code, ResponseHead, data_head, headers_frame};
 use quinn::{RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use std::cell::{Cell, Ref, RefCell};
 use std::pin::Pin;
@@ -20,14 +18,12 @@ use std::task::{Context, Poll, Waker, ready};
 const DATA_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a tunnel that wait for the client.
 const TUNNEL_BYTES_MAX: usize = 16 * 1024;
-/// Interim responses; hints are optional, memory is not.
-const INTERIM_MAX: u32 = 16;
 
 type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>>>>;
 
 pub(super) struct Stream {
-    pub shared: Rc<Shared>,
-    pub limits: Rc<ServerLimits>,
+    shared: Rc<Shared>,
+    pub talk: Talk<H3Code>,
     pub body: Incoming,
     send: RefCell<SendStream>,
     /// Heads on their way, of frames and of messages, and how much of them is written.
@@ -35,81 +31,57 @@ pub(super) struct Stream {
     written: Cell<usize>,
     /// Bytes of the DATA frame that was announced last.
     frame_left: Cell<usize>,
-    /// The response's head was queued.
-    pub begun: Cell<bool>,
-    /// Its end was sent, or a reset.
+    /// Nothing follows what is queued.
+    ending: Cell<bool>,
+    /// The end was sent, or a reset.
     over: Cell<bool>,
     stopped: RefCell<Option<Stopped>>,
     /// The client has given up on the stream.
-    pub given_up: Cell<bool>,
-    /// What is wrong with the request: it is answered with this and nothing else.
-    pub condemned: Cell<Option<H3Code>>,
-    read: Cell<u64>,
-    body_limit: Cell<u64>,
-    pub owes_continue: Cell<bool>,
-    interim: Cell<u32>,
-    read_timer: Timer,
-    reading_timed: Cell<bool>,
-    write_timer: Timer,
-    writing_timed: Cell<bool>,
-    tunnelled: Cell<bool>,
-    /// What a back end must answer to the WebSocket key that we made.
-    pub accept: Cell<[u8; 28]>,
+    given_up: Cell<bool>,
 }
 
 impl Stream {
     pub fn new(shared: Rc<Shared>, limits: Rc<ServerLimits>, send: SendStream, recv: RecvStream) -> Stream {
         Stream {
             body: Incoming::new(shared.worker.clone(), recv, limits.head.head_bytes),
-            read_timer: Timer::new(&shared.worker.timers),
-            write_timer: Timer::new(&shared.worker.timers),
+            talk: Talk::new(shared.worker.clone(), limits),
             shared,
-            limits,
             send: RefCell::new(send),
             out: RefCell::default(),
             written: Cell::new(0),
             frame_left: Cell::new(0),
-            begun: Cell::new(false),
+            ending: Cell::new(false),
             over: Cell::new(false),
             stopped: RefCell::default(),
             given_up: Cell::new(false),
-            condemned: Cell::new(None),
-            read: Cell::new(0),
-            body_limit: Cell::new(u64::MAX),
-            owes_continue: Cell::new(false),
-            interim: Cell::new(0),
-            reading_timed: Cell::new(false),
-            writing_timed: Cell::new(false),
-            tunnelled: Cell::new(false),
-            accept: Cell::new([0; 28]),
         }
     }
 
-    /// Bytes of the request's body that were taken.
+    /// Bytes of the request's body that came.
     pub fn read(&self) -> u64 {
-        self.read.get()
+        self.talk.read.get() + self.body.at_hand() as u64
     }
 
     /// The head, within its time.
     pub fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<HeadRead, Fault>> {
-        match self.body.poll_head(cx) {
-            Poll::Ready(read) => {
-                self.read_timer.disarm();
-                Poll::Ready(read.map_err(|broken| self.fault(broken)))
-            }
-            Poll::Pending => self.poll_head_time(cx).map(Err),
-        }
+        let read = self.body.poll_head(cx);
+        self.poll_head_time(cx, read)
     }
 
     /// What follows the head, within its time.
     pub fn poll_decided(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        match self.body.poll_more(cx) {
-            Poll::Ready(read) => {
-                self.read_timer.disarm();
-                Poll::Ready(read.map_err(|broken| self.fault(broken)))
-            }
-            Poll::Pending => self.poll_head_time(cx).map(Err),
+        let read = self.body.poll_more(cx);
+        self.poll_head_time(cx, read)
+    }
+
+    fn poll_head_time<T>(&self, cx: &mut Context<'_>, read: Poll<Result<T, Broken>>) -> Poll<Result<T, Fault>> {
+        let Talk { reading, worker, limits, .. } = &self.talk;
+        if let Poll::Ready(read) = read {
+            reading.rest();
+            return Poll::Ready(read.map_err(|broken| self.fault(broken)));
         }
+        ready!(reading.poll(cx, worker, limits.header_timeout));
+        Poll::Ready(Err(Fault::new(Kind::RequestTimeout, "no whole request came for limits.header_timeout")))
     }
 
     /// What is there already of the body.
@@ -125,13 +97,6 @@ impl Stream {
         self.body.expect(length).map_err(|broken| self.fault(broken))
     }
 
-    fn poll_head_time(&self, cx: &mut Context<'_>) -> Poll<Fault> {
-        if !self.read_timer.is_armed() {
-            self.read_timer.arm(self.shared.worker.now() + self.limits.header_timeout);
-        }
-        self.read_timer.poll(cx).map(|()| Fault::new(Kind::RequestTimeout, "no whole request came for limits.header_timeout"))
-    }
-
     /// What an end of reading means. The connection, or the stream, ends for it.
     fn fault(&self, broken: Broken) -> Fault {
         match broken {
@@ -141,7 +106,7 @@ impl Stream {
             }
             Broken::Lost => gone(),
             Broken::Stream(code, why) => {
-                self.condemned.set(Some(code));
+                self.talk.condemned.set(Some(code));
                 Fault::new(Kind::BadRequest, why)
             }
             Broken::Connection(code, why) => {
@@ -151,44 +116,23 @@ impl Stream {
         }
     }
 
-    /// An HTTP/1.1 back end wants a key, which HTTP/3 has no use for (RFC 9220).
-    pub fn begin_websocket(&self, request: &mut RequestHead) {
-        let chance = &self.shared.worker.chance;
-        let mut random = [0; 16];
-        for half in random.as_chunks_mut::<8>().0 {
-            *half = chance.next().to_ne_bytes();
-        }
-        let key = make_key(random);
-        request.headers.set(b"sec-websocket-key", &key);
-        self.accept.set(accept_key(&key));
-    }
-
-    /// The rest of the stream is bytes of another protocol.
-    pub fn become_tunnel(&self) {
-        self.tunnelled.set(true);
-        self.body_limit.set(u64::MAX);
-    }
-
-    /// Ends the stream with an error for the client.
-    pub fn reset(&self, reason: H3Code) {
-        if !self.over.replace(true) {
-            let _ = self.send.borrow_mut().reset(code(reason));
-        }
-        self.body.stop(reason);
-    }
-
     /// Queues a HEADERS frame.
-    pub fn queue_section(&self, section: &[u8]) {
-        headers_frame(&mut self.out.borrow_mut(), section);
+    fn queue(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let worker = &self.talk.worker;
+        let mut section = worker.take_output();
+        write(&mut section);
+        headers_frame(&mut self.out.borrow_mut(), &section);
+        worker.give_output(section);
     }
 
-    /// No frame is announced that is not all there.
-    pub fn is_between_frames(&self) -> bool {
-        self.frame_left.get() == 0
+    /// Sends what is queued at once, as far as it goes; the rest goes with what follows.
+    fn push_interim(&self, head: &ResponseHead) {
+        self.queue(|section| interim::<Qpack>(section, head.status, &head.headers));
+        let _ = self.poll_queued(&mut Context::from_waker(Waker::noop()));
     }
 
     /// Sends what is queued.
-    pub fn poll_queued(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    fn poll_queued(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let mut out = self.out.borrow_mut();
         while self.written.get() < out.len() {
             let count = ready!(self.poll_write_raw(cx, &out[self.written.get()..]))?;
@@ -201,54 +145,22 @@ impl Stream {
 
     fn poll_write_raw(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Fault>> {
         match Pin::new(&mut *self.send.borrow_mut()).poll_write(cx, bytes) {
-            Poll::Ready(done) => {
-                if self.writing_timed.replace(false) {
-                    self.write_timer.disarm();
-                }
-                Poll::Ready(done.map_err(|error| {
-                    if let WriteError::Stopped(_) = error {
-                        self.given_up.set(true);
-                    }
-                    gone()
-                }))
+            Poll::Ready(Ok(count)) => {
+                self.talk.writing.moved(count, bytes.len());
+                Poll::Ready(Ok(count))
             }
-            // The client takes nothing: for how long?
-            Poll::Pending => {
-                if !self.writing_timed.replace(true) {
-                    self.write_timer.arm(self.shared.worker.now() + self.limits.write_timeout);
+            Poll::Ready(Err(error)) => {
+                if let WriteError::Stopped(_) = error {
+                    self.given_up.set(true);
                 }
-                ready!(self.write_timer.poll(cx));
-                Poll::Ready(Err(Fault::new(Kind::ClientGone, "the client took nothing for limits.write_timeout")))
+                Poll::Ready(Err(gone()))
             }
+            Poll::Pending => self.talk.poll_write_patience(cx),
         }
-    }
-
-    /// Hands over as much of `bytes` as windows allow, waiting for the first. What was announced and not taken must come first the
-    /// next time.
-    pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Fault>> {
-        if self.frame_left.get() == 0 && !bytes.is_empty() {
-            let length = bytes.len().min(DATA_BYTES_MAX);
-            data_head(&mut self.out.borrow_mut(), length);
-            self.frame_left.set(length);
-        }
-        ready!(self.poll_queued(cx))?;
-        let piece = &bytes[..bytes.len().min(self.frame_left.get())];
-        let count = ready!(self.poll_write_raw(cx, piece))?;
-        self.frame_left.set(self.frame_left.get() - count);
-        Poll::Ready(Ok(count))
-    }
-
-    /// Sends what is queued, and that nothing follows.
-    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        ready!(self.poll_queued(cx))?;
-        if !self.over.replace(true) {
-            let _ = self.send.borrow_mut().finish();
-        }
-        Poll::Ready(Ok(()))
     }
 
     /// Ready when the client has all, or wants no more, or is gone.
-    pub fn poll_delivered(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_delivered(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut stopped = self.stopped.borrow_mut();
         let stopped = stopped.get_or_insert_with(|| Box::pin(self.send.borrow().stopped()));
         let told = ready!(stopped.as_mut().poll(cx));
@@ -260,35 +172,85 @@ impl Stream {
         Poll::Ready(())
     }
 
-    /// There is nothing to send at the moment: looks whether the client is still there.
-    pub fn poll_quiet(&self, cx: &mut Context<'_>) -> Poll<Fault> {
+    /// The same, within its time: the connection is not closed before.
+    pub fn poll_farewell(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.poll_delivered(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => self.talk.poll_write_patience::<()>(cx).map(drop),
+        }
+    }
+}
+
+impl Outlet for Stream {
+    type Code = H3Code;
+    const MALFORMED: H3Code = H3Code::MessageError;
+    const CANCELLED: H3Code = H3Code::RequestCancelled;
+    const BROKEN: H3Code = H3Code::InternalError;
+
+    fn talk(&self) -> &Talk<H3Code> {
+        &self.talk
+    }
+
+    fn poll_room(&self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        // What is queued is this stream's own.
+        Poll::Ready(Ok(()))
+    }
+
+    fn send_head(&self, last: bool, answer: &Answer<'_>) -> Result<(), Fault> {
+        self.queue(|section| answer.write::<Qpack>(section));
+        self.ending.set(last);
+        Ok(())
+    }
+
+    /// What was announced and not taken must come first the next time.
+    fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8], last: bool) -> Poll<Result<usize, Fault>> {
+        if self.frame_left.get() == 0 && !bytes.is_empty() {
+            let length = bytes.len().min(DATA_BYTES_MAX);
+            data_head(&mut self.out.borrow_mut(), length);
+            self.frame_left.set(length);
+        }
+        ready!(self.poll_queued(cx))?;
+        let piece = &bytes[..bytes.len().min(self.frame_left.get())];
+        let count = if piece.is_empty() { 0 } else { ready!(self.poll_write_raw(cx, piece))? };
+        self.frame_left.set(self.frame_left.get() - count);
+        self.ending.set(last && count == bytes.len());
+        Poll::Ready(Ok(count))
+    }
+
+    fn end(&self, lines: &[u8]) -> Result<(), Fault> {
+        if self.frame_left.get() > 0 {
+            // What stands for the rest of a frame would be taken for the body.
+            return Err(Fault::new(Kind::ClientGone, "a frame that is not whole"));
+        }
+        if !lines.is_empty() {
+            self.queue(|section| trailers::<Qpack>(section, lines));
+        }
+        self.ending.set(true);
+        Ok(())
+    }
+
+    fn poll_quiet(&self, cx: &mut Context<'_>) -> Poll<Fault> {
         if let Poll::Ready(Err(fault)) = self.poll_queued(cx) {
             return Poll::Ready(fault);
         }
         self.poll_delivered(cx).map(|()| gone())
     }
 
-    /// At once, as far as it goes; the rest goes with what follows.
-    fn push(&self) {
-        let _ = self.poll_queued(&mut Context::from_waker(Waker::noop()));
+    fn reset(&self, reason: H3Code) {
+        if !self.over.replace(true) {
+            let _ = self.send.borrow_mut().reset(code(reason));
+        }
+        self.body.stop(reason);
     }
-}
-
-pub(super) fn gone() -> Fault {
-    Fault::new(Kind::ClientGone, "the client closed the stream")
 }
 
 /// The request's body.
 impl maitred_core::Stream for Stream {
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<Progress, Fault>> {
-        if self.owes_continue.replace(false) {
-            let mut section = Vec::new();
-            begin_section(&mut section);
-            write_status(&mut section, 100);
-            self.queue_section(&section);
-            self.push();
+        if self.talk.owes_continue.replace(false) && self.body.at_hand() == 0 {
+            self.push_interim(&ResponseHead { status: 100, ..ResponseHead::default() });
         }
-        if self.tunnelled.get()
+        if self.talk.tunnelled.get()
             && let Poll::Ready(Err(fault)) = self.poll_queued(cx)
         {
             return Poll::Ready(Err(fault));
@@ -300,29 +262,14 @@ impl maitred_core::Stream for Stream {
         }
         match more {
             Poll::Ready(done) => {
-                if self.reading_timed.replace(false) {
-                    self.read_timer.disarm();
-                }
+                self.talk.reading.rest();
                 done.map_err(|broken| self.fault(broken))?;
+                let at_hand = self.body.at_hand();
+                self.talk.check_limit(at_hand)?;
+                Poll::Ready(Ok(if at_hand == 0 { Progress::End } else { Progress::Data }))
             }
-            // Once the answer has begun, both sides speak when they have something to say.
-            Poll::Pending if self.tunnelled.get() || self.begun.get() => return Poll::Pending,
-            Poll::Pending => {
-                if !self.reading_timed.replace(true) {
-                    self.read_timer.arm(self.shared.worker.now() + self.limits.body_timeout);
-                }
-                ready!(self.read_timer.poll(cx));
-                return Poll::Ready(Err(Fault::new(Kind::RequestTimeout, "no byte of the body came for limits.body_timeout")));
-            }
+            Poll::Pending => self.talk.poll_body_patience(cx),
         }
-        let at_hand = self.body.at_hand();
-        if at_hand == 0 {
-            return Poll::Ready(Ok(Progress::End));
-        }
-        if self.read.get() + at_hand as u64 > self.body_limit.get() {
-            return Poll::Ready(Err(Fault::new(Kind::BodyTooLarge, "the body grew over body_bytes")));
-        }
-        Poll::Ready(Ok(Progress::Data))
     }
 
     fn data(&self) -> Ref<'_, [u8]> {
@@ -331,11 +278,11 @@ impl maitred_core::Stream for Stream {
 
     fn consume(&self, count: usize) {
         self.body.consume(count);
-        self.read.set(self.read.get() + count as u64);
+        self.talk.took(count);
     }
 
     fn limit(&self, bytes: u64) {
-        self.body_limit.set(bytes);
+        self.talk.limit(bytes);
     }
 
     fn trailers(&self, out: &mut Vec<u8>) {
@@ -352,7 +299,7 @@ impl Drop for Stream {
             let _ = self.send.get_mut().reset(code(H3Code::RequestCancelled));
         }
         self.body.stop(H3Code::NoError);
-        if self.given_up.get() {
+        if self.given_up.get() || self.talk.condemned.get().is_some() {
             self.shared.count_reset();
         }
     }
@@ -360,35 +307,22 @@ impl Drop for Stream {
 
 impl Client for Stream {
     fn interim(&self, head: &ResponseHead) {
-        if self.interim.get() >= INTERIM_MAX {
-            return;
+        if self.talk.takes_interim() {
+            self.push_interim(head);
         }
-        self.interim.set(self.interim.get() + 1);
-        let mut section = Vec::new();
-        begin_section(&mut section);
-        write_status(&mut section, head.status);
-        write_fields(&mut section, head, true);
-        self.queue_section(&section);
-        self.push();
     }
 
+    /// Sends what is queued, and the end, where that was said.
     fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        self.poll_queued(cx)
+        ready!(self.poll_queued(cx))?;
+        if self.ending.get() && !self.over.replace(true) {
+            let _ = self.send.borrow_mut().finish();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_delivered(cx)
-    }
-}
-
-/// The fields of a response's head that go on to a client.
-pub(super) fn write_fields(section: &mut Vec<u8>, head: &ResponseHead, with_length: bool) {
-    let headers = &head.headers;
-    for entry in headers.iter() {
-        let is_ours = entry.known == Name::XRequestId || entry.known == Name::ContentLength && !with_length;
-        if !entry.known.is_hop_by_hop() && !is_ours {
-            write_forwarded(section, headers.name(entry), headers.value(entry));
-        }
     }
 }
 
@@ -410,6 +344,7 @@ impl Duplex for Stream {
     }
 
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        self.poll_end(cx)
+        self.ending.set(true);
+        self.poll_flush(cx)
     }
 }
