@@ -10,7 +10,7 @@ pub use system::SystemResolver;
 
 use maitred_core::Remote;
 use maitred_model::Authority;
-use maitred_transport::{Target, TargetCell, TargetSet};
+use maitred_transport::{Target, TargetCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -265,7 +265,7 @@ impl User {
 
     fn publish(&self, names: &Names) {
         if let Some(cell) = self.request.cell.upgrade() {
-            cell.publish(target_set(&self.request.endpoints, |host| names.get(host).map_or(&[], |name| &name.addresses)));
+            cell.publish(targets_of(&self.request.endpoints, |host| names.get(host).map_or(&[], |name| &name.addresses)));
         }
     }
 }
@@ -300,7 +300,7 @@ fn unresolved(users: &[Arc<User>], names: &Names) -> Vec<Unresolved> {
 }
 
 /// Endpoints in their order, each with the addresses that it has now.
-fn target_set<'n>(endpoints: &[EndpointSpec], addresses: impl Fn(&str) -> &'n [IpAddr]) -> TargetSet {
+fn targets_of<'n>(endpoints: &[EndpointSpec], addresses: impl Fn(&str) -> &'n [IpAddr]) -> Vec<Target> {
     let mut targets = Vec::new();
     for EndpointSpec { authority, authority_text, prefix, weight } in endpoints {
         let target = |address, weight| Target { address, authority: authority_text.clone(), prefix: prefix.clone(), weight };
@@ -321,5 +321,5 @@ fn target_set<'n>(endpoints: &[EndpointSpec], addresses: impl Fn(&str) -> &'n [I
         tracing::warn!(targets = targets.len(), used = TARGETS_MAX, "an upstream has too many addresses");
         targets.truncate(TARGETS_MAX);
     }
-    TargetSet::new(targets)
+    targets
 }

@@ -5,6 +5,7 @@ use crate::hosts::Hosts;
 use crate::router::{Candidate, Conditions, Methods, Router};
 use crate::secure::{self, Tickets};
 use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
+use maitred_core::balance::KnownFigures;
 use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::metrics::Metrics;
 use maitred_core::render::Text;
@@ -15,9 +16,9 @@ use maitred_integrations::proxy::mirror::Mirror;
 use maitred_integrations::redirect::Redirect;
 use maitred_integrations::respond::Respond;
 use maitred_model as model;
-use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
+use maitred_model::{Authority, Balance, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
 use maitred_policies::{Configured, Transforms};
-use maitred_transport::{HttpChallenges, IssuedCertificates, Target, TargetCell, TargetSet, TicketKeys, UpstreamSpec};
+use maitred_transport::{HttpChallenges, IssuedCertificates, Target, TargetCell, TicketKeys, UpstreamSpec};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -26,8 +27,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 /// What outlives snapshots.
 pub struct State {
     pub metrics: Arc<Metrics>,
-    /// By the endpoints' text: unchanged endpoints keep their resolved addresses.
-    cells: Mutex<HashMap<String, Weak<TargetCell>>>,
+    /// By how they are balanced and the endpoints' text: unchanged endpoints keep their resolved addresses.
+    cells: Mutex<HashMap<(Balance, String), Weak<TargetCell>>>,
+    /// What is known of endpoints, whatever list they stand in.
+    figures: Arc<KnownFigures>,
     /// By what they are to be: a reload that asks for the same goes on serving what was obtained.
     issued: Mutex<HashMap<Obtained, Weak<IssuedCertificates>>>,
     /// What authorities that ask in the clear are answered.
@@ -50,6 +53,7 @@ impl State {
         State {
             metrics: Arc::new(Metrics::new(workers)),
             cells: Mutex::default(),
+            figures: Arc::new(KnownFigures::new(clock.clone())),
             issued: Mutex::default(),
             challenges: Arc::default(),
             ticket_secret,
@@ -67,8 +71,8 @@ impl State {
     }
 
     /// The address list of these endpoints. Addresses written as numbers are there at once; names wait for discovery.
-    fn cell(&self, endpoints: &[Endpoint]) -> Arc<TargetCell> {
-        let key = format!("{endpoints:?}");
+    fn cell(&self, balance: Balance, endpoints: &[Endpoint]) -> Arc<TargetCell> {
+        let key = (balance, format!("{endpoints:?}"));
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = cells.get(&key).and_then(Weak::upgrade) {
             return cell;
@@ -87,7 +91,7 @@ impl State {
                 weight: endpoint.weight.get(),
             })
         });
-        let cell = Arc::new(TargetCell::new(TargetSet::new(targets.collect())));
+        let cell = Arc::new(TargetCell::new(targets.collect(), balance, &self.figures));
         cells.insert(key, Arc::downgrade(&cell));
         cell
     }
@@ -187,7 +191,8 @@ impl Compiler<'_> {
             name: name.into(),
             host: upstream.host.clone(),
             timeouts: upstream.timeouts,
-            targets: self.state.cell(&endpoints),
+            targets: self.state.cell(upstream.balance, &endpoints),
+            hash_by: upstream.hash_by.clone(),
             dial: Arc::new(dial),
         };
         let index = self.upstreams.len() as u32;

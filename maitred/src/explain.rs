@@ -6,7 +6,9 @@ use crate::output::{Exit, json, print, say};
 use crate::routes::{matched, one};
 use maitred_core::Fault;
 use maitred_dataplane::{Explanation, Preflight, RouteView, Snapshot, endpoint_url, explain};
-use maitred_model::{Api, Endpoint, HostPattern, Integration, PathTemplate, ProxyTarget, Route, Upstream, format_duration};
+use maitred_model::{
+    Api, Authority, Balance, Endpoint, HostPattern, Integration, PathTemplate, ProxyTarget, Route, Upstream, format_duration,
+};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -47,6 +49,8 @@ struct Taken<'a> {
     params: Vec<(&'a str, &'a str)>,
     /// The upstream's name where it has one, and where it is.
     endpoints: Vec<String>,
+    /// How one of them is picked, where there is anything to pick.
+    balance: Option<String>,
     timeouts: Vec<String>,
 }
 
@@ -59,8 +63,19 @@ impl<'a> Taken<'a> {
         let names = route.matcher.path.params();
         let params = names.zip(&explanation.params).map(|(name, value)| (name, value.as_str())).collect();
         let (upstream, endpoints) = behind(snapshot, route);
-        Some(Taken { view, params, endpoints, timeouts: timeouts(api, route, upstream) })
+        let balance = upstream.filter(|upstream| is_picked(upstream)).map(balance);
+        Some(Taken { view, params, endpoints, balance, timeouts: timeouts(api, route, upstream) })
     }
+}
+
+fn is_picked(upstream: &Upstream) -> bool {
+    let has_many = upstream.endpoints.iter().any(|endpoint| matches!(endpoint.authority, Authority::Name { every: true, .. }));
+    has_many || upstream.endpoints.len() > 1 || upstream.balance != Balance::default()
+}
+
+fn balance(upstream: &Upstream) -> String {
+    let word = upstream.balance.as_str();
+    upstream.hash_by.as_ref().map_or_else(|| word.to_owned(), |by| format!("{word} by {by}"))
 }
 
 fn behind<'a>(snapshot: &'a Snapshot, route: &Route) -> (Option<&'a Upstream>, Vec<String>) {
@@ -134,6 +149,9 @@ fn say_taken(taken: &Taken<'_>, explanation: &Explanation<'_>, line: &mut impl F
     for endpoint in &taken.endpoints {
         line("endpoint", endpoint);
     }
+    if let Some(balance) = &taken.balance {
+        line("balance", balance);
+    }
     match &explanation.forwarded {
         Some(Ok(path)) => line("asked for", path),
         Some(Err(fault)) => line("asked for", &format!("nothing: {} ({})", fault.kind.status(), fault.detail)),
@@ -203,6 +221,7 @@ fn as_json(explanation: &Explanation<'_>, taken: Option<&Taken<'_>>, closest: &[
         "route": taken.map(|taken| one(taken.view)),
         "parameters": params,
         "endpoints": taken.map(|taken| &taken.endpoints),
+        "balance": taken.and_then(|taken| taken.balance.as_deref()),
         "forwarded": explanation.forwarded.as_ref().and_then(|forwarded| forwarded.as_ref().ok()),
         "preflight": explanation.preflight.as_ref().map(|preflight| json!({
             "status": preflight.status,

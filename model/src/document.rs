@@ -8,7 +8,8 @@ pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,
 };
 pub use upstreams::{
-    Authority, Endpoint, ProxyVersion, Scheme, Upstream, UpstreamHost, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
+    Authority, Balance, Endpoint, HashBy, ProxyVersion, Scheme, Upstream, UpstreamHost, UpstreamProtocol, UpstreamTimeouts,
+    UpstreamTls,
 };
 
 use crate::span::Spanned;

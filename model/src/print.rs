@@ -158,8 +158,8 @@ fn print_admin(admin: &Admin) -> Value {
 }
 
 fn print_upstream(upstream: &Upstream) -> Value {
-    let Upstream { endpoints, host, timeouts: UpstreamTimeouts { connect, response, idle }, protocol, tls, proxy_protocol } =
-        upstream;
+    let Upstream { endpoints, balance, hash_by, host, timeouts, protocol, tls, proxy_protocol } = upstream;
+    let UpstreamTimeouts { connect, response, idle } = timeouts;
     let host = match host {
         UpstreamHost::Upstream => "upstream",
         UpstreamHost::Client => "client",
@@ -172,11 +172,14 @@ fn print_upstream(upstream: &Upstream) -> Value {
     };
     let mut value = json!({
         "endpoints": endpoints.iter().map(|endpoint| print_endpoint(endpoint)).collect::<Value>(),
-        "balance": "round_robin",
+        "balance": balance.as_str(),
         "protocol": protocol,
         "host": host,
         "timeouts": { "connect": duration(*connect), "response": duration(*response), "idle": duration(*idle) },
     });
+    if let Some(by) = hash_by {
+        value["hash_by"] = by.to_string().into();
+    }
     if let Some(tls) = tls {
         value["tls"] = print_upstream_tls(tls);
     }

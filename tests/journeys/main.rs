@@ -25,6 +25,7 @@ mod http3;
 mod interim;
 mod limits;
 mod mirror;
+mod picks;
 mod policies;
 mod proxy_protocol;
 mod reload;

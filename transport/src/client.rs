@@ -9,6 +9,7 @@ pub(crate) use http1::end_of_chunks;
 pub(crate) use http2::Link;
 pub use http2::LinkStream;
 
+use maitred_core::balance::InFlight;
 use maitred_core::{Body, Client, Duplex, Fault, Stream};
 use maitred_wire::{Framing, HeadLimits, ResponseHead};
 use std::rc::Rc;
@@ -59,6 +60,16 @@ impl Carrier {
         match self {
             Carrier::Http1(connection) => connection.begin(cx, begin, head),
             Carrier::Http2(stream) => stream.begin(begin, head),
+        }
+    }
+
+    /// Holds a place in what is counted as under way until the response's body is over, or given up.
+    pub(crate) fn carry(&self, in_flight: Option<InFlight>) {
+        if in_flight.is_some() {
+            match self {
+                Carrier::Http1(connection) => connection.carry(in_flight),
+                Carrier::Http2(stream) => stream.carry(in_flight),
+            }
         }
     }
 

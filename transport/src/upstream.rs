@@ -1,15 +1,17 @@
-//! An upstream as one worker sees it: its addresses, the turn among them, and a pool of connections to each. Which requests may
+//! An upstream as one worker sees it: its addresses, which of them is picked, and a pool of connections to each. Which requests may
 //! be tried twice is not decided here.
 
 mod dial;
+mod key;
 mod pool;
 mod targets;
 
 use crate::client::{Carrier, Failure};
 use crate::worker::Worker;
 pub use dial::{Dial, ProxyVersion};
+use maitred_core::balance::{FAILURE_COST, WHEEL_MAX};
 use maitred_core::{Exchange, Fault, Kind};
-use maitred_model::UpstreamTimeouts;
+use maitred_model::{HashBy, UpstreamTimeouts};
 pub use pool::Pools;
 use pool::{Pool, PoolKey};
 use std::cell::{Cell, RefCell};
@@ -18,8 +20,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
-pub use targets::{Target, TargetCell, TargetSet, wheel};
+use std::time::{Duration, Instant};
+pub use targets::{Target, TargetCell, TargetSet};
 use tokio::task::unconstrained;
 
 pub(crate) use pool::Pool as ConnectionPool;
@@ -33,6 +35,8 @@ pub struct UpstreamSpec {
     pub host: maitred_model::UpstreamHost,
     pub timeouts: UpstreamTimeouts,
     pub targets: Arc<TargetCell>,
+    /// What of a request is its key, where picks go by keys.
+    pub hash_by: Option<HashBy>,
     pub dial: Arc<Dial>,
 }
 
@@ -65,6 +69,13 @@ impl Lease {
     pub fn target(&self) -> &Target {
         &self.view.set.targets[self.index]
     }
+
+    /// How long the attempt took, for picks that go by that. A failure counts as a long one.
+    pub fn answered(&self, took: Duration, has_failed: bool, now: Instant) {
+        if let Some(figures) = self.view.set.timed(self.index) {
+            figures.observe(if has_failed { took.max(FAILURE_COST) } else { took }, now);
+        }
+    }
 }
 
 /// For whom a connection is wanted.
@@ -76,15 +87,18 @@ pub struct Wanted {
     pub upgrade: bool,
     /// The client's two ends, for a PROXY header.
     pub client: (SocketAddr, SocketAddr),
+    /// Of the request's key, where it has one that picks go by.
+    pub key: Option<u64>,
 }
 
 impl Wanted {
-    pub fn by(exchange: &Exchange, fresh: bool) -> Wanted {
+    pub fn by(exchange: &Exchange, spec: &UpstreamSpec, fresh: bool) -> Wanted {
         Wanted {
             fresh,
             deadline: exchange.deadline,
             upgrade: exchange.request.upgrade.is_some(),
             client: (exchange.peer, exchange.local),
+            key: spec.hash_by.as_ref().and_then(|by| key::key(by, exchange)),
         }
     }
 }
@@ -92,7 +106,7 @@ impl Wanted {
 impl Upstream {
     pub fn new(spec: Arc<UpstreamSpec>, worker: &Rc<Worker>, pools: &Rc<Pools>) -> Upstream {
         // Workers start at different places, so that a few requests do not all meet the first endpoint.
-        let turn = Cell::new(worker.chance.below(targets::WHEEL_MAX as usize));
+        let turn = Cell::new(worker.chance.below(WHEEL_MAX as usize));
         Upstream { spec, worker: worker.clone(), pools: pools.clone(), seen: Cell::new(0), turn, view: RefCell::default() }
     }
 
@@ -107,23 +121,19 @@ impl Upstream {
         }
     }
 
-    /// Whose turn it is.
-    fn pick(&self) -> Option<(Rc<View>, usize)> {
+    /// Where a request goes.
+    fn pick(&self, key: Option<u64>) -> Option<(Rc<View>, usize)> {
         self.refresh();
         let view = self.view.borrow();
-        let wheel = &view.set.wheel;
-        if wheel.is_empty() {
-            return None;
-        }
-        let turn = self.turn.get() % wheel.len();
-        self.turn.set(turn + 1);
-        Some((view.clone(), usize::from(wheel[turn])))
+        let asked = view.set.asked(key, &self.worker.chance);
+        let index = view.set.picker.pick(&self.turn, || self.worker.now(), &asked)?;
+        Some((view.clone(), index))
     }
 
     /// A connection: a pooled one at once, or a new one. An address that can't be connected to gives way to the next; nothing was
     /// sent, so that is always safe.
     pub async fn lease(&self, wanted: Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
-        let Some((view, first)) = self.pick() else {
+        let Some((view, first)) = self.pick(wanted.key) else {
             return Err(Failure::unsent(Fault::new(Kind::NoEndpoint, format!("upstream {} has no address", self.spec.name))));
         };
         let count = view.pools.len();
@@ -133,17 +143,25 @@ impl Upstream {
             let pool = &view.pools[index];
             record.endpoint = Some(pool.key.remote.clone());
             record.attempts += 1;
+            let in_flight = view.set.enter(index);
             // Out of tokio's budget: with it used up, a closed connection would look quiet.
             if !wanted.fresh
                 && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, &wanted)))).await
             {
                 self.worker.shard().upstream_reuses.add(1);
+                connection.carry(in_flight);
                 return Ok(Lease { connection, view, index, reused: true });
             }
             // Boxed: connecting is rare, and its future would make every connection's task larger.
             match Box::pin(pool.connect(&wanted, self.spec.timeouts.connect)).await {
-                Ok((connection, reused)) => return Ok(Lease { connection, view, index, reused }),
+                Ok((connection, reused)) => {
+                    connection.carry(in_flight);
+                    return Ok(Lease { connection, view, index, reused });
+                }
                 Err(fault) => last = Some(fault),
+            }
+            if let Some(figures) = view.set.timed(index) {
+                figures.observe(FAILURE_COST, self.worker.now());
             }
             if wanted.deadline.is_some_and(|deadline| self.worker.now() >= deadline) {
                 break;

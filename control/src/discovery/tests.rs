@@ -43,7 +43,7 @@ async fn literal_addresses_need_no_resolver() {
     assert_eq!(shown(&cell), ["10.0.0.1:9000 x1", "[::1]:9000 x2"]);
     let set = cell.load();
     assert_eq!((&*set.targets[0].authority, &*set.targets[0].prefix), ("10.0.0.1:9000", "/base"));
-    assert_eq!(set.wheel.len(), 3);
+    assert_eq!(set.targets.iter().map(|target| target.weight).sum::<u32>(), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use super::forward;
 use crate::Reach;
+use maitred_core::fault::Side;
 use maitred_core::{Body, Exchange, Fault, Kind, Response};
 use maitred_transport::{Begin, Failure, Lease, Upstream, Wanted};
 use maitred_wire::{Framing, Method, ResponseHead};
@@ -10,7 +11,7 @@ use std::future::poll_fn;
 pub async fn run(exchange: &mut Exchange, upstream: &Upstream, reach: &Reach) -> Result<Response, Fault> {
     let mut fresh = false;
     loop {
-        let leased = upstream.lease(Wanted::by(exchange, fresh), &mut exchange.record).await;
+        let leased = upstream.lease(Wanted::by(exchange, &upstream.spec, fresh), &mut exchange.record).await;
         let lease = leased.map_err(|failure| failure.fault)?;
         let mut head = exchange.take_head();
         let failure = match send(exchange, &lease, upstream, reach, &mut head).await {
@@ -63,7 +64,14 @@ async fn send(
         connection.poll_response(cx, head, client.as_deref(), &reach.head_limits)
     })
     .await;
-    exchange.record.upstream_time = Some(reach.worker.now() - started);
+    let now = reach.worker.now();
+    exchange.record.upstream_time = Some(now - started);
+    match &answered {
+        Ok(()) => lease.answered(now - started, head.status >= 500, now),
+        Err(failure) if failure.fault.kind.side() == Side::Upstream => lease.answered(now - started, true, now),
+        // It is the client that went wrong, or away.
+        Err(_) => {}
+    }
     answered
 }
 

@@ -2,6 +2,8 @@
 
 use super::PemFile;
 use crate::span::Spanned;
+use crate::values::HeaderName;
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -11,6 +13,9 @@ use std::time::Duration;
 pub struct Upstream {
     /// One or more, all of one scheme.
     pub endpoints: Vec<Spanned<Endpoint>>,
+    pub balance: Balance,
+    /// Present exactly where `balance` goes by keys.
+    pub hash_by: Option<HashBy>,
     pub host: UpstreamHost,
     pub timeouts: UpstreamTimeouts,
     pub protocol: UpstreamProtocol,
@@ -18,6 +23,64 @@ pub struct Upstream {
     pub tls: Option<Spanned<UpstreamTls>>,
     /// The PROXY header that each connection begins with. Only with HTTP/1.1.
     pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// How requests are dealt out among endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Balance {
+    #[default]
+    RoundRobin,
+    Random,
+    LeastRequest,
+    PeakEwma,
+    RingHash,
+    Maglev,
+}
+
+impl Balance {
+    pub const ALL: [Balance; 6] =
+        [Balance::RoundRobin, Balance::Random, Balance::LeastRequest, Balance::PeakEwma, Balance::RingHash, Balance::Maglev];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Balance::RoundRobin => "round_robin",
+            Balance::Random => "random",
+            Balance::LeastRequest => "least_request",
+            Balance::PeakEwma => "peak_ewma",
+            Balance::RingHash => "ring_hash",
+            Balance::Maglev => "maglev",
+        }
+    }
+
+    /// Whether requests of one key go to one endpoint.
+    pub fn is_by_key(self) -> bool {
+        match self {
+            Balance::RingHash | Balance::Maglev => true,
+            Balance::RoundRobin | Balance::Random | Balance::LeastRequest | Balance::PeakEwma => false,
+        }
+    }
+}
+
+/// What of a request is its key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HashBy {
+    Header(HeaderName),
+    Cookie(String),
+    Query(String),
+    Path,
+    Ip,
+}
+
+impl fmt::Display for HashBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HashBy::Header(name) => write!(f, "header:{name}"),
+            HashBy::Cookie(name) => write!(f, "cookie:{name}"),
+            HashBy::Query(name) => write!(f, "query:{name}"),
+            HashBy::Path => f.write_str("path"),
+            HashBy::Ip => f.write_str("ip"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

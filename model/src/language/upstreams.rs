@@ -5,20 +5,19 @@ use super::tls::UpstreamTlsShape;
 use super::values::Timeout;
 use crate::decode::{Cx, Defs, List, ScalarOr, Shape, default_of, record, texts, words};
 use crate::diagnostics::Diagnostic;
-use crate::document::{Endpoint, ProxyVersion, Scheme, Upstream, UpstreamHost, UpstreamProtocol, UpstreamTimeouts, UpstreamTls};
+use crate::document::{
+    Balance, Endpoint, HashBy, ProxyVersion, Scheme, Upstream, UpstreamHost, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
+};
 use crate::span::Spanned;
-use crate::values::ValueError;
+use crate::values::{HeaderName, ValueError};
 use crate::yaml::{Kind, Node};
 use serde_json::Value;
 
 texts! {
     /// The Host that is sent: `upstream` for the endpoint's own, `client` for what the client sent, or a literal.
     HostSent => UpstreamHost, parse_host_sent, "`upstream`, `client` or a host", "^[A-Za-z0-9._:\\[\\]-]+$";
-}
-
-/// How requests are dealt out among endpoints.
-pub(crate) enum Balance {
-    RoundRobin,
+    /// What of a request is its key: `header:NAME`, `cookie:NAME`, `query:NAME`, `path` or `ip`.
+    HashByText => HashBy, parse_hash_by, "a key such as `header:x-user`", "^((header|cookie|query):.+|path|ip)$";
 }
 
 words! {
@@ -26,6 +25,16 @@ words! {
     Balance {
         /// In turn, by weight.
         RoundRobin = "round_robin",
+        /// By chance, by weight.
+        Random = "random",
+        /// The one of two with fewer requests under way.
+        LeastRequest = "least_request",
+        /// The one of two that is likely to answer sooner: by its latency and what is under way.
+        PeakEwma = "peak_ewma",
+        /// Requests of one key to one endpoint, by a ring.
+        RingHash = "ring_hash",
+        /// Requests of one key to one endpoint, by a table.
+        Maglev = "maglev",
     }
 }
 
@@ -69,7 +78,9 @@ record! {
         /// Where requests go: at least one.
         endpoints: List<Spanned<ScalarOr<EndpointUrl, EndpointLong>>> = required,
         /// How requests are dealt out among the endpoints.
-        balance: Balance = "round_robin",
+        balance: Spanned<Balance> = "round_robin",
+        /// With `ring_hash` and `maglev`: what of a request is its key.
+        hash_by: Option<Spanned<HashByText>> = absent,
         /// What is spoken to the endpoints.
         protocol: Spanned<UpstreamProtocol> = "http1",
         /// With endpoints of `https`: whom to trust, and the gateway's own certificate.
@@ -118,8 +129,9 @@ impl Shape for UpstreamLong {
     type Out = Upstream;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Upstream> {
-        let RawUpstream { endpoints, balance: Balance::RoundRobin, protocol, tls, proxy_protocol, host, timeouts } =
+        let RawUpstream { endpoints, balance, hash_by, protocol, tls, proxy_protocol, host, timeouts } =
             RawUpstream::decode(node, cx)?;
+        keys(balance, hash_by.as_ref(), node, cx);
         let listed = match node.get("endpoints").map(|list| &list.kind) {
             Some(Kind::Sequence(items)) => items.len(),
             Some(Kind::Scalar(_) | Kind::Mapping(_) | Kind::Poisoned) | None => usize::MAX,
@@ -145,7 +157,8 @@ impl Shape for UpstreamLong {
             cx.push(diagnostic.hint("remove it, or write `protocol: http1`").also(protocol.span, "HTTP/2 is chosen here"));
         }
         let proxy_protocol = proxy_protocol.map(|header| header.value);
-        Some(Upstream { endpoints, host, timeouts, protocol: protocol.value, tls, proxy_protocol })
+        let (balance, hash_by) = (balance.value, hash_by.map(|by| by.value));
+        Some(Upstream { endpoints, balance, hash_by, host, timeouts, protocol: protocol.value, tls, proxy_protocol })
     }
 
     fn schema(defs: &mut Defs) -> Value {
@@ -164,12 +177,31 @@ impl Upstream {
     pub fn of(endpoint: Spanned<Endpoint>) -> Upstream {
         Upstream {
             endpoints: vec![endpoint],
+            balance: Balance::RoundRobin,
+            hash_by: None,
             host: UpstreamHost::Upstream,
             timeouts: UpstreamTimeouts::default(),
             protocol: UpstreamProtocol::Http1,
             tls: None,
             proxy_protocol: None,
         }
+    }
+}
+
+/// A key where one is needed, and nowhere else.
+fn keys(balance: Spanned<Balance>, hash_by: Option<&Spanned<HashBy>>, node: &Node, cx: &mut Cx<'_>) {
+    let word = balance.as_str();
+    match hash_by {
+        // One that could not be read is complained about already.
+        None if balance.is_by_key() && node.get("hash_by").is_none() => {
+            let message = format!("`{word}` sends requests of one key to one endpoint, and needs `hash_by`: what the key is");
+            cx.error("missing-key", balance.span, message, "add `hash_by: header:x-user`, or `cookie:`, `query:`, `path`, `ip`");
+        }
+        Some(by) if !balance.is_by_key() => {
+            let message = format!("`hash_by` goes with `ring_hash` and `maglev`, and does nothing with `{word}`");
+            cx.error("contradiction", by.span, message, "write `balance: maglev`, or remove `hash_by`");
+        }
+        None | Some(_) => {}
     }
 }
 
@@ -224,5 +256,32 @@ fn parse_host_sent(text: &str) -> Result<UpstreamHost, ValueError> {
             parse_authority(text, Some(80))?;
             Ok(UpstreamHost::Literal(text.to_ascii_lowercase()))
         }
+    }
+}
+
+fn parse_hash_by(text: &str) -> Result<HashBy, ValueError> {
+    const FORMS: &str = "write `header:NAME`, `cookie:NAME`, `query:NAME`, `path` or `ip`";
+    let (kind, name) = match text.split_once(':') {
+        Some((kind, name)) => (kind, Some(name)),
+        None => (text, None),
+    };
+    match (kind, name) {
+        ("path", None) => Ok(HashBy::Path),
+        ("ip", None) => Ok(HashBy::Ip),
+        ("header" | "cookie" | "query", None | Some("")) => {
+            Err(ValueError::new(format!("`{kind}` needs a name")).hint(format!("write `{kind}:` and the name behind it")))
+        }
+        ("header", Some(name)) => HeaderName::parse(name).map(HashBy::Header),
+        // RFC 6265 §4.1.1: a cookie's name is a token.
+        ("cookie", Some(name)) if HeaderName::parse(name).is_err() => {
+            let hint = "a cookie's name has letters, digits, `-` and `_`: `cookie:session`";
+            Err(ValueError::new(format!("`{name}` is not the name of a cookie")).hint(hint))
+        }
+        ("cookie", Some(name)) => Ok(HashBy::Cookie(name.to_owned())),
+        ("query", Some(name)) => Ok(HashBy::Query(name.to_owned())),
+        ("consumer", None) => {
+            Err(ValueError::new("`consumer` is no key in this version: the gateway knows no consumers yet").hint(FORMS))
+        }
+        _ => Err(ValueError::new(format!("`{text}` is no key that this version knows")).hint(FORMS)),
     }
 }

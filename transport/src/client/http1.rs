@@ -7,6 +7,7 @@ use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::upstream::ConnectionPool as Pool;
 use crate::worker::Worker;
+use maitred_core::balance::InFlight;
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, HeadLimits, LAST_CHUNK, Parsed, ResponseHead, chunk_head};
 use std::cell::{Cell, Ref, RefCell};
@@ -61,6 +62,8 @@ pub struct ClientConnection {
     idle_timeout: Cell<Duration>,
     /// When it was last put into the pool.
     pub(crate) idle_since: Cell<Instant>,
+    /// The request's place in what its endpoint has under way, where that is counted.
+    in_flight: Cell<Option<InFlight>>,
 }
 
 impl ClientConnection {
@@ -92,7 +95,12 @@ impl ClientConnection {
             response_timeout: Cell::new(Duration::ZERO),
             idle_timeout: Cell::new(Duration::ZERO),
             idle_since: Cell::new(now),
+            in_flight: Cell::new(None),
         })
+    }
+
+    pub(super) fn carry(&self, in_flight: Option<InFlight>) {
+        self.in_flight.set(in_flight);
     }
 
     /// When a pooled connection has waited for `timeouts.idle` of the upstream that used it last.
@@ -508,6 +516,7 @@ impl Stream for ClientConnection {
         let reusable = done && self.keep_alive.get();
         drop(reader);
         *self.upload.borrow_mut() = Upload::default();
+        self.in_flight.take();
         if let (true, Some(pool)) = (reusable, self.pool.upgrade()) {
             pool.put(self);
         }

@@ -6,6 +6,7 @@ use crate::input::Input;
 use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::worker::Worker;
+use maitred_core::balance::InFlight;
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, H2Code, HeadLimits, ResponseHead, WINDOW_MAX};
 use std::cell::{Cell, OnceCell, Ref, RefCell};
@@ -162,6 +163,8 @@ pub struct LinkStream {
     deadline: Cell<Option<Instant>>,
     response_timeout: Cell<Duration>,
     idle_timeout: Cell<Duration>,
+    /// The request's place in what its endpoint has under way, where that is counted.
+    in_flight: Cell<Option<InFlight>>,
 }
 
 impl LinkStream {
@@ -186,7 +189,12 @@ impl LinkStream {
             deadline: Cell::new(None),
             response_timeout: Cell::new(Duration::ZERO),
             idle_timeout: Cell::new(Duration::ZERO),
+            in_flight: Cell::new(None),
         })
+    }
+
+    pub(super) fn carry(&self, in_flight: Option<InFlight>) {
+        self.in_flight.set(in_flight);
     }
 
     pub(super) fn begin(&self, begin: Begin, head: impl FnOnce(&mut Vec<u8>)) -> Result<(), Failure> {
@@ -445,7 +453,9 @@ impl Stream for LinkStream {
         self.begun().copy_trailers(out);
     }
 
-    fn finish(self: Rc<Self>) {}
+    fn finish(self: Rc<Self>) {
+        self.in_flight.take();
+    }
 }
 
 fn broken_body(broken: Break) -> Fault {

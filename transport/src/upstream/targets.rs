@@ -1,12 +1,12 @@
-//! The addresses of an upstream at one moment, and the order of turns among them. Discovery writes, workers read.
+//! The addresses of an upstream at one moment, and what picks among them go by. Discovery writes, workers read.
 
 use arc_swap::ArcSwap;
-use maitred_core::Remote;
+use maitred_core::balance::{Asked, Figures, Identity, InFlight, KnownFigures, Member, Picker, hash, needs_figures};
+use maitred_core::{Chance, Remote};
+use maitred_model::Balance;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// The longest cycle of turns; weights beyond it are scaled down.
-pub(super) const WHEEL_MAX: u64 = 8192;
 
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,68 +20,83 @@ pub struct Target {
     pub weight: u32,
 }
 
-/// All addresses of an upstream at one moment, and the order of turns among them.
-#[derive(Debug, Default, PartialEq, Eq)]
+impl Target {
+    fn identity(&self) -> Identity {
+        (self.address.clone(), self.authority.clone(), self.prefix.clone())
+    }
+}
+
+/// All addresses of an upstream at one moment, made ready for picks.
+#[derive(Debug, Default)]
 pub struct TargetSet {
     pub targets: Vec<Target>,
-    /// Indices into `targets`, each as often as its weight says, evenly spread.
-    pub wheel: Vec<u16>,
+    pub picker: Picker,
+    /// As the picker was made of them.
+    members: Vec<Member>,
+    /// One for each target where picks go by them, else none.
+    figures: Vec<Arc<Figures>>,
 }
 
 impl TargetSet {
-    pub fn new(targets: Vec<Target>) -> TargetSet {
-        let wheel = wheel(&targets.iter().map(|target| target.weight).collect::<Vec<_>>());
-        TargetSet { targets, wheel }
+    fn new(targets: Vec<Target>, balance: Balance, known: &KnownFigures) -> TargetSet {
+        let members = members(&targets);
+        let picker = Picker::new(balance, &members);
+        let figures = if needs_figures(balance) { known.of(targets.iter().map(Target::identity)) } else { Vec::new() };
+        TargetSet { targets, picker, members, figures }
     }
-}
 
-/// Smooth weighted round robin, a whole cycle of it: of weights 5, 1, 1 it makes a a b a c a a.
-pub fn wheel(weights: &[u32]) -> Vec<u16> {
-    let sum: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
-    if sum == 0 {
-        return Vec::new();
+    pub(super) fn asked<'a>(&'a self, hash: Option<u64>, chance: &'a Chance) -> Asked<'a> {
+        Asked { members: &self.members, figures: &self.figures, hash, chance }
     }
-    let divisor = weights.iter().filter(|&&weight| weight > 0).fold(0, |a, &b| gcd(a, u64::from(b)));
-    let scale = (sum / divisor).div_ceil(WHEEL_MAX);
-    let weights: Vec<i64> =
-        weights.iter().map(|&weight| if weight == 0 { 0 } else { (u64::from(weight) / divisor / scale).max(1) as i64 }).collect();
-    let total: i64 = weights.iter().sum();
-    let mut credit = vec![0i64; weights.len()];
-    (0..total)
-        .map(|_| {
-            let mut best = None;
-            for (index, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0) {
-                credit[index] += weight;
-                if best.is_none_or(|best: usize| credit[index] > credit[best]) {
-                    best = Some(index);
-                }
+
+    /// Counts a request at a target until what is returned is dropped, if picks go by that.
+    pub(super) fn enter(&self, index: usize) -> Option<InFlight> {
+        self.figures.get(index).map(InFlight::enter)
+    }
+
+    /// Where it is known how long its target takes, if picks go by that.
+    pub(super) fn timed(&self, index: usize) -> Option<&Figures> {
+        match self.picker {
+            Picker::PeakEwma(_) => self.figures.get(index).map(|figures| &**figures),
+            Picker::RoundRobin(_) | Picker::Random(_) | Picker::LeastRequest(_) | Picker::RingHash(..) | Picker::Maglev(..) => {
+                None
             }
-            let best = best.unwrap_or(0);
-            credit[best] -= total;
-            best as u16
-        })
-        .collect()
+        }
+    }
 }
 
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
+/// What targets are, the same in every process that names them alike. One that is listed twice counts twice.
+fn members(targets: &[Target]) -> Vec<Member> {
+    let mut seen: HashMap<String, u64> = HashMap::with_capacity(targets.len());
+    let member = |target: &Target| {
+        let name = format!("{} {}{}", target.address, target.authority, target.prefix);
+        let times = seen.entry(name.clone()).or_default();
+        let member = Member { weight: target.weight, hash: hash(name.as_bytes(), *times) };
+        *times += 1;
+        member
+    };
+    targets.iter().map(member).collect()
 }
 
-/// The current addresses of an upstream; discovery writes, workers read. Outlives snapshots, keyed by what it resolves.
+/// The current addresses of an upstream; discovery writes, workers read. Outlives snapshots, keyed by what it resolves and how it is
+/// balanced.
 #[derive(Debug, Default)]
 pub struct TargetCell {
     current: ArcSwap<TargetSet>,
     generation: AtomicU64,
+    balance: Balance,
+    known: Arc<KnownFigures>,
 }
 
 impl TargetCell {
-    pub fn new(set: TargetSet) -> TargetCell {
-        TargetCell { current: ArcSwap::from_pointee(set), generation: AtomicU64::new(1) }
+    pub fn new(targets: Vec<Target>, balance: Balance, known: &Arc<KnownFigures>) -> TargetCell {
+        let current = ArcSwap::from_pointee(TargetSet::new(targets, balance, known));
+        TargetCell { current, generation: AtomicU64::new(1), balance, known: known.clone() }
     }
 
-    pub fn publish(&self, set: TargetSet) {
-        if **self.current.load() != set {
-            self.current.store(Arc::new(set));
+    pub fn publish(&self, targets: Vec<Target>) {
+        if self.current.load().targets != targets {
+            self.current.store(Arc::new(TargetSet::new(targets, self.balance, &self.known)));
             self.generation.fetch_add(1, Ordering::Release);
         }
     }
@@ -100,14 +115,30 @@ impl TargetCell {
 mod tests {
     use super::*;
 
+    fn target(address: &str) -> Target {
+        Target { address: Remote::Tcp(address.parse().unwrap()), authority: "a".into(), prefix: "".into(), weight: 1 }
+    }
+
     #[test]
-    fn shares_are_exact_and_evenly_spread() {
-        assert_eq!(wheel(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
-        assert_eq!(wheel(&[1, 1]), [0, 1]);
-        assert_eq!(wheel(&[10, 20]), [1, 0, 1]);
-        assert_eq!(wheel(&[3, 0]), [0, 0, 0][..1], "common factors are taken out, and weight 0 has no turn");
-        assert!(wheel(&[]).is_empty());
-        let large = wheel(&[1_000_000, 1, 1_000_000]);
-        assert!(large.len() as u64 <= WHEEL_MAX + 2 && large.contains(&1));
+    fn figures_are_the_endpoint_s_whatever_list_it_stands_in() {
+        let known = Arc::new(KnownFigures::default());
+        let (a, b) = (target("10.0.0.1:1"), target("10.0.0.2:1"));
+        let cell = TargetCell::new(vec![a.clone()], Balance::LeastRequest, &known);
+        let held = cell.load().enter(0);
+        cell.publish(vec![b.clone(), a.clone()]);
+        let other = TargetCell::new(vec![a.clone()], Balance::PeakEwma, &known);
+        let counts = |cell: &TargetCell| cell.load().figures.iter().map(|figures| figures.in_flight()).collect::<Vec<_>>();
+        assert_eq!((counts(&cell), counts(&other)), (vec![0, 1], vec![1]));
+        drop(held);
+        assert_eq!((counts(&cell), counts(&other)), (vec![0, 0], vec![0]));
+        let plain = TargetCell::new(vec![a, b], Balance::RoundRobin, &known);
+        assert!(counts(&plain).is_empty() && plain.load().enter(0).is_none(), "turns ask for nothing");
+    }
+
+    #[test]
+    fn an_endpoint_that_is_listed_twice_stands_twice() {
+        let twice = members(&[target("10.0.0.1:1"), target("10.0.0.1:1")]);
+        assert_ne!(twice[0].hash, twice[1].hash);
+        assert_eq!(twice[0], members(&[target("10.0.0.1:1")])[0]);
     }
 }
