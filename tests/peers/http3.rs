@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::process::Command;
 
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/http3.py");
 const YAML: &str = "
 listen: [ { address: \"127.0.0.1:0\", http3: true, tls: { certificates: { cert: a.pem, key: a.key } } } ]
 upstreams: { kitchen: \"http://$kitchen\" }
@@ -18,7 +19,7 @@ fn aioquic_is_served() {
         return missing("Python's aioquic");
     }
     let authority = Authority::new("the test's");
-    let identity = authority.server(&["a.test"]);
+    let identity = authority.server(&["a.test", "127.0.0.1"]);
     let backend = Backend::new(|request, conn| {
         let body = conn.body();
         match request.target.as_str() {
@@ -56,6 +57,9 @@ fn aioquic_is_served() {
     assert_eq!((&told["malformed"]["reset"], &told["malformed"]["closed"]), (&0x10e.into(), &Value::Null));
     assert_eq!(told["after"]["status"], "200");
     assert_eq!((&told["early"]["status"], &told["early"]["accepted"]), (&"200".into(), &true.into()));
+    let example = Command::new(&python).arg(EXAMPLE).arg(format!("https://{}/example", gateway.address())).arg(&pem).output();
+    let said = String::from_utf8_lossy(&example.expect("python runs").stdout).into_owned();
+    assert!(said.starts_with(":status: 200\n") && said.ends_with("\n\n/example"), "{said}");
     let received = backend.requests();
     assert!(received.iter().any(|request| request.trailers.get("x-check") == Some("7")));
 }
