@@ -147,6 +147,11 @@ impl Client {
         self.stream.write_what_fits(bytes)
     }
 
+    #[track_caller]
+    pub fn renew_keys(&mut self) {
+        self.stream.renew_keys().unwrap_or_else(|error| panic!("no new keys: {error}"));
+    }
+
     /// A request with Host `gateway.test`. `headers`: lines, each with CRLF. A body gets its Content-Length.
     #[track_caller]
     pub fn request(&mut self, method: &str, target: &str, headers: &str, body: &str) -> Response {

@@ -161,6 +161,13 @@ impl Stream {
         (&self.socket).write_all(&records)
     }
 
+    /// New keys for both directions, as TLS 1.3 has it: we ask the peer for its own.
+    pub fn renew_keys(&self) -> io::Result<()> {
+        let tls = self.tls.as_ref().expect("keys are TLS's");
+        lock(&tls.connection).refresh_traffic_keys().map_err(io::Error::other)?;
+        self.write_records(tls, &[])
+    }
+
     /// As much as goes in without waiting; how many bytes did. For plain connections only: half a record cannot be taken back.
     pub fn write_what_fits(&self, bytes: &[u8]) -> usize {
         assert!(self.tls.is_none(), "what fits is not known over TLS");

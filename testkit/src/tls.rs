@@ -17,7 +17,7 @@ use rustls::{
     ClientConfig, ClientConnection, Connection, DigitallySignedStruct, HandshakeKind, ProtocolVersion, RootCertStore,
     ServerConfig, ServerConnection, SignatureScheme, SupportedProtocolVersion, version,
 };
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -332,6 +332,16 @@ impl ClientTls {
     pub fn over(&self, stream: Stream) -> io::Result<Stream> {
         let name = ServerName::try_from(self.name.clone()).expect("a name that may be asked for");
         stream.secure(ClientConnection::new(self.config(), name).expect("a configuration that works"))
+    }
+
+    /// The same with these records of data in the handshake's last flight.
+    pub fn over_saying(&self, stream: Stream, records: &[&[u8]]) -> io::Result<Stream> {
+        let name = ServerName::try_from(self.name.clone()).expect("a name that may be asked for");
+        let mut connection = ClientConnection::new(self.config(), name).expect("a configuration that works");
+        for record in records {
+            connection.writer().write_all(record)?;
+        }
+        stream.secure(connection)
     }
 
     pub fn try_connect(&self, address: SocketAddr) -> io::Result<Stream> {

@@ -3,7 +3,8 @@
 
 use maitred_testkit::h2::code;
 use maitred_testkit::{
-    Authority, Backend, Client, ClientTls, Folder, Gateway, H2Client, Identity, TlsVersion, eventually, gateway_with, stays,
+    Authority, Backend, Client, ClientTls, Folder, Gateway, H2Client, Identity, Stream, TlsVersion, eventually, gateway_with,
+    stays,
 };
 use std::time::Duration;
 
@@ -412,4 +413,37 @@ fn the_access_log_and_limits_know_the_same() {
     let refused = tls.try_connect(gateway.address()).map(|stream| Client::over(stream).try_response("GET").map(|r| r.status));
     assert!(matches!(refused, Err(_) | Ok(Ok(503) | Err(_))), "{refused:?}");
     eventually("the lines are written", || std::fs::read_to_string(&path).is_ok_and(|text| text.lines().count() >= 2));
+}
+
+#[test]
+fn data_right_behind_the_handshake_is_heard() {
+    let secured = secured();
+    let head = "POST /early HTTP/1.1\r\nHost: a.test\r\nContent-Length: 12000\r\n\r\n";
+    let piece = "x".repeat(4000);
+    let records = [head.as_bytes(), piece.as_bytes(), piece.as_bytes(), piece.as_bytes()];
+    for version in [TlsVersion::V12, TlsVersion::V13] {
+        let tls = secured.tls().version(version);
+        let stream = tls.over_saying(Stream::connect(secured.gateway.address()).unwrap(), &records).unwrap();
+        assert_eq!(Client::over(stream).response().status, 200);
+        assert_eq!(secured.backend.last().body.len(), 12_000);
+    }
+}
+
+#[test]
+fn keys_may_change_at_any_time() {
+    let secured = secured();
+    let mut client = Client::over(secured.tls().connect(secured.gateway.address()));
+    // More often than is allowed without data between.
+    for round in 0..50 {
+        client.renew_keys();
+        let body = "x".repeat(round * 1000);
+        let half = body.len() / 2;
+        client.send(format!("POST /{round} HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n", body.len()));
+        client.send(&body[..half]);
+        client.renew_keys();
+        client.send(&body[half..]);
+        assert_eq!(client.response().json()["target"], format!("/{round}"));
+        assert_eq!(secured.backend.last().body.len(), body.len());
+        assert_eq!(client.get("/again").status, 200);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod names;
+mod records;
 mod server;
 mod stream;
 mod tickets;
@@ -16,10 +17,10 @@ pub use tickets::TicketKeys;
 use rustls::crypto::CryptoProvider;
 use std::sync::{Arc, OnceLock};
 
-/// The one provider of cryptography: aws-lc-rs.
+/// The one provider of cryptography: aws-lc-rs, whose keys of TLS 1.3 the streams share.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
+    PROVIDER.get_or_init(|| Arc::new(records::provider())).clone()
 }
 
 /// Why a certificate, a key or a set of them cannot be used. The text names no secret.

@@ -1,12 +1,15 @@
 //! An encrypted stream over a raw one: bytes go through rustls by hand, one system call for as many records as there are, and an
-//! idle stream holds no buffer of ours.
+//! idle stream holds no buffer of ours. Records of data under TLS 1.3 are opened and sealed here, with rustls' keys; whatever else
+//! comes, and whatever is odd, is given to rustls untouched.
 
+use super::records::{self, Passing, RecordKey};
 use crate::raw::Raw;
 use crate::socket::Peek;
 use crate::worker::Worker;
-use rustls::Connection;
+use rustls::{Connection, ProtocolVersion};
 use std::io::{self, IoSlice, Read, Write};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 /// Plain bytes encrypted at once; what they become waits in memory until the socket takes it.
@@ -16,14 +19,31 @@ pub(crate) struct TlsStream {
     raw: Raw,
     connection: Connection,
     worker: Rc<Worker>,
-    /// Encrypted bytes that were read and not yet fed to rustls: there is plain text that must be taken first.
+    /// Encrypted bytes that were read and are not opened yet: there is plain text that must be taken first.
     input: Vec<u8>,
     start: usize,
     end: usize,
-    /// There is plain text to be read.
+    /// The record of which rustls has a part.
+    passing: Passing,
+    /// Sealed records on their way.
+    output: Vec<u8>,
+    sent: usize,
+    /// The keys in use, of both directions; `None` before rustls made one.
+    seal: Option<Arc<RecordKey>>,
+    open: Option<Arc<RecordKey>>,
+    /// Records of data may pass by rustls.
+    direct: bool,
+    /// rustls has seen a record that was not data, and shall see the next that is: it counts what may come between data, and keeps
+    /// messages whole.
+    attentive: bool,
+    /// rustls may hold back the word that the key to seal with is new, until it sends something itself.
+    rekeyed: bool,
+    /// rustls has plain text to be read.
     readable: bool,
     /// The raw stream ended.
     ended: bool,
+    /// Nothing more comes, by the peer's word or by the raw stream's end.
+    finished: bool,
     /// Plain bytes of a write that is pending: encrypted, and on their way.
     owed: usize,
     /// Our own end was announced.
@@ -39,8 +59,17 @@ impl TlsStream {
             input: Vec::new(),
             start: 0,
             end: 0,
+            passing: Passing::default(),
+            output: Vec::new(),
+            sent: 0,
+            seal: None,
+            open: None,
+            direct: false,
+            attentive: false,
+            rekeyed: false,
             readable: false,
             ended: false,
+            finished: false,
             owed: 0,
             closing: false,
         }
@@ -63,7 +92,8 @@ impl TlsStream {
     /// Until both sides agree on keys. What is wrong is told to the peer as an alert, and to us.
     pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if self.start < self.end {
+            // Data right behind the last message waits for its reader.
+            if self.start < self.end && !self.readable {
                 if let Err(error) = self.feed() {
                     let _ = self.poll_flush(cx);
                     return Poll::Ready(Err(error));
@@ -72,6 +102,8 @@ impl TlsStream {
             }
             ready!(self.poll_flush(cx))?;
             if !self.connection.is_handshaking() {
+                let shared = self.seal.is_some() && self.open.is_some();
+                self.direct = shared && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
                 return Poll::Ready(Ok(()));
             }
             if ready!(self.poll_fill(cx))? == 0 {
@@ -81,12 +113,20 @@ impl TlsStream {
     }
 
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if buffer.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
         loop {
-            if let Some(done) = self.take_plain(buffer) {
+            if (self.readable || self.finished)
+                && let Some(done) = self.take_plain(buffer)
+            {
                 return Poll::Ready(done);
             }
             if self.start < self.end {
-                self.feed()?;
+                match self.open(buffer) {
+                    0 => self.feed()?,
+                    count => return Poll::Ready(Ok(count)),
+                }
                 continue;
             }
             // Answers to key updates, alerts.
@@ -97,7 +137,39 @@ impl TlsStream {
         }
     }
 
-    /// Plain text that is there, or the end. `None`: more must be read.
+    /// Opens records of data until one is something else, is not whole, or does not fit: how many plain bytes.
+    fn open(&mut self, buffer: &mut [u8]) -> usize {
+        let Some(key) = &self.open else { return 0 };
+        if !self.direct || self.attentive || !self.passing.is_between() {
+            return 0;
+        }
+        let mut filled = 0;
+        while let Some(record) = records::whole(&self.input[self.start..self.end])
+            && let Some(count) = key.open_data(record, &mut buffer[filled..])
+        {
+            self.start += record.len();
+            filled += count;
+        }
+        if self.start == self.end {
+            self.release_input();
+        }
+        filled
+    }
+
+    /// Calls rustls, and keeps the keys that it makes.
+    fn rustls<T>(&mut self, call: impl FnOnce(&mut Connection) -> T) -> T {
+        let (done, made) = records::watch(|| call(&mut self.connection));
+        if made.seal.is_some() {
+            self.seal = made.seal;
+            self.rekeyed = true;
+        }
+        if made.open.is_some() {
+            self.open = made.open;
+        }
+        done
+    }
+
+    /// Plain text of rustls, or the end. `None`: more must be read.
     fn take_plain(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
         match self.connection.reader().read(buffer) {
             Ok(count) => {
@@ -137,19 +209,21 @@ impl TlsStream {
     }
 
     fn end_of_raw(&mut self) -> io::Result<()> {
-        self.ended = true;
+        (self.ended, self.finished) = (true, true);
         self.connection.read_tls(&mut io::empty())?;
         self.process()
     }
 
-    /// Gives rustls the encrypted bytes at hand until there is plain text, or none are left.
+    /// Gives rustls the encrypted bytes at hand, record by record, until there is plain text, or none are left.
     fn feed(&mut self) -> io::Result<()> {
         let mut fed = Ok(());
         while self.start < self.end && fed.is_ok() && !self.readable {
-            let mut bytes = &self.input[self.start..self.end];
-            let before = bytes.len();
-            fed = self.connection.read_tls(&mut bytes).map(drop);
-            let taken = before - bytes.len();
+            let bytes = &self.input[self.start..self.end];
+            let bytes = &bytes[..self.passing.within(bytes)];
+            let mut rest = bytes;
+            fed = self.connection.read_tls(&mut rest).map(drop);
+            let taken = bytes.len() - rest.len();
+            self.passing.pass(&bytes[..taken]);
             self.start += taken;
             if fed.is_ok() {
                 fed = self.process();
@@ -159,16 +233,23 @@ impl TlsStream {
                 self.start = self.end;
             }
         }
+        self.attentive = !self.readable;
+        self.direct &= fed.is_ok();
         if self.start == self.end || fed.is_err() {
-            (self.start, self.end) = (0, 0);
-            self.worker.give_buffer(std::mem::take(&mut self.input));
+            self.release_input();
         }
         fed
     }
 
+    fn release_input(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.worker.give_buffer(std::mem::take(&mut self.input));
+    }
+
     fn process(&mut self) -> io::Result<()> {
-        let state = self.connection.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let state = self.rustls(Connection::process_new_packets).map_err(invalid)?;
         self.readable = state.plaintext_bytes_to_read() > 0;
+        self.finished |= state.peer_has_closed();
         Ok(())
     }
 
@@ -191,7 +272,7 @@ impl TlsStream {
                 }
                 continue;
             }
-            if self.ended || self.is_closed_by_peer() {
+            if self.finished {
                 return Peek::Closed;
             }
             let mut buffer = self.take_input();
@@ -208,31 +289,13 @@ impl TlsStream {
         }
     }
 
-    /// The peer said that nothing more comes. Asked only when there is no plain text.
-    fn is_closed_by_peer(&mut self) -> bool {
-        matches!(self.connection.reader().read(&mut []), Ok(0)) && !self.connection.wants_read()
-    }
-
     /// Encrypts and sends. `Pending` with bytes taken: the next call, with the same bytes, tells how many.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         ready!(self.poll_flush(cx))?;
         if self.owed > 0 {
             return Poll::Ready(Ok(std::mem::take(&mut self.owed)));
         }
-        // A head and the beginning of its body fill records together.
-        let mut taken = 0;
-        if slices.iter().map(|slice| slice.len()).sum::<usize>() <= WRITE_BYTES_MAX {
-            taken = self.connection.writer().write_vectored(slices)?;
-        } else {
-            for slice in slices {
-                let piece = &slice[..slice.len().min(WRITE_BYTES_MAX - taken)];
-                let count = self.connection.writer().write(piece)?;
-                taken += count;
-                if count < slice.len() {
-                    break;
-                }
-            }
-        }
+        let taken = if self.direct && !self.closing { self.seal(slices)? } else { self.encrypt(slices)? };
         match self.poll_flush(cx)? {
             Poll::Ready(()) => Poll::Ready(Ok(taken)),
             Poll::Pending => {
@@ -242,8 +305,62 @@ impl TlsStream {
         }
     }
 
-    /// Sends what is encrypted.
+    /// A head and the beginning of its body fill records together.
+    fn seal(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.seal.as_ref().is_none_or(|key| key.is_worn()) {
+            self.rustls(Connection::refresh_traffic_keys).map_err(invalid)?;
+        }
+        match &self.seal {
+            Some(key) if !self.rekeyed => {
+                let taken = slices.iter().map(|slice| slice.len()).sum::<usize>().min(WRITE_BYTES_MAX);
+                if taken > 0 {
+                    let mut output = self.worker.take_output();
+                    let bytes = records::sealed_bytes(taken);
+                    if output.capacity() < bytes {
+                        // Growing would copy what is not there.
+                        self.worker.give_output(output);
+                        output = Vec::with_capacity(bytes);
+                    }
+                    key.seal_data(slices, taken, &mut output)?;
+                    self.output = output;
+                }
+                Ok(taken)
+            }
+            _ => self.encrypt(slices),
+        }
+    }
+
+    /// The same by rustls, which first says what it has to say.
+    fn encrypt(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.rekeyed = false;
+        let mut taken = 0;
+        if slices.iter().map(|slice| slice.len()).sum::<usize>() <= WRITE_BYTES_MAX {
+            taken = self.rustls(|connection| connection.writer().write_vectored(slices))?;
+        } else {
+            for slice in slices {
+                let piece = &slice[..slice.len().min(WRITE_BYTES_MAX - taken)];
+                let count = self.rustls(|connection| connection.writer().write(piece))?;
+                taken += count;
+                if count < slice.len() {
+                    break;
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Sends what is encrypted: ours first, which was sealed when rustls had nothing to send.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.output.len() {
+            match ready!(self.raw.poll_write(cx, &self.output[self.sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.sent += count,
+            }
+        }
+        if !self.output.is_empty() {
+            self.sent = 0;
+            self.worker.give_output(std::mem::take(&mut self.output));
+        }
         while self.connection.wants_write() {
             let mut writer = PollWrite { raw: &mut self.raw, cx };
             match self.connection.write_tls(&mut writer) {
@@ -278,12 +395,20 @@ impl Drop for TlsStream {
             self.worker.give_buffer(std::mem::take(&mut self.input));
         }
         // Without it the peer cannot tell an end from a cut. Best effort: what does not fit into the socket at once is lost.
-        if !self.closing && !self.ended && !self.connection.is_handshaking() && !self.connection.wants_write() {
+        let is_sent = self.output.is_empty() && !self.connection.wants_write();
+        if !self.closing && !self.ended && !self.connection.is_handshaking() && is_sent {
             self.connection.send_close_notify();
             let mut cx = Context::from_waker(std::task::Waker::noop());
             let _ = self.poll_flush(&mut cx);
         }
+        if !self.output.is_empty() {
+            self.worker.give_output(std::mem::take(&mut self.output));
+        }
     }
+}
+
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// The raw stream as rustls wants it.
