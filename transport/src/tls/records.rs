@@ -63,8 +63,6 @@ impl RecordKey {
 
     /// Appends records with the first `count` bytes of `slices`.
     pub fn seal_data(&self, slices: &[IoSlice<'_>], count: usize, output: &mut Vec<u8>) -> io::Result<()> {
-        let overhead = HEADER_BYTES + 1 + TAG_BYTES;
-        output.reserve(count + count.div_ceil(RECORD_BYTES_MAX) * overhead);
         let mut slices = slices.iter();
         let mut slice: &[u8] = &[];
         let mut left = count;
@@ -106,6 +104,11 @@ impl RecordKey {
         self.opened();
         Some(count)
     }
+}
+
+/// What so many plain bytes become.
+pub(super) fn sealed_bytes(count: usize) -> usize {
+    count + count.div_ceil(RECORD_BYTES_MAX) * (HEADER_BYTES + 1 + TAG_BYTES)
 }
 
 /// The record that `bytes` begin with, if all of it is there.
@@ -364,6 +367,7 @@ mod tests {
             rest = &rest[record.len()..];
         }
         assert_eq!(lengths, [RECORD_BYTES_MAX, RECORD_BYTES_MAX, 1]);
+        assert_eq!(output.len(), sealed_bytes(count));
         assert!(rest.is_empty() && got == plain[..count]);
     }
 

@@ -315,6 +315,12 @@ impl TlsStream {
                 let taken = slices.iter().map(|slice| slice.len()).sum::<usize>().min(WRITE_BYTES_MAX);
                 if taken > 0 {
                     let mut output = self.worker.take_output();
+                    let bytes = records::sealed_bytes(taken);
+                    if output.capacity() < bytes {
+                        // Growing would copy what is not there.
+                        self.worker.give_output(output);
+                        output = Vec::with_capacity(bytes);
+                    }
                     key.seal_data(slices, taken, &mut output)?;
                     self.output = output;
                 }
