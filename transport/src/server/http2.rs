@@ -59,10 +59,9 @@ pub(super) async fn serve<S: Service>(
     timer.arm(worker.now() + limits.handshake_timeout);
     let shared = Rc::new(Shared { connection, ends, worker, streams: Streams::default() });
     shared.worker.shard().h2_open.add(1);
-    let open = Open(shared.clone());
+    let _open = Open(shared.clone());
     Serving { shared: shared.clone(), service, timer, greeted: false, farewell: false }.run().await;
-    // What is still to be read away is no connection that a drain waits for.
-    drop(open);
+    // The client is still hearing it: the end of a drain waits for that, for a while, and does not count it as cut.
     shared.connection.linger().await;
 }
 
