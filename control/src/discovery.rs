@@ -283,7 +283,7 @@ fn publish(names: &Names, users: &[Arc<User>]) {
 fn hosts(request: &Request) -> impl Iterator<Item = &str> {
     request.endpoints.iter().filter_map(|endpoint| match &endpoint.authority {
         Authority::Name { host, port: _, every: _ } => Some(host.as_str()),
-        Authority::Address(_) | Authority::Unix(_) => None,
+        Authority::Address(_) | Authority::Unix(_) | Authority::Service(_) => None,
     })
 }
 
@@ -307,6 +307,7 @@ fn targets_of<'n>(endpoints: &[EndpointSpec], addresses: impl Fn(&str) -> &'n [I
         match authority {
             Authority::Address(address) => targets.push(target(Remote::Tcp(*address), *weight)),
             Authority::Unix(path) => targets.push(target(Remote::Unix(path.as_path().into()), *weight)),
+            Authority::Service(_) => {}
             Authority::Name { host, port, every } => {
                 let place = |(index, ip): (usize, &IpAddr)| {
                     // Of a plain name the first address has the turns. The others stand right behind it, where they are tried next.

@@ -82,7 +82,7 @@ impl State {
             let address = match &endpoint.authority {
                 Authority::Address(address) => Remote::Tcp(*address),
                 Authority::Unix(path) => Remote::Unix(path.as_path().into()),
-                Authority::Name { .. } => return None,
+                Authority::Name { .. } | Authority::Service(_) => return None,
             };
             Some(Target {
                 address,

@@ -219,7 +219,7 @@ fn describe(integration: &maitred_model::Integration) -> String {
 pub fn endpoint_url(endpoint: &Endpoint) -> String {
     match &endpoint.authority {
         maitred_model::Authority::Unix(path) => format!("unix:{}", path.display()),
-        maitred_model::Authority::Address(_) | maitred_model::Authority::Name { .. } => {
+        maitred_model::Authority::Address(_) | maitred_model::Authority::Name { .. } | maitred_model::Authority::Service(_) => {
             format!("{}://{}{}", endpoint.scheme.as_str(), authority(endpoint), endpoint.path)
         }
     }
@@ -237,6 +237,7 @@ pub fn authority(endpoint: &Endpoint) -> String {
         Authority::Address(address) => address.to_string(),
         Authority::Name { host, port, .. } if *port == usual => host.clone(),
         Authority::Name { host, port, .. } => format!("{host}:{port}"),
+        Authority::Service(name) => name.clone(),
         Authority::Unix(_) => "localhost".to_owned(),
     }
 }

@@ -64,7 +64,7 @@ fn one(api: &str, route: &Route) -> Thing {
 /// Without its routes.
 fn apis(document: &Document) -> Vec<Thing> {
     let of = |(name, api): (&String, &Spanned<Api>)| {
-        let Api { hosts, base_path, cors, ip, policies, routes: _ } = &api.value;
+        let Api { hosts, base_path, cors, ip, policies, maintenance: _, routes: _ } = &api.value;
         Thing::new(name, print(&(hosts, base_path, cors, ip, policies)))
     };
     document.apis.iter().map(of).collect()
@@ -99,7 +99,8 @@ fn certificates(document: &Document) -> Vec<Thing> {
 
 /// Keys of which the value is one.
 fn others(document: &Document) -> [(&'static str, u64); 6] {
-    let Document { workers, secret_key, listen: _, trusted_proxies, limits, admin, upstreams: _, apis: _, telemetry } = document;
+    let Document { workers, secret_key, listen: _, trusted_proxies, zone: _, limits, admin, upstreams: _, apis: _, telemetry } =
+        document;
     let token = admin.token.as_ref().map(|token| token.expose().to_owned());
     [
         ("workers", print(workers)),

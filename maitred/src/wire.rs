@@ -298,7 +298,7 @@ pub fn leads_to_admin(snapshot: &Snapshot) -> Option<String> {
 
 fn is_named(endpoint: &Endpoint) -> bool {
     match endpoint.authority {
-        Authority::Name { .. } => true,
+        Authority::Name { .. } | Authority::Service(_) => true,
         Authority::Address(_) | Authority::Unix(_) => false,
     }
 }

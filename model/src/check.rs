@@ -190,7 +190,7 @@ fn reaches(endpoint: &Endpoint, admin: SocketAddr) -> bool {
         Authority::Name { host, port: other, every: _ } => {
             *other == port && host == "localhost" && (ip.is_loopback() || ip.is_unspecified())
         }
-        Authority::Unix(_) => false,
+        Authority::Unix(_) | Authority::Service(_) => false,
     }
 }
 

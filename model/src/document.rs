@@ -2,10 +2,15 @@
 //! check may want to point at. Knows no sockets, no other crate of ours, and resolves no references: `compile` does.
 
 mod listeners;
+mod protection;
 mod upstreams;
 
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,
+};
+pub use protection::{
+    Affinity, CircuitBreaker, Concurrency, ConcurrencyLimit, ConcurrencyScope, HealthCheck, Hedge, HedgeAfter, Maintenance,
+    OutlierDetection, Priority, Probe, Protection, Queue, Retry, RetryOn,
 };
 pub use upstreams::{
     Authority, Balance, Endpoint, HashBy, ProxyVersion, Scheme, Upstream, UpstreamHost, UpstreamProtocol, UpstreamTimeouts,
@@ -30,6 +35,8 @@ pub struct Document {
     pub listen: Vec<Spanned<Listener>>,
     pub trusted_proxies: Vec<IpNet>,
     pub limits: Limits,
+    /// Where this gateway stands: endpoints of its own zone are preferred.
+    pub zone: Option<String>,
     pub admin: Admin,
     pub upstreams: IndexMap<String, Spanned<Upstream>>,
     pub apis: IndexMap<String, Spanned<Api>>,
@@ -107,6 +114,7 @@ pub struct Api {
     pub ip: Option<Spanned<IpRules>>,
     /// `policies:` of the API, which every route has unless it says otherwise.
     pub policies: Policies,
+    pub maintenance: Option<Maintenance>,
     pub routes: Vec<Spanned<Route>>,
 }
 
@@ -130,6 +138,12 @@ pub struct Route {
     pub ip: Option<Setting<Spanned<IpRules>>>,
     /// Only beside `proxy`. Its span is that of `to`.
     pub mirror: Option<Spanned<Mirror>>,
+    /// Who is served first where requests wait for their upstream.
+    pub priority: Option<Priority>,
+    /// Whether a request may be repeated, whatever its method says.
+    pub idempotent: Option<bool>,
+    /// Replaces the API's.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// A copy of requests, whose answers nobody sees.

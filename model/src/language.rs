@@ -4,6 +4,7 @@
 mod apis;
 mod endpoints;
 mod listeners;
+mod protection;
 mod root;
 mod routes;
 mod tls;

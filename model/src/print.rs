@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 pub fn to_json(document: &Document) -> Value {
-    let Document { workers, secret_key, listen, trusted_proxies, limits, admin, upstreams, apis, telemetry } = document;
+    let Document { workers, secret_key, listen, trusted_proxies, zone: _, limits, admin, upstreams, apis, telemetry } = document;
     let mut value = json!({
         "version": 1,
         "workers": workers.map_or(json!("auto"), |workers| json!(workers.get())),
@@ -158,7 +158,8 @@ fn print_admin(admin: &Admin) -> Value {
 }
 
 fn print_upstream(upstream: &Upstream) -> Value {
-    let Upstream { endpoints, balance, hash_by, host, timeouts, protocol, tls, proxy_protocol } = upstream;
+    let Upstream { endpoints, balance, hash_by, host, timeouts, protocol, tls, proxy_protocol, affinity: _, protection: _ } =
+        upstream;
     let UpstreamTimeouts { connect, response, idle } = timeouts;
     let host = match host {
         UpstreamHost::Upstream => "upstream",
@@ -207,11 +208,12 @@ fn print_upstream_tls(tls: &UpstreamTls) -> Value {
 }
 
 fn print_endpoint(endpoint: &Endpoint) -> Value {
-    let Endpoint { scheme, authority, path: _, weight } = endpoint;
+    let Endpoint { scheme, authority, path: _, weight, zone: _, priority: _ } = endpoint;
     match authority {
         Authority::Name { host, port, every: true } => {
             json!({ "dns": format!("{host}:{port}"), "scheme": scheme.as_str(), "weight": weight.get() })
         }
+        Authority::Service(name) => json!({ "srv": name, "scheme": scheme.as_str(), "weight": weight.get() }),
         Authority::Name { every: false, .. } | Authority::Address(_) | Authority::Unix(_) => {
             json!({ "url": url(endpoint), "weight": weight.get() })
         }
@@ -219,11 +221,12 @@ fn print_endpoint(endpoint: &Endpoint) -> Value {
 }
 
 fn url(endpoint: &Endpoint) -> String {
-    let Endpoint { scheme, authority, path, weight: _ } = endpoint;
+    let Endpoint { scheme, authority, path, weight: _, zone: _, priority: _ } = endpoint;
     let scheme = scheme.as_str();
     match authority {
         Authority::Address(address) => format!("{scheme}://{address}{path}"),
         Authority::Name { host, port, every: _ } => format!("{scheme}://{host}:{port}{path}"),
+        Authority::Service(name) => format!("srv:{name}"),
         Authority::Unix(socket) => format!("unix:{}", socket.display()),
     }
 }
@@ -236,7 +239,7 @@ fn print_target(target: &ProxyTarget) -> Value {
 }
 
 fn print_api(api: &Api) -> Value {
-    let Api { hosts, base_path, cors, ip, policies, routes } = api;
+    let Api { hosts, base_path, cors, ip, policies, maintenance: _, routes } = api;
     let mut map = Map::new();
     map.insert("hosts".to_owned(), texts(hosts));
     map.insert("base_path".to_owned(), base_path.value.as_str().into());
@@ -254,7 +257,20 @@ fn print_api(api: &Api) -> Value {
 }
 
 fn print_route(route: &Route) -> Value {
-    let Route { matcher, name, when, integration, rewrite, policies, cors, ip, mirror } = route;
+    let Route {
+        matcher,
+        name,
+        when,
+        integration,
+        rewrite,
+        policies,
+        cors,
+        ip,
+        mirror,
+        priority: _,
+        idempotent: _,
+        maintenance: _,
+    } = route;
     let mut map = Map::new();
     let methods = if matcher.methods.is_empty() { "ANY".to_owned() } else { matcher.methods.join(",") };
     map.insert("match".to_owned(), format!("{methods} {}", matcher.path).into());

@@ -1,6 +1,6 @@
 //! Where requests go: upstreams and their endpoints, and what is spoken to them.
 
-use super::PemFile;
+use super::{Affinity, PemFile, Protection};
 use crate::span::Spanned;
 use crate::values::HeaderName;
 use std::fmt;
@@ -23,6 +23,9 @@ pub struct Upstream {
     pub tls: Option<Spanned<UpstreamTls>>,
     /// The PROXY header that each connection begins with. Only with HTTP/1.1.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// The cookie that sends a client where it was before.
+    pub affinity: Option<Affinity>,
+    pub protection: Protection,
 }
 
 /// How requests are dealt out among endpoints.
@@ -121,6 +124,10 @@ pub struct Endpoint {
     pub path: String,
     /// Default 1.
     pub weight: NonZeroU32,
+    /// Where it stands: requests of gateways of the same zone go there first.
+    pub zone: Option<String>,
+    /// Endpoints of a higher number are for when those of the lower ones are not enough. Default 0.
+    pub priority: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,6 +161,8 @@ pub enum Authority {
     /// A DNS name and port. `every`: all addresses behind it are endpoints (`dns:` form); else the name is one endpoint
     /// whose addresses are tried in turn (`http://name:port`).
     Name { host: String, port: u16, every: bool },
+    /// A name with SRV records (RFC 2782), which say hosts, ports, priorities and weights.
+    Service(String),
     /// A socket of this machine, `unix:/run/app.sock`: always of scheme `http`.
     Unix(PathBuf),
 }

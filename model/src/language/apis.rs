@@ -1,5 +1,6 @@
 //! APIs: which hosts and paths, and the rules that all their routes share.
 
+use super::protection::MaintenanceShape;
 use super::routes::RouteForm;
 use super::values::{BasePath, Duration, HeaderOrAny, Host, Method, Network, Origin};
 use crate::decode::{Bool, Cx, Defs, List, Shape, record};
@@ -49,6 +50,8 @@ record! {
         ip: Option<Spanned<IpShape>> = absent,
         /// What every route has, unless it says otherwise.
         policies: Policies = absent,
+        /// Answers 503 instead of asking back ends.
+        maintenance: Option<MaintenanceShape> = absent,
         /// The routes; the most specific match wins, whatever the order.
         routes: List<Spanned<RouteForm>> = needed,
     }

@@ -1,7 +1,8 @@
 //! Endpoints: one place that requests go to, written as a URL or as a name with many addresses.
 
 use super::listeners::socket;
-use crate::decode::{Cx, Defs, Shape, named, record, text, texts, words};
+use super::values::Name;
+use crate::decode::{Cx, Defs, Shape, named, record, text, texts, whole, whole_schema, words};
 use crate::diagnostics::Diagnostic;
 use crate::document::{Authority, Endpoint, Scheme};
 use crate::span::{Span, Spanned};
@@ -14,6 +15,8 @@ use std::num::NonZeroU32;
 texts! {
     /// A DNS name and port, as in `orders.internal:9000`.
     NameAndPort => Authority, parse_dns, "a name and port such as `orders.internal:9000`", "^[A-Za-z0-9._-]+:[0-9]+$";
+    /// A name with SRV records (RFC 2782), as in `_http._tcp.orders.internal`.
+    ServiceName => Authority, parse_service, "a name such as `_http._tcp.orders.internal`", "^[A-Za-z0-9._-]+$";
 }
 
 words! {
@@ -27,16 +30,22 @@ words! {
 }
 
 record! {
-    /// An endpoint in long form: either `url` or `dns`.
+    /// An endpoint in long form: `url`, `dns` or `srv`.
     "an endpoint" => struct RawEndpoint {
         /// One address, a name that is one endpoint, or a unix socket.
         url: Option<Spanned<EndpointUrl>> = absent,
         /// A name and port: every address behind it is an endpoint.
         dns: Option<Spanned<NameAndPort>> = absent,
-        /// With `dns`: `http` by default.
+        /// A name with SRV records, such as `_http._tcp.orders.internal`: every host and port that they name is an endpoint.
+        srv: Option<Spanned<ServiceName>> = absent,
+        /// With `dns` and `srv`: `http` by default.
         scheme: Option<Spanned<Scheme>> = absent,
         /// Its share of the requests, beside the weights of the others.
         weight: NonZeroU32 = "1",
+        /// Where it stands: gateways of the same `zone` prefer it.
+        zone: Option<Name> = absent,
+        /// Higher numbers are for when the endpoints of the lower ones are not enough.
+        priority: EndpointPriority = "0",
     }
 }
 
@@ -62,7 +71,7 @@ impl Shape for EndpointUrl {
 fn placed(endpoint: Endpoint, span: Span, cx: &mut Cx<'_>) -> Option<Endpoint> {
     match endpoint.authority {
         Authority::Unix(path) => Some(Endpoint { authority: Authority::Unix(socket(path, span, cx)?), ..endpoint }),
-        Authority::Address(_) | Authority::Name { .. } => Some(endpoint),
+        Authority::Address(_) | Authority::Name { .. } | Authority::Service(_) => Some(endpoint),
     }
 }
 
@@ -72,20 +81,22 @@ impl Shape for EndpointLong {
     type Out = Endpoint;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Endpoint> {
-        let RawEndpoint { url, dns, scheme, weight } = RawEndpoint::decode(node, cx)?;
+        let RawEndpoint { url, dns, srv, scheme, weight, zone, priority } = RawEndpoint::decode(node, cx)?;
+        // Both are looked up, and have no scheme of their own.
+        let dns = dns.or(srv);
         match (url, dns) {
             (Some(url), None) => {
                 if let Some(scheme) = scheme {
                     cx.error("contradiction", scheme.span, "`scheme` goes with `dns`; a `url` has its own", "remove `scheme`");
                 }
-                Some(Endpoint { weight, ..url.value })
+                Some(Endpoint { weight, zone, priority, ..url.value })
             }
             (None, Some(dns)) => {
                 if scheme.is_none() && node.get("scheme").is_some() {
                     return None;
                 }
                 let scheme = scheme.map_or(Scheme::Http, |scheme| scheme.value);
-                Some(Endpoint { scheme, authority: dns.value, path: String::new(), weight })
+                Some(Endpoint { scheme, authority: dns.value, path: String::new(), weight, zone, priority })
             }
             (Some(url), Some(dns)) => {
                 let diagnostic = Diagnostic::error("contradiction", dns.span, "an endpoint has either `url` or `dns`");
@@ -110,7 +121,14 @@ impl Shape for EndpointLong {
 fn parse_endpoint(text: &str) -> Result<Endpoint, ValueError> {
     if let Some(path) = text.strip_prefix("unix:") {
         let authority = Authority::Unix(parse_socket(path)?);
-        return Ok(Endpoint { scheme: Scheme::Http, authority, path: String::new(), weight: NonZeroU32::MIN });
+        return Ok(Endpoint {
+            scheme: Scheme::Http,
+            authority,
+            path: String::new(),
+            weight: NonZeroU32::MIN,
+            zone: None,
+            priority: 0,
+        });
     }
     let known = [Scheme::Http, Scheme::Https].into_iter();
     let found = known.filter_map(|scheme| Some((scheme, text.strip_prefix(scheme.as_str())?.strip_prefix("://")?))).next();
@@ -138,7 +156,34 @@ fn parse_endpoint(text: &str) -> Result<Endpoint, ValueError> {
     }
     let path = if path.is_empty() { String::new() } else { canonical_path(path)?.trim_end_matches('/').to_owned() };
     let authority = parse_authority(authority, Some(scheme.default_port()))?;
-    Ok(Endpoint { scheme, authority, path, weight: NonZeroU32::MIN })
+    Ok(Endpoint { scheme, authority, path, weight: NonZeroU32::MIN, zone: None, priority: 0 })
+}
+
+/// How many steps of failing over there may be.
+const ENDPOINT_PRIORITY_MAX: u64 = 127;
+
+pub(crate) struct EndpointPriority;
+
+impl Shape for EndpointPriority {
+    type Out = u8;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<u8> {
+        whole(node, cx, 0, ENDPOINT_PRIORITY_MAX).map(|priority| priority as u8)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        whole_schema(defs, 0, ENDPOINT_PRIORITY_MAX)
+    }
+}
+
+fn parse_service(text: &str) -> Result<Authority, ValueError> {
+    if text.contains(':') {
+        return Err(ValueError::new("SRV records say the port").hint("write the name alone: `_http._tcp.orders.internal`"));
+    }
+    match HostPattern::parse(text)? {
+        HostPattern::Exact(name) => Ok(Authority::Service(name)),
+        HostPattern::Wildcard(_) => Err(ValueError::new("an upstream's host has no wildcard").hint("write one name")),
+    }
 }
 
 fn parse_dns(text: &str) -> Result<Authority, ValueError> {
@@ -152,7 +197,7 @@ fn parse_dns(text: &str) -> Result<Authority, ValueError> {
         Authority::Address(address) => Err(ValueError::new(format!("`{address}` is an address, and needs no DNS"))
             .hint(format!("write `url: http://{address}`"))),
         // Only a URL can name a socket.
-        Authority::Unix(path) => Ok(Authority::Unix(path)),
+        other @ (Authority::Unix(_) | Authority::Service(_)) => Ok(other),
     }
 }
 

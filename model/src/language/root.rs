@@ -2,7 +2,7 @@
 
 use super::listeners::ListenerForm;
 use super::upstreams::UpstreamForm;
-use super::values::{Address, Network, SecretKey, SecretText, Size, SmallSize, Text, Timeout, WindowSize};
+use super::values::{Address, Name, Network, SecretKey, SecretText, Size, SmallSize, Text, Timeout, WindowSize};
 use crate::decode::{
     Cx, Defs, List, NamedMap, Null, OneOrMany, ScalarOr, Shape, default_of, or_reference, record, text, whole, words,
 };
@@ -149,6 +149,8 @@ record! {
         listen: OneOrMany<Spanned<ListenerForm>> = needed,
         /// Networks whose X-Forwarded-For and Forwarded are believed.
         trusted_proxies: List<Network> = absent,
+        /// Where this gateway stands: endpoints of the same `zone` are preferred.
+        zone: Option<Name> = absent,
         /// Bounds on what clients may ask for.
         limits: Limits = empty,
         /// The admin listener.
@@ -190,13 +192,14 @@ pub(crate) fn into_document(raw: RawDocument) -> Document {
         include: _included,
         listen,
         trusted_proxies,
+        zone,
         limits,
         admin,
         upstreams,
         apis,
         telemetry,
     } = raw;
-    Document { workers, secret_key, listen, trusted_proxies, limits, admin, upstreams, apis, telemetry }
+    Document { workers, secret_key, listen, trusted_proxies, zone, limits, admin, upstreams, apis, telemetry }
 }
 
 pub(crate) struct Version;

@@ -2,11 +2,12 @@
 
 use super::apis::{CorsShape, IpShape};
 use super::endpoints::{EndpointUrl, is_url};
+use super::protection::{MaintenanceShape, PriorityShape};
 use super::values::{
     FixedHeader, HeaderTemplate, HeaderWord, Name, RedirectTemplate, RewriteTemplate, ShareText, Size, Text, Timeout,
 };
 use crate::decode::{
-    Cx, Defs, HeaderMap, Json, List, QueryMap, ScalarOr, Setting, Shape, check_name, define, record, text, texts, whole,
+    Bool, Cx, Defs, HeaderMap, Json, List, QueryMap, ScalarOr, Setting, Shape, check_name, define, record, text, texts, whole,
     whole_schema,
 };
 use crate::diagnostics::Diagnostic;
@@ -141,6 +142,12 @@ record! {
         ip: Option<Setting<Spanned<IpShape>>> = absent,
         /// A copy of requests to another upstream; with `proxy`.
         mirror: Option<MirrorShape> = absent,
+        /// Who is served first where requests wait for their upstream: 0 to 15, or `header:NAME` of trusted proxies. Higher ones first.
+        priority: Option<PriorityShape> = absent,
+        /// Whether a request may be repeated, whatever its method says.
+        idempotent: Option<Bool> = absent,
+        /// Answers 503 instead of asking the back end; replaces the API's.
+        maintenance: Option<MaintenanceShape> = absent,
     }
 }
 
@@ -220,12 +227,31 @@ fn short_form((key, value): &Entry, cx: &mut Cx<'_>) -> Option<Route> {
         cors: None,
         ip: None,
         mirror: None,
+        priority: None,
+        idempotent: None,
+        maintenance: None,
     })
 }
 
 fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
-    let RawRoute { matcher, name, when, proxy, respond, redirect, rewrite, timeout, body_bytes, transform, cors, ip, mirror } =
-        RawRoute::decode(node, cx)?;
+    let RawRoute {
+        matcher,
+        name,
+        when,
+        proxy,
+        respond,
+        redirect,
+        rewrite,
+        timeout,
+        body_bytes,
+        transform,
+        cors,
+        ip,
+        mirror,
+        priority,
+        idempotent,
+        maintenance,
+    } = RawRoute::decode(node, cx)?;
     let is_proxy = proxy.is_some();
     let choices = [
         proxy.map(|proxy| proxy.map(Integration::Proxy)),
@@ -253,7 +279,7 @@ fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
         cx.error("contradiction", mirror.span, "`mirror` goes with `proxy`: nothing is sent on here", "remove `mirror`");
     }
     let policies = Policies { timeout, body_bytes, transform };
-    Some(Route { matcher, name, when, integration, rewrite, policies, cors, ip, mirror })
+    Some(Route { matcher, name, when, integration, rewrite, policies, cors, ip, mirror, priority, idempotent, maintenance })
 }
 
 fn parse_match(text: &str) -> Result<Match, ValueError> {

@@ -1,12 +1,14 @@
 //! Upstreams: where requests go, and what is spoken there.
 
 use super::endpoints::{EndpointLong, EndpointUrl, parse_authority};
+use super::protection::HealthCheckShape;
 use super::tls::UpstreamTlsShape;
-use super::values::Timeout;
+use super::values::{ShareText, Timeout};
 use crate::decode::{Cx, Defs, List, ScalarOr, Shape, default_of, record, texts, words};
 use crate::diagnostics::Diagnostic;
 use crate::document::{
-    Balance, Endpoint, HashBy, ProxyVersion, Scheme, Upstream, UpstreamHost, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
+    Affinity, Balance, CircuitBreaker, Concurrency, Endpoint, HashBy, Hedge, OutlierDetection, Protection, ProxyVersion, Retry,
+    Scheme, Upstream, UpstreamHost, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
 };
 use crate::span::Spanned;
 use crate::values::{HeaderName, ValueError};
@@ -91,6 +93,24 @@ record! {
         host: HostSent = "upstream",
         /// How long to wait.
         timeouts: UpstreamTimeouts = empty,
+        /// The cookie that sends a client where it was before.
+        affinity: Option<Affinity> = absent,
+        /// How endpoints are asked whether they are well.
+        health_check: Option<HealthCheckShape> = absent,
+        /// Which endpoints are left alone for a while, by what requests saw of them.
+        outlier_detection: Option<OutlierDetection> = absent,
+        /// With fewer usable endpoints than this, all of them are used.
+        panic_below: Option<ShareText> = absent,
+        /// What the upstream may have at once, over all workers.
+        circuit_breaker: Option<CircuitBreaker> = absent,
+        /// Another try for requests that failed, where that is safe.
+        retry: Option<Retry> = absent,
+        /// A second request beside an idempotent one that takes long.
+        hedge: Option<Hedge> = absent,
+        /// A new endpoint, or one that is healthy again, reaches its full weight in this time.
+        slow_start: Option<Timeout> = absent,
+        /// How many requests are in flight at once; the rest wait in line.
+        concurrency: Option<Concurrency> = absent,
     }
 }
 
@@ -129,8 +149,27 @@ impl Shape for UpstreamLong {
     type Out = Upstream;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Upstream> {
-        let RawUpstream { endpoints, balance, hash_by, protocol, tls, proxy_protocol, host, timeouts } =
-            RawUpstream::decode(node, cx)?;
+        let RawUpstream {
+            endpoints,
+            balance,
+            hash_by,
+            protocol,
+            tls,
+            proxy_protocol,
+            host,
+            timeouts,
+            affinity,
+            health_check,
+            outlier_detection,
+            panic_below,
+            circuit_breaker,
+            retry,
+            hedge,
+            slow_start,
+            concurrency,
+        } = RawUpstream::decode(node, cx)?;
+        let protection =
+            Protection { health_check, outlier_detection, circuit_breaker, retry, hedge, slow_start, concurrency, panic_below };
         keys(balance, hash_by.as_ref(), node, cx);
         let listed = match node.get("endpoints").map(|list| &list.kind) {
             Some(Kind::Sequence(items)) => items.len(),
@@ -158,7 +197,8 @@ impl Shape for UpstreamLong {
         }
         let proxy_protocol = proxy_protocol.map(|header| header.value);
         let (balance, hash_by) = (balance.value, hash_by.map(|by| by.value));
-        Some(Upstream { endpoints, balance, hash_by, host, timeouts, protocol: protocol.value, tls, proxy_protocol })
+        let protocol = protocol.value;
+        Some(Upstream { endpoints, balance, hash_by, host, timeouts, protocol, tls, proxy_protocol, affinity, protection })
     }
 
     fn schema(defs: &mut Defs) -> Value {
@@ -184,6 +224,8 @@ impl Upstream {
             protocol: UpstreamProtocol::Http1,
             tls: None,
             proxy_protocol: None,
+            affinity: None,
+            protection: Protection::default(),
         }
     }
 }
