@@ -89,6 +89,8 @@ impl State {
                 authority: authority(endpoint).into(),
                 prefix: endpoint.path.as_str().into(),
                 weight: endpoint.weight.get(),
+                zone: endpoint.zone.as_deref().map(Arc::from),
+                priority: endpoint.priority,
             })
         });
         let cell = Arc::new(TargetCell::new(targets.collect(), balance, &self.figures));

@@ -18,6 +18,10 @@ pub struct Target {
     pub prefix: Arc<str>,
     /// 0: only when the others can't be connected to.
     pub weight: u32,
+    /// Where it stands, where that is known.
+    pub zone: Option<Arc<str>>,
+    /// Those of a higher number are for when those of the lower ones are not enough.
+    pub priority: u8,
 }
 
 impl Target {
@@ -116,7 +120,8 @@ mod tests {
     use super::*;
 
     fn target(address: &str) -> Target {
-        Target { address: Remote::Tcp(address.parse().unwrap()), authority: "a".into(), prefix: "".into(), weight: 1 }
+        let (address, authority) = (Remote::Tcp(address.parse().unwrap()), "a".into());
+        Target { address, authority, prefix: "".into(), weight: 1, zone: None, priority: 0 }
     }
 
     #[test]
