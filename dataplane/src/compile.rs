@@ -18,7 +18,7 @@ use maitred_integrations::respond::Respond;
 use maitred_model as model;
 use maitred_model::{Authority, Balance, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
 use maitred_policies::{Configured, Transforms};
-use maitred_transport::{HttpChallenges, IssuedCertificates, Target, TargetCell, TicketKeys, UpstreamSpec};
+use maitred_transport::{HttpChallenges, IssuedCertificates, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -31,6 +31,8 @@ pub struct State {
     cells: Mutex<HashMap<(Balance, String), Weak<TargetCell>>>,
     /// What is known of endpoints, whatever list they stand in.
     figures: Arc<KnownFigures>,
+    /// What workers share of upstreams, by name.
+    upstreams: Mutex<HashMap<String, Weak<UpstreamShared>>>,
     /// By what they are to be: a reload that asks for the same goes on serving what was obtained.
     issued: Mutex<HashMap<Obtained, Weak<IssuedCertificates>>>,
     /// What authorities that ask in the clear are answered.
@@ -54,6 +56,7 @@ impl State {
             metrics: Arc::new(Metrics::new(workers)),
             cells: Mutex::default(),
             figures: Arc::new(KnownFigures::new(clock.clone())),
+            upstreams: Mutex::default(),
             issued: Mutex::default(),
             challenges: Arc::default(),
             ticket_secret,
@@ -96,6 +99,18 @@ impl State {
         let cell = Arc::new(TargetCell::new(targets.collect(), balance, &self.figures));
         cells.insert(key, Arc::downgrade(&cell));
         cell
+    }
+
+    /// What workers share of the upstream of that name.
+    fn shared(&self, name: &str) -> Arc<UpstreamShared> {
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = upstreams.get(name).and_then(Weak::upgrade) {
+            return known;
+        }
+        upstreams.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::default();
+        upstreams.insert(name.to_string(), Arc::downgrade(&new));
+        new
     }
 
     /// Where the certificates of an `acme` are put.
@@ -196,6 +211,8 @@ impl Compiler<'_> {
             targets: self.state.cell(upstream.balance, &endpoints),
             hash_by: upstream.hash_by.clone(),
             dial: Arc::new(dial),
+            protection: upstream.protection.clone(),
+            shared: self.state.shared(name),
         };
         let index = self.upstreams.len() as u32;
         self.upstreams.push(Upstream { spec: Arc::new(spec), endpoints });

@@ -4,6 +4,7 @@
 mod dial;
 mod key;
 mod pool;
+mod shared;
 mod targets;
 
 use crate::client::{Carrier, Failure};
@@ -11,9 +12,10 @@ use crate::worker::Worker;
 pub use dial::{Dial, ProxyVersion};
 use maitred_core::balance::{FAILURE_COST, WHEEL_MAX};
 use maitred_core::{Exchange, Fault, Kind};
-use maitred_model::{HashBy, UpstreamTimeouts};
+use maitred_model::{HashBy, Protection, UpstreamTimeouts};
 pub use pool::Pools;
 use pool::{Pool, PoolKey};
+pub use shared::UpstreamShared;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -38,6 +40,8 @@ pub struct UpstreamSpec {
     /// What of a request is its key, where picks go by keys.
     pub hash_by: Option<HashBy>,
     pub dial: Arc<Dial>,
+    pub protection: Protection,
+    pub shared: Arc<UpstreamShared>,
 }
 
 /// An upstream as one worker sees it.
