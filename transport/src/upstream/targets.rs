@@ -5,7 +5,9 @@ use maitred_core::balance::{Asked, Figures, Identity, Member, Picker, Roster, ha
 use maitred_core::{Chance, Remote};
 use maitred_model::Balance;
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,19 +75,34 @@ pub struct TargetCell {
     current: ArcSwap<TargetSet>,
     balance: Balance,
     roster: Arc<Roster>,
+    changed: Notify,
 }
 
 impl TargetCell {
     pub fn new(targets: Vec<Target>, balance: Balance, roster: Arc<Roster>) -> TargetCell {
         let current = ArcSwap::from_pointee(TargetSet::new(targets, balance, &roster));
         roster.changes.bump();
-        TargetCell { current, balance, roster }
+        TargetCell { current, balance, roster, changed: Notify::new() }
     }
 
     pub fn publish(&self, targets: Vec<Target>) {
         if self.current.load().targets != targets {
             self.current.store(Arc::new(TargetSet::new(targets, self.balance, &self.roster)));
             self.roster.changes.bump();
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Other targets than these, once there are some.
+    pub async fn other_than(&self, known: &Arc<TargetSet>) -> Arc<TargetSet> {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let now = self.load();
+            if !Arc::ptr_eq(&now, known) {
+                return now;
+            }
+            changed.await;
         }
     }
 
