@@ -26,7 +26,8 @@ pub struct Target {
 }
 
 impl Target {
-    fn identity(&self) -> Identity {
+    /// What is known of it is kept by that.
+    pub fn identity(&self) -> Identity {
         (self.address.clone(), self.authority.clone(), self.prefix.clone())
     }
 }
