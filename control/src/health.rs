@@ -11,7 +11,7 @@ mod tally;
 use maitred_core::Clock;
 use maitred_core::balance::Identity;
 use maitred_model::HealthCheck;
-use maitred_transport::{Dial, TargetCell};
+use maitred_transport::{Dial, TargetCell, UpstreamSpec};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,14 @@ pub struct Watched {
     pub check: HealthCheck,
     pub targets: Arc<TargetCell>,
     pub dial: Arc<Dial>,
+}
+
+impl Watched {
+    /// `None`: nobody wants to know how its endpoints are.
+    pub fn of(spec: &UpstreamSpec) -> Option<Watched> {
+        let check = spec.protection.health_check.clone()?;
+        Some(Watched { upstream: spec.name.clone(), check, targets: spec.targets.clone(), dial: spec.dial.clone() })
+    }
 }
 
 /// How the last check of an endpoint went.

@@ -8,6 +8,7 @@ pub mod discovery;
 pub mod health;
 pub mod metrics;
 pub mod process;
+pub mod upstreams;
 pub mod watch;
 
 pub use acme::{Acme, Plan};
@@ -16,4 +17,5 @@ pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, ServiceRe
 pub use health::{Checked, Checks, LastCheck, Watched};
 pub use metrics::{CertificateEnd, Extra, exposition};
 pub use process::Process;
+pub use upstreams::{EndpointView, QueueView, Turned, Unknown, UpstreamView};
 pub use watch::{Watcher, watch};

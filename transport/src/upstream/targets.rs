@@ -107,6 +107,10 @@ impl TargetCell {
         }
     }
 
+    pub fn balance(&self) -> Balance {
+        self.balance
+    }
+
     /// Moves when the addresses change, or how one of them is.
     pub(crate) fn epoch(&self) -> u64 {
         self.roster.changes.epoch()
