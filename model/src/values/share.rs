@@ -43,7 +43,7 @@ impl Share {
     }
 
     /// Parts per million: 1 to 1,000,000.
-    pub fn ppm(self) -> u32 {
+    pub const fn ppm(self) -> u32 {
         self.0
     }
 }
