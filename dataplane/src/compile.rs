@@ -106,7 +106,7 @@ impl State {
             return known;
         }
         upstreams.retain(|_, known| known.strong_count() > 0);
-        let new = Arc::default();
+        let new = Arc::new(UpstreamShared::new(self.clock.now()));
         upstreams.insert(name.to_string(), Arc::downgrade(&new));
         new
     }

@@ -30,6 +30,7 @@ pub use tls::{
     TlsProblem, expiries,
 };
 pub use upstream::{
-    Dial, Lease, Pools, ProxyVersion, Target, TargetCell, TargetSet, Upstream, UpstreamShared, UpstreamSpec, Wanted,
+    Breaker, Dial, Lease, Pools, ProxyVersion, RequestPlace, Target, TargetCell, TargetSet, Upstream, UpstreamShared,
+    UpstreamSpec, Wanted,
 };
 pub use worker::Worker;

@@ -1,7 +1,9 @@
 //! An upstream as one worker sees it: its addresses, which of them is picked, and a pool of connections to each. Which requests may
 //! be tried twice is not decided here.
 
+mod breaker;
 mod dial;
+mod gate;
 mod key;
 mod pool;
 mod shared;
@@ -9,9 +11,11 @@ mod targets;
 
 use crate::client::{Carrier, Failure};
 use crate::worker::Worker;
+pub use breaker::{Breaker, RequestPlace};
 pub use dial::{Dial, ProxyVersion};
+use gate::{Caretaker, Gate};
 use maitred_core::balance::{FAILURE_COST, WHEEL_MAX};
-use maitred_core::{Exchange, Fault, Kind};
+use maitred_core::{Exchange, Fault, Kind, Remote};
 use maitred_model::{HashBy, Protection, UpstreamTimeouts};
 pub use pool::Pools;
 use pool::{Pool, PoolKey};
@@ -26,6 +30,7 @@ use std::time::{Duration, Instant};
 pub use targets::{Target, TargetCell, TargetSet};
 use tokio::task::unconstrained;
 
+pub(crate) use breaker::{ConnectionPlace, Fate};
 pub(crate) use pool::Pool as ConnectionPool;
 
 /// Addresses tried for one request until one can be connected to.
@@ -52,6 +57,7 @@ pub struct Upstream {
     seen: Cell<u64>,
     turn: Cell<usize>,
     view: RefCell<Rc<View>>,
+    _caretaker: Option<Caretaker>,
 }
 
 #[derive(Default)]
@@ -80,6 +86,13 @@ impl Lease {
             figures.observe(if has_failed { took.max(FAILURE_COST) } else { took }, now);
         }
     }
+
+    /// The attempt was given up after so long for another that was faster: it did not fail, nor did it succeed.
+    pub fn overtaken(&self, after: Duration, now: Instant) {
+        if let Some(figures) = self.view.set.timed(self.index) {
+            figures.observe(after, now);
+        }
+    }
 }
 
 /// For whom a connection is wanted.
@@ -93,6 +106,8 @@ pub struct Wanted {
     pub client: (SocketAddr, SocketAddr),
     /// Of the request's key, where it has one that picks go by.
     pub key: Option<u64>,
+    /// Where it was tried before: another endpoint, if there is one.
+    pub avoid: Option<Remote>,
 }
 
 impl Wanted {
@@ -103,6 +118,7 @@ impl Wanted {
             upgrade: exchange.request.upgrade.is_some(),
             client: (exchange.peer, exchange.local),
             key: spec.hash_by.as_ref().and_then(|by| key::key(by, exchange)),
+            avoid: None,
         }
     }
 }
@@ -111,7 +127,20 @@ impl Upstream {
     pub fn new(spec: Arc<UpstreamSpec>, worker: &Rc<Worker>, pools: &Rc<Pools>) -> Upstream {
         // Workers start at different places, so that a few requests do not all meet the first endpoint.
         let turn = Cell::new(worker.chance.below(WHEEL_MAX as usize));
-        Upstream { spec, worker: worker.clone(), pools: pools.clone(), seen: Cell::new(0), turn, view: RefCell::default() }
+        let _caretaker = Caretaker::of(&spec, pools);
+        let (worker, pools) = (worker.clone(), pools.clone());
+        Upstream { spec, worker, pools, seen: Cell::new(0), turn, view: RefCell::default(), _caretaker }
+    }
+
+    /// A place for a request, where a circuit breaker counts them.
+    pub fn enter(&self) -> Result<Option<RequestPlace>, Fault> {
+        let Some(limits) = self.spec.protection.circuit_breaker else { return Ok(None) };
+        let place = self.spec.shared.enter(limits.requests.get());
+        if place.is_none() {
+            self.worker.shard().breaker_requests.add(1);
+            return Err(Fault::new(Kind::CircuitOpen, "over circuit_breaker.requests"));
+        }
+        Ok(place)
     }
 
     /// Sees new addresses, if there are any.
@@ -126,23 +155,25 @@ impl Upstream {
     }
 
     /// Where a request goes.
-    fn pick(&self, key: Option<u64>) -> Option<(Rc<View>, usize)> {
+    fn pick(&self, wanted: &Wanted) -> Option<(Rc<View>, usize)> {
         self.refresh();
         let view = self.view.borrow();
-        let asked = view.set.asked(key, &self.worker.chance);
+        let asked = view.set.asked(wanted.key, &self.worker.chance);
         let index = view.set.picker.pick(&self.turn, || self.worker.now(), &asked)?;
+        let index = wanted.avoid.as_ref().map_or(index, |avoid| view.set.elsewhere(index, avoid));
         Some((view.clone(), index))
     }
 
     /// A connection: a pooled one at once, or a new one. An address that can't be connected to gives way to the next; nothing was
-    /// sent, so that is always safe.
+    /// sent, so that is always safe. Where there is `retry`, that alone says what is tried again, and its budget pays.
     pub async fn lease(&self, wanted: Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
-        let Some((view, first)) = self.pick(wanted.key) else {
+        let Some((view, first)) = self.pick(&wanted) else {
             return Err(Failure::unsent(Fault::new(Kind::NoEndpoint, format!("upstream {} has no address", self.spec.name))));
         };
         let count = view.pools.len();
+        let most = if self.spec.protection.retry.is_some() { 1 } else { CONNECTS_MAX };
         let mut last = None;
-        for attempt in 0..count.min(CONNECTS_MAX) {
+        for attempt in 0..count.min(most) {
             let index = (first + attempt) % count;
             let pool = &view.pools[index];
             record.endpoint = Some(pool.key.remote.clone());
@@ -157,10 +188,15 @@ impl Upstream {
                 return Ok(Lease { connection, view, index, reused: true });
             }
             // Boxed: connecting is rare, and its future would make every connection's task larger.
-            match Box::pin(pool.connect(&wanted, self.spec.timeouts.connect)).await {
+            let gate = Gate::of(&self.spec, &self.pools);
+            match Box::pin(pool.connect(&wanted, self.spec.timeouts.connect, gate)).await {
                 Ok((connection, reused)) => {
                     connection.carry(in_flight);
                     return Ok(Lease { connection, view, index, reused });
+                }
+                Err(fault) if fault.kind == Kind::CircuitOpen => {
+                    self.worker.shard().breaker_connections.add(1);
+                    return Err(Failure::unsent(fault));
                 }
                 Err(fault) => last = Some(fault),
             }

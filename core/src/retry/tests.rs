@@ -49,9 +49,7 @@ fn a_quiet_hour_does_not_pay_for_a_storm() {
 fn one_budget_serves_many_threads() {
     let budget = Budget::default();
     let taken: u64 = std::thread::scope(|scope| {
-        let work = || {
-            (0..50_000).map(|_| budget.deposit(share("1%"))).map(|()| u64::from(budget.withdraw())).sum::<u64>()
-        };
+        let work = || (0..50_000).map(|_| budget.deposit(share("1%"))).map(|()| u64::from(budget.withdraw())).sum::<u64>();
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });

@@ -49,6 +49,13 @@ impl TargetSet {
         Asked { members: &self.members, figures: &self.figures, hash, chance }
     }
 
+    /// The next target at another address than that, if there is one.
+    pub(super) fn elsewhere(&self, picked: usize, avoid: &Remote) -> usize {
+        let others = (0..self.targets.len()).map(|step| (picked + step) % self.targets.len());
+        let mut fit = others.filter(|&index| self.targets[index].weight > 0 && self.targets[index].address != *avoid);
+        fit.next().unwrap_or(picked)
+    }
+
     /// Counts a request at a target until what is returned is dropped, if picks go by that.
     pub(super) fn enter(&self, index: usize) -> Option<InFlight> {
         self.figures.get(index).map(InFlight::enter)
