@@ -32,18 +32,14 @@ impl Default for Budget {
 impl Budget {
     /// A request pays in. Where all goes well the budget is full, and this one load.
     pub fn deposit(&self, share: Share) {
-        let add = |saved: u64| (saved < SAVED_MAX * RETRY).then(|| (saved + u64::from(share.ppm())).min(SAVED_MAX * RETRY));
+        let paid = u64::from(share.ppm());
+        let add = |saved: u64| (saved < SAVED_MAX * RETRY).then(|| (saved + paid).min(SAVED_MAX * RETRY));
         let _ = self.0.fetch_update(Relaxed, Relaxed, add);
     }
 
     /// Takes a retry out, if there is one.
     pub fn withdraw(&self) -> bool {
         self.0.fetch_update(Relaxed, Relaxed, |saved| saved.checked_sub(RETRY)).is_ok()
-    }
-
-    /// Gives one back that was not made.
-    pub fn refund(&self) {
-        let _ = self.0.fetch_update(Relaxed, Relaxed, |saved| Some((saved + RETRY).min(SAVED_MAX * RETRY)));
     }
 
     /// Whole retries that could be made now.

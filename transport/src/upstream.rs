@@ -75,6 +75,18 @@ pub struct Lease {
     pub reused: bool,
 }
 
+/// The endpoint that is to be tried.
+pub struct Picked {
+    view: Rc<View>,
+    index: usize,
+}
+
+impl Picked {
+    pub fn endpoint(&self) -> &Remote {
+        &self.view.pools[self.index].key.remote
+    }
+}
+
 impl Lease {
     pub fn target(&self) -> &Target {
         &self.view.set.targets[self.index]
@@ -155,21 +167,21 @@ impl Upstream {
     }
 
     /// Where a request goes.
-    fn pick(&self, wanted: &Wanted) -> Option<(Rc<View>, usize)> {
+    pub fn pick(&self, wanted: &Wanted) -> Result<Picked, Failure> {
         self.refresh();
         let view = self.view.borrow();
         let asked = view.set.asked(wanted.key, &self.worker.chance);
-        let index = view.set.picker.pick(&self.turn, || self.worker.now(), &asked)?;
+        let Some(index) = view.set.picker.pick(&self.turn, || self.worker.now(), &asked) else {
+            return Err(Failure::unsent(Fault::new(Kind::NoEndpoint, format!("upstream {} has no address", self.spec.name))));
+        };
         let index = wanted.avoid.as_ref().map_or(index, |avoid| view.set.elsewhere(index, avoid));
-        Some((view.clone(), index))
+        Ok(Picked { view: view.clone(), index })
     }
 
     /// A connection: a pooled one at once, or a new one. An address that can't be connected to gives way to the next; nothing was
     /// sent, so that is always safe. Where there is `retry`, that alone says what is tried again, and its budget pays.
-    pub async fn lease(&self, wanted: Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
-        let Some((view, first)) = self.pick(&wanted) else {
-            return Err(Failure::unsent(Fault::new(Kind::NoEndpoint, format!("upstream {} has no address", self.spec.name))));
-        };
+    pub async fn lease(&self, picked: Picked, wanted: &Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
+        let Picked { view, index: first } = picked;
         let count = view.pools.len();
         let most = if self.spec.protection.retry.is_some() { 1 } else { CONNECTS_MAX };
         let mut last = None;
@@ -181,7 +193,7 @@ impl Upstream {
             let in_flight = view.set.enter(index);
             // Out of tokio's budget: with it used up, a closed connection would look quiet.
             if !wanted.fresh
-                && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, &wanted)))).await
+                && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await
             {
                 self.worker.shard().upstream_reuses.add(1);
                 connection.carry(in_flight);
@@ -189,7 +201,7 @@ impl Upstream {
             }
             // Boxed: connecting is rare, and its future would make every connection's task larger.
             let gate = Gate::of(&self.spec, &self.pools);
-            match Box::pin(pool.connect(&wanted, self.spec.timeouts.connect, gate)).await {
+            match Box::pin(pool.connect(wanted, self.spec.timeouts.connect, gate)).await {
                 Ok((connection, reused)) => {
                     connection.carry(in_flight);
                     return Ok(Lease { connection, view, index, reused });

@@ -14,6 +14,7 @@ const DIGITS_MAX: usize = 4;
 
 impl Share {
     pub const ALL: Share = Share(100 * PERCENT);
+    pub const FIFTH: Share = Share(20 * PERCENT);
 
     /// `5%`, `0.1%`, `100%`.
     pub fn parse(text: &str) -> Result<Share, ValueError> {
