@@ -155,10 +155,7 @@ fn where_all_are_out_all_are_used() {
 fn who_cannot_be_connected_to_or_resets_is_out_and_nobody_notices_the_former() {
     let good = Moody::new("good", 200);
     let (bad, _held) = nobody();
-    let gateway = gateway(
-        &yaml("\"http://$bad\", \"http://$good\"", EJECT),
-        &[("bad", bad), ("good", good.backend.address())],
-    );
+    let gateway = gateway(&yaml("\"http://$bad\", \"http://$good\"", EJECT), &[("bad", bad), ("good", good.backend.address())]);
     assert_eq!(names(&gateway, 40), set(&["good"]));
     let figures = gateway.targets("kitchen").load().figures[0].clone();
     assert_eq!((figures.failures(), figures.requests(), figures.ejections()), (5, 5, 1));
@@ -202,7 +199,10 @@ fn answers_that_do_not_come_in_time_count() {
     });
     let good = Backend::named("good");
     let gateway = gateway(
-        &yaml("\"http://$hung\", \"http://$good\"", &format!("timeouts: {{ response: 2s }}, outlier_detection: {{ consecutive_failures: 5, eject_for: 5min }}")),
+        &yaml(
+            "\"http://$hung\", \"http://$good\"",
+            &format!("timeouts: {{ response: 2s }}, outlier_detection: {{ consecutive_failures: 5, eject_for: 5min }}"),
+        ),
         &[("hung", hung.address()), ("good", good.address())],
     );
     let mut clients: Vec<Client> = Vec::new();
@@ -265,7 +265,8 @@ fn who_is_drained_gets_nobody_new_and_ends_what_it_has() {
         conn.answer(200, "", "old");
     });
     let new = Backend::named("new");
-    let gateway = gateway(&yaml("\"http://$old\", \"http://$new\"", "balance: random"), &[("old", old.address()), ("new", new.address())]);
+    let gateway =
+        gateway(&yaml("\"http://$old\", \"http://$new\"", "balance: random"), &[("old", old.address()), ("new", new.address())]);
     let mut waiting = gateway.client();
     while old.count() == 0 {
         let (mut client, answered) = (gateway.client(), new.count());
