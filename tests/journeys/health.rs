@@ -329,3 +329,50 @@ fn a_list_that_changes_loses_no_request_in_flight_and_keeps_who_is_out() {
     latch.open();
     assert_eq!(client.response().text(), "old");
 }
+
+fn cookie_of(response: &maitred_testkit::Response) -> Option<String> {
+    response.header("set-cookie").map(|line| line.split(';').next().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_cookie_brings_a_client_where_it_was_before() {
+    for balance in ["round_robin", "random", "least_request", "peak_ewma"] {
+        let (a, b) = (Moody::new("a", 200), Moody::new("b", 200));
+        let sticky = format!("balance: {balance}, affinity: {{ cookie: stay, ttl: 1h }}");
+        let gateway = two(&a, &b, &sticky);
+        let first = gateway.get("/");
+        let line = first.header("set-cookie").expect("a cookie").to_owned();
+        let (cookie, rest) = line.split_once("; ").unwrap();
+        assert_eq!(rest, "Path=/; HttpOnly; SameSite=Lax; Max-Age=3600");
+        assert!(cookie.len() == "stay=".len() + 16 && !line.contains("127"), "{line}");
+        let with = |cookie: &str| format!("Cookie: x=1; {cookie}\r\n");
+        for _ in 0..20 {
+            let again = gateway.ask("GET", "/", &with(cookie), "");
+            assert_eq!((again.text(), again.header("set-cookie")), (first.text(), None), "{balance}");
+        }
+        let invented = gateway.ask("GET", "/", &with("stay=00000000000000ff"), "");
+        assert!(cookie_of(&invented).is_some(), "a cookie that names nobody is replaced");
+        // A reload, and others beside it, change nothing.
+        gateway.publish(&yaml("\"http://$b\", \"http://$a\"", &sticky));
+        assert_eq!(gateway.ask("GET", "/", &with(cookie), "").text(), first.text());
+        // Who is out loses its clients; they stay where they went.
+        let home = usize::from(first.text() == "a");
+        gateway.targets("kitchen").load().figures[home].set_drained(true);
+        let moved = gateway.ask("GET", "/", &with(cookie), "");
+        assert_ne!(moved.text(), first.text());
+        let other = cookie_of(&moved).expect("a new cookie");
+        gateway.targets("kitchen").load().figures[home].set_drained(false);
+        for _ in 0..10 {
+            assert_eq!(gateway.ask("GET", "/", &with(&other), "").text(), moved.text());
+        }
+    }
+}
+
+#[test]
+fn nobody_is_bound_to_an_endpoint_that_fails() {
+    let (bad, good) = (Moody::new("bad", 500), Moody::new("good", 200));
+    let gateway = two(&bad, &good, "affinity: { cookie: stay }");
+    let answers: Vec<_> = (0..10).map(|_| gateway.get("/")).collect();
+    assert!(answers.iter().all(|answer| cookie_of(answer).is_some() == (answer.status == 200)));
+    assert!(bad.count() > 0 && good.count() > 0);
+}
