@@ -376,3 +376,51 @@ fn nobody_is_bound_to_an_endpoint_that_fails() {
     assert!(answers.iter().all(|answer| cookie_of(answer).is_some() == (answer.status == 200)));
     assert!(bad.count() > 0 && good.count() > 0);
 }
+
+#[test]
+fn who_joins_later_starts_slowly_and_who_was_there_first_does_not() {
+    let (a, b) = (Moody::new("a", 200), Moody::new("b", 200));
+    let gateway = gateway(
+        &yaml("\"http://$a\"", "slow_start: 20s").replace("workers: 2", "workers: 1"),
+        &[("a", a.backend.address()), ("b", b.backend.address())],
+    );
+    let cell = gateway.targets("kitchen");
+    let target = cell.load().targets[0].clone();
+    let other = maitred_transport::Target { address: maitred_core::Remote::Tcp(b.backend.address()), ..target.clone() };
+    assert_eq!(names(&gateway, 3), set(&["a"]));
+    cell.publish(vec![target, other]);
+    let share = |count: usize| {
+        let before = b.count();
+        names(&gateway, count);
+        b.count() - before
+    };
+    assert_eq!(share(44), 4, "a tenth of the other's");
+    gateway.turn(secs(10));
+    assert_eq!(share(60), 20, "a half");
+    gateway.turn(secs(11));
+    assert_eq!(share(60), 30);
+}
+
+#[test]
+fn open_connections_and_requests_are_counted_for_every_upstream() {
+    let latch = Latch::new();
+    let opened = latch.clone();
+    let slow = Backend::new(move |_, conn| {
+        conn.body();
+        conn.wait(&opened);
+        conn.answer(200, "", "slow");
+    });
+    let gateway = gateway(&yaml("\"http://$slow\"", "protocol: http1"), &[("slow", slow.address())]);
+    let figures = gateway.targets("kitchen").load().figures[0].clone();
+    let mut clients: Vec<Client> = (0..3).map(|_| gateway.client()).collect();
+    clients.iter_mut().for_each(|client| client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    slow.wait_for(3);
+    assert_eq!((figures.in_flight(), figures.connections(), figures.requests()), (3, 3, 0));
+    latch.open();
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().text(), "slow"));
+    maitred_testkit::eventually("none is under way", || figures.in_flight() == 0);
+    assert_eq!((figures.connections(), figures.requests(), figures.failures()), (3, 3, 0));
+    slow.close_connections();
+    gateway.turn(secs(120));
+    maitred_testkit::eventually("their ends are noticed", || figures.connections() == 0);
+}
