@@ -81,6 +81,8 @@ faults! {
     /// The gateway stopped at the end of its drain; only the log and clients of gRPC see this one.
     CutOff = "cut_off", 503, Unavailable, Gateway, retry: false, "The gateway stopped before the answer was complete.";
     Overloaded = "overloaded", 503, Unavailable, Gateway, retry: true, "The gateway is at its limit of connections.";
+    /// The upstream has as many requests or connections as its `circuit_breaker` allows.
+    CircuitOpen = "circuit_open", 503, Unavailable, Gateway, retry: true, "The service is at its limit of requests.";
     ConnectTimeout = "connect_timeout", 504, Unavailable, Upstream, retry: true, "The service did not accept a connection in time.";
     UpstreamTimeout = "upstream_timeout", 504, DeadlineExceeded, Upstream, retry: false, "The service did not answer in time.";
     /// The request has come through a gateway of this kind too often: an upstream leads back here.

@@ -30,7 +30,7 @@ impl Fault {
         if let Some(allow) = &self.allow {
             headers.add(b"allow", allow.as_bytes());
         }
-        if matches!(kind, Kind::Overloaded | Kind::NoEndpoint) {
+        if matches!(kind, Kind::Overloaded | Kind::NoEndpoint | Kind::CircuitOpen) {
             headers.add(b"retry-after", RETRY_AFTER);
         }
         exchange.record.fault = Some((kind, self.detail));
