@@ -4,6 +4,7 @@
 mod acme;
 mod balancing;
 mod breaking;
+mod checks;
 mod connections;
 mod drain;
 mod faults;
