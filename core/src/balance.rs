@@ -7,12 +7,14 @@ mod figures;
 mod load;
 mod maglev;
 mod ring;
+mod roster;
 #[cfg(test)]
 mod tests;
 mod wheel;
 mod xxh64;
 
-pub use figures::{FAILURE_COST, Figures, Identity, InFlight, KnownFigures};
+pub use figures::{FAILURE_COST, Figures, InFlight, OpenConnection};
+pub use roster::{Changes, Identity, KnownFigures, Roster};
 pub use wheel::{WHEEL_MAX, wheel};
 pub use xxh64::hash;
 
@@ -57,19 +59,11 @@ impl Default for Picker {
 /// What a pick may look at.
 pub struct Asked<'a> {
     pub members: &'a [Member],
-    /// As many as members, where `needs_figures`.
+    /// One for each member.
     pub figures: &'a [Arc<Figures>],
     /// Of the request's key, where it has one.
     pub hash: Option<u64>,
     pub chance: &'a Chance,
-}
-
-/// Whether picks look at what is under way, or at how long endpoints take.
-pub fn needs_figures(balance: Balance) -> bool {
-    match balance {
-        Balance::RoundRobin | Balance::Random => false,
-        Balance::LeastRequest | Balance::PeakEwma | Balance::RingHash | Balance::Maglev => true,
-    }
 }
 
 impl Picker {
@@ -81,6 +75,16 @@ impl Picker {
             Balance::PeakEwma => Picker::PeakEwma(Draw::new(members)),
             Balance::RingHash => Picker::RingHash(Draw::new(members), Ring::new(members)),
             Balance::Maglev => Picker::Maglev(Draw::new(members), Maglev::new(members)),
+        }
+    }
+
+    /// Whether it looks at how long endpoints take.
+    pub fn goes_by_time(&self) -> bool {
+        match self {
+            Picker::PeakEwma(_) => true,
+            Picker::RoundRobin(_) | Picker::Random(_) | Picker::LeastRequest(_) | Picker::RingHash(..) | Picker::Maglev(..) => {
+                false
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use maitred_integrations::respond::Respond;
 use maitred_model as model;
 use maitred_model::{Authority, Balance, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
 use maitred_policies::{Configured, Transforms};
-use maitred_transport::{HttpChallenges, IssuedCertificates, Target, TargetCell, TicketKeys, UpstreamSpec};
+use maitred_transport::{HttpChallenges, IssuedCertificates, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -27,10 +27,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 /// What outlives snapshots.
 pub struct State {
     pub metrics: Arc<Metrics>,
-    /// By how they are balanced and the endpoints' text: unchanged endpoints keep their resolved addresses.
-    cells: Mutex<HashMap<(Balance, String), Weak<TargetCell>>>,
-    /// What is known of endpoints, whatever list they stand in.
-    figures: Arc<KnownFigures>,
+    /// By upstream, how it is balanced and the endpoints' text: unchanged endpoints keep their resolved addresses.
+    cells: Mutex<HashMap<(String, Balance, String), Weak<TargetCell>>>,
+    /// What is known of endpoints, whatever list of their upstream they stand in.
+    figures: KnownFigures,
+    /// What workers share of upstreams, by name.
+    upstreams: Mutex<HashMap<String, Weak<UpstreamShared>>>,
     /// By what they are to be: a reload that asks for the same goes on serving what was obtained.
     issued: Mutex<HashMap<Obtained, Weak<IssuedCertificates>>>,
     /// What authorities that ask in the clear are answered.
@@ -53,7 +55,8 @@ impl State {
         State {
             metrics: Arc::new(Metrics::new(workers)),
             cells: Mutex::default(),
-            figures: Arc::new(KnownFigures::new(clock.clone())),
+            figures: KnownFigures::new(clock.clone()),
+            upstreams: Mutex::default(),
             issued: Mutex::default(),
             challenges: Arc::default(),
             ticket_secret,
@@ -71,8 +74,8 @@ impl State {
     }
 
     /// The address list of these endpoints. Addresses written as numbers are there at once; names wait for discovery.
-    fn cell(&self, balance: Balance, endpoints: &[Endpoint]) -> Arc<TargetCell> {
-        let key = (balance, format!("{endpoints:?}"));
+    fn cell(&self, upstream: &str, balance: Balance, endpoints: &[Endpoint]) -> Arc<TargetCell> {
+        let key = (upstream.to_owned(), balance, format!("{endpoints:?}"));
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = cells.get(&key).and_then(Weak::upgrade) {
             return cell;
@@ -89,11 +92,25 @@ impl State {
                 authority: authority(endpoint).into(),
                 prefix: endpoint.path.as_str().into(),
                 weight: endpoint.weight.get(),
+                zone: endpoint.zone.as_deref().map(Arc::from),
+                priority: endpoint.priority,
             })
         });
-        let cell = Arc::new(TargetCell::new(targets.collect(), balance, &self.figures));
+        let cell = Arc::new(TargetCell::new(targets.collect(), balance, self.figures.roster(upstream)));
         cells.insert(key, Arc::downgrade(&cell));
         cell
+    }
+
+    /// What workers share of the upstream of that name.
+    fn shared(&self, name: &str) -> Arc<UpstreamShared> {
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = upstreams.get(name).and_then(Weak::upgrade) {
+            return known;
+        }
+        upstreams.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::default();
+        upstreams.insert(name.to_string(), Arc::downgrade(&new));
+        new
     }
 
     /// Where the certificates of an `acme` are put.
@@ -191,9 +208,11 @@ impl Compiler<'_> {
             name: name.into(),
             host: upstream.host.clone(),
             timeouts: upstream.timeouts,
-            targets: self.state.cell(upstream.balance, &endpoints),
+            targets: self.state.cell(name, upstream.balance, &endpoints),
             hash_by: upstream.hash_by.clone(),
             dial: Arc::new(dial),
+            protection: upstream.protection.clone(),
+            shared: self.state.shared(name),
         };
         let index = self.upstreams.len() as u32;
         self.upstreams.push(Upstream { spec: Arc::new(spec), endpoints });

@@ -29,5 +29,7 @@ pub use tls::{
     CertificateNames, ClientTls, ClientTlsSpec, Expiry, IssuedCertificates, Part, ServerTls, ServerTlsSpec, TicketKeys,
     TlsProblem, expiries,
 };
-pub use upstream::{Dial, Lease, Pools, ProxyVersion, Target, TargetCell, TargetSet, Upstream, UpstreamSpec, Wanted};
+pub use upstream::{
+    Dial, Lease, Pools, ProxyVersion, Target, TargetCell, TargetSet, Upstream, UpstreamShared, UpstreamSpec, Wanted,
+};
 pub use worker::Worker;

@@ -4,16 +4,18 @@
 mod dial;
 mod key;
 mod pool;
+mod shared;
 mod targets;
 
 use crate::client::{Carrier, Failure};
 use crate::worker::Worker;
 pub use dial::{Dial, ProxyVersion};
-use maitred_core::balance::{FAILURE_COST, WHEEL_MAX};
+use maitred_core::balance::{FAILURE_COST, InFlight, WHEEL_MAX};
 use maitred_core::{Exchange, Fault, Kind};
-use maitred_model::{HashBy, UpstreamTimeouts};
+use maitred_model::{HashBy, Protection, UpstreamTimeouts};
 pub use pool::Pools;
 use pool::{Pool, PoolKey};
+pub use shared::UpstreamShared;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -38,6 +40,8 @@ pub struct UpstreamSpec {
     /// What of a request is its key, where picks go by keys.
     pub hash_by: Option<HashBy>,
     pub dial: Arc<Dial>,
+    pub protection: Protection,
+    pub shared: Arc<UpstreamShared>,
 }
 
 /// An upstream as one worker sees it.
@@ -56,6 +60,20 @@ struct View {
     pools: Vec<Rc<Pool>>,
 }
 
+impl View {
+    fn answered(&self, index: usize, took: Duration, has_failed: bool, now: Instant) {
+        let figures = &self.set.figures[index];
+        if has_failed {
+            figures.failed();
+        } else {
+            figures.succeeded();
+        }
+        if self.set.picker.goes_by_time() {
+            figures.observe(if has_failed { took.max(FAILURE_COST) } else { took }, now);
+        }
+    }
+}
+
 /// A connection, or a stream of one, for one attempt, and where it leads.
 pub struct Lease {
     pub connection: Carrier,
@@ -70,11 +88,9 @@ impl Lease {
         &self.view.set.targets[self.index]
     }
 
-    /// How long the attempt took, for picks that go by that. A failure counts as a long one.
+    /// How long the attempt took, and how it went. Not for clients that went wrong, or away.
     pub fn answered(&self, took: Duration, has_failed: bool, now: Instant) {
-        if let Some(figures) = self.view.set.timed(self.index) {
-            figures.observe(if has_failed { took.max(FAILURE_COST) } else { took }, now);
-        }
+        self.view.answered(self.index, took, has_failed, now);
     }
 }
 
@@ -112,8 +128,8 @@ impl Upstream {
 
     /// Sees new addresses, if there are any.
     fn refresh(&self) {
-        let generation = self.spec.targets.generation();
-        if self.seen.replace(generation) != generation {
+        let epoch = self.spec.targets.epoch();
+        if self.seen.replace(epoch) != epoch {
             let set = self.spec.targets.load();
             let key = |target: &Target| PoolKey::new(target, &self.spec.dial);
             let pools = set.targets.iter().map(|target| self.pools.of(key(target), &self.spec.dial, &self.worker)).collect();
@@ -143,7 +159,8 @@ impl Upstream {
             let pool = &view.pools[index];
             record.endpoint = Some(pool.key.remote.clone());
             record.attempts += 1;
-            let in_flight = view.set.enter(index);
+            let figures = &view.set.figures[index];
+            let in_flight = InFlight::enter(figures);
             // Out of tokio's budget: with it used up, a closed connection would look quiet.
             if !wanted.fresh
                 && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, &wanted)))).await
@@ -153,16 +170,14 @@ impl Upstream {
                 return Ok(Lease { connection, view, index, reused: true });
             }
             // Boxed: connecting is rare, and its future would make every connection's task larger.
-            match Box::pin(pool.connect(&wanted, self.spec.timeouts.connect)).await {
+            match Box::pin(pool.connect(&wanted, self.spec.timeouts.connect, figures)).await {
                 Ok((connection, reused)) => {
                     connection.carry(in_flight);
                     return Ok(Lease { connection, view, index, reused });
                 }
                 Err(fault) => last = Some(fault),
             }
-            if let Some(figures) = view.set.timed(index) {
-                figures.observe(FAILURE_COST, self.worker.now());
-            }
+            view.answered(index, FAILURE_COST, true, self.worker.now());
             if wanted.deadline.is_some_and(|deadline| self.worker.now() >= deadline) {
                 break;
             }

@@ -7,7 +7,7 @@ use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::upstream::ConnectionPool as Pool;
 use crate::worker::Worker;
-use maitred_core::balance::InFlight;
+use maitred_core::balance::{InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, HeadLimits, LAST_CHUNK, Parsed, ResponseHead, chunk_head};
 use std::cell::{Cell, Ref, RefCell};
@@ -62,13 +62,19 @@ pub struct ClientConnection {
     idle_timeout: Cell<Duration>,
     /// When it was last put into the pool.
     pub(crate) idle_since: Cell<Instant>,
-    /// The request's place in what its endpoint has under way, where that is counted.
+    /// The request's place in what its endpoint has under way.
     in_flight: Cell<Option<InFlight>>,
+    _open: OpenConnection,
 }
 
 impl ClientConnection {
     /// Without a pool it serves one request.
-    pub(crate) fn new(socket: Socket, worker: &Rc<Worker>, pool: Option<&Rc<Pool>>, now: Instant) -> Rc<ClientConnection> {
+    pub(crate) fn new(
+        socket: Socket,
+        worker: &Rc<Worker>,
+        pool: Option<&Rc<Pool>>,
+        open: OpenConnection,
+    ) -> Rc<ClientConnection> {
         worker.shard().upstream_open.add(1);
         Rc::new(ClientConnection {
             socket,
@@ -94,13 +100,14 @@ impl ClientConnection {
             deadline: Cell::new(None),
             response_timeout: Cell::new(Duration::ZERO),
             idle_timeout: Cell::new(Duration::ZERO),
-            idle_since: Cell::new(now),
+            idle_since: Cell::new(worker.now()),
             in_flight: Cell::new(None),
+            _open: open,
         })
     }
 
-    pub(super) fn carry(&self, in_flight: Option<InFlight>) {
-        self.in_flight.set(in_flight);
+    pub(super) fn carry(&self, in_flight: InFlight) {
+        self.in_flight.set(Some(in_flight));
     }
 
     /// When a pooled connection has waited for `timeouts.idle` of the upstream that used it last.

@@ -7,6 +7,7 @@ use crate::client::{Carrier, ClientConnection};
 use crate::client::{Link, LinkStream};
 use crate::timers::Timer;
 use crate::worker::Worker;
+use maitred_core::balance::{Figures, OpenConnection};
 use maitred_core::{Fault, Kind, Remote};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -89,12 +90,18 @@ impl Pool {
         links.iter().find(fits).map(|link| LinkStream::new(link, &self.worker))
     }
 
-    /// A new connection, and whether it was used by somebody else meanwhile. `patience`: for all that it takes.
-    pub(super) async fn connect(self: &Rc<Self>, wanted: &Wanted, patience: Duration) -> Result<(Carrier, bool), Fault> {
+    /// A new connection, and whether it was used by somebody else meanwhile. `patience`: for all that it takes. It counts in `figures`
+    /// while it is open.
+    pub(super) async fn connect(
+        self: &Rc<Self>,
+        wanted: &Wanted,
+        patience: Duration,
+        figures: &Arc<Figures>,
+    ) -> Result<(Carrier, bool), Fault> {
         let timer = Timer::new(&self.worker.timers);
         let due = self.worker.now() + patience;
         timer.arm(wanted.deadline.map_or(due, |deadline| deadline.min(due)));
-        let mut connecting = pin!(self.connect_patiently(wanted));
+        let mut connecting = pin!(self.connect_patiently(wanted, figures));
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending => timer.poll(cx).map(|()| None),
@@ -107,23 +114,23 @@ impl Pool {
         connected.unwrap_or_else(late)
     }
 
-    async fn connect_patiently(self: &Rc<Self>, wanted: &Wanted) -> Result<(Carrier, bool), Fault> {
+    async fn connect_patiently(self: &Rc<Self>, wanted: &Wanted, figures: &Arc<Figures>) -> Result<(Carrier, bool), Fault> {
         if self.dial.http2 {
-            return self.link(wanted).await;
+            return self.link(wanted, figures).await;
         }
         self.worker.shard().upstream_connects.add(1);
         let socket = self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await?;
         // One that told its client's address never comes back.
         let pool = if self.dial.proxy.is_some() { None } else { Some(self) };
-        Ok((Carrier::Http1(ClientConnection::new(socket, &self.worker, pool, self.worker.now())), false))
+        Ok((Carrier::Http1(ClientConnection::new(socket, &self.worker, pool, OpenConnection::open(figures))), false))
     }
 
     /// A stream of a new connection. Whoever comes while one is made waits for it, so that a burst does not become as many
     /// connections.
-    async fn link(self: &Rc<Self>, wanted: &Wanted) -> Result<(Carrier, bool), Fault> {
+    async fn link(self: &Rc<Self>, wanted: &Wanted, figures: &Arc<Figures>) -> Result<(Carrier, bool), Fault> {
         loop {
             if !self.dialling.under_way.get() {
-                return self.dial_link(wanted).await;
+                return self.dial_link(wanted, figures).await;
             }
             let attempt = self.dialling.attempt.get();
             self.dialling.over.notified().await;
@@ -140,11 +147,11 @@ impl Pool {
         }
     }
 
-    async fn dial_link(self: &Rc<Self>, wanted: &Wanted) -> Result<(Carrier, bool), Fault> {
+    async fn dial_link(self: &Rc<Self>, wanted: &Wanted, figures: &Arc<Figures>) -> Result<(Carrier, bool), Fault> {
         let _turn = Turn::take(&self.dialling);
         self.worker.shard().upstream_connects.add(1);
         let linked = match self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await {
-            Ok(socket) => Ok(Link::start(socket, &self.worker)),
+            Ok(socket) => Ok(Link::start(socket, &self.worker, OpenConnection::open(figures))),
             Err(fault) => Err(fault),
         };
         match linked {

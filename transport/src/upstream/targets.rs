@@ -1,12 +1,11 @@
 //! The addresses of an upstream at one moment, and what picks among them go by. Discovery writes, workers read.
 
 use arc_swap::ArcSwap;
-use maitred_core::balance::{Asked, Figures, Identity, InFlight, KnownFigures, Member, Picker, hash, needs_figures};
+use maitred_core::balance::{Asked, Figures, Identity, Member, Picker, Roster, hash};
 use maitred_core::{Chance, Remote};
 use maitred_model::Balance;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +17,10 @@ pub struct Target {
     pub prefix: Arc<str>,
     /// 0: only when the others can't be connected to.
     pub weight: u32,
+    /// Where it stands, where that is known.
+    pub zone: Option<Arc<str>>,
+    /// Those of a higher number are for when those of the lower ones are not enough.
+    pub priority: u8,
 }
 
 impl Target {
@@ -33,35 +36,20 @@ pub struct TargetSet {
     pub picker: Picker,
     /// As the picker was made of them.
     members: Vec<Member>,
-    /// One for each target where picks go by them, else none.
-    figures: Vec<Arc<Figures>>,
+    /// One for each target.
+    pub figures: Vec<Arc<Figures>>,
 }
 
 impl TargetSet {
-    fn new(targets: Vec<Target>, balance: Balance, known: &KnownFigures) -> TargetSet {
+    fn new(targets: Vec<Target>, balance: Balance, roster: &Roster) -> TargetSet {
         let members = members(&targets);
         let picker = Picker::new(balance, &members);
-        let figures = if needs_figures(balance) { known.of(targets.iter().map(Target::identity)) } else { Vec::new() };
+        let figures = roster.of(targets.iter().map(Target::identity));
         TargetSet { targets, picker, members, figures }
     }
 
     pub(super) fn asked<'a>(&'a self, hash: Option<u64>, chance: &'a Chance) -> Asked<'a> {
         Asked { members: &self.members, figures: &self.figures, hash, chance }
-    }
-
-    /// Counts a request at a target until what is returned is dropped, if picks go by that.
-    pub(super) fn enter(&self, index: usize) -> Option<InFlight> {
-        self.figures.get(index).map(InFlight::enter)
-    }
-
-    /// Where it is known how long its target takes, if picks go by that.
-    pub(super) fn timed(&self, index: usize) -> Option<&Figures> {
-        match self.picker {
-            Picker::PeakEwma(_) => self.figures.get(index).map(|figures| &**figures),
-            Picker::RoundRobin(_) | Picker::Random(_) | Picker::LeastRequest(_) | Picker::RingHash(..) | Picker::Maglev(..) => {
-                None
-            }
-        }
     }
 }
 
@@ -83,29 +71,30 @@ fn members(targets: &[Target]) -> Vec<Member> {
 #[derive(Debug, Default)]
 pub struct TargetCell {
     current: ArcSwap<TargetSet>,
-    generation: AtomicU64,
     balance: Balance,
-    known: Arc<KnownFigures>,
+    roster: Arc<Roster>,
 }
 
 impl TargetCell {
-    pub fn new(targets: Vec<Target>, balance: Balance, known: &Arc<KnownFigures>) -> TargetCell {
-        let current = ArcSwap::from_pointee(TargetSet::new(targets, balance, known));
-        TargetCell { current, generation: AtomicU64::new(1), balance, known: known.clone() }
+    pub fn new(targets: Vec<Target>, balance: Balance, roster: Arc<Roster>) -> TargetCell {
+        let current = ArcSwap::from_pointee(TargetSet::new(targets, balance, &roster));
+        roster.changes.bump();
+        TargetCell { current, balance, roster }
     }
 
     pub fn publish(&self, targets: Vec<Target>) {
         if self.current.load().targets != targets {
-            self.current.store(Arc::new(TargetSet::new(targets, self.balance, &self.known)));
-            self.generation.fetch_add(1, Ordering::Release);
+            self.current.store(Arc::new(TargetSet::new(targets, self.balance, &self.roster)));
+            self.roster.changes.bump();
         }
     }
 
-    /// Moves when the addresses change.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+    /// Moves when the addresses change, or how one of them is.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.roster.changes.epoch()
     }
 
+    /// Targets and, by the same index, what is known of them.
     pub fn load(&self) -> Arc<TargetSet> {
         self.current.load_full()
     }
@@ -114,25 +103,26 @@ impl TargetCell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use maitred_core::balance::{InFlight, KnownFigures};
 
     fn target(address: &str) -> Target {
-        Target { address: Remote::Tcp(address.parse().unwrap()), authority: "a".into(), prefix: "".into(), weight: 1 }
+        let (address, authority) = (Remote::Tcp(address.parse().unwrap()), "a".into());
+        Target { address, authority, prefix: "".into(), weight: 1, zone: None, priority: 0 }
     }
 
     #[test]
-    fn figures_are_the_endpoint_s_whatever_list_it_stands_in() {
-        let known = Arc::new(KnownFigures::default());
+    fn figures_are_the_endpoint_s_whatever_list_of_its_upstream_it_stands_in() {
+        let known = KnownFigures::default();
         let (a, b) = (target("10.0.0.1:1"), target("10.0.0.2:1"));
-        let cell = TargetCell::new(vec![a.clone()], Balance::LeastRequest, &known);
-        let held = cell.load().enter(0);
+        let cell = TargetCell::new(vec![a.clone()], Balance::LeastRequest, known.roster("u"));
+        let held = InFlight::enter(&cell.load().figures[0]);
         cell.publish(vec![b.clone(), a.clone()]);
-        let other = TargetCell::new(vec![a.clone()], Balance::PeakEwma, &known);
+        let other = TargetCell::new(vec![a.clone()], Balance::RoundRobin, known.roster("u"));
+        let stranger = TargetCell::new(vec![a.clone()], Balance::RoundRobin, known.roster("v"));
         let counts = |cell: &TargetCell| cell.load().figures.iter().map(|figures| figures.in_flight()).collect::<Vec<_>>();
-        assert_eq!((counts(&cell), counts(&other)), (vec![0, 1], vec![1]));
+        assert_eq!((counts(&cell), counts(&other), counts(&stranger)), (vec![0, 1], vec![1], vec![0]));
         drop(held);
         assert_eq!((counts(&cell), counts(&other)), (vec![0, 0], vec![0]));
-        let plain = TargetCell::new(vec![a, b], Balance::RoundRobin, &known);
-        assert!(counts(&plain).is_empty() && plain.load().enter(0).is_none(), "turns ask for nothing");
     }
 
     #[test]
