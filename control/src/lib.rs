@@ -11,7 +11,7 @@ pub mod watch;
 
 pub use acme::{Acme, Plan};
 pub use admin::{Admin, AdminConfig, NotUpgraded, Operations, Readiness, Successor};
-pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, SystemResolver, Unresolved};
+pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, ServiceRecord, Services, SystemResolver, Unresolved};
 pub use metrics::{CertificateEnd, Extra, exposition};
 pub use process::Process;
 pub use watch::{Watcher, watch};

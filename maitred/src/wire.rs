@@ -308,7 +308,8 @@ fn spec_of(endpoint: &Endpoint) -> EndpointSpec {
         authority: endpoint.authority.clone(),
         authority_text: authority(endpoint).into(),
         prefix: endpoint.path.as_str().into(),
-        weight: endpoint.weight.get(),
+        weight: endpoint.weight,
+        scheme: endpoint.scheme,
         zone: endpoint.zone.as_deref().map(Arc::from),
         priority: endpoint.priority,
     }
