@@ -24,6 +24,7 @@ mod h2_upstream_spec;
 mod http3;
 mod interim;
 mod limits;
+mod maintenance;
 mod mirror;
 mod picks;
 mod policies;
