@@ -4,7 +4,7 @@ use super::{Checker, Written};
 use crate::diagnostics::Diagnostic;
 use crate::document::{
     Api, Authority, ConcurrencyLimit, ConcurrencyScope, Document, HedgeAfter, Integration, Priority, Probe, Protection,
-    ProxyTarget, RetryOn, Route, Upstream, UpstreamProtocol,
+    ProxyTarget, RetryOn, Route, Scheme, Upstream, UpstreamProtocol,
 };
 use crate::span::{Span, Spanned};
 use crate::values::format_duration;
@@ -64,7 +64,7 @@ pub(super) fn contradictions(document: &Document, checker: &mut Checker<'_>) {
             above(&told, "outlier_detection", ("eject_for", outliers.eject_for), longest, checker);
         }
         let is_grpc = health_check.as_ref().is_some_and(|check| matches!(check.probe, Probe::Grpc { .. }));
-        if is_grpc && told.upstream.protocol == UpstreamProtocol::Http1 {
+        if is_grpc && !speaks_http2(told.upstream) {
             let message = "gRPC needs HTTP/2, and this upstream is spoken to by HTTP/1.1";
             let hint = "write `protocol: h2c` in the upstream, or `protocol: h2` where its endpoints are `https`";
             checker.error("contradiction", told.span(&["health_check", "type"]), message, hint);
@@ -78,6 +78,13 @@ pub(super) fn contradictions(document: &Document, checker: &mut Checker<'_>) {
             checker.diagnostics.push(diagnostic.hint(hint).also(told.span(&["balance"]), "the other stands here"));
         }
     }
+}
+
+/// Or has a port of its own for checks, which by prior knowledge may speak anything.
+fn speaks_http2(upstream: &Upstream) -> bool {
+    let has_port = upstream.protection.health_check.as_ref().is_some_and(|check| check.port.is_some());
+    let is_clear = upstream.endpoints.iter().all(|endpoint| endpoint.scheme == Scheme::Http);
+    upstream.protocol != UpstreamProtocol::Http1 || (has_port && is_clear)
 }
 
 /// The first of a growing time, above the longest.
@@ -142,10 +149,7 @@ fn endpoints(told: &Told<'_>, checker: &mut Checker<'_>) {
         let message = "`panic_below` does nothing: no endpoint is found unusable without `health_check` or `outlier_detection`";
         checker.warning("no-effect", told.span(&["panic_below"]), message, "add one of them, or remove `panic_below`");
     }
-    if slow_start.is_some() && upstream.balance.is_by_key() {
-        let message = format!("`slow_start` does nothing with `{}`: keys have their endpoint at once", upstream.balance.as_str());
-        checker.warning("no-effect", told.span(&["slow_start"]), message, "remove it, or choose another `balance`");
-    } else if slow_start.is_some() && !is_many(upstream) {
+    if slow_start.is_some() && !is_many(upstream) {
         let message = "`slow_start` does nothing: the one endpoint has all requests from the first";
         checker.warning("no-effect", told.span(&["slow_start"]), message, "remove it");
     }
