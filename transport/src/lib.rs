@@ -30,6 +30,6 @@ pub use tls::{
     TlsProblem, expiries,
 };
 pub use upstream::{
-    Dial, Lease, Pools, ProxyVersion, Target, TargetCell, TargetSet, Upstream, UpstreamShared, UpstreamSpec, Wanted,
+    Dial, Lease, Order, Pools, ProxyVersion, Target, TargetCell, TargetSet, Upstream, UpstreamShared, UpstreamSpec, Wanted,
 };
 pub use worker::Worker;

@@ -6,11 +6,12 @@ mod key;
 mod pool;
 mod shared;
 mod targets;
+mod view;
 
 use crate::client::{Carrier, Failure};
 use crate::worker::Worker;
 pub use dial::{Dial, ProxyVersion};
-use maitred_core::balance::{FAILURE_COST, InFlight, WHEEL_MAX};
+use maitred_core::balance::{FAILURE_COST, InFlight, Rules, WHEEL_MAX};
 use maitred_core::{Exchange, Fault, Kind};
 use maitred_model::{HashBy, Protection, UpstreamTimeouts};
 pub use pool::Pools;
@@ -23,8 +24,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-pub use targets::{Target, TargetCell, TargetSet};
+pub use targets::{Order, Target, TargetCell, TargetSet};
 use tokio::task::unconstrained;
+use view::{Pick, View};
 
 pub(crate) use pool::Pool as ConnectionPool;
 
@@ -49,29 +51,13 @@ pub struct Upstream {
     pub spec: Arc<UpstreamSpec>,
     worker: Rc<Worker>,
     pools: Rc<Pools>,
+    rules: Rules,
+    /// `TargetCell::epoch` when the view was made.
     seen: Cell<u64>,
+    /// When the view is over, though nothing changes but the time.
+    until: Cell<Option<Instant>>,
     turn: Cell<usize>,
     view: RefCell<Rc<View>>,
-}
-
-#[derive(Default)]
-struct View {
-    set: Arc<TargetSet>,
-    pools: Vec<Rc<Pool>>,
-}
-
-impl View {
-    fn answered(&self, index: usize, took: Duration, has_failed: bool, now: Instant) {
-        let figures = &self.set.figures[index];
-        if has_failed {
-            figures.failed();
-        } else {
-            figures.succeeded();
-        }
-        if self.set.picker.goes_by_time() {
-            figures.observe(if has_failed { took.max(FAILURE_COST) } else { took }, now);
-        }
-    }
 }
 
 /// A connection, or a stream of one, for one attempt, and where it leads.
@@ -86,6 +72,11 @@ pub struct Lease {
 impl Lease {
     pub fn target(&self) -> &Target {
         &self.view.set.targets[self.index]
+    }
+
+    /// Of the endpoint, for `Wanted::avoid`.
+    pub fn index(&self) -> usize {
+        self.index
     }
 
     /// How long the attempt took, and how it went. Not for clients that went wrong, or away.
@@ -105,6 +96,8 @@ pub struct Wanted {
     pub client: (SocketAddr, SocketAddr),
     /// Of the request's key, where it has one that picks go by.
     pub key: Option<u64>,
+    /// The index of an endpoint that was just tried: another one, where there is one.
+    pub avoid: Option<usize>,
 }
 
 impl Wanted {
@@ -115,6 +108,7 @@ impl Wanted {
             upgrade: exchange.request.upgrade.is_some(),
             client: (exchange.peer, exchange.local),
             key: spec.hash_by.as_ref().and_then(|by| key::key(by, exchange)),
+            avoid: None,
         }
     }
 }
@@ -123,39 +117,58 @@ impl Upstream {
     pub fn new(spec: Arc<UpstreamSpec>, worker: &Rc<Worker>, pools: &Rc<Pools>) -> Upstream {
         // Workers start at different places, so that a few requests do not all meet the first endpoint.
         let turn = Cell::new(worker.chance.below(WHEEL_MAX as usize));
-        Upstream { spec, worker: worker.clone(), pools: pools.clone(), seen: Cell::new(0), turn, view: RefCell::default() }
+        let rules = Rules::of(&spec.protection);
+        let view = RefCell::new(Rc::new(View::new(&spec, &rules, Arc::default(), Rc::new([]), (worker.now(), 0))));
+        let (worker, pools) = (worker.clone(), pools.clone());
+        Upstream { spec, worker, pools, rules, seen: Cell::new(0), until: Cell::new(None), turn, view }
     }
 
-    /// Sees new addresses, if there are any.
+    /// Sees new addresses, and how endpoints are, if anything changed.
     fn refresh(&self) {
         let epoch = self.spec.targets.epoch();
-        if self.seen.replace(epoch) != epoch {
-            let set = self.spec.targets.load();
-            let key = |target: &Target| PoolKey::new(target, &self.spec.dial);
-            let pools = set.targets.iter().map(|target| self.pools.of(key(target), &self.spec.dial, &self.worker)).collect();
-            *self.view.borrow_mut() = Rc::new(View { set, pools });
+        if self.seen.get() != epoch || self.until.get().is_some_and(|until| until <= self.worker.now()) {
+            self.seen.set(epoch);
+            self.renew();
         }
     }
 
+    #[cold]
+    fn renew(&self) {
+        let set = self.spec.targets.load();
+        let old = self.view.borrow().clone();
+        let pools = if Arc::ptr_eq(&old.set, &set) { old.pools.clone() } else { self.pools_of(&set) };
+        let view = View::new(&self.spec, &self.rules, set, pools, (self.worker.now(), self.turn.get()));
+        self.until.set(view.until());
+        *self.view.borrow_mut() = Rc::new(view);
+    }
+
+    fn pools_of(&self, set: &TargetSet) -> Rc<[Rc<Pool>]> {
+        let pool = |target| self.pools.of(PoolKey::new(target, &self.spec.dial), &self.spec.dial, &self.worker);
+        set.targets.iter().map(pool).collect()
+    }
+
     /// Where a request goes.
-    fn pick(&self, key: Option<u64>) -> Option<(Rc<View>, usize)> {
+    fn pick(&self, key: Option<u64>, avoid: Option<usize>) -> Option<(Rc<View>, usize)> {
         self.refresh();
         let view = self.view.borrow();
-        let asked = view.set.asked(key, &self.worker.chance);
-        let index = view.set.picker.pick(&self.turn, || self.worker.now(), &asked)?;
+        let pick = Pick { key, avoid, chance: &self.worker.chance };
+        let index = view.pick(&self.turn, || self.worker.now(), pick)?;
         Some((view.clone(), index))
     }
 
     /// A connection: a pooled one at once, or a new one. An address that can't be connected to gives way to the next; nothing was
     /// sent, so that is always safe.
     pub async fn lease(&self, wanted: Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
-        let Some((view, first)) = self.pick(wanted.key) else {
-            return Err(Failure::unsent(Fault::new(Kind::NoEndpoint, format!("upstream {} has no address", self.spec.name))));
+        let Some((view, mut index)) = self.pick(wanted.key, wanted.avoid) else {
+            let detail = format!("upstream {} has no endpoint that may be used", self.spec.name);
+            return Err(Failure::unsent(Fault::new(Kind::NoEndpoint, detail)));
         };
         let count = view.pools.len();
         let mut last = None;
         for attempt in 0..count.min(CONNECTS_MAX) {
-            let index = (first + attempt) % count;
+            if attempt > 0 {
+                index = view.next(index);
+            }
             let pool = &view.pools[index];
             record.endpoint = Some(pool.key.remote.clone());
             record.attempts += 1;
