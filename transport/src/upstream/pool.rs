@@ -119,7 +119,7 @@ impl Pool {
             return self.link(wanted, figures).await;
         }
         self.worker.shard().upstream_connects.add(1);
-        let socket = self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await?;
+        let socket = self.dial.connect(&self.key.remote, &self.key.name, Some(wanted.client), &self.worker).await?;
         // One that told its client's address never comes back.
         let pool = if self.dial.proxy.is_some() { None } else { Some(self) };
         Ok((Carrier::Http1(ClientConnection::new(socket, &self.worker, pool, OpenConnection::open(figures))), false))
@@ -150,7 +150,7 @@ impl Pool {
     async fn dial_link(self: &Rc<Self>, wanted: &Wanted, figures: &Arc<Figures>) -> Result<(Carrier, bool), Fault> {
         let _turn = Turn::take(&self.dialling);
         self.worker.shard().upstream_connects.add(1);
-        let linked = match self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await {
+        let linked = match self.dial.connect(&self.key.remote, &self.key.name, Some(wanted.client), &self.worker).await {
             Ok(socket) => Ok(Link::start(socket, &self.worker, OpenConnection::open(figures))),
             Err(fault) => Err(fault),
         };
