@@ -39,3 +39,4 @@ mod tls_doors;
 mod tls_upstream;
 mod unix;
 mod websocket_h2;
+mod worked;
