@@ -73,7 +73,7 @@ impl UpstreamView {
         UpstreamView {
             name: spec.name.clone(),
             balance: spec.targets.balance(),
-            panic: false,
+            panic: set.panics(&spec.protection, now),
             endpoints: set.targets.iter().zip(&set.figures).map(endpoint).collect(),
             queue: None,
         }

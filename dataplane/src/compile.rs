@@ -110,7 +110,7 @@ impl State {
             return known;
         }
         upstreams.retain(|_, known| known.strong_count() > 0);
-        let new = Arc::default();
+        let new = Arc::new(UpstreamShared::new(self.clock.now()));
         upstreams.insert(name.to_string(), Arc::downgrade(&new));
         new
     }
@@ -340,7 +340,7 @@ impl Compiler<'_> {
                         Some(Box::new(Mirror { upstream, share: mirror.share.ppm() }))
                     }
                 };
-                Some(Integration::Proxy(Proxy { upstream, rewrite, mirror }))
+                Some(Integration::Proxy(Proxy { upstream, rewrite, mirror, idempotent: route.idempotent }))
             }
             model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
             model::Integration::Redirect(redirect) => match Redirect::compile(redirect, params) {

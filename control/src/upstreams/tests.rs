@@ -3,7 +3,7 @@
 use super::*;
 use maitred_core::balance::KnownFigures;
 use maitred_core::{Clock, Remote};
-use maitred_transport::{TargetCell, UpstreamSpec};
+use maitred_transport::{Order, TargetCell, UpstreamSpec};
 use serde_json::json;
 
 fn target(address: &str, host: &str) -> Target {
@@ -17,7 +17,8 @@ fn orders() -> Arc<UpstreamSpec> {
         target("10.0.1.2:9000", "orders:9000"),
         target("10.0.1.3:9000", "orders:9000"),
     ];
-    let cell = TargetCell::new(targets, Balance::LeastRequest, KnownFigures::default().roster("orders"));
+    let cell =
+        TargetCell::new(targets, Order { balance: Balance::LeastRequest, zone: None }, KnownFigures::default().roster("orders"));
     Arc::new(UpstreamSpec {
         name: "orders".into(),
         host: maitred_model::UpstreamHost::Upstream,

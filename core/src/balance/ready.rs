@@ -86,6 +86,18 @@ pub struct Ready {
     pub until: Option<Instant>,
 }
 
+/// Whether `Ready` would have them all used, for those who only look.
+pub fn panics(rules: &Rules, levels: &[Level], figures: &[Arc<Figures>], now: Instant) -> bool {
+    let count = |level: &Level| {
+        let known = level.own.iter().filter_map(|&index| rules.usable(&figures[usize::from(index)], now));
+        known.fold(Count { usable: 0, all: 0 }, |Count { usable: sum, all }, usable| Count {
+            usable: sum + u64::from(usable),
+            all: all + 1,
+        })
+    };
+    shares(&levels.iter().map(count).collect::<Vec<_>>(), u64::from(rules.panic_below)).panic
+}
+
 #[derive(Debug)]
 struct ReadyLevel {
     members: Vec<Member>,

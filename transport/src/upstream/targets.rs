@@ -2,11 +2,12 @@
 
 use arc_swap::ArcSwap;
 use maitred_core::Remote;
-use maitred_core::balance::{Figures, Identity, Level, Member, Roster, hash};
-use maitred_model::Balance;
+use maitred_core::balance::{Figures, Identity, Level, Member, Roster, Rules, hash, panics};
+use maitred_model::{Balance, Protection};
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// One address of an upstream.
@@ -54,6 +55,11 @@ impl TargetSet {
         }
         let levels = ranks.into_values().map(|own| Level::new(order.balance, &members, own)).collect();
         TargetSet { targets, figures, levels, goes_by_time: order.balance == Balance::PeakEwma }
+    }
+
+    /// So few are usable that all are used.
+    pub fn panics(&self, protection: &Protection, now: Instant) -> bool {
+        panics(&Rules::of(protection), &self.levels, &self.figures, now)
     }
 }
 
