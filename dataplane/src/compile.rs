@@ -110,7 +110,7 @@ impl State {
             return known;
         }
         upstreams.retain(|_, known| known.strong_count() > 0);
-        let new = Arc::default();
+        let new = Arc::new(UpstreamShared::new(self.clock.now()));
         upstreams.insert(name.to_string(), Arc::downgrade(&new));
         new
     }
@@ -278,6 +278,7 @@ impl Compiler<'_> {
         let own = route.policies.body_bytes.is_some()
             || route.policies.transform.is_some()
             || route.cors.is_some()
+            || route.maintenance.is_some()
             || route.ip.is_some();
         // A transform's parameters are the route's, so a chain with one is not shared.
         let shareable = !own && api.policies.transform.is_none();
@@ -294,6 +295,7 @@ impl Compiler<'_> {
             body_bytes: route.policies.body_bytes.or(api.policies.body_bytes).unwrap_or(self.document.limits.body_bytes),
             ip,
             cors: cors_of(api, route),
+            maintenance: route.maintenance.as_ref().or(api.maintenance.as_ref()),
             transform: transform.map(|transform| Transforms {
                 request: &transform.request,
                 response: &transform.response,
@@ -338,7 +340,7 @@ impl Compiler<'_> {
                         Some(Box::new(Mirror { upstream, share: mirror.share.ppm() }))
                     }
                 };
-                Some(Integration::Proxy(Proxy { upstream, rewrite, mirror }))
+                Some(Integration::Proxy(Proxy { upstream, rewrite, mirror, idempotent: route.idempotent }))
             }
             model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
             model::Integration::Redirect(redirect) => match Redirect::compile(redirect, params) {

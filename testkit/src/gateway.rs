@@ -11,10 +11,11 @@ use maitred_control::{Acme, Checks, Plan, UpstreamView, Watched};
 use maitred_core::metrics::Metrics;
 use maitred_dataplane::{LogTarget, Options, Snapshot, State, compile};
 use maitred_model::{Document, Memory, load_text, render};
+use maitred_transport::TargetCell;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// What every test's configuration begins with, unless it says otherwise.
@@ -238,6 +239,19 @@ impl Gateway {
     /// What certificates it waits for, in words.
     pub fn waiting(&self) -> Option<String> {
         self.acme.get().and_then(Acme::waiting)
+    }
+
+    /// What the gateway's clock shows.
+    pub fn now(&self) -> Instant {
+        self.state.clock.now()
+    }
+
+    /// The addresses of an upstream, and what is known of them.
+    #[track_caller]
+    pub fn targets(&self, upstream: &str) -> Arc<TargetCell> {
+        let snapshot = self.inner.snapshot();
+        let found = snapshot.upstreams().find(|(spec, _)| &*spec.name == upstream).map(|(spec, _)| spec.targets.clone());
+        found.unwrap_or_else(|| panic!("no upstream {upstream}"))
     }
 
     pub fn metrics(&self) -> &Arc<Metrics> {

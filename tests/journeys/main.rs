@@ -21,10 +21,12 @@ mod h2_upstream;
 mod h2_upstream_faults;
 mod h2_upstream_rules;
 mod h2_upstream_spec;
+mod health;
 #[cfg(feature = "http3")]
 mod http3;
 mod interim;
 mod limits;
+mod maintenance;
 mod mirror;
 mod picks;
 mod policies;
@@ -39,3 +41,4 @@ mod tls_doors;
 mod tls_upstream;
 mod unix;
 mod websocket_h2;
+mod worked;

@@ -32,6 +32,7 @@ pub use tls::{
     TlsProblem, expiries,
 };
 pub use upstream::{
-    Dial, Lease, Order, Pools, ProxyVersion, Target, TargetCell, TargetSet, Upstream, UpstreamShared, UpstreamSpec, Wanted,
+    Breaker, Dial, Lease, Order, Picked, Pools, ProxyVersion, RequestPlace, Target, TargetCell, TargetSet, Upstream,
+    UpstreamShared, UpstreamSpec, Wanted,
 };
 pub use worker::Worker;

@@ -61,9 +61,9 @@ impl Prober {
         let socket = dial.connect(remote, host, None, &self.worker).await?;
         let open = OpenConnection::open(&self.figures);
         let carrier = if dial.http2 || question.http2 {
-            Carrier::Http2(LinkStream::new(&Link::start(socket, &self.worker, open), &self.worker))
+            Carrier::Http2(LinkStream::new(&Link::start(socket, &self.worker, open, None), &self.worker))
         } else {
-            Carrier::Http1(ClientConnection::new(socket, &self.worker, None, open))
+            Carrier::Http1(ClientConnection::new(socket, &self.worker, None, open, None))
         };
         let mut begin = Some(begin(question.body));
         let mut head = ResponseHead::default();

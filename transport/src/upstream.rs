@@ -1,7 +1,9 @@
 //! An upstream as one worker sees it: its addresses, which of them is picked, and a pool of connections to each. Which requests may
 //! be tried twice is not decided here.
 
+mod breaker;
 mod dial;
+mod gate;
 mod key;
 mod pool;
 mod shared;
@@ -10,9 +12,11 @@ mod view;
 
 use crate::client::{Carrier, Failure};
 use crate::worker::Worker;
+pub use breaker::{Breaker, RequestPlace};
 pub use dial::{Dial, ProxyVersion};
+use gate::{Caretaker, Gate};
 use maitred_core::balance::{FAILURE_COST, InFlight, Rules, WHEEL_MAX};
-use maitred_core::{Exchange, Fault, Kind};
+use maitred_core::{Exchange, Fault, Kind, Remote};
 use maitred_model::{HashBy, Protection, UpstreamTimeouts};
 pub use pool::Pools;
 use pool::{Pool, PoolKey};
@@ -26,8 +30,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 pub use targets::{Order, Target, TargetCell, TargetSet};
 use tokio::task::unconstrained;
-use view::{Pick, View};
+use view::View;
 
+pub(crate) use breaker::{ConnectionPlace, Fate};
 pub(crate) use pool::Pool as ConnectionPool;
 
 /// Addresses tried for one request until one can be connected to.
@@ -58,6 +63,7 @@ pub struct Upstream {
     until: Cell<Option<Instant>>,
     turn: Cell<usize>,
     view: RefCell<Rc<View>>,
+    _caretaker: Option<Caretaker>,
 }
 
 /// A connection, or a stream of one, for one attempt, and where it leads.
@@ -69,19 +75,31 @@ pub struct Lease {
     pub reused: bool,
 }
 
+/// The endpoint that is to be tried.
+pub struct Picked {
+    view: Rc<View>,
+    index: usize,
+}
+
+impl Picked {
+    pub fn endpoint(&self) -> &Remote {
+        &self.view.pools[self.index].key.remote
+    }
+}
+
 impl Lease {
     pub fn target(&self) -> &Target {
         &self.view.set.targets[self.index]
     }
 
-    /// Of the endpoint, for `Wanted::avoid`.
-    pub fn index(&self) -> usize {
-        self.index
-    }
-
     /// How long the attempt took, and how it went. Not for clients that went wrong, or away.
     pub fn answered(&self, took: Duration, has_failed: bool, now: Instant) {
         self.view.answered(self.index, took, has_failed, now);
+    }
+
+    /// The attempt was given up after so long for another that was faster: it did not fail, nor did it succeed.
+    pub fn overtaken(&self, after: Duration, now: Instant) {
+        self.view.overtaken(self.index, after, now);
     }
 }
 
@@ -96,8 +114,8 @@ pub struct Wanted {
     pub client: (SocketAddr, SocketAddr),
     /// Of the request's key, where it has one that picks go by.
     pub key: Option<u64>,
-    /// The index of an endpoint that was just tried: another one, where there is one.
-    pub avoid: Option<usize>,
+    /// Where it was tried before: another endpoint, if there is one.
+    pub avoid: Option<Remote>,
 }
 
 impl Wanted {
@@ -119,8 +137,20 @@ impl Upstream {
         let turn = Cell::new(worker.chance.below(WHEEL_MAX as usize));
         let rules = Rules::of(&spec.protection);
         let view = RefCell::new(Rc::new(View::new(&spec, &rules, Arc::default(), Rc::new([]), (worker.now(), 0))));
+        let _caretaker = Caretaker::of(&spec, pools);
         let (worker, pools) = (worker.clone(), pools.clone());
-        Upstream { spec, worker, pools, rules, seen: Cell::new(0), until: Cell::new(None), turn, view }
+        Upstream { spec, worker, pools, rules, seen: Cell::new(0), until: Cell::new(None), turn, view, _caretaker }
+    }
+
+    /// A place for a request, where a circuit breaker counts them.
+    pub fn enter(&self) -> Result<Option<RequestPlace>, Fault> {
+        let Some(limits) = self.spec.protection.circuit_breaker else { return Ok(None) };
+        let place = self.spec.shared.enter(limits.requests.get());
+        if place.is_none() {
+            self.worker.shard().breaker_requests.add(1);
+            return Err(Fault::new(Kind::CircuitOpen, "over circuit_breaker.requests"));
+        }
+        Ok(place)
     }
 
     /// Sees new addresses, and how endpoints are, if anything changed.
@@ -148,24 +178,27 @@ impl Upstream {
     }
 
     /// Where a request goes.
-    fn pick(&self, key: Option<u64>, avoid: Option<usize>) -> Option<(Rc<View>, usize)> {
+    pub fn pick(&self, wanted: &Wanted) -> Result<Picked, Failure> {
         self.refresh();
         let view = self.view.borrow();
-        let pick = Pick { key, avoid, chance: &self.worker.chance };
-        let index = view.pick(&self.turn, || self.worker.now(), pick)?;
-        Some((view.clone(), index))
+        let index = view.pick(&self.turn, || self.worker.now(), wanted, &self.worker.chance);
+        index.map(|index| Picked { view: view.clone(), index }).ok_or_else(|| self.nobody())
+    }
+
+    #[cold]
+    fn nobody(&self) -> Failure {
+        let detail = format!("upstream {} has no endpoint that may be used", self.spec.name);
+        Failure::unsent(Fault::new(Kind::NoEndpoint, detail))
     }
 
     /// A connection: a pooled one at once, or a new one. An address that can't be connected to gives way to the next; nothing was
-    /// sent, so that is always safe.
-    pub async fn lease(&self, wanted: Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
-        let Some((view, mut index)) = self.pick(wanted.key, wanted.avoid) else {
-            let detail = format!("upstream {} has no endpoint that may be used", self.spec.name);
-            return Err(Failure::unsent(Fault::new(Kind::NoEndpoint, detail)));
-        };
+    /// sent, so that is always safe. Where there is `retry`, that alone says what is tried again, and its budget pays.
+    pub async fn lease(&self, picked: Picked, wanted: &Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
+        let Picked { view, mut index } = picked;
         let count = view.pools.len();
+        let most = if self.spec.protection.retry.is_some() { 1 } else { CONNECTS_MAX };
         let mut last = None;
-        for attempt in 0..count.min(CONNECTS_MAX) {
+        for attempt in 0..count.min(most) {
             if attempt > 0 {
                 index = view.next(index);
             }
@@ -176,17 +209,22 @@ impl Upstream {
             let in_flight = InFlight::enter(figures);
             // Out of tokio's budget: with it used up, a closed connection would look quiet.
             if !wanted.fresh
-                && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, &wanted)))).await
+                && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await
             {
                 self.worker.shard().upstream_reuses.add(1);
                 connection.carry(in_flight);
                 return Ok(Lease { connection, view, index, reused: true });
             }
             // Boxed: connecting is rare, and its future would make every connection's task larger.
-            match Box::pin(pool.connect(&wanted, self.spec.timeouts.connect, figures)).await {
+            let gate = Gate::of(&self.spec, &self.pools);
+            match Box::pin(pool.connect(wanted, self.spec.timeouts.connect, figures, gate)).await {
                 Ok((connection, reused)) => {
                     connection.carry(in_flight);
                     return Ok(Lease { connection, view, index, reused });
+                }
+                Err(fault) if fault.kind == Kind::CircuitOpen => {
+                    self.worker.shard().breaker_connections.add(1);
+                    return Err(Failure::unsent(fault));
                 }
                 Err(fault) => last = Some(fault),
             }

@@ -1,8 +1,8 @@
 //! An upstream's endpoints as one worker sees them at one moment: who may be picked, and where what comes of attempts is taken in.
 
-use super::UpstreamSpec;
 use super::pool::Pool;
 use super::targets::TargetSet;
+use super::{UpstreamSpec, Wanted};
 use maitred_core::Chance;
 use maitred_core::balance::{Asked, FAILURE_COST, Ready, Rules};
 use maitred_core::health::{News, attempted};
@@ -39,9 +39,9 @@ impl View {
         self.ready.as_ref().and_then(|ready| ready.until)
     }
 
-    pub fn pick(&self, turn: &Cell<usize>, now: impl Fn() -> Instant, pick: Pick<'_>) -> Option<usize> {
-        let Pick { key, avoid, chance } = pick;
-        let asked = |members| Asked { members, figures: &self.set.figures, hash: key, chance, avoid };
+    pub fn pick(&self, turn: &Cell<usize>, now: impl Fn() -> Instant, wanted: &Wanted, chance: &Chance) -> Option<usize> {
+        let avoid = wanted.avoid.as_ref().and_then(|tried| self.set.targets.iter().position(|target| target.address == *tried));
+        let asked = |members| Asked { members, figures: &self.set.figures, hash: wanted.key, chance, avoid };
         match &self.ready {
             None => self.set.levels.first().and_then(|level| level.picker.pick(turn, now, &asked(&level.members))),
             Some(ready) => ready.pick(now, &asked(&[])),
@@ -75,6 +75,13 @@ impl View {
         }
     }
 
+    /// One that was given up for another that was faster did not fail, nor did it succeed.
+    pub fn overtaken(&self, index: usize, after: Duration, now: Instant) {
+        if self.set.goes_by_time {
+            self.set.figures[index].observe(after, now);
+        }
+    }
+
     fn judge(&self, index: usize, has_failed: bool, now: Instant) {
         let Some(rules) = &self.spec.protection.outlier_detection else { return };
         let figures = &self.set.figures;
@@ -93,12 +100,4 @@ impl View {
             tracing::info!(%upstream, %endpoint, "an endpoint that was left alone takes part again");
         }
     }
-}
-
-/// What a pick is for.
-pub(super) struct Pick<'a> {
-    pub key: Option<u64>,
-    /// Not this one, where there is another.
-    pub avoid: Option<usize>,
-    pub chance: &'a Chance,
 }
