@@ -33,6 +33,7 @@ mod policies;
 mod proxy_protocol;
 mod reload;
 mod routing;
+mod services;
 mod strictness;
 mod symptoms;
 mod tls;
