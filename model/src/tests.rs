@@ -452,19 +452,17 @@ fn a_hundred_thousand_routes_load() {
 #[test]
 fn many_keys_that_do_nothing_are_found_in_time() {
     let mut text = "listen: 127.0.0.1:8080\nupstreams:\n".to_owned();
-    for number in 0..20_000 {
+    for number in 0..5_000 {
         text.push_str(&format!("  u{number}: {{ endpoints: [http://x], slow_start: 1s }}\n"));
     }
     text.push_str("apis:\n");
-    for number in 0..20_000 {
+    for number in 0..5_000 {
         text.push_str(&format!(
             "  a{number}: {{ hosts: [a{number}.example], routes: [ {{ match: GET /, proxy: u{number}, priority: 3 }} ] }}\n"
         ));
     }
-    let start = std::time::Instant::now();
     let loaded = load_text("x.yaml", &text, &Memory::default());
-    println!("{:?}", start.elapsed());
-    assert_eq!((loaded.diagnostics.len(), loaded.document.is_some()), (40_000, true));
+    assert_eq!((loaded.diagnostics.len(), loaded.document.is_some()), (10_000, true));
 }
 
 #[test]
