@@ -329,3 +329,98 @@ fn a_list_that_changes_loses_no_request_in_flight_and_keeps_who_is_out() {
     latch.open();
     assert_eq!(client.response().text(), "old");
 }
+
+fn cookie_of(response: &maitred_testkit::Response) -> Option<String> {
+    response.header("set-cookie").map(|line| line.split(';').next().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_cookie_brings_a_client_where_it_was_before() {
+    for balance in ["round_robin", "random", "least_request", "peak_ewma"] {
+        let (a, b) = (Moody::new("a", 200), Moody::new("b", 200));
+        let sticky = format!("balance: {balance}, affinity: {{ cookie: stay, ttl: 1h }}");
+        let gateway = two(&a, &b, &sticky);
+        let first = gateway.get("/");
+        let line = first.header("set-cookie").expect("a cookie").to_owned();
+        let (cookie, rest) = line.split_once("; ").unwrap();
+        assert_eq!(rest, "Path=/; HttpOnly; SameSite=Lax; Max-Age=3600");
+        assert!(cookie.len() == "stay=".len() + 16 && !line.contains("127"), "{line}");
+        let with = |cookie: &str| format!("Cookie: x=1; {cookie}\r\n");
+        for _ in 0..20 {
+            let again = gateway.ask("GET", "/", &with(cookie), "");
+            assert_eq!((again.text(), again.header("set-cookie")), (first.text(), None), "{balance}");
+        }
+        let invented = gateway.ask("GET", "/", &with("stay=00000000000000ff"), "");
+        assert!(cookie_of(&invented).is_some(), "a cookie that names nobody is replaced");
+        // A reload, and others beside it, change nothing.
+        gateway.publish(&yaml("\"http://$b\", \"http://$a\"", &sticky));
+        assert_eq!(gateway.ask("GET", "/", &with(cookie), "").text(), first.text());
+        // Who is out loses its clients; they stay where they went.
+        let home = usize::from(first.text() == "a");
+        gateway.targets("kitchen").load().figures[home].set_drained(true);
+        let moved = gateway.ask("GET", "/", &with(cookie), "");
+        assert_ne!(moved.text(), first.text());
+        let other = cookie_of(&moved).expect("a new cookie");
+        gateway.targets("kitchen").load().figures[home].set_drained(false);
+        for _ in 0..10 {
+            assert_eq!(gateway.ask("GET", "/", &with(&other), "").text(), moved.text());
+        }
+    }
+}
+
+#[test]
+fn nobody_is_bound_to_an_endpoint_that_fails() {
+    let (bad, good) = (Moody::new("bad", 500), Moody::new("good", 200));
+    let gateway = two(&bad, &good, "affinity: { cookie: stay }");
+    let answers: Vec<_> = (0..10).map(|_| gateway.get("/")).collect();
+    assert!(answers.iter().all(|answer| cookie_of(answer).is_some() == (answer.status == 200)));
+    assert!(bad.count() > 0 && good.count() > 0);
+}
+
+#[test]
+fn who_joins_later_starts_slowly_and_who_was_there_first_does_not() {
+    let (a, b) = (Moody::new("a", 200), Moody::new("b", 200));
+    let gateway = gateway(
+        &yaml("\"http://$a\"", "slow_start: 20s").replace("workers: 2", "workers: 1"),
+        &[("a", a.backend.address()), ("b", b.backend.address())],
+    );
+    let cell = gateway.targets("kitchen");
+    let target = cell.load().targets[0].clone();
+    let other = maitred_transport::Target { address: maitred_core::Remote::Tcp(b.backend.address()), ..target.clone() };
+    assert_eq!(names(&gateway, 3), set(&["a"]));
+    cell.publish(vec![target, other]);
+    let share = |count: usize| {
+        let before = b.count();
+        names(&gateway, count);
+        b.count() - before
+    };
+    assert_eq!(share(44), 4, "a tenth of the other's");
+    gateway.turn(secs(10));
+    assert_eq!(share(60), 20, "a half");
+    gateway.turn(secs(11));
+    assert_eq!(share(60), 30);
+}
+
+#[test]
+fn open_connections_and_requests_are_counted_for_every_upstream() {
+    let latch = Latch::new();
+    let opened = latch.clone();
+    let slow = Backend::new(move |_, conn| {
+        conn.body();
+        conn.wait(&opened);
+        conn.answer(200, "", "slow");
+    });
+    let gateway = gateway(&yaml("\"http://$slow\"", "protocol: http1"), &[("slow", slow.address())]);
+    let figures = gateway.targets("kitchen").load().figures[0].clone();
+    let mut clients: Vec<Client> = (0..3).map(|_| gateway.client()).collect();
+    clients.iter_mut().for_each(|client| client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    slow.wait_for(3);
+    assert_eq!((figures.in_flight(), figures.connections(), figures.requests()), (3, 3, 0));
+    latch.open();
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().text(), "slow"));
+    maitred_testkit::eventually("none is under way", || figures.in_flight() == 0);
+    assert_eq!((figures.connections(), figures.requests(), figures.failures()), (3, 3, 0));
+    slow.close_connections();
+    gateway.turn(secs(120));
+    maitred_testkit::eventually("their ends are noticed", || figures.connections() == 0);
+}

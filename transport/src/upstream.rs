@@ -1,6 +1,7 @@
 //! An upstream as one worker sees it: its addresses, which of them is picked, and a pool of connections to each. Which requests may
 //! be tried twice is not decided here.
 
+mod affinity;
 mod breaker;
 mod dial;
 mod gate;
@@ -12,11 +13,12 @@ mod view;
 
 use crate::client::{Carrier, Failure};
 use crate::worker::Worker;
+pub use affinity::AffinityCookie;
 pub use breaker::{Breaker, RequestPlace};
 pub use dial::{Dial, ProxyVersion};
 use gate::{Caretaker, Gate};
 use maitred_core::balance::{FAILURE_COST, InFlight, Rules, WHEEL_MAX};
-use maitred_core::{Exchange, Fault, Kind, Remote};
+use maitred_core::{Exchange, Fault, Kind, Remote, Scheme};
 use maitred_model::{HashBy, Protection, UpstreamTimeouts};
 pub use pool::Pools;
 use pool::{Pool, PoolKey};
@@ -46,6 +48,8 @@ pub struct UpstreamSpec {
     pub targets: Arc<TargetCell>,
     /// What of a request is its key, where picks go by keys.
     pub hash_by: Option<HashBy>,
+    /// The cookie that sends a client where it was before.
+    pub affinity: Option<AffinityCookie>,
     pub dial: Arc<Dial>,
     pub protection: Protection,
     pub shared: Arc<UpstreamShared>,
@@ -97,6 +101,13 @@ impl Lease {
         self.view.answered(self.index, took, has_failed, now);
     }
 
+    /// The `Set-Cookie` that brings a client here again, where there is such a cookie and the request had another or none.
+    pub fn cookie(&self, exchange: &Exchange) -> Option<String> {
+        let affinity = self.view.affinity()?;
+        let token = self.view.token(self.index)?;
+        (affinity.asked(exchange) != Some(token)).then(|| affinity.set(token, exchange.scheme == Scheme::Https))
+    }
+
     /// The attempt was given up after so long for another that was faster: it did not fail, nor did it succeed.
     pub fn overtaken(&self, after: Duration, now: Instant) {
         self.view.overtaken(self.index, after, now);
@@ -114,6 +125,8 @@ pub struct Wanted {
     pub client: (SocketAddr, SocketAddr),
     /// Of the request's key, where it has one that picks go by.
     pub key: Option<u64>,
+    /// What its cookie names, where there is one of affinity.
+    pub home: Option<u64>,
     /// Where it was tried before: another endpoint, if there is one.
     pub avoid: Option<Remote>,
 }
@@ -126,6 +139,7 @@ impl Wanted {
             upgrade: exchange.request.upgrade.is_some(),
             client: (exchange.peer, exchange.local),
             key: spec.hash_by.as_ref().and_then(|by| key::key(by, exchange)),
+            home: spec.affinity.as_ref().and_then(|affinity| affinity.asked(exchange)),
             avoid: None,
         }
     }

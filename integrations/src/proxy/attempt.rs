@@ -24,7 +24,7 @@ pub async fn run(
             None => once(exchange, &tries).await,
         };
         match tries.judge(exchange, tried) {
-            Next::Answer(answer) => return Ok(response(answer, tries.place)),
+            Next::Answer(answer) => return Ok(response(exchange, answer, tries.place)),
             Next::Fault(fault) => return Err(fault),
             Next::Again(wait) => tries.pause(exchange, wait).await?,
         }
@@ -111,7 +111,13 @@ pub async fn send(
     (answered, took)
 }
 
-fn response(Answer { lease, head, .. }: Answer, place: Option<RequestPlace>) -> Response {
+fn response(exchange: &Exchange, Answer { lease, mut head, .. }: Answer, place: Option<RequestPlace>) -> Response {
+    // Nobody is bound to an endpoint that fails.
+    if head.status < 500
+        && let Some(cookie) = lease.cookie(exchange)
+    {
+        head.headers.add(b"set-cookie", cookie.as_bytes());
+    }
     let connection = lease.connection;
     if let Some(place) = place {
         connection.hold(place);

@@ -74,7 +74,9 @@ mod tests {
         let (one, other) = (target("10.0.0.1:1"), target("10.0.0.2:1"));
         let token = made(b"x", "u", None).token(&one);
         assert_eq!(made(b"x", "u", Some(Duration::from_secs(5))).token(&Target { weight: 7, ..one.clone() }), token);
-        for different in [made(b"y", "u", None).token(&one), made(b"x", "v", None).token(&one), made(b"x", "u", None).token(&other)] {
+        for different in
+            [made(b"y", "u", None).token(&one), made(b"x", "v", None).token(&one), made(b"x", "u", None).token(&other)]
+        {
             assert_ne!(different, token);
         }
     }

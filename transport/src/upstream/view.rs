@@ -2,7 +2,7 @@
 
 use super::pool::Pool;
 use super::targets::TargetSet;
-use super::{UpstreamSpec, Wanted};
+use super::{AffinityCookie, UpstreamSpec, Wanted};
 use maitred_core::Chance;
 use maitred_core::balance::{Asked, FAILURE_COST, Ready, Rules};
 use maitred_core::health::{News, attempted};
@@ -18,6 +18,8 @@ pub(super) struct View {
     spec: Arc<UpstreamSpec>,
     /// `None`: all are well, and the set's own tables are used.
     ready: Option<Ready>,
+    /// What cookies name each target by, where there are such cookies.
+    tokens: Option<Box<[u64]>>,
 }
 
 impl View {
@@ -28,7 +30,8 @@ impl View {
         pools: Rc<[Rc<Pool>]>,
         (now, turn): (Instant, usize),
     ) -> View {
-        let mut view = View { set, pools, spec: spec.clone(), ready: None };
+        let tokens = spec.affinity.as_ref().map(|affinity| set.targets.iter().map(|target| affinity.token(target)).collect());
+        let mut view = View { set, pools, spec: spec.clone(), ready: None, tokens };
         let back = |index: usize| view.tell_return(index, now);
         view.ready = Ready::new(rules, &view.set.levels, &view.set.figures, (now, turn), back);
         view
@@ -41,11 +44,30 @@ impl View {
 
     pub fn pick(&self, turn: &Cell<usize>, now: impl Fn() -> Instant, wanted: &Wanted, chance: &Chance) -> Option<usize> {
         let avoid = wanted.avoid.as_ref().and_then(|tried| self.set.targets.iter().position(|target| target.address == *tried));
+        if let Some(home) = wanted.home.and_then(|token| self.home(token))
+            && Some(home) != avoid
+        {
+            return Some(home);
+        }
         let asked = |members| Asked { members, figures: &self.set.figures, hash: wanted.key, chance, avoid };
         match &self.ready {
             None => self.set.levels.first().and_then(|level| level.picker.pick(turn, now, &asked(&level.members))),
             Some(ready) => ready.pick(now, &asked(&[])),
         }
+    }
+
+    /// The target that a cookie names, if it takes part.
+    fn home(&self, token: u64) -> Option<usize> {
+        let named = self.tokens.as_ref()?.iter().position(|&other| other == token)?;
+        self.is_usable(named).then_some(named)
+    }
+
+    pub fn affinity(&self) -> Option<&AffinityCookie> {
+        self.spec.affinity.as_ref()
+    }
+
+    pub fn token(&self, index: usize) -> Option<u64> {
+        self.tokens.as_ref().map(|tokens| tokens[index])
     }
 
     /// The next in the list that takes part; the same where it is the only one.
