@@ -61,6 +61,8 @@ pub struct EndpointSpec {
     /// Prefixed to every path.
     pub prefix: Arc<str>,
     pub weight: u32,
+    pub zone: Option<Arc<str>>,
+    pub priority: u8,
 }
 
 /// One upstream's addresses are wanted, for as long as anyone else holds the cell. A cell has the same endpoints every time.
@@ -302,8 +304,15 @@ fn unresolved(users: &[Arc<User>], names: &Names) -> Vec<Unresolved> {
 /// Endpoints in their order, each with the addresses that it has now.
 fn targets_of<'n>(endpoints: &[EndpointSpec], addresses: impl Fn(&str) -> &'n [IpAddr]) -> Vec<Target> {
     let mut targets = Vec::new();
-    for EndpointSpec { authority, authority_text, prefix, weight } in endpoints {
-        let target = |address, weight| Target { address, authority: authority_text.clone(), prefix: prefix.clone(), weight };
+    for EndpointSpec { authority, authority_text, prefix, weight, zone, priority } in endpoints {
+        let target = |address, weight| Target {
+            address,
+            authority: authority_text.clone(),
+            prefix: prefix.clone(),
+            weight,
+            zone: zone.clone(),
+            priority: *priority,
+        };
         match authority {
             Authority::Address(address) => targets.push(target(Remote::Tcp(*address), *weight)),
             Authority::Unix(path) => targets.push(target(Remote::Unix(path.as_path().into()), *weight)),

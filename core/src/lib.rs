@@ -8,6 +8,7 @@ pub mod chance;
 pub mod clock;
 pub mod exchange;
 pub mod fault;
+pub mod health;
 pub mod metrics;
 pub mod percentile;
 pub mod policy;

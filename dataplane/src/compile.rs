@@ -16,9 +16,11 @@ use maitred_integrations::proxy::mirror::Mirror;
 use maitred_integrations::redirect::Redirect;
 use maitred_integrations::respond::Respond;
 use maitred_model as model;
-use maitred_model::{Authority, Balance, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
+use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
 use maitred_policies::{Configured, Transforms};
-use maitred_transport::{HttpChallenges, IssuedCertificates, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec};
+use maitred_transport::{
+    HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec,
+};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -27,10 +29,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 /// What outlives snapshots.
 pub struct State {
     pub metrics: Arc<Metrics>,
-    /// By how they are balanced and the endpoints' text: unchanged endpoints keep their resolved addresses.
-    cells: Mutex<HashMap<(Balance, String), Weak<TargetCell>>>,
-    /// What is known of endpoints, whatever list they stand in.
-    figures: Arc<KnownFigures>,
+    /// By upstream, how it is balanced and the endpoints' text: unchanged endpoints keep their resolved addresses.
+    cells: Mutex<HashMap<(String, Order, String), Weak<TargetCell>>>,
+    /// What is known of endpoints, whatever list of their upstream they stand in.
+    figures: KnownFigures,
     /// What workers share of upstreams, by name.
     upstreams: Mutex<HashMap<String, Weak<UpstreamShared>>>,
     /// By what they are to be: a reload that asks for the same goes on serving what was obtained.
@@ -55,7 +57,7 @@ impl State {
         State {
             metrics: Arc::new(Metrics::new(workers)),
             cells: Mutex::default(),
-            figures: Arc::new(KnownFigures::new(clock.clone())),
+            figures: KnownFigures::new(clock.clone()),
             upstreams: Mutex::default(),
             issued: Mutex::default(),
             challenges: Arc::default(),
@@ -74,8 +76,8 @@ impl State {
     }
 
     /// The address list of these endpoints. Addresses written as numbers are there at once; names wait for discovery.
-    fn cell(&self, balance: Balance, endpoints: &[Endpoint]) -> Arc<TargetCell> {
-        let key = (balance, format!("{endpoints:?}"));
+    fn cell(&self, upstream: &str, order: Order, endpoints: &[Endpoint]) -> Arc<TargetCell> {
+        let key = (upstream.to_owned(), order.clone(), format!("{endpoints:?}"));
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = cells.get(&key).and_then(Weak::upgrade) {
             return cell;
@@ -92,9 +94,11 @@ impl State {
                 authority: authority(endpoint).into(),
                 prefix: endpoint.path.as_str().into(),
                 weight: endpoint.weight.get(),
+                zone: endpoint.zone.as_deref().map(Arc::from),
+                priority: endpoint.priority,
             })
         });
-        let cell = Arc::new(TargetCell::new(targets.collect(), balance, &self.figures));
+        let cell = Arc::new(TargetCell::new(targets.collect(), order, self.figures.roster(upstream)));
         cells.insert(key, Arc::downgrade(&cell));
         cell
     }
@@ -202,11 +206,12 @@ impl Compiler<'_> {
         // `check` saw to it that all have one scheme.
         let encrypted = endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https);
         let dial = secure::dial(upstream, span, encrypted, &mut self.diagnostics).unwrap_or_default();
+        let order = Order { balance: upstream.balance, zone: self.document.zone.as_deref().map(Arc::from) };
         let spec = UpstreamSpec {
             name: name.into(),
             host: upstream.host.clone(),
             timeouts: upstream.timeouts,
-            targets: self.state.cell(upstream.balance, &endpoints),
+            targets: self.state.cell(name, order, &endpoints),
             hash_by: upstream.hash_by.clone(),
             dial: Arc::new(dial),
             protection: upstream.protection.clone(),

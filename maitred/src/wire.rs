@@ -309,6 +309,8 @@ fn spec_of(endpoint: &Endpoint) -> EndpointSpec {
         authority_text: authority(endpoint).into(),
         prefix: endpoint.path.as_str().into(),
         weight: endpoint.weight.get(),
+        zone: endpoint.zone.as_deref().map(Arc::from),
+        priority: endpoint.priority,
     }
 }
 

@@ -67,12 +67,10 @@ impl Carrier {
     }
 
     /// Holds a place in what is counted as under way until the response's body is over, or given up.
-    pub(crate) fn carry(&self, in_flight: Option<InFlight>) {
-        if in_flight.is_some() {
-            match self {
-                Carrier::Http1(connection) => connection.carry(in_flight),
-                Carrier::Http2(stream) => stream.carry(in_flight),
-            }
+    pub(crate) fn carry(&self, in_flight: InFlight) {
+        match self {
+            Carrier::Http1(connection) => connection.carry(in_flight),
+            Carrier::Http2(stream) => stream.carry(in_flight),
         }
     }
 

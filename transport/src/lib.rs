@@ -30,7 +30,7 @@ pub use tls::{
     TlsProblem, expiries,
 };
 pub use upstream::{
-    Breaker, Dial, Lease, Picked, Pools, ProxyVersion, RequestPlace, Target, TargetCell, TargetSet, Upstream, UpstreamShared,
-    UpstreamSpec, Wanted,
+    Breaker, Dial, Lease, Order, Picked, Pools, ProxyVersion, RequestPlace, Target, TargetCell, TargetSet, Upstream,
+    UpstreamShared, UpstreamSpec, Wanted,
 };
 pub use worker::Worker;

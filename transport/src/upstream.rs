@@ -8,17 +8,18 @@ mod key;
 mod pool;
 mod shared;
 mod targets;
+mod view;
 
 use crate::client::{Carrier, Failure};
 use crate::worker::Worker;
 pub use breaker::{Breaker, RequestPlace};
 pub use dial::{Dial, ProxyVersion};
 use gate::{Caretaker, Gate};
-use maitred_core::balance::{FAILURE_COST, WHEEL_MAX};
-use maitred_core::{Exchange, Fault, Kind, Remote};
+use maitred_core::balance::{FAILURE_COST, InFlight, Rules, WHEEL_MAX};
+use maitred_core::{Exchange, Fault, Kind};
 use maitred_model::{HashBy, Protection, UpstreamTimeouts};
 pub use pool::Pools;
-use pool::{Pool, PoolKey};
+use pool::{Opening, Pool, PoolKey};
 pub use shared::UpstreamShared;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -27,8 +28,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-pub use targets::{Target, TargetCell, TargetSet};
+pub use targets::{Order, Target, TargetCell, TargetSet};
 use tokio::task::unconstrained;
+use view::{Pick, View};
 
 pub(crate) use breaker::{ConnectionPlace, Fate};
 pub(crate) use pool::Pool as ConnectionPool;
@@ -54,16 +56,14 @@ pub struct Upstream {
     pub spec: Arc<UpstreamSpec>,
     worker: Rc<Worker>,
     pools: Rc<Pools>,
+    rules: Rules,
+    /// `TargetCell::epoch` when the view was made.
     seen: Cell<u64>,
+    /// When the view is over, though nothing changes but the time.
+    until: Cell<Option<Instant>>,
     turn: Cell<usize>,
     view: RefCell<Rc<View>>,
     _caretaker: Option<Caretaker>,
-}
-
-#[derive(Default)]
-struct View {
-    set: Arc<TargetSet>,
-    pools: Vec<Rc<Pool>>,
 }
 
 /// A connection, or a stream of one, for one attempt, and where it leads.
@@ -82,8 +82,9 @@ pub struct Picked {
 }
 
 impl Picked {
-    pub fn endpoint(&self) -> &Remote {
-        &self.view.pools[self.index].key.remote
+    /// For `Wanted::avoid`.
+    pub fn index(&self) -> usize {
+        self.index
     }
 }
 
@@ -92,18 +93,14 @@ impl Lease {
         &self.view.set.targets[self.index]
     }
 
-    /// How long the attempt took, for picks that go by that. A failure counts as a long one.
+    /// How long the attempt took, and how it went. Not for clients that went wrong, or away.
     pub fn answered(&self, took: Duration, has_failed: bool, now: Instant) {
-        if let Some(figures) = self.view.set.timed(self.index) {
-            figures.observe(if has_failed { took.max(FAILURE_COST) } else { took }, now);
-        }
+        self.view.answered(self.index, took, has_failed, now);
     }
 
     /// The attempt was given up after so long for another that was faster: it did not fail, nor did it succeed.
     pub fn overtaken(&self, after: Duration, now: Instant) {
-        if let Some(figures) = self.view.set.timed(self.index) {
-            figures.observe(after, now);
-        }
+        self.view.overtaken(self.index, after, now);
     }
 }
 
@@ -118,8 +115,8 @@ pub struct Wanted {
     pub client: (SocketAddr, SocketAddr),
     /// Of the request's key, where it has one that picks go by.
     pub key: Option<u64>,
-    /// Where it was tried before: another endpoint, if there is one.
-    pub avoid: Option<Remote>,
+    /// The index of an endpoint that was just tried: another one, where there is one.
+    pub avoid: Option<usize>,
 }
 
 impl Wanted {
@@ -139,9 +136,11 @@ impl Upstream {
     pub fn new(spec: Arc<UpstreamSpec>, worker: &Rc<Worker>, pools: &Rc<Pools>) -> Upstream {
         // Workers start at different places, so that a few requests do not all meet the first endpoint.
         let turn = Cell::new(worker.chance.below(WHEEL_MAX as usize));
+        let rules = Rules::of(&spec.protection);
+        let view = RefCell::new(Rc::new(View::new(&spec, &rules, Arc::default(), Rc::new([]), (worker.now(), 0))));
         let _caretaker = Caretaker::of(&spec, pools);
         let (worker, pools) = (worker.clone(), pools.clone());
-        Upstream { spec, worker, pools, seen: Cell::new(0), turn, view: RefCell::default(), _caretaker }
+        Upstream { spec, worker, pools, rules, seen: Cell::new(0), until: Cell::new(None), turn, view, _caretaker }
     }
 
     /// A place for a request, where a circuit breaker counts them.
@@ -155,42 +154,58 @@ impl Upstream {
         Ok(place)
     }
 
-    /// Sees new addresses, if there are any.
+    /// Sees new addresses, and how endpoints are, if anything changed.
     fn refresh(&self) {
-        let generation = self.spec.targets.generation();
-        if self.seen.replace(generation) != generation {
-            let set = self.spec.targets.load();
-            let key = |target: &Target| PoolKey::new(target, &self.spec.dial);
-            let pools = set.targets.iter().map(|target| self.pools.of(key(target), &self.spec.dial, &self.worker)).collect();
-            *self.view.borrow_mut() = Rc::new(View { set, pools });
+        let epoch = self.spec.targets.epoch();
+        if self.seen.get() != epoch || self.until.get().is_some_and(|until| until <= self.worker.now()) {
+            self.seen.set(epoch);
+            self.renew();
         }
+    }
+
+    #[cold]
+    fn renew(&self) {
+        let set = self.spec.targets.load();
+        let old = self.view.borrow().clone();
+        let pools = if Arc::ptr_eq(&old.set, &set) { old.pools.clone() } else { self.pools_of(&set) };
+        let view = View::new(&self.spec, &self.rules, set, pools, (self.worker.now(), self.turn.get()));
+        self.until.set(view.until());
+        *self.view.borrow_mut() = Rc::new(view);
+    }
+
+    fn pools_of(&self, set: &TargetSet) -> Rc<[Rc<Pool>]> {
+        let pool = |target| self.pools.of(PoolKey::new(target, &self.spec.dial), &self.spec.dial, &self.worker);
+        set.targets.iter().map(pool).collect()
     }
 
     /// Where a request goes.
     pub fn pick(&self, wanted: &Wanted) -> Result<Picked, Failure> {
         self.refresh();
         let view = self.view.borrow();
-        let asked = view.set.asked(wanted.key, &self.worker.chance);
-        let Some(index) = view.set.picker.pick(&self.turn, || self.worker.now(), &asked) else {
-            return Err(Failure::unsent(Fault::new(Kind::NoEndpoint, format!("upstream {} has no address", self.spec.name))));
+        let pick = Pick { key: wanted.key, avoid: wanted.avoid, chance: &self.worker.chance };
+        let Some(index) = view.pick(&self.turn, || self.worker.now(), pick) else {
+            let detail = format!("upstream {} has no endpoint that may be used", self.spec.name);
+            return Err(Failure::unsent(Fault::new(Kind::NoEndpoint, detail)));
         };
-        let index = wanted.avoid.as_ref().map_or(index, |avoid| view.set.elsewhere(index, avoid));
         Ok(Picked { view: view.clone(), index })
     }
 
     /// A connection: a pooled one at once, or a new one. An address that can't be connected to gives way to the next; nothing was
     /// sent, so that is always safe. Where there is `retry`, that alone says what is tried again, and its budget pays.
     pub async fn lease(&self, picked: Picked, wanted: &Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
-        let Picked { view, index: first } = picked;
+        let Picked { view, mut index } = picked;
         let count = view.pools.len();
         let most = if self.spec.protection.retry.is_some() { 1 } else { CONNECTS_MAX };
         let mut last = None;
         for attempt in 0..count.min(most) {
-            let index = (first + attempt) % count;
+            if attempt > 0 {
+                index = view.next(index);
+            }
             let pool = &view.pools[index];
             record.endpoint = Some(pool.key.remote.clone());
             record.attempts += 1;
-            let in_flight = view.set.enter(index);
+            let figures = &view.set.figures[index];
+            let in_flight = InFlight::enter(figures);
             // Out of tokio's budget: with it used up, a closed connection would look quiet.
             if !wanted.fresh
                 && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await
@@ -199,9 +214,9 @@ impl Upstream {
                 connection.carry(in_flight);
                 return Ok(Lease { connection, view, index, reused: true });
             }
+            let opening = Opening { figures, gate: Gate::of(&self.spec, &self.pools) };
             // Boxed: connecting is rare, and its future would make every connection's task larger.
-            let gate = Gate::of(&self.spec, &self.pools);
-            match Box::pin(pool.connect(wanted, self.spec.timeouts.connect, gate)).await {
+            match Box::pin(pool.connect(wanted, self.spec.timeouts.connect, opening)).await {
                 Ok((connection, reused)) => {
                     connection.carry(in_flight);
                     return Ok(Lease { connection, view, index, reused });
@@ -212,9 +227,7 @@ impl Upstream {
                 }
                 Err(fault) => last = Some(fault),
             }
-            if let Some(figures) = view.set.timed(index) {
-                figures.observe(FAILURE_COST, self.worker.now());
-            }
+            view.answered(index, FAILURE_COST, true, self.worker.now());
             if wanted.deadline.is_some_and(|deadline| self.worker.now() >= deadline) {
                 break;
             }

@@ -7,12 +7,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn name(host: &str, every: bool, weight: u32) -> EndpointSpec {
     let authority = Authority::Name { host: host.to_owned(), port: 80, every };
-    EndpointSpec { authority, authority_text: format!("{host}:80").into(), prefix: "".into(), weight }
+    EndpointSpec { authority, authority_text: format!("{host}:80").into(), prefix: "".into(), weight, zone: None, priority: 0 }
 }
 
 fn literal(address: &str, weight: u32) -> EndpointSpec {
     let authority = Authority::Address(address.parse().unwrap());
-    EndpointSpec { authority, authority_text: address.into(), prefix: "/base".into(), weight }
+    EndpointSpec { authority, authority_text: address.into(), prefix: "/base".into(), weight, zone: None, priority: 0 }
 }
 
 fn wanted(endpoints: &[EndpointSpec]) -> (Arc<TargetCell>, Request) {

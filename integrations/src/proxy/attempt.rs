@@ -52,7 +52,10 @@ async fn once(exchange: &mut Exchange, tries: &Tries<'_>) -> Tried {
     let body = std::mem::take(&mut exchange.body);
     let wanted = tries.wanted(exchange);
     let leased = match tries.upstream.pick(&wanted) {
-        Ok(picked) => tries.upstream.lease(picked, &wanted, &mut exchange.record).await,
+        Ok(picked) => {
+            tries.last.set(Some(picked.index()));
+            tries.upstream.lease(picked, &wanted, &mut exchange.record).await
+        }
         Err(failure) => Err(failure),
     };
     let lease = match leased {

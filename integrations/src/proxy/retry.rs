@@ -12,6 +12,7 @@ use maitred_core::{Body, Exchange, Fault, Kind};
 use maitred_model::{HedgeAfter, Retry, RetryOn, Share};
 use maitred_transport::{RequestPlace, Timer, Upstream, Wanted};
 use maitred_wire::{Framing, ResponseHead};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -39,8 +40,10 @@ pub struct Tries<'a> {
     retries: u32,
     /// The next try is on a new connection.
     fresh: bool,
-    /// The next try is at another endpoint.
+    /// The next try is at another endpoint than the last.
     elsewhere: bool,
+    /// The index of the last one.
+    pub last: Cell<Option<usize>>,
     pub hedged: bool,
 }
 
@@ -70,6 +73,7 @@ impl<'a> Tries<'a> {
             retries: 0,
             fresh: false,
             elsewhere: false,
+            last: Cell::new(None),
             hedged: false,
         };
         let protection = &upstream.spec.protection;
@@ -95,9 +99,7 @@ impl<'a> Tries<'a> {
     /// For whom the next connection is.
     pub fn wanted(&self, exchange: &Exchange) -> Wanted {
         let mut wanted = Wanted::by(exchange, &self.upstream.spec, self.fresh);
-        if self.elsewhere {
-            wanted.avoid = exchange.record.endpoint.clone();
-        }
+        wanted.avoid = self.last.get().filter(|_| self.elsewhere);
         if let Some(patience) = self.retry().and_then(|retry| retry.per_try_timeout) {
             let due = self.reach.worker.now() + patience;
             wanted.deadline = Some(wanted.deadline.map_or(due, |deadline| deadline.min(due)));
@@ -282,12 +284,13 @@ fn seen_in(head: &ResponseHead, exchange: &Exchange) -> Option<RetryOn> {
 }
 
 fn seen_of(kind: Kind) -> Option<RetryOn> {
-    match kind {
-        Kind::UpstreamUnreachable | Kind::ConnectTimeout => Some(RetryOn::Connect),
-        Kind::UpstreamReset => Some(RetryOn::Reset),
-        Kind::UpstreamTimeout => Some(RetryOn::Timeout),
-        _ => None,
-    }
+    let conditions = [
+        (Kind::UpstreamUnreachable, RetryOn::Connect),
+        (Kind::ConnectTimeout, RetryOn::Connect),
+        (Kind::UpstreamReset, RetryOn::Reset),
+        (Kind::UpstreamTimeout, RetryOn::Timeout),
+    ];
+    conditions.into_iter().find(|(known, _)| *known == kind).map(|(_, condition)| condition)
 }
 
 /// Where a retry is counted.

@@ -7,7 +7,7 @@ use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::upstream::{ConnectionPlace, ConnectionPool as Pool, RequestPlace};
 use crate::worker::Worker;
-use maitred_core::balance::InFlight;
+use maitred_core::balance::{InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, HeadLimits, LAST_CHUNK, Parsed, ResponseHead, chunk_head};
 use std::cell::{Cell, Ref, RefCell};
@@ -62,11 +62,12 @@ pub struct ClientConnection {
     idle_timeout: Cell<Duration>,
     /// When it was last put into the pool.
     pub(crate) idle_since: Cell<Instant>,
-    /// The request's place in what its endpoint has under way, where that is counted.
+    /// The request's place in what its endpoint has under way.
     in_flight: Cell<Option<InFlight>>,
     /// And in what its upstream has, where there is a circuit breaker; with the connection's own.
     request_place: Cell<Option<RequestPlace>>,
     pub(crate) place: Option<ConnectionPlace>,
+    _open: OpenConnection,
 }
 
 impl ClientConnection {
@@ -75,7 +76,7 @@ impl ClientConnection {
         socket: Socket,
         worker: &Rc<Worker>,
         pool: Option<&Rc<Pool>>,
-        now: Instant,
+        open: OpenConnection,
         place: Option<ConnectionPlace>,
     ) -> Rc<ClientConnection> {
         worker.shard().upstream_open.add(1);
@@ -103,15 +104,16 @@ impl ClientConnection {
             deadline: Cell::new(None),
             response_timeout: Cell::new(Duration::ZERO),
             idle_timeout: Cell::new(Duration::ZERO),
-            idle_since: Cell::new(now),
+            idle_since: Cell::new(worker.now()),
             in_flight: Cell::new(None),
             request_place: Cell::new(None),
             place,
+            _open: open,
         })
     }
 
-    pub(super) fn carry(&self, in_flight: Option<InFlight>) {
-        self.in_flight.set(in_flight);
+    pub(super) fn carry(&self, in_flight: InFlight) {
+        self.in_flight.set(Some(in_flight));
     }
 
     pub(super) fn hold(&self, place: RequestPlace) {

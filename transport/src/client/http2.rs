@@ -7,7 +7,7 @@ use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::upstream::{ConnectionPlace, Fate, RequestPlace, UpstreamShared};
 use crate::worker::Worker;
-use maitred_core::balance::InFlight;
+use maitred_core::balance::{InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, H2Code, HeadLimits, ResponseHead, WINDOW_MAX};
 use std::cell::{Cell, OnceCell, Ref, RefCell};
@@ -43,7 +43,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub fn start(socket: Socket, worker: &Rc<Worker>, place: Option<(ConnectionPlace, usize)>) -> Rc<Link> {
+    pub fn start(socket: Socket, worker: &Rc<Worker>, open: OpenConnection, place: Option<(ConnectionPlace, usize)>) -> Rc<Link> {
         let terms = Terms {
             server: false,
             streams: 0,
@@ -63,7 +63,8 @@ impl Link {
             place: RefCell::new(place),
         });
         worker.shard().upstream_open.add(1);
-        let driven = Driven { link: Rc::downgrade(&link), connection: link.connection.clone(), worker: worker.clone() };
+        let driven =
+            Driven { link: Rc::downgrade(&link), connection: link.connection.clone(), worker: worker.clone(), _open: open };
         spawn_local(driven.run());
         link
     }
@@ -128,12 +129,13 @@ struct Driven {
     link: Weak<Link>,
     connection: Rc<Connection>,
     worker: Rc<Worker>,
+    _open: OpenConnection,
 }
 
 impl Driven {
     /// Reads and writes until the back end, or the last user, is gone.
     async fn run(self) {
-        let Driven { link, connection, worker } = &self;
+        let Driven { link, connection, worker, _open } = &self;
         let mut settled = false;
         poll_fn(|cx| {
             let turn = connection.poll_turn(cx, None, worker.now());
@@ -197,7 +199,7 @@ pub struct LinkStream {
     deadline: Cell<Option<Instant>>,
     response_timeout: Cell<Duration>,
     idle_timeout: Cell<Duration>,
-    /// The request's place in what its endpoint has under way, where that is counted.
+    /// The request's place in what its endpoint has under way.
     in_flight: Cell<Option<InFlight>>,
     /// And in what its upstream has, where there is a circuit breaker.
     request_place: Cell<Option<RequestPlace>>,
@@ -230,8 +232,8 @@ impl LinkStream {
         })
     }
 
-    pub(super) fn carry(&self, in_flight: Option<InFlight>) {
-        self.in_flight.set(in_flight);
+    pub(super) fn carry(&self, in_flight: InFlight) {
+        self.in_flight.set(Some(in_flight));
     }
 
     pub(super) fn hold(&self, place: RequestPlace) {

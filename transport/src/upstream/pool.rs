@@ -9,6 +9,7 @@ use crate::client::{Carrier, ClientConnection};
 use crate::client::{Link, LinkStream};
 use crate::timers::Timer;
 use crate::worker::Worker;
+use maitred_core::balance::{Figures, OpenConnection};
 use maitred_core::metrics::WorkerShard;
 use maitred_core::{Fault, Kind, Remote};
 use std::cell::{Cell, RefCell};
@@ -40,6 +41,12 @@ impl PoolKey {
         let name = if dial.tls.is_some() { target.authority.clone() } else { "".into() };
         PoolKey { remote: target.address.clone(), name, dial: dial.identity }
     }
+}
+
+/// How a connection that is opened is counted: at its endpoint while it is open, and at its upstream where there is a circuit breaker.
+pub(super) struct Opening<'a> {
+    pub figures: &'a Arc<Figures>,
+    pub gate: Option<Gate<'a>>,
 }
 
 pub(crate) struct Pool {
@@ -157,12 +164,12 @@ impl Pool {
         self: &Rc<Self>,
         wanted: &Wanted,
         patience: Duration,
-        gate: Option<Gate<'_>>,
+        opening: Opening<'_>,
     ) -> Result<(Carrier, bool), Fault> {
         let timer = Timer::new(&self.worker.timers);
         let due = self.worker.now() + patience;
         timer.arm(wanted.deadline.map_or(due, |deadline| deadline.min(due)));
-        let mut connecting = pin!(self.connect_patiently(wanted, gate.as_ref()));
+        let mut connecting = pin!(self.connect_patiently(wanted, &opening));
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending => timer.poll(cx).map(|()| None),
@@ -170,7 +177,7 @@ impl Pool {
         .await;
         // Whose own time is over has no answer in time; otherwise it is the back end that could not be reached.
         let is_over = || wanted.deadline.is_some_and(|deadline| deadline <= due);
-        let waits = || gate.as_ref().is_some_and(|gate| gate.waits.get());
+        let waits = || opening.gate.as_ref().is_some_and(|gate| gate.waits.get());
         let kind = || match (is_over(), waits()) {
             (true, _) => Kind::UpstreamTimeout,
             (false, true) => Kind::CircuitOpen,
@@ -180,14 +187,14 @@ impl Pool {
         connected.unwrap_or_else(late)
     }
 
-    async fn connect_patiently(self: &Rc<Self>, wanted: &Wanted, gate: Option<&Gate<'_>>) -> Result<(Carrier, bool), Fault> {
+    async fn connect_patiently(self: &Rc<Self>, wanted: &Wanted, opening: &Opening<'_>) -> Result<(Carrier, bool), Fault> {
         if self.dial.http2 {
-            return self.link(wanted, gate).await;
+            return self.link(wanted, opening).await;
         }
         // One that told its client's address never comes back.
         let pool = if self.dial.proxy.is_some() { None } else { Some(self) };
         let place = loop {
-            match self.pass(gate, pool.is_some() && !wanted.fresh).await? {
+            match self.pass(opening, pool.is_some() && !wanted.fresh).await? {
                 Way::New(place) => break place,
                 Way::Freed => {
                     if let Some(carrier) = unconstrained(poll_fn(|cx| Poll::Ready(self.take(cx, wanted)))).await {
@@ -198,11 +205,14 @@ impl Pool {
         };
         self.worker.shard().upstream_connects.add(1);
         let socket = self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await?;
-        Ok((Carrier::Http1(ClientConnection::new(socket, &self.worker, pool, self.worker.now(), place)), false))
+        Ok((
+            Carrier::Http1(ClientConnection::new(socket, &self.worker, pool, OpenConnection::open(opening.figures), place)),
+            false,
+        ))
     }
 
-    async fn pass(self: &Rc<Self>, gate: Option<&Gate<'_>>, shares: bool) -> Result<Way, Fault> {
-        match gate {
+    async fn pass(self: &Rc<Self>, opening: &Opening<'_>, shares: bool) -> Result<Way, Fault> {
+        match &opening.gate {
             None => Ok(Way::New(None)),
             Some(gate) => {
                 let way = gate.pass(self, shares).await?;
@@ -214,12 +224,14 @@ impl Pool {
 
     /// A stream of a new connection. Whoever comes while one is made waits for it, so that a burst does not become as many
     /// connections.
-    async fn link(self: &Rc<Self>, wanted: &Wanted, gate: Option<&Gate<'_>>) -> Result<(Carrier, bool), Fault> {
+    async fn link(self: &Rc<Self>, wanted: &Wanted, opening: &Opening<'_>) -> Result<(Carrier, bool), Fault> {
         loop {
             if !self.dialling.under_way.get() {
-                match self.pass(gate, !wanted.fresh).await? {
+                match self.pass(opening, !wanted.fresh).await? {
                     // Another may have begun to connect while this one waited.
-                    Way::New(place) if !self.dialling.under_way.get() => return self.dial_link(wanted, place).await,
+                    Way::New(place) if !self.dialling.under_way.get() => {
+                        return self.dial_link(wanted, opening.figures, place).await;
+                    }
                     Way::New(_) => {}
                     Way::Freed => {
                         if let Some(stream) = self.stream(wanted) {
@@ -244,11 +256,18 @@ impl Pool {
         }
     }
 
-    async fn dial_link(self: &Rc<Self>, wanted: &Wanted, place: Option<ConnectionPlace>) -> Result<(Carrier, bool), Fault> {
+    async fn dial_link(
+        self: &Rc<Self>,
+        wanted: &Wanted,
+        figures: &Arc<Figures>,
+        place: Option<ConnectionPlace>,
+    ) -> Result<(Carrier, bool), Fault> {
         let _turn = Turn::take(&self.dialling);
         self.worker.shard().upstream_connects.add(1);
         let linked = match self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await {
-            Ok(socket) => Ok(Link::start(socket, &self.worker, place.map(|place| (place, self.id())))),
+            Ok(socket) => {
+                Ok(Link::start(socket, &self.worker, OpenConnection::open(figures), place.map(|place| (place, self.id()))))
+            }
             Err(fault) => Err(fault),
         };
         match linked {
