@@ -183,10 +183,15 @@ impl Upstream {
         self.refresh();
         let view = self.view.borrow();
         let pick = Pick { key: wanted.key, avoid: wanted.avoid, chance: &self.worker.chance };
+        let turn = self.turn.get();
         let Some(index) = view.pick(&self.turn, || self.worker.now(), pick) else {
             let detail = format!("upstream {} has no endpoint that may be used", self.spec.name);
             return Err(Failure::unsent(Fault::new(Kind::NoEndpoint, detail)));
         };
+        // A further try takes nobody's turn: if it did, with two endpoints every request would begin at the one that fails.
+        if wanted.avoid.is_some() {
+            self.turn.set(turn);
+        }
         Ok(Picked { view: view.clone(), index })
     }
 
