@@ -75,7 +75,7 @@ fn a_request_has_its_place_until_its_answer_is_over() {
     let mut client = send(&gateway, "/stream");
     client.head();
     assert_eq!(gateway.get("/").status, 503);
-    drop(client);
+    client.reset();
     eventually("a client that left gives its place back", || gateway.get("/").status == 200);
     let mut client = send(&gateway, "/stream");
     latch.open();

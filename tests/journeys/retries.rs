@@ -413,3 +413,77 @@ apis: { all: { routes: [ ANY /: kitchen ] } }";
     }
     assert!(backend.count() <= 100 + 20 + 10, "{} streams for 100 requests", backend.count());
 }
+
+const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te", "trailers")];
+
+/// A gateway to a service that answers the first calls with these trailers only.
+fn calling(route: &str, trailers: &'static [(&'static str, &'static str)]) -> (H2Backend, Gateway) {
+    let asked = AtomicUsize::new(0);
+    let backend = H2Backend::new(move |_, stream| {
+        stream.body();
+        if asked.fetch_add(1, SeqCst) == 0 {
+            let head = [&[("content-type", "application/grpc")], trailers].concat();
+            stream.head(200, &head, true);
+            return;
+        }
+        stream.head(200, &[("content-type", "application/grpc")], false);
+        stream.trailers(&[("grpc-status", "0")]);
+    });
+    let yaml = format!(
+        "upstreams:
+  kitchen: {{ endpoints: [\"http://$kitchen\"], protocol: h2c, retry: {{ backoff: 1ms, backoff_max: 10s }} }}
+apis: {{ all: {{ routes: [ {{ match: ANY /kit.Kit/Get, proxy: kitchen{route} }} ] }} }}"
+    );
+    let gateway = gateway(&yaml, &[("kitchen", backend.address())]);
+    (backend, gateway)
+}
+
+#[test]
+fn a_call_that_is_unavailable_is_tried_again_where_it_is_declared_harmless() {
+    let unavailable: &[(&str, &str)] = &[("grpc-status", "14")];
+    for (route, trailers, wanted) in [
+        (", idempotent: true", unavailable, 2),
+        ("", unavailable, 1),
+        (", idempotent: true", &[("grpc-status", "13")], 1),
+        (", idempotent: true", &[("grpc-status", "14"), ("grpc-retry-pushback-ms", "-1")], 1),
+    ] {
+        let (backend, gateway) = calling(route, trailers);
+        let mut client = gateway.h2();
+        let stream = client.open("POST", "/kit.Kit/Get", &GRPC);
+        client.data(stream, [0, 0, 0, 0, 1, b'x'], true);
+        let response = client.response(stream);
+        let status = response.trailers.get("grpc-status").or_else(|| response.header("grpc-status"));
+        let told = if wanted == 2 { "0" } else { trailers[0].1 };
+        assert_eq!((status, backend.count()), (Some(told), wanted), "{route} {trailers:?}");
+        assert!(backend.requests().iter().all(|request| request.body == [0, 0, 0, 0, 1, b'x']), "the message comes again");
+    }
+}
+
+#[test]
+fn each_try_is_told_what_is_left_of_the_deadline() {
+    let (backend, gateway) = calling(", idempotent: true", &[("grpc-status", "14"), ("grpc-retry-pushback-ms", "5000")]);
+    let mut client = gateway.h2();
+    let stream = client.open("POST", "/kit.Kit/Get", &[GRPC[0], GRPC[1], ("grpc-timeout", "20S")]);
+    client.data(stream, [0, 0, 0, 0, 0], true);
+    backend.wait_for(1);
+    eventually("the second try", || {
+        gateway.turn(Duration::from_millis(500));
+        backend.count() == 2
+    });
+    assert_eq!(client.response(stream).trailers.get("grpc-status"), Some("0"));
+    let left: Vec<f64> = backend.requests().iter().map(|request| seconds(request.header("grpc-timeout"))).collect();
+    assert!(left[0] <= 20.0 && left[0] > 10.0 && left[1] <= left[0] - 5.0 && left[1] > 0.0, "{left:?}");
+}
+
+fn seconds(timeout: Option<&str>) -> f64 {
+    let timeout = timeout.expect("a grpc-timeout");
+    let (number, unit) = timeout.split_at(timeout.len() - 1);
+    let unit = match unit {
+        "n" => 1e-9,
+        "u" => 1e-6,
+        "m" => 1e-3,
+        "S" => 1.0,
+        other => panic!("a unit of {other}"),
+    };
+    number.parse::<f64>().expect("a number") * unit
+}
