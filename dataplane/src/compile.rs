@@ -19,7 +19,7 @@ use maitred_model as model;
 use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
 use maitred_policies::{Configured, Transforms};
 use maitred_transport::{
-    HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec,
+    AffinityCookie, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec,
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -213,6 +213,7 @@ impl Compiler<'_> {
             timeouts: upstream.timeouts,
             targets: self.state.cell(name, order, &endpoints),
             hash_by: upstream.hash_by.clone(),
+            affinity: upstream.affinity.as_ref().map(|affinity| AffinityCookie::new(affinity, &self.secret(), name)),
             dial: Arc::new(dial),
             protection: upstream.protection.clone(),
             shared: self.state.shared(name),
@@ -221,6 +222,11 @@ impl Compiler<'_> {
         self.upstreams.push(Upstream { spec: Arc::new(spec), endpoints });
         self.upstream_index.insert(name.to_string(), index);
         index
+    }
+
+    /// What keys follow from that others with the same secret share.
+    fn secret(&self) -> Vec<u8> {
+        self.state.tickets(self.document.secret_key.as_ref().map(|secret| secret.expose().as_bytes())).secret
     }
 
     fn api(&mut self, index: u32, name: &str, api: &model::Api) -> Api {

@@ -21,6 +21,7 @@ mod h2_upstream;
 mod h2_upstream_faults;
 mod h2_upstream_rules;
 mod h2_upstream_spec;
+mod health;
 mod hedging;
 #[cfg(feature = "http3")]
 mod http3;

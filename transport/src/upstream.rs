@@ -1,6 +1,7 @@
 //! An upstream as one worker sees it: its addresses, which of them is picked, and a pool of connections to each. Which requests may
 //! be tried twice is not decided here.
 
+mod affinity;
 mod breaker;
 mod dial;
 mod gate;
@@ -12,14 +13,15 @@ mod view;
 
 use crate::client::{Carrier, Failure};
 use crate::worker::Worker;
+pub use affinity::AffinityCookie;
 pub use breaker::{Breaker, RequestPlace};
 pub use dial::{Dial, ProxyVersion};
 use gate::{Caretaker, Gate};
 use maitred_core::balance::{FAILURE_COST, InFlight, Rules, WHEEL_MAX};
-use maitred_core::{Exchange, Fault, Kind};
+use maitred_core::{Exchange, Fault, Kind, Remote, Scheme};
 use maitred_model::{HashBy, Protection, UpstreamTimeouts};
 pub use pool::Pools;
-use pool::{Opening, Pool, PoolKey};
+use pool::{Pool, PoolKey};
 pub use shared::UpstreamShared;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -30,7 +32,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 pub use targets::{Order, Target, TargetCell, TargetSet};
 use tokio::task::unconstrained;
-use view::{Pick, View};
+use view::View;
 
 pub(crate) use breaker::{ConnectionPlace, Fate};
 pub(crate) use pool::Pool as ConnectionPool;
@@ -46,6 +48,8 @@ pub struct UpstreamSpec {
     pub targets: Arc<TargetCell>,
     /// What of a request is its key, where picks go by keys.
     pub hash_by: Option<HashBy>,
+    /// The cookie that sends a client where it was before.
+    pub affinity: Option<AffinityCookie>,
     pub dial: Arc<Dial>,
     pub protection: Protection,
     pub shared: Arc<UpstreamShared>,
@@ -82,9 +86,8 @@ pub struct Picked {
 }
 
 impl Picked {
-    /// For `Wanted::avoid`.
-    pub fn index(&self) -> usize {
-        self.index
+    pub fn endpoint(&self) -> &Remote {
+        &self.view.pools[self.index].key.remote
     }
 }
 
@@ -96,6 +99,13 @@ impl Lease {
     /// How long the attempt took, and how it went. Not for clients that went wrong, or away.
     pub fn answered(&self, took: Duration, has_failed: bool, now: Instant) {
         self.view.answered(self.index, took, has_failed, now);
+    }
+
+    /// The `Set-Cookie` that brings a client here again, where there is such a cookie and the request had another or none.
+    pub fn cookie(&self, exchange: &Exchange) -> Option<String> {
+        let affinity = self.view.affinity()?;
+        let token = self.view.token(self.index)?;
+        (affinity.asked(exchange) != Some(token)).then(|| affinity.set(token, exchange.scheme == Scheme::Https))
     }
 
     /// The attempt was given up after so long for another that was faster: it did not fail, nor did it succeed.
@@ -115,8 +125,10 @@ pub struct Wanted {
     pub client: (SocketAddr, SocketAddr),
     /// Of the request's key, where it has one that picks go by.
     pub key: Option<u64>,
-    /// The index of an endpoint that was just tried: another one, where there is one.
-    pub avoid: Option<usize>,
+    /// What its cookie names, where there is one of affinity.
+    pub home: Option<u64>,
+    /// Where it was tried before: another endpoint, if there is one.
+    pub avoid: Option<Remote>,
 }
 
 impl Wanted {
@@ -127,6 +139,7 @@ impl Wanted {
             upgrade: exchange.request.upgrade.is_some(),
             client: (exchange.peer, exchange.local),
             key: spec.hash_by.as_ref().and_then(|by| key::key(by, exchange)),
+            home: spec.affinity.as_ref().and_then(|affinity| affinity.asked(exchange)),
             avoid: None,
         }
     }
@@ -182,17 +195,14 @@ impl Upstream {
     pub fn pick(&self, wanted: &Wanted) -> Result<Picked, Failure> {
         self.refresh();
         let view = self.view.borrow();
-        let pick = Pick { key: wanted.key, avoid: wanted.avoid, chance: &self.worker.chance };
-        let turn = self.turn.get();
-        let Some(index) = view.pick(&self.turn, || self.worker.now(), pick) else {
-            let detail = format!("upstream {} has no endpoint that may be used", self.spec.name);
-            return Err(Failure::unsent(Fault::new(Kind::NoEndpoint, detail)));
-        };
-        // A further try takes nobody's turn: if it did, with two endpoints every request would begin at the one that fails.
-        if wanted.avoid.is_some() {
-            self.turn.set(turn);
-        }
-        Ok(Picked { view: view.clone(), index })
+        let index = view.pick(&self.turn, || self.worker.now(), wanted, &self.worker.chance);
+        index.map(|index| Picked { view: view.clone(), index }).ok_or_else(|| self.nobody())
+    }
+
+    #[cold]
+    fn nobody(&self) -> Failure {
+        let detail = format!("upstream {} has no endpoint that may be used", self.spec.name);
+        Failure::unsent(Fault::new(Kind::NoEndpoint, detail))
     }
 
     /// A connection: a pooled one at once, or a new one. An address that can't be connected to gives way to the next; nothing was
@@ -219,9 +229,9 @@ impl Upstream {
                 connection.carry(in_flight);
                 return Ok(Lease { connection, view, index, reused: true });
             }
-            let opening = Opening { figures, gate: Gate::of(&self.spec, &self.pools) };
             // Boxed: connecting is rare, and its future would make every connection's task larger.
-            match Box::pin(pool.connect(wanted, self.spec.timeouts.connect, opening)).await {
+            let gate = Gate::of(&self.spec, &self.pools);
+            match Box::pin(pool.connect(wanted, self.spec.timeouts.connect, figures, gate)).await {
                 Ok((connection, reused)) => {
                     connection.carry(in_flight);
                     return Ok(Lease { connection, view, index, reused });

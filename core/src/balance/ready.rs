@@ -86,6 +86,21 @@ pub struct Ready {
     pub until: Option<Instant>,
 }
 
+/// Whether `Ready` would have them all used, for those who only look.
+pub fn panics(rules: &Rules, levels: &[Level], figures: &[Arc<Figures>], now: Instant) -> bool {
+    let usable: Vec<Option<bool>> = figures.iter().map(|figures| rules.usable(figures, now)).collect();
+    shares(&counts(levels, &usable), u64::from(rules.panic_below)).panic
+}
+
+/// Drained ones, which are `None`, do not count.
+fn counts(levels: &[Level], usable: &[Option<bool>]) -> Vec<Count> {
+    let count = |level: &Level| {
+        let known = level.own.iter().filter_map(|&index| usable[usize::from(index)]);
+        known.fold(Count { usable: 0, all: 0 }, |sum, usable| Count { usable: sum.usable + u64::from(usable), all: sum.all + 1 })
+    };
+    levels.iter().map(count).collect()
+}
+
 #[derive(Debug)]
 struct ReadyLevel {
     members: Vec<Member>,
@@ -96,7 +111,8 @@ struct ReadyLevel {
 }
 
 impl Ready {
-    /// `None`: all are well, and there is one level; it is picked from as it is. `turn`: where turns begin. `back` is told of those whose ejection was over.
+    /// `None`: all are well, and there is one level; it is picked from as it is. `turn`: where turns begin. `back` is told of those
+    /// whose ejection was over.
     pub fn new(
         rules: &Rules,
         levels: &[Level],
@@ -115,14 +131,7 @@ impl Ready {
         }
         let returns = figures.iter().filter(|_| rules.ejects).filter_map(|figures| figures.ejected_until(now));
         let until = returns.chain(growing.iter().filter_map(|(_, next)| *next)).min().map(|left| now + left);
-        let count = |level: &Level| {
-            let known = level.own.iter().filter_map(|&index| usable[usize::from(index)]);
-            known.fold(Count { usable: 0, all: 0 }, |count, usable| Count {
-                usable: count.usable + u64::from(usable),
-                all: count.all + 1,
-            })
-        };
-        let Shares { of, panic } = shares(&levels.iter().map(count).collect::<Vec<_>>(), u64::from(rules.panic_below));
+        let Shares { of, panic } = shares(&counts(levels, &usable), u64::from(rules.panic_below));
         if panic {
             usable.iter_mut().for_each(|usable| *usable = usable.map(|_| true));
         }

@@ -24,7 +24,7 @@ pub async fn run(
             None => once(exchange, &tries).await,
         };
         match tries.judge(exchange, tried) {
-            Next::Answer(answer) => return Ok(response(answer, tries.place)),
+            Next::Answer(answer) => return Ok(response(exchange, answer, tries.place)),
             Next::Fault(fault) => return Err(fault),
             Next::Again(wait) => tries.pause(exchange, wait).await?,
         }
@@ -52,10 +52,7 @@ async fn once(exchange: &mut Exchange, tries: &Tries<'_>) -> Tried {
     let body = std::mem::take(&mut exchange.body);
     let wanted = tries.wanted(exchange);
     let leased = match tries.upstream.pick(&wanted) {
-        Ok(picked) => {
-            tries.last.set(Some(picked.index()));
-            tries.upstream.lease(picked, &wanted, &mut exchange.record).await
-        }
+        Ok(picked) => tries.upstream.lease(picked, &wanted, &mut exchange.record).await,
         Err(failure) => Err(failure),
     };
     let lease = match leased {
@@ -114,7 +111,13 @@ pub async fn send(
     (answered, took)
 }
 
-fn response(Answer { lease, head, .. }: Answer, place: Option<RequestPlace>) -> Response {
+fn response(exchange: &Exchange, Answer { lease, mut head, .. }: Answer, place: Option<RequestPlace>) -> Response {
+    // Nobody is bound to an endpoint that fails.
+    if head.status < 500
+        && let Some(cookie) = lease.cookie(exchange)
+    {
+        head.headers.add(b"set-cookie", cookie.as_bytes());
+    }
     let connection = lease.connection;
     if let Some(place) = place {
         connection.hold(place);

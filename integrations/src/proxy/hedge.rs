@@ -23,8 +23,7 @@ pub async fn race(exchange: &mut Exchange, tries: &mut Tries<'_>, after: Duratio
             Ok(picked) => picked,
             Err(failure) => return Err(Miss { failure, body, reused: false }),
         };
-        tries.last.set(Some(picked.index()));
-        let elsewhere = Wanted { avoid: Some(picked.index()), ..tries.wanted(exchange) };
+        let elsewhere = Wanted { avoid: Some(picked.endpoint().clone()), ..tries.wanted(exchange) };
         let mut first = pin!(run(exchange, tries, picked, &wanted, body, &mut one));
         let timer = Timer::new(&worker.timers);
         timer.arm(started + after);
@@ -68,11 +67,10 @@ fn beside(tries: &Tries<'_>, elsewhere: &Wanted) -> Option<(Picked, Body)> {
         return None;
     }
     let picked = tries.upstream.pick(elsewhere).ok()?;
-    let is_other = elsewhere.avoid != Some(picked.index());
+    let is_other = elsewhere.avoid.as_ref() != Some(picked.endpoint());
     if !is_other || !tries.upstream.spec.shared.budget.withdraw() {
         return None;
     }
-    tries.last.set(Some(picked.index()));
     tries.reach.worker.shard().hedges.add(1);
     Some((picked, tries.body_again()?))
 }

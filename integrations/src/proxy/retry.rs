@@ -12,7 +12,6 @@ use maitred_core::{Body, Exchange, Fault, Kind};
 use maitred_model::{HedgeAfter, Retry, RetryOn, Share};
 use maitred_transport::{RequestPlace, Timer, Upstream, Wanted};
 use maitred_wire::{Framing, ResponseHead};
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -42,8 +41,6 @@ pub struct Tries<'a> {
     fresh: bool,
     /// The next try is at another endpoint than the last.
     elsewhere: bool,
-    /// The index of the last one.
-    pub last: Cell<Option<usize>>,
     pub hedged: bool,
 }
 
@@ -73,7 +70,6 @@ impl<'a> Tries<'a> {
             retries: 0,
             fresh: false,
             elsewhere: false,
-            last: Cell::new(None),
             hedged: false,
         };
         let protection = &upstream.spec.protection;
@@ -99,7 +95,9 @@ impl<'a> Tries<'a> {
     /// For whom the next connection is.
     pub fn wanted(&self, exchange: &Exchange) -> Wanted {
         let mut wanted = Wanted::by(exchange, &self.upstream.spec, self.fresh);
-        wanted.avoid = self.last.get().filter(|_| self.elsewhere);
+        if self.elsewhere {
+            wanted.avoid = exchange.record.endpoint.clone();
+        }
         if let Some(patience) = self.retry().and_then(|retry| retry.per_try_timeout) {
             let due = self.reach.worker.now() + patience;
             wanted.deadline = Some(wanted.deadline.map_or(due, |deadline| deadline.min(due)));

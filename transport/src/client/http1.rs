@@ -64,10 +64,10 @@ pub struct ClientConnection {
     pub(crate) idle_since: Cell<Instant>,
     /// The request's place in what its endpoint has under way.
     in_flight: Cell<Option<InFlight>>,
+    _open: OpenConnection,
     /// And in what its upstream has, where there is a circuit breaker; with the connection's own.
     request_place: Cell<Option<RequestPlace>>,
     pub(crate) place: Option<ConnectionPlace>,
-    _open: OpenConnection,
 }
 
 impl ClientConnection {
@@ -106,9 +106,9 @@ impl ClientConnection {
             idle_timeout: Cell::new(Duration::ZERO),
             idle_since: Cell::new(worker.now()),
             in_flight: Cell::new(None),
+            _open: open,
             request_place: Cell::new(None),
             place,
-            _open: open,
         })
     }
 

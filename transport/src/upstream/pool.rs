@@ -43,12 +43,6 @@ impl PoolKey {
     }
 }
 
-/// How a connection that is opened is counted: at its endpoint while it is open, and at its upstream where there is a circuit breaker.
-pub(super) struct Opening<'a> {
-    pub figures: &'a Arc<Figures>,
-    pub gate: Option<Gate<'a>>,
-}
-
 pub(crate) struct Pool {
     pub key: PoolKey,
     dial: Arc<Dial>,
@@ -159,17 +153,19 @@ impl Pool {
         links.iter().find(fits).map(|link| LinkStream::new(link, &self.worker))
     }
 
-    /// A new connection, and whether it was used by somebody else meanwhile. `patience`: for all that it takes.
+    /// A new connection, and whether it was used by somebody else meanwhile. `patience`: for all that it takes. It counts in `figures`
+    /// while it is open.
     pub(super) async fn connect(
         self: &Rc<Self>,
         wanted: &Wanted,
         patience: Duration,
-        opening: Opening<'_>,
+        figures: &Arc<Figures>,
+        gate: Option<Gate<'_>>,
     ) -> Result<(Carrier, bool), Fault> {
         let timer = Timer::new(&self.worker.timers);
         let due = self.worker.now() + patience;
         timer.arm(wanted.deadline.map_or(due, |deadline| deadline.min(due)));
-        let mut connecting = pin!(self.connect_patiently(wanted, &opening));
+        let mut connecting = pin!(self.connect_patiently(wanted, figures, gate.as_ref()));
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending => timer.poll(cx).map(|()| None),
@@ -177,7 +173,7 @@ impl Pool {
         .await;
         // Whose own time is over has no answer in time; otherwise it is the back end that could not be reached.
         let is_over = || wanted.deadline.is_some_and(|deadline| deadline <= due);
-        let waits = || opening.gate.as_ref().is_some_and(|gate| gate.waits.get());
+        let waits = || gate.as_ref().is_some_and(|gate| gate.waits.get());
         let kind = || match (is_over(), waits()) {
             (true, _) => Kind::UpstreamTimeout,
             (false, true) => Kind::CircuitOpen,
@@ -187,14 +183,19 @@ impl Pool {
         connected.unwrap_or_else(late)
     }
 
-    async fn connect_patiently(self: &Rc<Self>, wanted: &Wanted, opening: &Opening<'_>) -> Result<(Carrier, bool), Fault> {
+    async fn connect_patiently(
+        self: &Rc<Self>,
+        wanted: &Wanted,
+        figures: &Arc<Figures>,
+        gate: Option<&Gate<'_>>,
+    ) -> Result<(Carrier, bool), Fault> {
         if self.dial.http2 {
-            return self.link(wanted, opening).await;
+            return self.link(wanted, figures, gate).await;
         }
         // One that told its client's address never comes back.
         let pool = if self.dial.proxy.is_some() { None } else { Some(self) };
         let place = loop {
-            match self.pass(opening, pool.is_some() && !wanted.fresh).await? {
+            match self.pass(gate, pool.is_some() && !wanted.fresh).await? {
                 Way::New(place) => break place,
                 Way::Freed => {
                     if let Some(carrier) = unconstrained(poll_fn(|cx| Poll::Ready(self.take(cx, wanted)))).await {
@@ -204,15 +205,12 @@ impl Pool {
             }
         };
         self.worker.shard().upstream_connects.add(1);
-        let socket = self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await?;
-        Ok((
-            Carrier::Http1(ClientConnection::new(socket, &self.worker, pool, OpenConnection::open(opening.figures), place)),
-            false,
-        ))
+        let socket = self.dial.connect(&self.key.remote, &self.key.name, Some(wanted.client), &self.worker).await?;
+        Ok((Carrier::Http1(ClientConnection::new(socket, &self.worker, pool, OpenConnection::open(figures), place)), false))
     }
 
-    async fn pass(self: &Rc<Self>, opening: &Opening<'_>, shares: bool) -> Result<Way, Fault> {
-        match &opening.gate {
+    async fn pass(self: &Rc<Self>, gate: Option<&Gate<'_>>, shares: bool) -> Result<Way, Fault> {
+        match gate {
             None => Ok(Way::New(None)),
             Some(gate) => {
                 let way = gate.pass(self, shares).await?;
@@ -224,14 +222,17 @@ impl Pool {
 
     /// A stream of a new connection. Whoever comes while one is made waits for it, so that a burst does not become as many
     /// connections.
-    async fn link(self: &Rc<Self>, wanted: &Wanted, opening: &Opening<'_>) -> Result<(Carrier, bool), Fault> {
+    async fn link(
+        self: &Rc<Self>,
+        wanted: &Wanted,
+        figures: &Arc<Figures>,
+        gate: Option<&Gate<'_>>,
+    ) -> Result<(Carrier, bool), Fault> {
         loop {
             if !self.dialling.under_way.get() {
-                match self.pass(opening, !wanted.fresh).await? {
+                match self.pass(gate, !wanted.fresh).await? {
                     // Another may have begun to connect while this one waited.
-                    Way::New(place) if !self.dialling.under_way.get() => {
-                        return self.dial_link(wanted, opening.figures, place).await;
-                    }
+                    Way::New(place) if !self.dialling.under_way.get() => return self.dial_link(wanted, figures, place).await,
                     Way::New(_) => {}
                     Way::Freed => {
                         if let Some(stream) = self.stream(wanted) {
@@ -264,7 +265,7 @@ impl Pool {
     ) -> Result<(Carrier, bool), Fault> {
         let _turn = Turn::take(&self.dialling);
         self.worker.shard().upstream_connects.add(1);
-        let linked = match self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await {
+        let linked = match self.dial.connect(&self.key.remote, &self.key.name, Some(wanted.client), &self.worker).await {
             Ok(socket) => {
                 Ok(Link::start(socket, &self.worker, OpenConnection::open(figures), place.map(|place| (place, self.id()))))
             }

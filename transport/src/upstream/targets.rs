@@ -2,10 +2,13 @@
 
 use arc_swap::ArcSwap;
 use maitred_core::Remote;
-use maitred_core::balance::{Figures, Identity, Level, Member, Roster, hash};
-use maitred_model::Balance;
+use maitred_core::balance::{Figures, Identity, Level, Member, Roster, Rules, hash, panics};
+use maitred_model::{Balance, Protection};
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::Notify;
 
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +27,8 @@ pub struct Target {
 }
 
 impl Target {
-    fn identity(&self) -> Identity {
+    /// What is known of it is kept by that.
+    pub fn identity(&self) -> Identity {
         (self.address.clone(), self.authority.clone(), self.prefix.clone())
     }
 }
@@ -51,6 +55,11 @@ impl TargetSet {
         }
         let levels = ranks.into_values().map(|own| Level::new(order.balance, &members, own)).collect();
         TargetSet { targets, figures, levels, goes_by_time: order.balance == Balance::PeakEwma }
+    }
+
+    /// So few are usable that all are used.
+    pub fn panics(&self, protection: &Protection, now: Instant) -> bool {
+        panics(&Rules::of(protection), &self.levels, &self.figures, now)
     }
 }
 
@@ -89,20 +98,39 @@ pub struct TargetCell {
     current: ArcSwap<TargetSet>,
     order: Order,
     roster: Arc<Roster>,
+    changed: Notify,
 }
 
 impl TargetCell {
     pub fn new(targets: Vec<Target>, order: Order, roster: Arc<Roster>) -> TargetCell {
         let current = ArcSwap::from_pointee(TargetSet::new(targets, &order, &roster));
         roster.changes.bump();
-        TargetCell { current, order, roster }
+        TargetCell { current, order, roster, changed: Notify::new() }
     }
 
     pub fn publish(&self, targets: Vec<Target>) {
         if self.current.load().targets != targets {
             self.current.store(Arc::new(TargetSet::new(targets, &self.order, &self.roster)));
             self.roster.changes.bump();
+            self.changed.notify_waiters();
         }
+    }
+
+    /// Other targets than these, once there are some.
+    pub async fn other_than(&self, known: &Arc<TargetSet>) -> Arc<TargetSet> {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let now = self.load();
+            if !Arc::ptr_eq(&now, known) {
+                return now;
+            }
+            changed.await;
+        }
+    }
+
+    pub fn balance(&self) -> Balance {
+        self.order.balance
     }
 
     /// Moves when the addresses change, or how one of them is.

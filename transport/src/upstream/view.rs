@@ -1,8 +1,8 @@
 //! An upstream's endpoints as one worker sees them at one moment: who may be picked, and where what comes of attempts is taken in.
 
-use super::UpstreamSpec;
 use super::pool::Pool;
 use super::targets::TargetSet;
+use super::{AffinityCookie, UpstreamSpec, Wanted};
 use maitred_core::Chance;
 use maitred_core::balance::{Asked, FAILURE_COST, Ready, Rules};
 use maitred_core::health::{News, attempted};
@@ -18,6 +18,8 @@ pub(super) struct View {
     spec: Arc<UpstreamSpec>,
     /// `None`: all are well, and the set's own tables are used.
     ready: Option<Ready>,
+    /// What cookies name each target by, where there are such cookies.
+    tokens: Option<Box<[u64]>>,
 }
 
 impl View {
@@ -28,7 +30,8 @@ impl View {
         pools: Rc<[Rc<Pool>]>,
         (now, turn): (Instant, usize),
     ) -> View {
-        let mut view = View { set, pools, spec: spec.clone(), ready: None };
+        let tokens = spec.affinity.as_ref().map(|affinity| set.targets.iter().map(|target| affinity.token(target)).collect());
+        let mut view = View { set, pools, spec: spec.clone(), ready: None, tokens };
         let back = |index: usize| view.tell_return(index, now);
         view.ready = Ready::new(rules, &view.set.levels, &view.set.figures, (now, turn), back);
         view
@@ -39,13 +42,32 @@ impl View {
         self.ready.as_ref().and_then(|ready| ready.until)
     }
 
-    pub fn pick(&self, turn: &Cell<usize>, now: impl Fn() -> Instant, pick: Pick<'_>) -> Option<usize> {
-        let Pick { key, avoid, chance } = pick;
-        let asked = |members| Asked { members, figures: &self.set.figures, hash: key, chance, avoid };
+    pub fn pick(&self, turn: &Cell<usize>, now: impl Fn() -> Instant, wanted: &Wanted, chance: &Chance) -> Option<usize> {
+        let avoid = wanted.avoid.as_ref().and_then(|tried| self.set.targets.iter().position(|target| target.address == *tried));
+        if let Some(home) = wanted.home.and_then(|token| self.home(token))
+            && Some(home) != avoid
+        {
+            return Some(home);
+        }
+        let asked = |members| Asked { members, figures: &self.set.figures, hash: wanted.key, chance, avoid };
         match &self.ready {
             None => self.set.levels.first().and_then(|level| level.picker.pick(turn, now, &asked(&level.members))),
             Some(ready) => ready.pick(now, &asked(&[])),
         }
+    }
+
+    /// The target that a cookie names, if it takes part.
+    fn home(&self, token: u64) -> Option<usize> {
+        let named = self.tokens.as_ref()?.iter().position(|&other| other == token)?;
+        self.is_usable(named).then_some(named)
+    }
+
+    pub fn affinity(&self) -> Option<&AffinityCookie> {
+        self.spec.affinity.as_ref()
+    }
+
+    pub fn token(&self, index: usize) -> Option<u64> {
+        self.tokens.as_ref().map(|tokens| tokens[index])
     }
 
     /// The next in the list that takes part; the same where it is the only one.
@@ -75,6 +97,7 @@ impl View {
         }
     }
 
+    /// One that was given up for another that was faster did not fail, nor did it succeed.
     pub fn overtaken(&self, index: usize, after: Duration, now: Instant) {
         if self.set.goes_by_time {
             self.set.figures[index].observe(after, now);
@@ -99,12 +122,4 @@ impl View {
             tracing::info!(%upstream, %endpoint, "an endpoint that was left alone takes part again");
         }
     }
-}
-
-/// What a pick is for.
-pub(super) struct Pick<'a> {
-    pub key: Option<u64>,
-    /// Not this one, where there is another.
-    pub avoid: Option<usize>,
-    pub chance: &'a Chance,
 }
