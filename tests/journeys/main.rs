@@ -3,6 +3,7 @@
 
 mod acme;
 mod balancing;
+mod breakers;
 mod breaking;
 mod connections;
 mod drain;
@@ -21,6 +22,7 @@ mod h2_upstream_faults;
 mod h2_upstream_rules;
 mod h2_upstream_spec;
 mod health;
+mod hedging;
 #[cfg(feature = "http3")]
 mod http3;
 mod interim;
@@ -31,6 +33,7 @@ mod picks;
 mod policies;
 mod proxy_protocol;
 mod reload;
+mod retries;
 mod routing;
 mod strictness;
 mod symptoms;
