@@ -140,6 +140,12 @@ pub fn narrow(fd: RawFd, buffer: i32, segment: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Listens once more, with a longer queue than the standard library asks for.
+pub fn listen(fd: RawFd, backlog: i32) -> io::Result<()> {
+    // SAFETY: takes integers only.
+    check(unsafe { libc::listen(fd, backlog) }).map(drop)
+}
+
 pub fn loopback(port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
 }
