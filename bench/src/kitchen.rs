@@ -40,11 +40,11 @@ pub enum Mode {
     Hung,
     Slow,
     /// Answers 500 at once.
-    Failing,
+    Erring,
 }
 
 pub const MODES: [(Mode, &str); 5] =
-    [(Mode::Well, "well"), (Mode::Killed, "killed"), (Mode::Hung, "hung"), (Mode::Slow, "slow"), (Mode::Failing, "failing")];
+    [(Mode::Well, "well"), (Mode::Killed, "killed"), (Mode::Hung, "hung"), (Mode::Slow, "slow"), (Mode::Erring, "answering-500")];
 
 impl Mode {
     pub fn word(self) -> &'static str {
@@ -206,7 +206,7 @@ impl Kitchen {
         endpoint.order.extend(order);
         match endpoint.mode {
             Mode::Killed | Mode::Hung => {}
-            Mode::Failing => self.answer(place, number, 1),
+            Mode::Erring => self.answer(place, number, 1),
             Mode::Well | Mode::Slow if endpoint.busy < self.plan.slots => {
                 endpoint.busy += 1;
                 endpoint.busy_max = endpoint.busy_max.max(endpoint.busy);
@@ -223,7 +223,7 @@ impl Kitchen {
     fn service(&self, at: usize) -> Duration {
         match self.endpoints[at].mode {
             Mode::Slow => self.plan.service * SLOWER,
-            Mode::Well | Mode::Killed | Mode::Hung | Mode::Failing => self.plan.service,
+            Mode::Well | Mode::Killed | Mode::Hung | Mode::Erring => self.plan.service,
         }
     }
 
@@ -241,7 +241,7 @@ impl Kitchen {
             }
             match self.endpoints[at].mode {
                 Mode::Hung => {}
-                Mode::Well | Mode::Slow | Mode::Failing | Mode::Killed => self.answer(place, number, 0),
+                Mode::Well | Mode::Slow | Mode::Erring | Mode::Killed => self.answer(place, number, 0),
             }
         }
         None

@@ -156,8 +156,8 @@ impl<'a> Run<'a> {
         let (target, path) = (self.offer.request)(number as u64);
         let due = self.nanoseconds(self.due(number));
         self.told.samples.push(Sample { due, sent: due, done: due, status: GAVE_UP });
-        let Some(place) = self.connection(target)? else { return Ok(()) };
         let text = format!("GET {path} HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: maitred-bench\r\nAccept: */*\r\n\r\n");
+        let Some(place) = self.connection(target)? else { return Ok(()) };
         let sent = self.nanoseconds(Instant::now());
         (self.told.samples[number].sent, self.told.samples[number].done) = (sent, sent);
         self.owed.push_back((number, place));

@@ -21,7 +21,7 @@ pub const NAME: &str = "failing";
 
 pub const BALANCES: [&str; 6] = ["round_robin", "random", "least_request", "peak_ewma", "ring_hash", "maglev"];
 const PEERS: [&str; 2] = ["haproxy", "nginx"];
-const FAILURES: [Mode; 4] = [Mode::Killed, Mode::Hung, Mode::Slow, Mode::Failing];
+const FAILURES: [Mode; 4] = [Mode::Killed, Mode::Hung, Mode::Slow, Mode::Erring];
 /// Of one upstream.
 pub const ENDPOINTS: usize = 3;
 /// Of each: as many as ever come, and 20 ms that become 200 when it is slow, below the timeout of a try.
@@ -219,10 +219,12 @@ fn haproxy(kitchen: &Kitchen) -> String {
     written::haproxy(WORKERS, "", &backend)
 }
 
+/// nginx leaves servers alone for whole seconds.
 fn nginx(kitchen: &Kitchen, eject_for: u64) -> String {
+    let seconds = eject_for.div_ceil(1000);
     let mut upstream = String::from("    upstream endpoints {\n        zone endpoints 64k;\n");
     for address in endpoints(kitchen, BALANCES.len() + 1) {
-        upstream.push_str(&format!("        server {address} max_fails=5 fail_timeout={eject_for}ms;\n"));
+        upstream.push_str(&format!("        server {address} max_fails=5 fail_timeout={seconds}s;\n"));
     }
     upstream.push_str("        keepalive 64;\n    }\n");
     let location = "            proxy_pass http://endpoints;

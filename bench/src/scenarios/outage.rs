@@ -26,7 +26,7 @@ const UPSTREAMS: [(&str, &str); 2] =
 const PAUSE: Duration = Duration::from_secs(3);
 
 pub fn run(lab: &mut Lab) -> io::Result<()> {
-    for failure in [Mode::Failing, Mode::Killed] {
+    for failure in [Mode::Erring, Mode::Killed] {
         for at in 0..UPSTREAMS.len() {
             one(lab, failure, at)?;
         }
@@ -54,7 +54,7 @@ fn one(lab: &mut Lab, failure: Mode, at: usize) -> io::Result<()> {
     let (told, ()) = offered::beside(&Offer { per_second: RATE, length, request: &request }, |_| Ok(()))?;
     let attempts = match failure {
         Mode::Killed => refused_connections()? - refused,
-        Mode::Well | Mode::Hung | Mode::Slow | Mode::Failing => kitchen.counts()?.iter().sum(),
+        Mode::Well | Mode::Hung | Mode::Slow | Mode::Erring => kitchen.counts()?.iter().sum(),
     };
     let offered = told.samples.len();
     let well = told.samples.iter().filter(|sample| sample.good()).count();

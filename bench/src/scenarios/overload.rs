@@ -36,7 +36,7 @@ const MEASURING_MS: f64 = 10.0;
 const REFUSED_LATE_MS: f64 = 20.0;
 /// The client's order over many connections is the proxy's only to within its turns: who was overtaken by less is not counted.
 const ORDER_MS: f64 = 10.0;
-const OVERTAKEN_BAR: f64 = 0.1;
+const OVERTAKEN_BAR: f64 = 0.5;
 const GROWTH_BAR: f64 = 1.10;
 /// Of the capacity, when the back end is measured without a proxy.
 const DIRECT: f64 = 0.9;
