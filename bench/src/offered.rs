@@ -80,7 +80,7 @@ impl Told {
 pub fn beside<T>(offer: &Offer, acts: impl FnOnce(Instant) -> io::Result<T>) -> io::Result<(Told, T)> {
     let began = Instant::now() + LEAD;
     thread::scope(|scope| {
-        let load = scope.spawn(|| Run::new(offer, began)?.to_the_end());
+        let load = scope.spawn(|| Run::new(offer, began)?.drive());
         let acted = acts(began);
         let told = load.join().map_err(|_| io::Error::other("the load generator panicked"))??;
         Ok((told, acted?))
@@ -122,7 +122,7 @@ impl<'a> Run<'a> {
         Ok(Run { offer, began, epoll: Epoll::new()?, connections, free, idle, opened, open, owed, told })
     }
 
-    fn to_the_end(mut self) -> io::Result<Told> {
+    fn drive(mut self) -> io::Result<Told> {
         let (mut ready, mut buffer) = (Vec::new(), vec![0; RECEIVE_BYTES]);
         let count = self.offer.count();
         loop {
