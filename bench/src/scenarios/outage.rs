@@ -17,8 +17,10 @@ use crate::{sys, written};
 
 pub const NAME: &str = "outage";
 
-/// The budget of retries is what the gateway has by default.
-const BUDGET: f64 = 0.20;
+/// The budget of retries is what the gateway has by default; the rest is what was under way when counting began.
+const BAR: f64 = 1.0 + 0.20 + 0.01;
+/// Of the time, when what a budget saved before the outage is used up and counting begins.
+const STEADY: f64 = 0.2;
 const PROBE: &str = "/retry/ready";
 const UPSTREAMS: [(&str, &str); 2] =
     [("retry", ""), ("retry and ejection", "    outlier_detection: { consecutive_failures: 5, eject_for: 1s }\n")];
@@ -41,7 +43,7 @@ fn one(lab: &mut Lab, failure: Mode, at: usize) -> io::Result<()> {
     let text = written::maitred(2, &upstream, "      - GET /{path+}: kitchen\n");
     let Some(contender) = lab.maitred_written("maitred", text, PROBE) else { return Ok(()) };
     let title = format!("{NAME}: {}, attempts / requests", if failure == Mode::Killed { "all refuse" } else { "all answer 500" });
-    let (bar, folder) = (Bar::figure(1.0 + BUDGET), lab.folder.join(NAME));
+    let (bar, folder) = (Bar::figure(BAR), lab.folder.join(NAME));
     let Some(proxy) = lab.start_all(NAME, std::slice::from_ref(&contender), &setup(&folder), bar).pop() else { return Ok(()) };
     eprintln!("{title}, {name}");
     let (target, length) = (sys::loopback(proxy.port), lab.options.outage());
@@ -50,17 +52,30 @@ fn one(lab: &mut Lab, failure: Mode, at: usize) -> io::Result<()> {
     offered::beside(&Offer { per_second: RATE, length: PAUSE, request: &request }, |_| Ok(()))?;
     (0..ENDPOINTS).try_for_each(|endpoint| kitchen.set(endpoint, failure))?;
     kitchen.reset()?;
-    let refused = refused_connections()?;
-    let (told, ()) = offered::beside(&Offer { per_second: RATE, length, request: &request }, |_| Ok(()))?;
-    let attempts = match failure {
-        Mode::Killed => refused_connections()? - refused,
-        Mode::Well | Mode::Hung | Mode::Slow | Mode::Erring => kitchen.counts()?.iter().sum(),
+    let mut attempts = || match failure {
+        Mode::Killed => refused_connections(),
+        Mode::Well | Mode::Hung | Mode::Slow | Mode::Erring => Ok(kitchen.counts()?.iter().sum()),
     };
+    let before = attempts()?;
+    let steady = length.mul_f64(STEADY);
+    let (told, first) = offered::beside(&Offer { per_second: RATE, length, request: &request }, |began| {
+        offered::sleep_until(began + steady);
+        attempts()
+    })?;
+    let last = attempts()?;
     let offered = told.samples.len();
+    let later = told.samples.iter().filter(|sample| u128::from(sample.due) >= steady.as_nanos()).count();
     let well = told.samples.iter().filter(|sample| sample.good()).count();
-    let note = format!("{name}; {attempts} attempts for {offered} requests, {well} of them answered well");
-    lab.report.add_raw(&format!("{title}, {name}"), json!({ "attempts": attempts, "offered": offered, "good": well }));
-    lab.report.add(Row { bar: Some(bar), note, ..Row::new(&title, "maitred", "", &[attempts as f64 / offered as f64]) });
+    let whole = (last - before) as f64 / offered as f64;
+    let note = format!(
+        "{name}; {} attempts for {later} requests after the first {:.1} s, {whole:.3} with them; {well} of {offered} answered well",
+        last - first,
+        steady.as_secs_f64(),
+    );
+    let raw =
+        json!({ "attempts": last - before, "offered": offered, "attempts_later": last - first, "later": later, "good": well });
+    lab.report.add_raw(&format!("{title}, {name}"), raw);
+    lab.report.add(Row { bar: Some(bar), note, ..Row::new(&title, "maitred", "", &[(last - first) as f64 / later as f64]) });
     Ok(())
 }
 
