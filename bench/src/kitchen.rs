@@ -63,6 +63,7 @@ pub struct Plan {
 /// Serves until its commands end. Prints its ports first.
 pub fn serve(plan: Plan) -> io::Result<()> {
     sys::sharpen_timers();
+    sys::be_punctual();
     let mut kitchen = Kitchen::open(plan)?;
     let ports: Vec<String> = kitchen.endpoints.iter().map(|endpoint| endpoint.port.to_string()).collect();
     println!("{}", ports.join(" "));

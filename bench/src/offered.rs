@@ -80,7 +80,10 @@ impl Told {
 pub fn beside<T>(offer: &Offer, acts: impl FnOnce(Instant) -> io::Result<T>) -> io::Result<(Told, T)> {
     let began = Instant::now() + LEAD;
     thread::scope(|scope| {
-        let load = scope.spawn(|| Run::new(offer, began)?.drive());
+        let load = scope.spawn(|| {
+            sys::be_punctual();
+            Run::new(offer, began)?.drive()
+        });
         let acted = acts(began);
         let told = load.join().map_err(|_| io::Error::other("the load generator panicked"))??;
         Ok((told, acted?))
