@@ -31,7 +31,20 @@ fn lines(text: &str) -> Vec<&str> {
 
 #[test]
 fn every_verb_has_help() {
-    for verb in ["run", "upgrade", "healthy", "check", "explain", "routes", "init", "demo", "schema", "completions", "version"] {
+    for verb in [
+        "run",
+        "upgrade",
+        "upstream",
+        "healthy",
+        "check",
+        "explain",
+        "routes",
+        "init",
+        "demo",
+        "schema",
+        "completions",
+        "version",
+    ] {
         let done = maitred(&[verb, "--help"]);
         assert_eq!(done.code, 0, "{verb}");
         assert!(done.stdout.contains(&format!("Usage: maitred {verb}")), "{}", done.stdout);
