@@ -1,5 +1,7 @@
 //! What holds for the whole crate: the schema says what the decoder does, no bytes bring it down, and large files load in time.
 
+mod protection;
+
 use crate::decode::basic::to_json;
 use crate::diagnostics::Diagnostics;
 use crate::document::*;
@@ -455,6 +457,15 @@ const WORDS: &[&str] = &[
     "proxy_protocol",
     "from",
     "mirror",
+    "health_check",
+    "retry",
+    "hedge",
+    "p95",
+    "concurrency",
+    "adaptive",
+    "maintenance",
+    "srv",
+    "zone",
     "5%",
     "127.0.0.1:8080",
     "${env:X}",
