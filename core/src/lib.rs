@@ -12,6 +12,7 @@ pub mod health;
 pub mod metrics;
 pub mod policy;
 pub mod problem;
+pub mod queue;
 pub mod render;
 pub mod response;
 
