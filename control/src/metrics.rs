@@ -2,6 +2,7 @@
 //! `prometheus-client` writes OpenMetrics alone, whose counters Prometheus' older format takes for untyped ones.
 
 use crate::process::Process;
+use crate::upstreams::UpstreamView;
 use maitred_core::Kind;
 use maitred_core::metrics::{
     BUCKETS_MICROS, Counter, Histogram, METHODS, Metrics, RouteSeries, RouteShard, STATUSES, WorkerShard,
@@ -11,6 +12,8 @@ use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod endpoints;
+
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What `Metrics` does not hold.
@@ -19,6 +22,7 @@ pub struct Extra {
     pub version: String,
     pub process: Process,
     pub certificates: Vec<CertificateEnd>,
+    pub upstreams: Vec<UpstreamView>,
 }
 
 /// When a certificate that is served ends.
@@ -34,8 +38,8 @@ pub struct CertificateEnd {
 
 impl Extra {
     /// Of this program, at this moment.
-    pub fn now(certificates: Vec<CertificateEnd>) -> Extra {
-        Extra { version: env!("CARGO_PKG_VERSION").to_owned(), process: Process::read(), certificates }
+    pub fn now(certificates: Vec<CertificateEnd>, upstreams: Vec<UpstreamView>) -> Extra {
+        Extra { version: env!("CARGO_PKG_VERSION").to_owned(), process: Process::read(), certificates, upstreams }
     }
 }
 
@@ -44,6 +48,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     let mut page = Page(String::with_capacity(16 * 1024));
     page.routes(&metrics.routes());
     page.workers(metrics);
+    endpoints::write(&mut page, &extra.upstreams);
     page.configuration(metrics, extra);
     page.certificates(metrics, &extra.certificates);
     page.process(&extra.process);

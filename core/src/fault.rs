@@ -86,6 +86,8 @@ faults! {
     QueueFull = "queue_full", 503, Unavailable, Upstream, retry: true, "The service is busy and too many wait for it.";
     /// Its place in the upstream's queue was given up: `queue.timeout` is over, or others that are fresher were served.
     QueueTimeout = "queue_timeout", 503, Unavailable, Upstream, retry: true, "The service is busy and was not free in time.";
+    /// The upstream has as many requests or connections as its `circuit_breaker` allows.
+    CircuitOpen = "circuit_open", 503, Unavailable, Gateway, retry: true, "The service is at its limit of requests.";
     ConnectTimeout = "connect_timeout", 504, Unavailable, Upstream, retry: true, "The service did not accept a connection in time.";
     UpstreamTimeout = "upstream_timeout", 504, DeadlineExceeded, Upstream, retry: false, "The service did not answer in time.";
     /// The request has come through a gateway of this kind too often: an upstream leads back here.

@@ -31,7 +31,7 @@ impl Fault {
         if let Some(allow) = &self.allow {
             headers.add(b"allow", allow.as_bytes());
         }
-        let usual = matches!(kind, Kind::Overloaded | Kind::NoEndpoint).then_some(RETRY_AFTER);
+        let usual = matches!(kind, Kind::Overloaded | Kind::NoEndpoint | Kind::CircuitOpen).then_some(RETRY_AFTER);
         if let Some(wait) = self.retry_after.or(usual) {
             // Rounded up: who comes too early is refused again.
             let seconds = wait.as_millis().div_ceil(1000).max(1);

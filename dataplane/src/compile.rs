@@ -16,9 +16,11 @@ use maitred_integrations::proxy::mirror::Mirror;
 use maitred_integrations::redirect::Redirect;
 use maitred_integrations::respond::Respond;
 use maitred_model as model;
-use maitred_model::{Authority, Balance, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
+use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
 use maitred_policies::{Configured, Transforms};
-use maitred_transport::{HttpChallenges, IssuedCertificates, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec};
+use maitred_transport::{
+    AffinityCookie, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec,
+};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -28,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 pub struct State {
     pub metrics: Arc<Metrics>,
     /// By upstream, how it is balanced and the endpoints' text: unchanged endpoints keep their resolved addresses.
-    cells: Mutex<HashMap<(String, Balance, String), Weak<TargetCell>>>,
+    cells: Mutex<HashMap<(String, Order, String), Weak<TargetCell>>>,
     /// What is known of endpoints, whatever list of their upstream they stand in.
     figures: KnownFigures,
     /// What workers share of upstreams, by name.
@@ -74,8 +76,8 @@ impl State {
     }
 
     /// The address list of these endpoints. Addresses written as numbers are there at once; names wait for discovery.
-    fn cell(&self, upstream: &str, balance: Balance, endpoints: &[Endpoint]) -> Arc<TargetCell> {
-        let key = (upstream.to_owned(), balance, format!("{endpoints:?}"));
+    fn cell(&self, upstream: &str, order: Order, endpoints: &[Endpoint]) -> Arc<TargetCell> {
+        let key = (upstream.to_owned(), order.clone(), format!("{endpoints:?}"));
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = cells.get(&key).and_then(Weak::upgrade) {
             return cell;
@@ -96,7 +98,7 @@ impl State {
                 priority: endpoint.priority,
             })
         });
-        let cell = Arc::new(TargetCell::new(targets.collect(), balance, self.figures.roster(upstream)));
+        let cell = Arc::new(TargetCell::new(targets.collect(), order, self.figures.roster(upstream)));
         cells.insert(key, Arc::downgrade(&cell));
         cell
     }
@@ -108,7 +110,7 @@ impl State {
             return known;
         }
         upstreams.retain(|_, known| known.strong_count() > 0);
-        let new = Arc::default();
+        let new = Arc::new(UpstreamShared::new(self.clock.now()));
         upstreams.insert(name.to_string(), Arc::downgrade(&new));
         new
     }
@@ -204,12 +206,14 @@ impl Compiler<'_> {
         // `check` saw to it that all have one scheme.
         let encrypted = endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https);
         let dial = secure::dial(upstream, span, encrypted, &mut self.diagnostics).unwrap_or_default();
+        let order = Order { balance: upstream.balance, zone: self.document.zone.as_deref().map(Arc::from) };
         let spec = UpstreamSpec {
             name: name.into(),
             host: upstream.host.clone(),
             timeouts: upstream.timeouts,
-            targets: self.state.cell(name, upstream.balance, &endpoints),
+            targets: self.state.cell(name, order, &endpoints),
             hash_by: upstream.hash_by.clone(),
+            affinity: upstream.affinity.as_ref().map(|affinity| AffinityCookie::new(affinity, &self.secret(), name)),
             dial: Arc::new(dial),
             protection: upstream.protection.clone(),
             shared: self.state.shared(name),
@@ -218,6 +222,11 @@ impl Compiler<'_> {
         self.upstreams.push(Upstream { spec: Arc::new(spec), endpoints });
         self.upstream_index.insert(name.to_string(), index);
         index
+    }
+
+    /// What keys follow from that others with the same secret share.
+    fn secret(&self) -> Vec<u8> {
+        self.state.tickets(self.document.secret_key.as_ref().map(|secret| secret.expose().as_bytes())).secret
     }
 
     fn api(&mut self, index: u32, name: &str, api: &model::Api) -> Api {
@@ -335,7 +344,7 @@ impl Compiler<'_> {
                         Some(Box::new(Mirror { upstream, share: mirror.share.ppm() }))
                     }
                 };
-                Some(Integration::Proxy(Proxy { upstream, rewrite, mirror }))
+                Some(Integration::Proxy(Proxy { upstream, rewrite, mirror, idempotent: route.idempotent }))
             }
             model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
             model::Integration::Redirect(redirect) => match Redirect::compile(redirect, params) {

@@ -10,11 +10,12 @@ use crate::signals;
 use crate::sockets::Sockets;
 use crate::systemd::Notifier;
 use crate::upgrade::{End, Inheritance, Invocation, Predecessor, Stage, Succession};
+use crate::upstreams;
 use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{
-    Acme, Admin, AdminConfig, Discovery, EndpointSpec, Plan, Request, SystemResolver, Unresolved, Watcher, watch,
+    Acme, Admin, AdminConfig, Checks, Discovery, EndpointSpec, Plan, Request, SystemResolver, Unresolved, Watched, Watcher, watch,
 };
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
@@ -57,6 +58,7 @@ pub struct House {
     pub runtime: tokio::runtime::Handle,
     pub discovery: Discovery,
     pub acme: Acme,
+    pub checks: Checks,
     pub watcher: Option<Watcher>,
     /// What the admin listener was started with.
     pub admin: maitred_model::Admin,
@@ -157,6 +159,8 @@ fn assemble(
     let admin = snapshot.document.admin.clone();
     let acme = Acme::start(runtime.handle(), state.clock.clone(), state.metrics.clone(), state.challenges.clone());
     let certificates = acme.prepare(plan(&snapshot)).map_err(anyhow::Error::msg)?;
+    upstreams::take_out(&snapshot, &sockets.drained, state.clock.now());
+    let checks = Checks::new(state.clock.clone());
     let gateway = bind(snapshot, &mut sockets.listeners)?;
     let (listener, copy) = bind_admin(&admin, &mut sockets)?;
     sockets.warn_left();
@@ -167,6 +171,7 @@ fn assemble(
         runtime: runtime.handle().clone(),
         discovery,
         acme,
+        checks,
         watcher,
         admin,
         started,
@@ -181,6 +186,7 @@ fn assemble(
             ends: end,
         },
     });
+    house.check_endpoints();
     reload_when_asked(Arc::downgrade(&house), asked)?;
     upgrade_when_asked(Arc::downgrade(&house), upgrades_asked)?;
     if let Some(predecessor) = predecessor {
@@ -308,7 +314,8 @@ fn spec_of(endpoint: &Endpoint) -> EndpointSpec {
         authority: endpoint.authority.clone(),
         authority_text: authority(endpoint).into(),
         prefix: endpoint.path.as_str().into(),
-        weight: endpoint.weight.get(),
+        weight: endpoint.weight,
+        scheme: endpoint.scheme,
         zone: endpoint.zone.as_deref().map(Arc::from),
         priority: endpoint.priority,
     }
@@ -484,6 +491,12 @@ impl Running {
 }
 
 impl House {
+    /// The endpoints of the live configuration are checked from here on, and no others.
+    pub fn check_endpoints(&self) {
+        let snapshot = self.gateway.snapshot();
+        self.checks.apply(snapshot.upstreams().filter_map(|(spec, _)| Watched::of(spec)).collect());
+    }
+
     pub fn open_connections(&self) -> i64 {
         let open = |sum: u64, shard: &maitred_core::metrics::WorkerShard| sum.wrapping_add(shard.connections_open.get());
         // One worker may count down what another counted up; only the sum means something.

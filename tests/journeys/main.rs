@@ -20,6 +20,7 @@ mod h2_upstream;
 mod h2_upstream_faults;
 mod h2_upstream_rules;
 mod h2_upstream_spec;
+mod health;
 #[cfg(feature = "http3")]
 mod http3;
 mod interim;

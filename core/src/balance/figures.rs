@@ -2,7 +2,7 @@
 //! without order between the fields: a sample that is lost to another worker's costs nothing but itself.
 
 use super::roster::Changes;
-use crate::health::{EndpointState, Standing};
+use crate::health::{EndpointState, News, Standing};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -90,12 +90,13 @@ impl Figures {
         (-(age as f64) / DECAY.as_nanos() as f64).exp()
     }
 
-    /// An attempt went well.
-    pub fn succeeded(&self) {
+    /// An attempt went well: none failed in a row.
+    pub fn succeeded(&self) -> u32 {
         self.requests.fetch_add(1, Relaxed);
         if self.streak.load(Relaxed) != 0 {
             self.streak.store(0, Relaxed);
         }
+        0
     }
 
     /// An attempt failed. Returns how many did in a row, over all workers.
@@ -105,8 +106,13 @@ impl Figures {
         self.streak.fetch_add(1, Relaxed).saturating_add(1)
     }
 
-    pub(crate) fn forget_streak(&self) {
-        self.streak.store(0, Relaxed);
+    /// Ends an ejection whose time is over. True for the one who did.
+    pub(crate) fn let_in(&self, now: Instant) -> bool {
+        let is_back = self.standing.let_in(now);
+        if is_back {
+            self.streak.store(0, Relaxed);
+        }
+        is_back
     }
 
     /// What active checks say; true until they say otherwise.
@@ -135,6 +141,11 @@ impl Figures {
     /// How often it was ejected since the start.
     pub fn ejections(&self) -> u64 {
         self.standing.ejections()
+    }
+
+    /// Whether the log may be told; else it was, a moment ago.
+    pub fn may_tell(&self, news: News, now: Instant) -> bool {
+        self.standing.may_tell(news, now)
     }
 
     pub fn state(&self, now: Instant) -> EndpointState {

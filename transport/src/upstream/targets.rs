@@ -1,11 +1,14 @@
 //! The addresses of an upstream at one moment, and what picks among them go by. Discovery writes, workers read.
 
 use arc_swap::ArcSwap;
-use maitred_core::balance::{Asked, Figures, Identity, Member, Picker, Roster, hash};
-use maitred_core::{Chance, Remote};
-use maitred_model::Balance;
-use std::collections::HashMap;
+use maitred_core::Remote;
+use maitred_core::balance::{Figures, Identity, Level, Member, Roster, Rules, hash, panics};
+use maitred_model::{Balance, Protection};
+use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::Notify;
 
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +27,8 @@ pub struct Target {
 }
 
 impl Target {
-    fn identity(&self) -> Identity {
+    /// What is known of it is kept by that.
+    pub fn identity(&self) -> Identity {
         (self.address.clone(), self.authority.clone(), self.prefix.clone())
     }
 }
@@ -33,23 +37,44 @@ impl Target {
 #[derive(Debug, Default)]
 pub struct TargetSet {
     pub targets: Vec<Target>,
-    pub picker: Picker,
-    /// As the picker was made of them.
-    members: Vec<Member>,
     /// One for each target.
     pub figures: Vec<Arc<Figures>>,
+    /// Those that are preferred first.
+    pub(super) levels: Vec<Level>,
+    /// Picks go by how long endpoints take.
+    pub(super) goes_by_time: bool,
 }
 
 impl TargetSet {
-    fn new(targets: Vec<Target>, balance: Balance, roster: &Roster) -> TargetSet {
+    fn new(targets: Vec<Target>, order: &Order, roster: &Roster) -> TargetSet {
         let members = members(&targets);
-        let picker = Picker::new(balance, &members);
         let figures = roster.of(targets.iter().map(Target::identity));
-        TargetSet { targets, picker, members, figures }
+        let mut ranks: BTreeMap<(u8, bool), Vec<u16>> = BTreeMap::new();
+        for (index, target) in targets.iter().enumerate() {
+            ranks.entry((target.priority, order.is_far(target))).or_default().push(index as u16);
+        }
+        let levels = ranks.into_values().map(|own| Level::new(order.balance, &members, own)).collect();
+        TargetSet { targets, figures, levels, goes_by_time: order.balance == Balance::PeakEwma }
     }
 
-    pub(super) fn asked<'a>(&'a self, hash: Option<u64>, chance: &'a Chance) -> Asked<'a> {
-        Asked { members: &self.members, figures: &self.figures, hash, chance }
+    /// So few are usable that all are used.
+    pub fn panics(&self, protection: &Protection, now: Instant) -> bool {
+        panics(&Rules::of(protection), &self.levels, &self.figures, now)
+    }
+}
+
+/// How an upstream's endpoints are dealt out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Order {
+    pub balance: Balance,
+    /// Where this gateway stands, where that is known.
+    pub zone: Option<Arc<str>>,
+}
+
+impl Order {
+    /// In another zone. Who names none is near to everyone.
+    fn is_far(&self, target: &Target) -> bool {
+        self.zone.is_some() && target.zone.is_some() && self.zone != target.zone
     }
 }
 
@@ -71,22 +96,41 @@ fn members(targets: &[Target]) -> Vec<Member> {
 #[derive(Debug, Default)]
 pub struct TargetCell {
     current: ArcSwap<TargetSet>,
-    balance: Balance,
+    order: Order,
     roster: Arc<Roster>,
+    changed: Notify,
 }
 
 impl TargetCell {
-    pub fn new(targets: Vec<Target>, balance: Balance, roster: Arc<Roster>) -> TargetCell {
-        let current = ArcSwap::from_pointee(TargetSet::new(targets, balance, &roster));
+    pub fn new(targets: Vec<Target>, order: Order, roster: Arc<Roster>) -> TargetCell {
+        let current = ArcSwap::from_pointee(TargetSet::new(targets, &order, &roster));
         roster.changes.bump();
-        TargetCell { current, balance, roster }
+        TargetCell { current, order, roster, changed: Notify::new() }
     }
 
     pub fn publish(&self, targets: Vec<Target>) {
         if self.current.load().targets != targets {
-            self.current.store(Arc::new(TargetSet::new(targets, self.balance, &self.roster)));
+            self.current.store(Arc::new(TargetSet::new(targets, &self.order, &self.roster)));
             self.roster.changes.bump();
+            self.changed.notify_waiters();
         }
+    }
+
+    /// Other targets than these, once there are some.
+    pub async fn other_than(&self, known: &Arc<TargetSet>) -> Arc<TargetSet> {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let now = self.load();
+            if !Arc::ptr_eq(&now, known) {
+                return now;
+            }
+            changed.await;
+        }
+    }
+
+    pub fn balance(&self) -> Balance {
+        self.order.balance
     }
 
     /// Moves when the addresses change, or how one of them is.
@@ -110,15 +154,19 @@ mod tests {
         Target { address, authority, prefix: "".into(), weight: 1, zone: None, priority: 0 }
     }
 
+    fn order(balance: Balance) -> Order {
+        Order { balance, zone: None }
+    }
+
     #[test]
     fn figures_are_the_endpoint_s_whatever_list_of_its_upstream_it_stands_in() {
         let known = KnownFigures::default();
         let (a, b) = (target("10.0.0.1:1"), target("10.0.0.2:1"));
-        let cell = TargetCell::new(vec![a.clone()], Balance::LeastRequest, known.roster("u"));
+        let cell = TargetCell::new(vec![a.clone()], order(Balance::LeastRequest), known.roster("u"));
         let held = InFlight::enter(&cell.load().figures[0]);
         cell.publish(vec![b.clone(), a.clone()]);
-        let other = TargetCell::new(vec![a.clone()], Balance::RoundRobin, known.roster("u"));
-        let stranger = TargetCell::new(vec![a.clone()], Balance::RoundRobin, known.roster("v"));
+        let other = TargetCell::new(vec![a.clone()], order(Balance::RoundRobin), known.roster("u"));
+        let stranger = TargetCell::new(vec![a.clone()], order(Balance::RoundRobin), known.roster("v"));
         let counts = |cell: &TargetCell| cell.load().figures.iter().map(|figures| figures.in_flight()).collect::<Vec<_>>();
         assert_eq!((counts(&cell), counts(&other), counts(&stranger)), (vec![0, 1], vec![1], vec![0]));
         drop(held);
