@@ -81,6 +81,8 @@ faults! {
     NoEndpoint = "no_endpoint", 503, Unavailable, Upstream, retry: true, "The service has no address at the moment.";
     /// The gateway stopped at the end of its drain; only the log and clients of gRPC see this one.
     CutOff = "cut_off", 503, Unavailable, Gateway, retry: false, "The gateway stopped before the answer was complete.";
+    /// The configuration says that the route is closed for now.
+    Maintenance = "maintenance", 503, Unavailable, Gateway, retry: true, "The service is closed for maintenance.";
     Overloaded = "overloaded", 503, Unavailable, Gateway, retry: true, "The gateway is at its limit of connections.";
     /// The upstream has as much under way as `concurrency` lets it have, and no place is left to wait in.
     QueueFull = "queue_full", 503, Unavailable, Upstream, retry: true, "The service is busy and too many wait for it.";
