@@ -1,10 +1,11 @@
 //! The worked examples of docs/load-balancing.md and docs/protection.md do what their pages say: the files as they stand there, with back
 //! ends of the test's at their addresses.
 
-use maitred_testkit::{Backend, Gateway, eventually, gateway};
+use maitred_testkit::{Backend, Client, Gateway, Latch, eventually, gateway, nobody};
 use std::net::SocketAddr;
 
 const BALANCING: &str = include_str!("../../docs/load-balancing.md");
+const PROTECTION: &str = include_str!("../../examples/protection/maitred.yaml");
 
 /// The whole file on a page that has this line in it, at ports of the test's own.
 #[track_caller]
@@ -88,4 +89,74 @@ fn a_client_sticks_to_its_table() {
     gateway.turn_endpoint("carts", home, true);
     let moved = gateway.ask("GET", "/carts/7", &format!("Cookie: {cookie}\r\n"), "");
     assert!(moved.text() != first.text() && moved.header("set-cookie").is_some(), "a preference, and no promise");
+}
+
+/// The kitchens of the example.
+fn protected(kitchens: [SocketAddr; 3]) -> Gateway {
+    let at = ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"];
+    placed(PROTECTION, &[(at[0], kitchens[0]), (at[1], kitchens[1]), (at[2], kitchens[2])])
+}
+
+#[test]
+fn one_of_three_kitchens_is_dead_and_nobody_notices() {
+    let [one, three] = ["one", "three"].map(|name| kitchen(name, 200));
+    let (dead, _socket) = nobody();
+    let gateway = protected([one.address(), dead, three.address()]);
+    let mut client = gateway.client();
+    for request in 0..60 {
+        let (method, target) = if request % 3 == 0 { ("POST", "/orders") } else { ("GET", "/orders/7") };
+        assert_eq!(client.request(method, target, "", if method == "POST" { "soup" } else { "" }).status, 200, "{request}");
+    }
+    assert_eq!(gateway.endpoint("orders", dead)["state"], "ejected");
+}
+
+#[test]
+fn a_get_that_fails_is_asked_elsewhere_and_a_post_is_not_sent_twice() {
+    let sick = Backend::status(503);
+    let [one, three] = ["one", "three"].map(|name| kitchen(name, 200));
+    let gateway = protected([one.address(), sick.address(), three.address()]);
+    let mut client = gateway.client();
+    assert!((0..9).all(|_| client.get("/orders/7").status == 200));
+    let before = (sick.count(), one.count() + three.count());
+    let answers: Vec<u16> = (0..3).map(|_| client.request("POST", "/orders", "", "soup").status).collect();
+    assert_eq!(answers.iter().filter(|status| **status == 503).count(), sick.count() - before.0, "{answers:?}");
+    assert_eq!(sick.count() + one.count() + three.count() - before.0 - before.1, 3, "each once");
+}
+
+#[test]
+fn reports_are_closed_and_say_for_how_long() {
+    let kitchens = ["one", "two", "three"].map(|name| kitchen(name, 200));
+    let gateway = protected([0, 1, 2].map(|at| kitchens[at].address()));
+    let response = gateway.get("/reports/7");
+    assert_eq!((response.status, response.header("retry-after")), (503, Some("600")));
+    assert_eq!(kitchens.iter().map(Backend::count).sum::<usize>(), 0);
+}
+
+#[test]
+fn twenty_are_served_two_hundred_wait_and_the_next_is_sent_home() {
+    let latch = Latch::new();
+    let kitchens = [(); 3].map(|()| {
+        let seen = latch.clone();
+        Backend::new(move |_, conn| {
+            conn.wait(&seen);
+            conn.answer(200, "", "soup");
+        })
+    });
+    let gateway = protected([0, 1, 2].map(|at| kitchens[at].address()));
+    let count = || kitchens.iter().map(Backend::count).sum::<usize>();
+    let send = |_| {
+        let mut client = gateway.client();
+        client.send("GET /orders/7 HTTP/1.1\r\nHost: a\r\n\r\n");
+        client
+    };
+    let mut served: Vec<Client> = (0..20).map(send).collect();
+    eventually("twenty are in flight", || count() == 20);
+    let mut waiting: Vec<Client> = (0..200).map(send).collect();
+    eventually("two hundred wait", || gateway.upstream("orders")["queue"]["waiting"] == 200);
+    let refused = gateway.get("/orders/7");
+    assert_eq!((refused.status, refused.json()["type"].as_str()), (503, Some("urn:maitred:fault:queue_full")));
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(count(), 20);
+    latch.open();
+    assert!(served.iter_mut().chain(&mut waiting).all(|client| client.response().status == 200));
 }

@@ -38,12 +38,17 @@ impl Told<'_> {
     }
 }
 
-/// Every upstream, with what was written of it, found once for all of them.
-fn told<'a>(document: &'a Document, written: &Written<'a>) -> Vec<Told<'a>> {
-    let nodes: HashMap<&str, &Node> = match written.root.get("upstreams").map(|node| &node.kind) {
+/// The entries of a section by their names, looked through once.
+fn nodes<'a>(written: &Written<'a>, section: &str) -> HashMap<&'a str, &'a Node> {
+    match written.root.get(section).map(|node| &node.kind) {
         Some(Kind::Mapping(entries)) => entries.iter().map(|(key, node)| (key.value.as_str(), node)).collect(),
         Some(Kind::Scalar(_) | Kind::Sequence(_) | Kind::Poisoned) | None => HashMap::new(),
-    };
+    }
+}
+
+/// Every upstream, with what was written of it.
+fn told<'a>(document: &'a Document, written: &Written<'a>) -> Vec<Told<'a>> {
+    let nodes = nodes(written, "upstreams");
     let of = |(name, upstream): (&'a String, &'a Spanned<Upstream>)| {
         let node = nodes.get(name.as_str()).copied();
         Told { name, upstream: &upstream.value, node, span: upstream.span }
@@ -111,16 +116,21 @@ pub(super) fn without_effect(document: &Document, checker: &mut Checker<'_>) {
     }
     zones(document, checker);
     let by_name: HashMap<&str, &Told<'_>> = all.iter().map(|told| (told.name, told)).collect();
+    let apis = nodes(checker.written, "apis");
     let mut seen = Seen::default();
     for (name, api) in &document.apis {
+        let listed = apis.get(name.as_str()).and_then(|api| api.get("routes"));
         for (at, route) in api.routes.iter().enumerate() {
             let Integration::Proxy(target) = &route.integration.value else { continue };
             let told = match target {
                 ProxyTarget::Named(name) => by_name.get(name.as_str()).copied(),
                 ProxyTarget::Url(_) => None,
             };
-            let place = Place { api: name, at };
-            own_keys(document, route, told, &place, checker);
+            let written = match listed.map(|listed| &listed.kind) {
+                Some(Kind::Sequence(items)) => items.get(at),
+                Some(Kind::Scalar(_) | Kind::Mapping(_) | Kind::Poisoned) | None => None,
+            };
+            own_keys(document, route, told, written, checker);
             if let Some(told) = told {
                 patience(api, route, told, &mut seen, checker);
                 seen.note(route, told);
@@ -249,28 +259,17 @@ fn zones(document: &Document, checker: &mut Checker<'_>) {
     }
 }
 
-/// A route, by its place in the document.
-struct Place<'a> {
-    api: &'a str,
-    at: usize,
-}
-
-impl Place<'_> {
-    fn span(&self, key: &str, route: &Spanned<Route>, written: &Written<'_>) -> Span {
-        let routes = written.root.get("apis").and_then(|apis| apis.get(self.api)?.get("routes"));
-        let node = match routes.map(|routes| &routes.kind) {
-            Some(Kind::Sequence(items)) => items.get(self.at).and_then(|item| item.get(key)),
-            Some(Kind::Scalar(_) | Kind::Mapping(_) | Kind::Poisoned) | None => None,
-        };
-        node.map_or(route.matcher.span, |node| node.span)
-    }
-}
-
 /// `priority` and `idempotent` of a route, each beside what it needs.
-fn own_keys(document: &Document, route: &Spanned<Route>, told: Option<&Told<'_>>, place: &Place<'_>, checker: &mut Checker<'_>) {
+fn own_keys(
+    document: &Document,
+    route: &Spanned<Route>,
+    told: Option<&Told<'_>>,
+    written: Option<&Node>,
+    checker: &mut Checker<'_>,
+) {
     let none = Protection::default();
     let protection = told.map_or(&none, |told| &told.upstream.protection);
-    let span = |key| place.span(key, route, checker.written);
+    let span = |key| written.and_then(|node| node.get(key)).map_or(route.matcher.span, |node| node.span);
     let mut found = Vec::new();
     if let Some(priority) = &route.priority {
         if protection.concurrency.is_none() {
