@@ -10,10 +10,11 @@ pub(crate) use http2::Link;
 pub use http2::LinkStream;
 
 use crate::upstream::RequestPlace;
-use maitred_core::balance::InFlight;
+use maitred_core::balance::Figures;
 use maitred_core::{Body, Client, Duplex, Fault, Stream};
 use maitred_wire::{Framing, HeadLimits, ResponseHead};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,7 @@ pub struct Begin {
     pub expect_continue: bool,
     /// The response head must be there by then, whatever else.
     pub deadline: Option<Instant>,
+    pub started: Instant,
     pub response_timeout: Duration,
     pub idle_timeout: Duration,
 }
@@ -66,11 +68,11 @@ impl Carrier {
         }
     }
 
-    /// Holds a place in what is counted as under way until the response's body is over, or given up.
-    pub(crate) fn carry(&self, in_flight: InFlight) {
+    /// The request counts as under way at that endpoint until the response's body is over, or given up.
+    pub(crate) fn carry(&self, figures: &Arc<Figures>) {
         match self {
-            Carrier::Http1(connection) => connection.carry(in_flight),
-            Carrier::Http2(stream) => stream.carry(in_flight),
+            Carrier::Http1(connection) => connection.carry(figures),
+            Carrier::Http2(stream) => stream.carry(figures),
         }
     }
 
@@ -79,6 +81,15 @@ impl Carrier {
         match self {
             Carrier::Http1(connection) => connection.hold(place),
             Carrier::Http2(stream) => stream.hold(place),
+        }
+    }
+
+    /// The response's head was there at that time.
+    pub(crate) fn answered(&self, now: Instant) {
+        match self {
+            Carrier::Http1(connection) => connection.answered(now),
+            // It is one of many on its link.
+            Carrier::Http2(_) => {}
         }
     }
 
