@@ -252,9 +252,9 @@ impl Upstream {
         wanted: &Wanted,
         record: &mut maitred_core::Record,
     ) -> Result<Lease, Failure> {
-        let most = if self.spec.protection.retry.is_some() { 1 } else { view.pools.len().min(CONNECTS_MAX) };
+        let most = if self.spec.protection.retry.is_some() { 1 } else { CONNECTS_MAX };
         let mut index = first;
-        for left in (0..most).rev() {
+        for attempt in 1..=most {
             let (pool, figures) = (&view.pools[index], &view.set.figures[index]);
             let in_flight = InFlight::enter(figures);
             let gate = Gate::of(&self.spec, &self.pools);
@@ -272,10 +272,9 @@ impl Upstream {
             };
             let now = self.worker.now();
             view.answered(index, FAILURE_COST, true, now);
-            if left == 0 || wanted.deadline.is_some_and(|deadline| now >= deadline) {
-                return Err(Failure::unsent(fault));
-            }
-            index = view.next(index);
+            let is_late = wanted.deadline.is_some_and(|deadline| now >= deadline);
+            let next = view.stand_ins(first).nth(attempt - 1).filter(|_| attempt < most && !is_late);
+            index = next.ok_or_else(|| Failure::unsent(fault))?;
             let pool = &view.pools[index];
             record.endpoint = Some(pool.key.remote.clone());
             record.attempts += 1;

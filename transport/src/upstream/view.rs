@@ -70,11 +70,15 @@ impl View {
         self.tokens.as_ref().map(|tokens| tokens[index])
     }
 
-    /// The next in the list that takes part; the same where it is the only one.
-    pub fn next(&self, index: usize) -> usize {
-        let count = self.pools.len();
-        let after = (1..count).map(|step| (index + step) % count);
-        after.filter(|&next| self.is_usable(next)).next().unwrap_or(index)
+    /// Who stands in, in turn, for one that cannot be connected to: those behind it in its level, then the other levels.
+    pub fn stand_ins(&self, first: usize) -> impl Iterator<Item = usize> {
+        let levels = &self.set.levels;
+        let (level, place) =
+            levels.iter().enumerate().find_map(|(level, of)| Some((level, of.place(first)?))).unwrap_or_default();
+        let own = levels.get(level).map_or(&[][..], |level| &level.own[..]);
+        let behind = own.iter().skip(place + 1).chain(own.iter().take(place));
+        let others = levels.iter().enumerate().filter(move |(other, _)| *other != level).flat_map(|(_, level)| &level.own);
+        behind.chain(others).map(|&index| usize::from(index)).filter(|&index| self.is_usable(index))
     }
 
     pub fn is_usable(&self, index: usize) -> bool {
