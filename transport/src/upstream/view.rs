@@ -73,8 +73,8 @@ impl View {
     /// The next in the list that takes part; the same where it is the only one.
     pub fn next(&self, index: usize) -> usize {
         let count = self.pools.len();
-        let after = (1..count).map(|step| (index + step) % count);
-        after.filter(|&next| self.is_usable(next)).next().unwrap_or(index)
+        let mut after = (1..count).map(|step| (index + step) % count);
+        after.find(|&next| self.is_usable(next)).unwrap_or(index)
     }
 
     pub fn is_usable(&self, index: usize) -> bool {
