@@ -9,7 +9,7 @@ mod tests;
 
 pub use system::SystemResolver;
 
-use maitred_model::{Authority, Scheme};
+use maitred_model::{Authority, Endpoint, Scheme};
 use maitred_transport::{Target, TargetCell};
 use service::{Found, Place, Question};
 use std::collections::HashMap;
@@ -96,6 +96,23 @@ pub struct EndpointSpec {
 pub struct Request {
     pub cell: Weak<TargetCell>,
     pub endpoints: Vec<EndpointSpec>,
+}
+
+impl Request {
+    /// `authority`: the Host of an endpoint. `None`: nothing is to be looked up.
+    pub fn of(cell: &Arc<TargetCell>, endpoints: &[Endpoint], authority: impl Fn(&Endpoint) -> String) -> Option<Request> {
+        endpoints.iter().find(|endpoint| Question::of(&endpoint.authority).is_some())?;
+        let spec = |endpoint: &Endpoint| EndpointSpec {
+            authority: endpoint.authority.clone(),
+            authority_text: authority(endpoint).into(),
+            prefix: endpoint.path.as_str().into(),
+            weight: endpoint.weight,
+            scheme: endpoint.scheme,
+            zone: endpoint.zone.as_deref().map(Arc::from),
+            priority: endpoint.priority,
+        };
+        Some(Request { cell: Arc::downgrade(cell), endpoints: endpoints.iter().map(spec).collect() })
+    }
 }
 
 /// A name that has no address yet. It is tried again all the same.

@@ -284,6 +284,7 @@ impl Compiler<'_> {
         let own = route.policies.body_bytes.is_some()
             || route.policies.transform.is_some()
             || route.cors.is_some()
+            || route.maintenance.is_some()
             || route.ip.is_some();
         // A transform's parameters are the route's, so a chain with one is not shared.
         let shareable = !own && api.policies.transform.is_none();
@@ -300,6 +301,7 @@ impl Compiler<'_> {
             body_bytes: route.policies.body_bytes.or(api.policies.body_bytes).unwrap_or(self.document.limits.body_bytes),
             ip,
             cors: cors_of(api, route),
+            maintenance: route.maintenance.as_ref().or(api.maintenance.as_ref()),
             transform: transform.map(|transform| Transforms {
                 request: &transform.request,
                 response: &transform.response,

@@ -15,11 +15,11 @@ use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{
-    Acme, Admin, AdminConfig, Checks, Discovery, EndpointSpec, Plan, Request, SystemResolver, Unresolved, Watched, Watcher, watch,
+    Acme, Admin, AdminConfig, Checks, Discovery, Plan, Request, SystemResolver, Unresolved, Watched, Watcher, watch,
 };
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
-use maitred_model::{Authority, Endpoint, ListenAddress};
+use maitred_model::ListenAddress;
 use maitred_transport::UpstreamSpec;
 use std::fmt;
 use std::io;
@@ -267,13 +267,9 @@ pub fn follow(watcher: Option<&Watcher>, files: Vec<PathBuf>) {
 
 /// Looks up all names, and keeps them fresh from here on.
 pub async fn resolve(discovery: &Discovery, snapshot: &Snapshot) -> Vec<Unresolved> {
-    let named = snapshot.upstreams().filter(|(_, endpoints)| endpoints.iter().any(is_named));
-    let requests: Vec<Request> = named
-        .map(|(spec, endpoints)| Request {
-            cell: Arc::downgrade(&spec.targets),
-            endpoints: endpoints.iter().map(spec_of).collect(),
-        })
-        .collect();
+    let upstreams = snapshot.upstreams();
+    let requests: Vec<Request> =
+        upstreams.filter_map(|(spec, endpoints)| Request::of(&spec.targets, endpoints, authority)).collect();
     discovery.resolve_all(&requests, NAMES_TIME_MAX).await
 }
 
@@ -300,25 +296,6 @@ pub fn leads_to_admin(snapshot: &Snapshot) -> Option<String> {
         "the name of an endpoint of upstream `{}` leads to the admin listener {admin}: clients would reach it",
         spec.name
     ))
-}
-
-fn is_named(endpoint: &Endpoint) -> bool {
-    match endpoint.authority {
-        Authority::Name { .. } | Authority::Service(_) => true,
-        Authority::Address(_) | Authority::Unix(_) => false,
-    }
-}
-
-fn spec_of(endpoint: &Endpoint) -> EndpointSpec {
-    EndpointSpec {
-        authority: endpoint.authority.clone(),
-        authority_text: authority(endpoint).into(),
-        prefix: endpoint.path.as_str().into(),
-        weight: endpoint.weight,
-        scheme: endpoint.scheme,
-        zone: endpoint.zone.as_deref().map(Arc::from),
-        priority: endpoint.priority,
-    }
 }
 
 pub fn warn_unresolved(unresolved: &[Unresolved]) {

@@ -5,13 +5,16 @@ use crate::backend::Backend;
 use crate::client::{Client, Response};
 use crate::h2::{H2Backend, H2Client};
 use crate::tls::ClientTls;
+use crate::wait::PATIENCE;
 use maitred_control::acme::Prepared;
+use maitred_control::discovery::testing::Scripted;
 use maitred_control::upstreams::{find, turn};
-use maitred_control::{Acme, Checks, Plan, UpstreamView, Watched};
+use maitred_control::{Acme, Checks, Discovery, Plan, Request, UpstreamView, Watched};
 use maitred_core::metrics::Metrics;
-use maitred_dataplane::{LogTarget, Options, Snapshot, State, compile};
-use maitred_model::{Document, Memory, load_text, render};
+use maitred_dataplane::{LogTarget, Options, Snapshot, State, authority, compile};
+use maitred_model::{Document, Endpoint, Memory, load_text, render};
 use maitred_transport::TargetCell;
+use maitred_transport::UpstreamSpec;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -46,6 +49,8 @@ pub struct Gateway {
     acme: OnceLock<Acme>,
     inner: maitred_dataplane::Gateway,
     checks: Checks,
+    /// Where names lead, if the test has some.
+    discovery: OnceLock<Discovery>,
     state: State,
     names: Vec<(String, SocketAddr)>,
     /// What the configuration may name: certificates, keys, authorities.
@@ -78,7 +83,7 @@ pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str,
     apply(&acme, certificates);
     let checks = Checks::new(state.clock.clone());
     check(&checks, &inner);
-    Gateway { acme, inner, checks, state, names, files: Mutex::new(files) }
+    Gateway { acme, inner, checks, discovery: OnceLock::new(), state, names, files: Mutex::new(files) }
 }
 
 /// As the binary does it: what is there already is in place before anyone connects. `None`: nobody wants certificates.
@@ -268,6 +273,16 @@ impl Gateway {
     /// Client connections open now, over all workers.
     pub fn open(&self) -> u64 {
         self.metrics().workers.iter().map(|shard| shard.connections_open.get()).sum()
+    }
+
+    /// Looks up the names of what is live, and goes on doing so. Gives those that lead nowhere.
+    pub fn look_up(&self, names: &Arc<Scripted>) -> Vec<String> {
+        let discovery = self.discovery.get_or_init(|| Discovery::new(names.clone()));
+        let snapshot = self.inner.snapshot();
+        let request = |(spec, endpoints): (&Arc<UpstreamSpec>, &[Endpoint])| Request::of(&spec.targets, endpoints, authority);
+        let requests: Vec<Request> = snapshot.upstreams().filter_map(request).collect();
+        let unresolved = control().block_on(discovery.resolve_all(&requests, PATIENCE));
+        unresolved.into_iter().map(|name| name.host).collect()
     }
 
     /// An upstream as the admin listener shows it.

@@ -55,6 +55,23 @@ pub struct UpstreamSpec {
     pub shared: Arc<UpstreamShared>,
 }
 
+impl UpstreamSpec {
+    /// Of which nothing is said but where it is.
+    pub fn plain(name: &str, targets: Arc<TargetCell>, now: Instant) -> UpstreamSpec {
+        UpstreamSpec {
+            name: name.into(),
+            host: maitred_model::UpstreamHost::Upstream,
+            timeouts: UpstreamTimeouts::default(),
+            targets,
+            hash_by: None,
+            affinity: None,
+            dial: Arc::default(),
+            protection: Protection::default(),
+            shared: Arc::new(UpstreamShared::new(now)),
+        }
+    }
+}
+
 /// An upstream as one worker sees it.
 pub struct Upstream {
     pub spec: Arc<UpstreamSpec>,

@@ -19,16 +19,7 @@ fn orders() -> Arc<UpstreamSpec> {
     ];
     let cell =
         TargetCell::new(targets, Order { balance: Balance::LeastRequest, zone: None }, KnownFigures::default().roster("orders"));
-    Arc::new(UpstreamSpec {
-        name: "orders".into(),
-        host: maitred_model::UpstreamHost::Upstream,
-        timeouts: Default::default(),
-        targets: Arc::new(cell),
-        hash_by: None,
-        dial: Arc::default(),
-        protection: Default::default(),
-        shared: Arc::default(),
-    })
+    Arc::new(UpstreamSpec::plain("orders", Arc::new(cell), Instant::now()))
 }
 
 #[test]
