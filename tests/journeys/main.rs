@@ -31,6 +31,7 @@ mod mirror;
 mod picks;
 mod policies;
 mod proxy_protocol;
+mod queue;
 mod reload;
 mod routing;
 mod services;

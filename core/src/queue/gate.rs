@@ -34,12 +34,12 @@ pub struct Gate {
 }
 
 /// What is seen of a gate from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GateView {
     pub in_flight: u32,
     pub waiting: u32,
-    /// `None`: there is none any more.
-    pub limit: Option<u32>,
+    /// `u32::MAX`: there is none any more.
+    pub limit: u32,
     pub tally: Tally,
 }
 
@@ -85,8 +85,8 @@ impl Gate {
 
     pub fn view(&self) -> GateView {
         let tally = self.line().tally.clone();
-        let (word, limit) = (self.word.load(Ordering::Relaxed), self.limit());
-        GateView { in_flight: in_flight(word), waiting: waiting(word), limit: (limit != u32::MAX).then_some(limit), tally }
+        let word = self.word.load(Ordering::Relaxed);
+        GateView { in_flight: in_flight(word), waiting: waiting(word), limit: self.limit(), tally }
     }
 
     /// A place, if one is free and nobody waits for it.
