@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 fn limited(concurrency: &str) -> String {
     format!(
         "upstreams: {{ kitchen: {{ endpoints: [\"http://$kitchen\"], concurrency: {{ {concurrency} }} }} }}
-apis: {{ all: {{ routes: [ ANY /: kitchen, \"ANY /{{path+}}: kitchen\" ] }} }}"
+apis: {{ all: {{ routes: [ ANY /: kitchen, \"ANY /{{path+}}\": kitchen ] }} }}"
     )
 }
 
@@ -95,7 +95,7 @@ apis:
       - {{ match: GET /vip, proxy: kitchen, priority: 15 }}
       - {{ match: GET /header, proxy: kitchen, priority: \"header:x-priority\" }}
       - {{ match: GET /low, proxy: kitchen, priority: \"header:x-priority\" }}
-      - \"GET /{{path+}}: kitchen\"
+      - \"GET /{{path+}}\": kitchen
 "
         );
         let gateway = gateway(&yaml, &[("kitchen", backend.address())]);
@@ -148,7 +148,7 @@ fn with_a_length_of_0_nobody_waits() {
 fn a_place_in_line_has_an_end_and_so_has_the_request() {
     let (backend, latch) = held();
     let yaml = "upstreams: { kitchen: { endpoints: [\"http://$kitchen\"], concurrency: { limit: 1, queue: { timeout: 4s } } } }
-apis: { all: { routes: [ \"GET /{path+}: kitchen\", { match: GET /hurry, proxy: kitchen, timeout: 2s } ] } }";
+apis: { all: { routes: [ \"GET /{path+}\": kitchen, { match: GET /hurry, proxy: kitchen, timeout: 2s } ] } }";
     let gateway = gateway(yaml, &[("kitchen", backend.address())]);
     let mut first = first(&gateway, &backend);
     let (mut patient, mut hurried) = (gateway.client(), gateway.client());
@@ -301,7 +301,7 @@ fn a_copy_takes_nobody_s_turn() {
     let yaml = "upstreams:
   front: \"http://$front\"
   kitchen: { endpoints: [\"http://$kitchen\"], concurrency: { limit: 1 } }
-apis: { all: { routes: [ { match: GET /copied, proxy: front, mirror: kitchen }, GET /first: kitchen ] } }";
+apis: { all: { routes: [ { match: GET /copied, proxy: front, mirror: { to: kitchen, share: 100% } }, GET /first: kitchen ] } }";
     let front = Backend::status(200);
     let gateway = gateway(yaml, &[("kitchen", backend.address()), ("front", front.address())]);
     let mut first = first(&gateway, &backend);
