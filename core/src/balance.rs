@@ -116,13 +116,12 @@ impl Picker {
     pub fn pick(&self, turn: &Cell<usize>, now: impl Fn() -> Instant, asked: &Asked<'_>) -> Option<usize> {
         let index = match self {
             Picker::RoundRobin(wheel) => {
-                let index = next_turn(wheel, turn)?;
-                match asked.avoids(index) {
-                    false => index,
-                    true => {
-                        (1..wheel.len()).filter_map(|_| next_turn(wheel, turn)).find(|&other| other != index).unwrap_or(index)
-                    }
+                // A further try takes nobody's turn: if it did, of two endpoints every request would begin at the one that fails.
+                if asked.avoid.is_some() {
+                    let ahead = || (0..wheel.len()).map(|step| wheel[(turn.get() + step) % wheel.len()]);
+                    return ahead().find(|&index| !asked.avoids(index)).or(ahead().next()).map(usize::from);
                 }
+                next_turn(wheel, turn)?
             }
             Picker::Random(draw) => by_chance(draw, asked)?,
             Picker::LeastRequest(draw) => better(draw.two(asked.chance)?, asked, |two| load::least_request(two, asked)),

@@ -1,5 +1,7 @@
 //! What holds for the whole crate: the schema says what the decoder does, no bytes bring it down, and large files load in time.
 
+mod protection;
+
 use crate::decode::basic::to_json;
 use crate::diagnostics::Diagnostics;
 use crate::document::*;
@@ -327,46 +329,6 @@ fn defaults_are_those_of_the_page() {
 }
 
 #[test]
-fn what_protects_an_upstream_has_the_defaults_that_are_documented() {
-    let text = "listen: 127.0.0.1:0
-upstreams:
-  a:
-    endpoints: [http://x, http://y]
-    health_check: {}
-    outlier_detection: {}
-    circuit_breaker: {}
-    retry: {}
-    hedge: { after: p95 }
-    concurrency: { limit: adaptive }
-apis: { a: { maintenance: true, routes: [ GET /: a ] } }
-";
-    let printed = crate::to_json(&load_text("x.yaml", text, &Memory::default()).document.expect("loads"));
-    let upstream = &printed["upstreams"]["a"];
-    for (key, wanted) in [
-        (
-            "health_check",
-            r#"{"type":"http","path":"/","expect":["200-299"],"interval":"3s","timeout":"1s","unhealthy_after":3,"healthy_after":1}"#,
-        ),
-        (
-            "outlier_detection",
-            r#"{"consecutive_failures":5,"min_requests":20,"interval":"3s","eject_for":"30s","eject_max":"5min","max_ejected":"50%"}"#,
-        ),
-        ("circuit_breaker", r#"{"connections":1024,"requests":1024,"pending":1024}"#),
-        (
-            "retry",
-            r#"{"attempts":2,"conditions":["connect","reset","502","503","504"],"budget":"20%","backoff":"25ms","backoff_max":"250ms","body_bytes":"64KiB"}"#,
-        ),
-        ("concurrency", r#"{"limit":{"adaptive":{"min":1,"max":1000}},"per":"upstream","queue":{"length":500,"timeout":"2s"}}"#),
-    ] {
-        assert_eq!(upstream[key], serde_json::from_str::<Value>(wanted).expect("JSON"), "{key}");
-    }
-    assert_eq!(printed["apis"]["a"]["maintenance"]["retry_after"], "1min");
-    for off in ["affinity", "slow_start", "panic_below"] {
-        assert!(upstream.get(off).is_none(), "{off}");
-    }
-}
-
-#[test]
 fn every_file_that_was_asked_for_is_a_dependency() {
     let memory = Memory::default()
         .file("conf/main.yaml", "listen: 127.0.0.1:8080\ninclude: [api/*.yaml, gone.yaml]\nadmin: { token: \"${file:token}\" }\n")
@@ -447,24 +409,6 @@ fn a_hundred_thousand_routes_load() {
     let loaded = load_text("x.yaml", &text, &Memory::default());
     println!("{} bytes: {:?}", text.len(), start.elapsed());
     assert_eq!(loaded.document.map(|document| document.apis["a"].routes.len()), Some(100_000));
-}
-
-#[test]
-fn many_keys_that_do_nothing_are_found_in_time() {
-    let mut text = "listen: 127.0.0.1:8080\nupstreams:\n".to_owned();
-    for number in 0..20_000 {
-        text.push_str(&format!("  u{number}: {{ endpoints: [http://x], slow_start: 1s }}\n"));
-    }
-    text.push_str("apis:\n");
-    for number in 0..20_000 {
-        text.push_str(&format!(
-            "  a{number}: {{ hosts: [a{number}.example], routes: [ {{ match: GET /, proxy: u{number}, priority: 3 }} ] }}\n"
-        ));
-    }
-    let start = std::time::Instant::now();
-    let loaded = load_text("x.yaml", &text, &Memory::default());
-    println!("{:?}", start.elapsed());
-    assert_eq!((loaded.diagnostics.len(), loaded.document.is_some()), (40_000, true));
 }
 
 #[test]
@@ -594,14 +538,6 @@ proptest! {
         let duration = std::time::Duration::from_millis(ms);
         prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
-    }
-
-    #[test]
-    fn percentiles_read_what_they_write(per_mille in 500u16..=999) {
-        let written = HedgeAfter::Percentile { per_mille }.to_string();
-        let text = format!("listen: 127.0.0.1:0\nupstreams: {{ a: {{ endpoints: [http://x], hedge: {{ after: {written} }} }} }}");
-        let document = load_text("x.yaml", &text, &Memory::default()).document.expect("loads");
-        prop_assert_eq!(document.upstreams["a"].protection.hedge, Some(Hedge { after: HedgeAfter::Percentile { per_mille } }));
     }
 
     #[test]

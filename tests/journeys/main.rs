@@ -3,6 +3,7 @@
 
 mod acme;
 mod balancing;
+mod breakers;
 mod breaking;
 mod checks;
 mod connections;
@@ -22,6 +23,7 @@ mod h2_upstream_faults;
 mod h2_upstream_rules;
 mod h2_upstream_spec;
 mod health;
+mod hedging;
 #[cfg(feature = "http3")]
 mod http3;
 mod interim;
@@ -33,6 +35,7 @@ mod policies;
 mod proxy_protocol;
 mod queue;
 mod reload;
+mod retries;
 mod routing;
 mod services;
 mod strictness;

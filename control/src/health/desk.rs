@@ -20,8 +20,8 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_local};
 
-/// Checks at once: each is a connection.
-const PROBES_MAX: usize = 256;
+/// Checks at once: each is a connection. More would have to wait for those that hang until their time is over.
+const PROBES_MAX: usize = 1024;
 /// New endpoints begin so far apart, and all of them within one interval.
 const APART: Duration = Duration::from_millis(2);
 /// An interval is so much longer or shorter by chance, in thousandths: gateways that were started together do not ask together for long.

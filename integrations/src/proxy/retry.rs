@@ -39,7 +39,7 @@ pub struct Tries<'a> {
     retries: u32,
     /// The next try is on a new connection.
     fresh: bool,
-    /// The next try is at another endpoint.
+    /// The next try is at another endpoint than the last.
     elsewhere: bool,
     pub hedged: bool,
 }
@@ -282,12 +282,13 @@ fn seen_in(head: &ResponseHead, exchange: &Exchange) -> Option<RetryOn> {
 }
 
 fn seen_of(kind: Kind) -> Option<RetryOn> {
-    match kind {
-        Kind::UpstreamUnreachable | Kind::ConnectTimeout => Some(RetryOn::Connect),
-        Kind::UpstreamReset => Some(RetryOn::Reset),
-        Kind::UpstreamTimeout => Some(RetryOn::Timeout),
-        _ => None,
-    }
+    let conditions = [
+        (Kind::UpstreamUnreachable, RetryOn::Connect),
+        (Kind::ConnectTimeout, RetryOn::Connect),
+        (Kind::UpstreamReset, RetryOn::Reset),
+        (Kind::UpstreamTimeout, RetryOn::Timeout),
+    ];
+    conditions.into_iter().find(|(known, _)| *known == kind).map(|(_, condition)| condition)
 }
 
 /// Where a retry is counted.
