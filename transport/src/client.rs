@@ -11,6 +11,7 @@ pub use http2::LinkStream;
 
 use crate::upstream::RequestPlace;
 use maitred_core::balance::InFlight;
+use maitred_core::queue::Place;
 use maitred_core::{Body, Client, Duplex, Fault, Stream};
 use maitred_wire::{Framing, HeadLimits, ResponseHead};
 use std::rc::Rc;
@@ -51,6 +52,15 @@ pub struct Begin {
     pub idle_timeout: Duration,
 }
 
+/// What a request has of its upstream's, until this is dropped.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// At the circuit breaker.
+    pub breaker: Option<RequestPlace>,
+    /// Among those in flight, where `concurrency` says how many.
+    pub queue: Option<Place>,
+}
+
 /// What carries one request to a back end.
 pub enum Carrier {
     Http1(Rc<ClientConnection>),
@@ -74,11 +84,14 @@ impl Carrier {
         }
     }
 
-    /// The same for the request's place at its upstream.
-    pub fn hold(&self, place: RequestPlace) {
-        match self {
-            Carrier::Http1(connection) => connection.hold(place),
-            Carrier::Http2(stream) => stream.hold(place),
+    /// The same for the request's places at its upstream.
+    pub fn hold(&self, places: Places) {
+        let Places { breaker, queue } = &places;
+        if breaker.is_some() || queue.is_some() {
+            match self {
+                Carrier::Http1(connection) => connection.hold(places),
+                Carrier::Http2(stream) => stream.hold(places),
+            }
         }
     }
 

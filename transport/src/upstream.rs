@@ -7,6 +7,7 @@ mod dial;
 mod gate;
 mod key;
 mod pool;
+mod queue;
 mod shared;
 mod targets;
 mod view;
@@ -53,6 +54,8 @@ pub struct UpstreamSpec {
     pub dial: Arc<Dial>,
     pub protection: Protection,
     pub shared: Arc<UpstreamShared>,
+    /// The way in, where `protection.concurrency` says so.
+    pub gate: Option<Arc<maitred_core::queue::Gate>>,
 }
 
 impl UpstreamSpec {
@@ -68,6 +71,7 @@ impl UpstreamSpec {
             dial: Arc::default(),
             protection: Protection::default(),
             shared: Arc::new(UpstreamShared::new(now)),
+            gate: None,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The back end's side of HTTP/1.1: one connection, one request at a time, its response streamed.
 
-use super::{Begin, Failure};
+use super::{Begin, Failure, Places};
 use crate::input::{BUFFER_BYTES, HEAD_BYTES};
 use crate::reader::{ReadError, Reader};
 use crate::socket::Socket;
 use crate::timers::Timer;
-use crate::upstream::{ConnectionPlace, ConnectionPool as Pool, RequestPlace};
+use crate::upstream::{ConnectionPlace, ConnectionPool as Pool};
 use crate::worker::Worker;
 use maitred_core::balance::{InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
@@ -65,8 +65,8 @@ pub struct ClientConnection {
     /// The request's place in what its endpoint has under way.
     in_flight: Cell<Option<InFlight>>,
     _open: OpenConnection,
-    /// And in what its upstream has, where there is a circuit breaker; with the connection's own.
-    request_place: Cell<Option<RequestPlace>>,
+    /// And in what its upstream has, where that is limited; with the connection's own.
+    places: Cell<Places>,
     pub(crate) place: Option<ConnectionPlace>,
 }
 
@@ -107,7 +107,7 @@ impl ClientConnection {
             idle_since: Cell::new(worker.now()),
             in_flight: Cell::new(None),
             _open: open,
-            request_place: Cell::new(None),
+            places: Cell::default(),
             place,
         })
     }
@@ -116,8 +116,8 @@ impl ClientConnection {
         self.in_flight.set(Some(in_flight));
     }
 
-    pub(super) fn hold(&self, place: RequestPlace) {
-        self.request_place.set(Some(place));
+    pub(super) fn hold(&self, places: Places) {
+        self.places.set(places);
     }
 
     /// When a pooled connection has waited for `timeouts.idle` of the upstream that used it last.
@@ -534,7 +534,7 @@ impl Stream for ClientConnection {
         drop(reader);
         *self.upload.borrow_mut() = Upload::default();
         self.in_flight.take();
-        self.request_place.take();
+        self.places.take();
         if let (true, Some(pool)) = (reusable, self.pool.upgrade()) {
             pool.put(self);
         }
