@@ -18,7 +18,7 @@ pub use affinity::AffinityCookie;
 pub use breaker::{Breaker, RequestPlace};
 pub use dial::{Dial, ProxyVersion};
 use gate::{Caretaker, Gate};
-use maitred_core::balance::{FAILURE_COST, InFlight, Rules, WHEEL_MAX};
+use maitred_core::balance::{FAILURE_COST, Rules, WHEEL_MAX};
 use maitred_core::{Exchange, Fault, Kind, Remote, Scheme};
 use maitred_model::{HashBy, Protection, UpstreamTimeouts};
 pub use pool::Pools;
@@ -204,6 +204,7 @@ impl Upstream {
         let pools = if Arc::ptr_eq(&old.set, &set) { old.pools.clone() } else { self.pools_of(&set) };
         let view = View::new(&self.spec, &self.rules, set, pools, (self.worker.now(), self.turn.get()));
         self.until.set(view.until());
+        self.spread(&view);
         *self.view.borrow_mut() = Rc::new(view);
     }
 
@@ -237,11 +238,12 @@ impl Upstream {
             if attempt > 0 {
                 index = view.next(index);
             }
+            let in_flight;
+            (index, in_flight) = view.enter(index, self.share());
             let pool = &view.pools[index];
             record.endpoint = Some(pool.key.remote.clone());
             record.attempts += 1;
             let figures = &view.set.figures[index];
-            let in_flight = InFlight::enter(figures);
             // Out of tokio's budget: with it used up, a closed connection would look quiet.
             if !wanted.fresh
                 && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await
