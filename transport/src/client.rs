@@ -10,11 +10,11 @@ pub(crate) use http2::Link;
 pub use http2::LinkStream;
 
 use crate::upstream::RequestPlace;
-use maitred_core::balance::Figures;
+use maitred_core::balance::InFlight;
+use maitred_core::queue::Place;
 use maitred_core::{Body, Client, Duplex, Fault, Stream};
 use maitred_wire::{Framing, HeadLimits, ResponseHead};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,15 @@ pub struct Begin {
     pub idle_timeout: Duration,
 }
 
+/// What a request has of its upstream's, until this is dropped.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// At the circuit breaker.
+    pub breaker: Option<RequestPlace>,
+    /// Among those in flight, where `concurrency` says how many.
+    pub queue: Option<Place>,
+}
+
 /// What carries one request to a back end.
 pub enum Carrier {
     Http1(Rc<ClientConnection>),
@@ -69,18 +78,21 @@ impl Carrier {
     }
 
     /// The request counts as under way at that endpoint until the response's body is over, or given up.
-    pub(crate) fn carry(&self, figures: &Arc<Figures>) {
+    pub(crate) fn carry(&self, in_flight: InFlight) {
         match self {
-            Carrier::Http1(connection) => connection.carry(figures),
-            Carrier::Http2(stream) => stream.carry(figures),
+            Carrier::Http1(connection) => connection.carry(in_flight),
+            Carrier::Http2(stream) => stream.carry(in_flight),
         }
     }
 
-    /// The same for the request's place at its upstream.
-    pub fn hold(&self, place: RequestPlace) {
-        match self {
-            Carrier::Http1(connection) => connection.hold(place),
-            Carrier::Http2(stream) => stream.hold(place),
+    /// The same for the request's places at its upstream.
+    pub fn hold(&self, places: Places) {
+        let Places { breaker, queue } = &places;
+        if breaker.is_some() || queue.is_some() {
+            match self {
+                Carrier::Http1(connection) => connection.hold(places),
+                Carrier::Http2(stream) => stream.hold(places),
+            }
         }
     }
 

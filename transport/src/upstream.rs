@@ -7,6 +7,7 @@ mod dial;
 mod gate;
 mod key;
 mod pool;
+mod queue;
 mod shared;
 mod targets;
 mod view;
@@ -53,6 +54,8 @@ pub struct UpstreamSpec {
     pub dial: Arc<Dial>,
     pub protection: Protection,
     pub shared: Arc<UpstreamShared>,
+    /// The way in, where `protection.concurrency` says so.
+    pub gate: Option<Arc<maitred_core::queue::Gate>>,
 }
 
 impl UpstreamSpec {
@@ -68,6 +71,7 @@ impl UpstreamSpec {
             dial: Arc::default(),
             protection: Protection::default(),
             shared: Arc::new(UpstreamShared::new(now)),
+            gate: None,
         }
     }
 }
@@ -201,6 +205,7 @@ impl Upstream {
         let pools = if Arc::ptr_eq(&old.set, &set) { old.pools.clone() } else { self.pools_of(&set) };
         let view = View::new(&self.spec, &self.rules, set, pools, (self.worker.now(), self.turn.get()));
         self.until.set(view.until());
+        self.spread(&view);
         *self.view.borrow_mut() = Rc::new(view);
     }
 
@@ -226,20 +231,26 @@ impl Upstream {
     /// A connection: a pooled one at once, or a new one.
     pub async fn lease(&self, picked: Picked, wanted: &Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
         let Picked { view, index } = picked;
+        let (index, in_flight) = view.enter(index, self.share());
+        let pool = self.at(&view, index, record);
+        // Out of tokio's budget: with it used up, a closed connection would look quiet.
+        if let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await {
+            return Ok(self.reused(connection, in_flight, view, index));
+        }
+        // Boxed: connecting is rare, and its future would make every connection's task larger.
+        Box::pin(self.connect((view, index, in_flight), wanted, record)).await
+    }
+
+    fn at<'v>(&self, view: &'v View, index: usize, record: &mut maitred_core::Record) -> &'v Rc<Pool> {
         let pool = &view.pools[index];
         record.endpoint = Some(pool.key.remote.clone());
         record.attempts += 1;
-        // Out of tokio's budget: with it used up, a closed connection would look quiet.
-        if let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await {
-            return Ok(self.reused(connection, view, index));
-        }
-        // Boxed: connecting is rare, and its future would make every connection's task larger.
-        Box::pin(self.connect(view, index, wanted, record)).await
+        pool
     }
 
-    fn reused(&self, connection: Carrier, view: Rc<View>, index: usize) -> Lease {
+    fn reused(&self, connection: Carrier, in_flight: InFlight, view: Rc<View>, index: usize) -> Lease {
         self.worker.shard().upstream_reuses.add(1);
-        connection.carry(&view.set.figures[index]);
+        connection.carry(in_flight);
         Lease { connection, view, index, reused: true }
     }
 
@@ -247,21 +258,18 @@ impl Upstream {
     /// that alone says what is tried again, and its budget pays.
     async fn connect(
         &self,
-        view: Rc<View>,
-        first: usize,
+        (view, first, mut in_flight): (Rc<View>, usize, InFlight),
         wanted: &Wanted,
         record: &mut maitred_core::Record,
     ) -> Result<Lease, Failure> {
         let most = if self.spec.protection.retry.is_some() { 1 } else { CONNECTS_MAX };
         let mut index = first;
         for attempt in 1..=most {
-            let (pool, figures) = (&view.pools[index], &view.set.figures[index]);
-            let in_flight = InFlight::enter(figures);
             let gate = Gate::of(&self.spec, &self.pools);
+            let (pool, figures) = (&view.pools[index], &view.set.figures[index]);
             let fault = match pool.connect(wanted, self.spec.timeouts.connect, figures, gate).await {
                 Ok((connection, reused)) => {
-                    connection.carry(figures);
-                    drop(in_flight);
+                    connection.carry(in_flight);
                     return Ok(Lease { connection, view, index, reused });
                 }
                 Err(fault) if fault.kind == Kind::CircuitOpen => {
@@ -270,16 +278,16 @@ impl Upstream {
                 }
                 Err(fault) => fault,
             };
+            drop(in_flight);
             let now = self.worker.now();
             view.answered(index, FAILURE_COST, true, now);
             let is_late = wanted.deadline.is_some_and(|deadline| now >= deadline);
             let next = view.stand_ins(first).nth(attempt - 1).filter(|_| attempt < most && !is_late);
-            index = next.ok_or_else(|| Failure::unsent(fault))?;
-            let pool = &view.pools[index];
-            record.endpoint = Some(pool.key.remote.clone());
-            record.attempts += 1;
+            let next = next.ok_or_else(|| Failure::unsent(fault))?;
+            (index, in_flight) = view.enter(next, self.share());
+            let pool = self.at(&view, index, record);
             if let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await {
-                return Ok(self.reused(connection, view, index));
+                return Ok(self.reused(connection, in_flight, view, index));
             }
         }
         Err(self.nobody())

@@ -155,6 +155,15 @@ impl Ready {
         self.usable.get(index).is_some_and(|&usable| usable)
     }
 
+    /// Whether it is usable, and of a level that requests are sent to.
+    pub fn takes_part(&self, index: usize) -> bool {
+        let mut before = 0;
+        self.levels.iter().any(|level| {
+            let has_share = level.upto > std::mem::replace(&mut before, level.upto);
+            has_share && level.members[index].weight > 0
+        })
+    }
+
     /// As `Picker::pick`; members and turns are its own.
     pub fn pick(&self, now: impl Fn() -> Instant, asked: &Asked<'_>) -> Option<usize> {
         let of = |level: &ReadyLevel| {

@@ -172,7 +172,7 @@ fn a_limit_that_grows_lets_in_and_one_that_shrinks_waits() {
     assert_eq!(called(&mut line[..2], now), [true, true]);
     gate.open(now);
     assert_eq!(gate.view().waiting, 0, "there is no limit any more");
-    assert_eq!(gate.view().limit, None);
+    assert_eq!(gate.view().limit, u32::MAX);
 }
 
 #[test]
