@@ -144,7 +144,7 @@ pub struct Wanted {
     /// It is to become a tunnel.
     pub upgrade: bool,
     /// The client's two ends, where a PROXY header tells of them.
-    pub client: Option<(SocketAddr, SocketAddr)>,
+    pub client: Option<Box<(SocketAddr, SocketAddr)>>,
     /// Of the request's key, where it has one that picks go by.
     pub key: Option<u64>,
     /// What its cookie names, where there is one of affinity.
@@ -159,7 +159,7 @@ impl Wanted {
             fresh,
             deadline: exchange.deadline,
             upgrade: exchange.request.upgrade.is_some(),
-            client: spec.dial.proxy.map(|_| (exchange.peer, exchange.local)),
+            client: spec.dial.proxy.map(|_| Box::new((exchange.peer, exchange.local))),
             key: spec.hash_by.as_ref().and_then(|by| key::key(by, exchange)),
             home: spec.affinity.as_ref().and_then(|affinity| affinity.asked(exchange)),
             avoid: None,
