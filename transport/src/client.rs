@@ -11,6 +11,7 @@ pub use http2::LinkStream;
 
 use crate::upstream::RequestPlace;
 use maitred_core::balance::InFlight;
+use maitred_core::queue::Place;
 use maitred_core::{Body, Client, Duplex, Fault, Stream};
 use maitred_wire::{Framing, HeadLimits, ResponseHead};
 use std::rc::Rc;
@@ -47,8 +48,18 @@ pub struct Begin {
     pub expect_continue: bool,
     /// The response head must be there by then, whatever else.
     pub deadline: Option<Instant>,
+    pub started: Instant,
     pub response_timeout: Duration,
     pub idle_timeout: Duration,
+}
+
+/// What a request has of its upstream's, until this is dropped.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// At the circuit breaker.
+    pub breaker: Option<RequestPlace>,
+    /// Among those in flight, where `concurrency` says how many.
+    pub queue: Option<Place>,
 }
 
 /// What carries one request to a back end.
@@ -66,7 +77,7 @@ impl Carrier {
         }
     }
 
-    /// Holds a place in what is counted as under way until the response's body is over, or given up.
+    /// The request counts as under way at that endpoint until the response's body is over, or given up.
     pub(crate) fn carry(&self, in_flight: InFlight) {
         match self {
             Carrier::Http1(connection) => connection.carry(in_flight),
@@ -74,11 +85,23 @@ impl Carrier {
         }
     }
 
-    /// The same for the request's place at its upstream.
-    pub fn hold(&self, place: RequestPlace) {
+    /// The same for the request's places at its upstream.
+    pub fn hold(&self, places: Places) {
+        let Places { breaker, queue } = &places;
+        if breaker.is_some() || queue.is_some() {
+            match self {
+                Carrier::Http1(connection) => connection.hold(places),
+                Carrier::Http2(stream) => stream.hold(places),
+            }
+        }
+    }
+
+    /// The response's head was there at that time.
+    pub(crate) fn answered(&self, now: Instant) {
         match self {
-            Carrier::Http1(connection) => connection.hold(place),
-            Carrier::Http2(stream) => stream.hold(place),
+            Carrier::Http1(connection) => connection.answered(now),
+            // It is one of many on its link.
+            Carrier::Http2(_) => {}
         }
     }
 

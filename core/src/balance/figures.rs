@@ -162,6 +162,12 @@ impl InFlight {
         figures.in_flight.fetch_add(1, Relaxed);
         InFlight(figures.clone())
     }
+
+    /// Only where fewer than so many are under way.
+    pub fn enter_below(figures: &Arc<Figures>, limit: u32) -> Option<InFlight> {
+        let entered = figures.in_flight.fetch_update(Relaxed, Relaxed, |count| (count < limit).then(|| count + 1));
+        entered.is_ok().then(|| InFlight(figures.clone()))
+    }
 }
 
 impl Drop for InFlight {

@@ -10,7 +10,7 @@ use maitred_core::metrics::RETRY_REASONS;
 use maitred_core::retry::backoff;
 use maitred_core::{Body, Exchange, Fault, Kind};
 use maitred_model::{HedgeAfter, Retry, RetryOn, Share};
-use maitred_transport::{RequestPlace, Timer, Upstream, Wanted};
+use maitred_transport::{Places, Timer, Upstream, Wanted};
 use maitred_wire::{Framing, ResponseHead};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -30,8 +30,8 @@ const GRPC_UNAVAILABLE: &[u8] = b"14";
 pub struct Tries<'a> {
     pub upstream: &'a Upstream,
     pub reach: &'a Reach,
-    /// At the upstream's circuit breaker.
-    pub place: Option<RequestPlace>,
+    /// At the upstream's circuit breaker, and among those in flight.
+    pub places: Places,
     /// Repeating the request is harmless.
     idempotent: bool,
     bodiless: bool,
@@ -42,6 +42,8 @@ pub struct Tries<'a> {
     /// The next try is at another endpoint than the last.
     elsewhere: bool,
     pub hedged: bool,
+    /// There is `retry` or `hedge`: what comes of a try may be followed by another.
+    watches: bool,
 }
 
 /// What follows a try.
@@ -63,7 +65,7 @@ impl<'a> Tries<'a> {
         let mut tries = Tries {
             upstream,
             reach,
-            place: upstream.enter()?,
+            places: Places { breaker: upstream.enter()?, queue: None },
             idempotent: idempotent.unwrap_or(request.method.is_idempotent()) && request.upgrade.is_none(),
             bodiless: exchange.body.is_empty(),
             replay: None,
@@ -71,9 +73,9 @@ impl<'a> Tries<'a> {
             fresh: false,
             elsewhere: false,
             hedged: false,
+            watches: upstream.spec.protection.retry.is_some() || upstream.spec.protection.hedge.is_some(),
         };
-        let protection = &upstream.spec.protection;
-        if protection.retry.is_some() || protection.hedge.is_some() {
+        if tries.watches {
             tries.provide(exchange);
         }
         Ok(tries)
@@ -140,6 +142,10 @@ impl<'a> Tries<'a> {
     }
 
     pub fn judge(&mut self, exchange: &mut Exchange, tried: Tried) -> Next {
+        let tried = match tried {
+            Ok(answer) if !self.watches => return Next::Answer(answer),
+            other => other,
+        };
         if let Some(answer) = self.observed(&tried) {
             self.upstream.spec.shared.answers.record(answer.took, self.reach.worker.now());
         }

@@ -1,11 +1,11 @@
 //! The back end's side of HTTP/1.1: one connection, one request at a time, its response streamed.
 
-use super::{Begin, Failure};
+use super::{Begin, Failure, Places};
 use crate::input::{BUFFER_BYTES, HEAD_BYTES};
 use crate::reader::{ReadError, Reader};
 use crate::socket::Socket;
 use crate::timers::Timer;
-use crate::upstream::{ConnectionPlace, ConnectionPool as Pool, RequestPlace};
+use crate::upstream::{ConnectionPlace, ConnectionPool as Pool};
 use crate::worker::Worker;
 use maitred_core::balance::{InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
@@ -58,15 +58,17 @@ pub struct ClientConnection {
     tunnelled: Cell<bool>,
     keep_alive: Cell<bool>,
     deadline: Cell<Option<Instant>>,
+    /// When the request began, until all of it is written.
+    started: Cell<Option<Instant>>,
     response_timeout: Cell<Duration>,
     idle_timeout: Cell<Duration>,
-    /// When it was last put into the pool.
+    /// When the last response began, or was last waited for.
     pub(crate) idle_since: Cell<Instant>,
     /// The request's place in what its endpoint has under way.
     in_flight: Cell<Option<InFlight>>,
     _open: OpenConnection,
-    /// And in what its upstream has, where there is a circuit breaker; with the connection's own.
-    request_place: Cell<Option<RequestPlace>>,
+    /// And in what its upstream has, where that is limited; with the connection's own.
+    places: Cell<Places>,
     pub(crate) place: Option<ConnectionPlace>,
 }
 
@@ -102,12 +104,13 @@ impl ClientConnection {
             tunnelled: Cell::new(false),
             keep_alive: Cell::new(false),
             deadline: Cell::new(None),
+            started: Cell::new(None),
             response_timeout: Cell::new(Duration::ZERO),
             idle_timeout: Cell::new(Duration::ZERO),
             idle_since: Cell::new(worker.now()),
             in_flight: Cell::new(None),
             _open: open,
-            request_place: Cell::new(None),
+            places: Cell::default(),
             place,
         })
     }
@@ -116,8 +119,13 @@ impl ClientConnection {
         self.in_flight.set(Some(in_flight));
     }
 
-    pub(super) fn hold(&self, place: RequestPlace) {
-        self.request_place.set(Some(place));
+    pub(super) fn hold(&self, places: Places) {
+        self.places.set(places);
+    }
+
+    /// Its response began at that time: from now on it is needed, or idle.
+    pub(crate) fn answered(&self, now: Instant) {
+        self.idle_since.set(now);
     }
 
     /// When a pooled connection has waited for `timeouts.idle` of the upstream that used it last.
@@ -143,6 +151,7 @@ impl ClientConnection {
         self.to_head.set(begin.to_head);
         self.upgrade.set(begin.upgrade);
         self.deadline.set(begin.deadline);
+        self.started.set(Some(begin.started));
         self.response_timeout.set(begin.response_timeout);
         self.idle_timeout.set(begin.idle_timeout);
         self.any_written.set(false);
@@ -231,10 +240,12 @@ impl ClientConnection {
 
     /// Sends as much of the request as goes. Gives the error where the back end takes no more: it may have answered before.
     fn send_more(&self, cx: &mut Context<'_>) -> Result<Option<std::io::Error>, Failure> {
+        // A request that is written at once ends when it began: no need to look at the clock again.
+        let started = self.started.take();
         match self.poll_upload(cx) {
             Poll::Pending => Ok(None),
             Poll::Ready(Ok(())) => {
-                self.arm_response_timer();
+                self.arm_response_timer(started);
                 Ok(None)
             }
             Poll::Ready(Err(Sending::Client(fault))) => Err(self.failure(fault)),
@@ -261,9 +272,9 @@ impl ClientConnection {
     }
 
     /// The request is out: from now the back end's time runs.
-    fn arm_response_timer(&self) {
+    fn arm_response_timer(&self, now: Option<Instant>) {
         if !self.response_timed.replace(true) {
-            let due = self.worker.now() + self.response_timeout.get();
+            let due = now.unwrap_or_else(|| self.worker.now()) + self.response_timeout.get();
             self.timer.arm(self.deadline.get().map_or(due, |deadline| deadline.min(due)));
         }
     }
@@ -506,7 +517,9 @@ impl Stream for ClientConnection {
             Poll::Pending if self.tunnelled.get() => Poll::Pending,
             Poll::Pending => {
                 if !self.reading_timed.replace(true) {
-                    self.timer.arm(self.worker.now() + self.idle_timeout.get());
+                    let now = self.worker.now();
+                    self.idle_since.set(now);
+                    self.timer.arm(now + self.idle_timeout.get());
                 }
                 ready!(self.timer.poll(cx));
                 Poll::Ready(Err(Fault::new(Kind::UpstreamTimeout, "no byte of the response came for timeouts.idle")))
@@ -534,7 +547,7 @@ impl Stream for ClientConnection {
         drop(reader);
         *self.upload.borrow_mut() = Upload::default();
         self.in_flight.take();
-        self.request_place.take();
+        self.places.take();
         if let (true, Some(pool)) = (reusable, self.pool.upgrade()) {
             pool.put(self);
         }
