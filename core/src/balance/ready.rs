@@ -72,6 +72,11 @@ impl Level {
         }
         Level { picker: Picker::new(balance, &members), members, own }
     }
+
+    /// Where an endpoint stands in `own`, if it belongs here.
+    pub fn place(&self, index: usize) -> Option<usize> {
+        self.own.iter().position(|&other| usize::from(other) == index)
+    }
 }
 
 /// How the endpoints are at one moment, where that is not simply well.

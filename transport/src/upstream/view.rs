@@ -70,11 +70,15 @@ impl View {
         self.tokens.as_ref().map(|tokens| tokens[index])
     }
 
-    /// The next in the list that takes part; the same where it is the only one.
-    pub fn next(&self, index: usize) -> usize {
-        let count = self.pools.len();
-        let after = (1..count).map(|step| (index + step) % count);
-        after.filter(|&next| self.is_usable(next)).next().unwrap_or(index)
+    /// Who stands in, in turn, for one that cannot be connected to: those behind it in its level, then the other levels.
+    pub fn stand_ins(&self, first: usize) -> impl Iterator<Item = usize> {
+        let levels = &self.set.levels;
+        let (level, place) =
+            levels.iter().enumerate().find_map(|(level, of)| Some((level, of.place(first)?))).unwrap_or_default();
+        let own = levels.get(level).map_or(&[][..], |level| &level.own[..]);
+        let behind = own.iter().skip(place + 1).chain(own.iter().take(place));
+        let others = levels.iter().enumerate().filter(move |(other, _)| *other != level).flat_map(|(_, level)| &level.own);
+        behind.chain(others).map(|&index| usize::from(index)).filter(|&index| self.is_usable(index))
     }
 
     /// How many endpoints requests are sent to.
@@ -86,18 +90,17 @@ impl View {
         self.ready.as_ref().is_none_or(|ready| ready.takes_part(index))
     }
 
-    /// A request goes to this endpoint, or to the next that takes part and has fewer than `limit` under way. Who has a place at the gate finds
-    /// one, unless endpoints have just changed; then it is the one that was picked.
-    pub fn enter(&self, picked: usize, limit: Option<u32>) -> (usize, InFlight) {
-        let figures = &self.set.figures;
-        let Some(limit) = limit else { return (picked, InFlight::enter(&figures[picked])) };
-        let count = figures.len();
+    /// Where the limit is that of each endpoint: the one that was picked, or the next that takes part and has fewer under way; it counts there.
+    /// Who has a place at the gate finds one, unless endpoints have just changed; then it is the one that was picked.
+    pub fn reserve(&self, picked: usize, limit: Option<u32>) -> (usize, Option<InFlight>) {
+        let Some(limit) = limit else { return (picked, None) };
+        let count = self.pools.len();
         let others = (1..count).map(|step| (picked + step) % count).filter(|&other| self.takes_part(other));
-        let entered = std::iter::once(picked).chain(others).find_map(|index| {
-            let in_flight = InFlight::enter_below(&figures[index], limit)?;
-            Some((index, in_flight))
+        let reserved = std::iter::once(picked).chain(others).find_map(|index| {
+            let in_flight = InFlight::enter_below(&self.set.figures[index], limit)?;
+            Some((index, Some(in_flight)))
         });
-        entered.unwrap_or_else(|| (picked, InFlight::enter(&figures[picked])))
+        reserved.unwrap_or((picked, None))
     }
 
     pub fn is_usable(&self, index: usize) -> bool {
