@@ -17,5 +17,5 @@ pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, ServiceRe
 pub use health::{Checked, Checks, LastCheck, Watched};
 pub use metrics::{CertificateEnd, Extra, exposition};
 pub use process::Process;
-pub use upstreams::{EndpointView, QueueView, Turned, Unknown, UpstreamView};
+pub use upstreams::{EndpointView, Turned, Unknown, UpstreamView};
 pub use watch::{Watcher, watch};

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 mod endpoints;
+mod queues;
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -49,6 +50,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     page.routes(&metrics.routes());
     page.workers(metrics);
     endpoints::write(&mut page, &extra.upstreams);
+    queues::write(&mut page, &extra.upstreams);
     page.configuration(metrics, extra);
     page.certificates(metrics, &extra.certificates);
     page.process(&extra.process);

@@ -7,6 +7,7 @@ mod tests;
 
 use crate::health::{Checked, Checks};
 use maitred_core::health::EndpointState;
+use maitred_core::queue::GateView;
 use maitred_model::{Balance, suggest};
 use maitred_transport::{Target, TargetSet, UpstreamSpec};
 use serde_json::Value;
@@ -26,15 +27,7 @@ pub struct UpstreamView {
     pub panic: bool,
     pub endpoints: Vec<EndpointView>,
     /// What waits for a place, where there is a limit.
-    pub queue: Option<QueueView>,
-}
-
-/// Requests at an upstream with a limit, and those that wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueView {
-    pub in_flight: u32,
-    pub waiting: u32,
-    pub limit: u32,
+    pub queue: Option<GateView>,
 }
 
 #[derive(Debug, Clone)]
@@ -75,7 +68,7 @@ impl UpstreamView {
             balance: spec.targets.balance(),
             panic: set.panics(&spec.protection, now),
             endpoints: set.targets.iter().zip(&set.figures).map(endpoint).collect(),
-            queue: None,
+            queue: spec.gate.as_ref().map(|gate| gate.view()),
         }
     }
 

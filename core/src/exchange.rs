@@ -139,6 +139,8 @@ pub struct Record {
     /// The endpoint that answered, or was tried last.
     pub endpoint: Option<Remote>,
     pub attempts: u32,
+    /// In the upstream's queue, where it had to wait.
+    pub queued: Option<Duration>,
     /// A second request was sent beside the first: whether it was answered first.
     pub hedge_won: Option<bool>,
     /// Bytes of bodies.
@@ -155,6 +157,7 @@ impl Record {
             upstream_time: None,
             endpoint: None,
             attempts: 0,
+            queued: None,
             hedge_won: None,
             bytes_in: 0,
             bytes_out: 0,
@@ -247,6 +250,7 @@ impl Exchange {
         record.upstream_time = None;
         record.endpoint = None;
         record.attempts = 0;
+        record.queued = None;
         record.hedge_won = None;
         record.bytes_in = 0;
         record.bytes_out = 0;

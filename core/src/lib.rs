@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod percentile;
 pub mod policy;
 pub mod problem;
+pub mod queue;
 pub mod render;
 pub mod response;
 pub mod retry;

@@ -221,6 +221,9 @@ impl LogBuffer {
         text(out, "api", series.api.as_bytes());
         text(out, "route", series.route.as_bytes());
         millis(out, "duration_ms", duration);
+        if let Some(queued) = record.queued {
+            millis(out, "queue_ms", queued);
+        }
         if let Some(upstream_time) = record.upstream_time {
             millis(out, "upstream_ms", upstream_time);
         }

@@ -207,6 +207,8 @@ impl Compiler<'_> {
         let encrypted = endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https);
         let dial = secure::dial(upstream, span, encrypted, &mut self.diagnostics).unwrap_or_default();
         let order = Order { balance: upstream.balance, zone: self.document.zone.as_deref().map(Arc::from) };
+        let shared = self.state.shared(name);
+        let concurrency = upstream.protection.concurrency.as_ref();
         let spec = UpstreamSpec {
             name: name.into(),
             host: upstream.host.clone(),
@@ -216,7 +218,8 @@ impl Compiler<'_> {
             affinity: upstream.affinity.as_ref().map(|affinity| AffinityCookie::new(affinity, &self.secret(), name)),
             dial: Arc::new(dial),
             protection: upstream.protection.clone(),
-            shared: self.state.shared(name),
+            gate: concurrency.map(|concurrency| shared.gate(concurrency, &self.state.clock)),
+            shared,
         };
         let index = self.upstreams.len() as u32;
         self.upstreams.push(Upstream { spec: Arc::new(spec), endpoints });
@@ -346,7 +349,13 @@ impl Compiler<'_> {
                         Some(Box::new(Mirror { upstream, share: mirror.share.ppm() }))
                     }
                 };
-                Some(Integration::Proxy(Proxy { upstream, rewrite, mirror, idempotent: route.idempotent }))
+                Some(Integration::Proxy(Proxy {
+                    upstream,
+                    rewrite,
+                    mirror,
+                    idempotent: route.idempotent,
+                    priority: route.priority.clone(),
+                }))
             }
             model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
             model::Integration::Redirect(redirect) => match Redirect::compile(redirect, params) {

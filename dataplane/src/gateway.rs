@@ -92,6 +92,7 @@ impl Gateway {
             }
         })?;
         metrics.generation.store(1, Ordering::Relaxed);
+        snapshot.settle_queues(None, options.clock.now());
         let shared = Arc::new(Shared {
             current: ArcSwap::from_pointee(snapshot),
             generation: AtomicU64::new(1),
@@ -144,7 +145,9 @@ impl Gateway {
         listeners.extend(bound.iter().map(Bound::names));
         drop(listeners);
         self.log.lock().unwrap_or_else(PoisonError::into_inner).set_target(log);
-        let old = self.shared.current.swap(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        let old = self.shared.current.swap(snapshot.clone());
+        snapshot.settle_queues(Some(&old), self.shared.clock.now());
         let generation = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;
         self.shared.metrics.generation.store(generation, Ordering::Relaxed);
         self.hand_out(bound);

@@ -8,9 +8,10 @@ use maitred_integrations::Integration;
 use maitred_model::{Acme, Document, Endpoint, IpNet, Limits, ListenAddress};
 use maitred_transport::{Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
 use maitred_wire::{Method, Name, Slice};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub struct Snapshot {
     pub document: Arc<Document>,
@@ -108,6 +109,18 @@ impl Snapshot {
     /// Upstreams whose addresses must be looked up, with their endpoints.
     pub fn upstreams(&self) -> impl Iterator<Item = (&Arc<UpstreamSpec>, &[Endpoint])> {
         self.upstreams.iter().map(|upstream| (&upstream.spec, &upstream.endpoints[..]))
+    }
+
+    /// Limits of requests in flight count from now on; those of upstreams that are gone hold nobody any more.
+    pub(crate) fn settle_queues(&self, old: Option<&Snapshot>, now: Instant) {
+        let kept: HashSet<&str> = self.upstreams.iter().map(|upstream| &*upstream.spec.name).collect();
+        for upstream in &self.upstreams {
+            upstream.spec.settle_queue(now);
+        }
+        let gone = old.into_iter().flat_map(|old| &old.upstreams).filter(|upstream| !kept.contains(&*upstream.spec.name));
+        for upstream in gone {
+            upstream.spec.shared.open_gate(now);
+        }
     }
 
     /// Finds the route of an exchange: host and base path → API, then path, method and conditions → route. Leaves the path without

@@ -11,6 +11,7 @@ use maitred_control::discovery::testing::Scripted;
 use maitred_control::upstreams::{find, turn};
 use maitred_control::{Acme, Checks, Discovery, Plan, Request, UpstreamView, Watched};
 use maitred_core::metrics::Metrics;
+use maitred_core::queue::GateView;
 use maitred_dataplane::{LogTarget, Options, Snapshot, State, authority, compile};
 use maitred_model::{Document, Endpoint, Memory, load_text, render};
 use maitred_transport::TargetCell;
@@ -308,6 +309,15 @@ impl Gateway {
         let found = find(snapshot.upstreams().map(|(spec, _)| spec), upstream);
         let turned = found.and_then(|spec| turn(spec, &address.to_string(), is_drained, self.state.clock.now()));
         turned.unwrap_or_else(|words| panic!("{words}")).warning
+    }
+
+    /// What is in flight at an upstream with a limit, and what waits.
+    #[track_caller]
+    pub fn queue(&self, upstream: &str) -> GateView {
+        let snapshot = self.inner.snapshot();
+        let found = snapshot.upstreams().find(|(spec, _)| &*spec.name == upstream);
+        let (spec, _) = found.unwrap_or_else(|| panic!("there is no upstream {upstream}"));
+        spec.gate.as_ref().unwrap_or_else(|| panic!("upstream {upstream} has no limit")).view()
     }
 
     /// Begins to drain: every answer from now on says that it is the last.

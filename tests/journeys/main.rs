@@ -33,6 +33,7 @@ mod mirror;
 mod picks;
 mod policies;
 mod proxy_protocol;
+mod queue;
 mod reload;
 mod retries;
 mod routing;

@@ -10,10 +10,12 @@ pub(crate) use http2::Link;
 pub use http2::LinkStream;
 
 use crate::upstream::RequestPlace;
-use maitred_core::balance::InFlight;
+use maitred_core::balance::{Figures, InFlight};
+use maitred_core::queue::Place;
 use maitred_core::{Body, Client, Duplex, Fault, Stream};
 use maitred_wire::{Framing, HeadLimits, ResponseHead};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -47,8 +49,18 @@ pub struct Begin {
     pub expect_continue: bool,
     /// The response head must be there by then, whatever else.
     pub deadline: Option<Instant>,
+    pub started: Instant,
     pub response_timeout: Duration,
     pub idle_timeout: Duration,
+}
+
+/// What a request has of its upstream's, until this is dropped.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// At the circuit breaker.
+    pub breaker: Option<RequestPlace>,
+    /// Among those in flight, where `concurrency` says how many.
+    pub queue: Option<Place>,
 }
 
 /// What carries one request to a back end.
@@ -66,19 +78,34 @@ impl Carrier {
         }
     }
 
-    /// Holds a place in what is counted as under way until the response's body is over, or given up.
-    pub(crate) fn carry(&self, in_flight: InFlight) {
-        match self {
-            Carrier::Http1(connection) => connection.carry(in_flight),
-            Carrier::Http2(stream) => stream.carry(in_flight),
+    /// The request counts as under way at that endpoint until the response's body is over, or given up.
+    /// `counted`: it does already.
+    pub(crate) fn carry(&self, figures: &Arc<Figures>, counted: Option<InFlight>) {
+        match (self, counted) {
+            (Carrier::Http1(connection), None) => connection.carry(figures),
+            (Carrier::Http2(stream), None) => stream.carry(figures),
+            (Carrier::Http1(connection), Some(in_flight)) => connection.carry_counted(in_flight),
+            (Carrier::Http2(stream), Some(in_flight)) => stream.carry_counted(in_flight),
         }
     }
 
-    /// The same for the request's place at its upstream.
-    pub fn hold(&self, place: RequestPlace) {
+    /// The same for the request's places at its upstream.
+    pub fn hold(&self, places: Places) {
+        let Places { breaker, queue } = &places;
+        if breaker.is_some() || queue.is_some() {
+            match self {
+                Carrier::Http1(connection) => connection.hold(places),
+                Carrier::Http2(stream) => stream.hold(places),
+            }
+        }
+    }
+
+    /// The response's head was there at that time.
+    pub(crate) fn answered(&self, now: Instant) {
         match self {
-            Carrier::Http1(connection) => connection.hold(place),
-            Carrier::Http2(stream) => stream.hold(place),
+            Carrier::Http1(connection) => connection.answered(now),
+            // It is one of many on its link.
+            Carrier::Http2(_) => {}
         }
     }
 

@@ -1,9 +1,10 @@
 //! Views of upstreams as JSON. Times are RFC 3339, durations milliseconds or seconds, as their names say.
 
-use super::{EndpointView, QueueView, UpstreamView};
+use super::{EndpointView, UpstreamView};
 use crate::health::{Checked, LastCheck};
 use jiff::Timestamp;
 use maitred_core::health::EndpointState;
+use maitred_core::queue::GateView;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ pub(super) fn upstream(view: &UpstreamView) -> Value {
         "name": **name,
         "balance": balance.as_str(),
         "panic": panic,
-        "queue": queue.map(|QueueView { in_flight, waiting, limit }| json!({ "in_flight": in_flight, "waiting": waiting, "limit": limit })),
+        "queue": queue.as_ref().map(|GateView { in_flight, waiting, limit, tally: _ }| json!({ "in_flight": in_flight, "waiting": waiting, "limit": limit })),
         "endpoints": endpoints.iter().map(endpoint).collect::<Value>(),
     })
 }

@@ -5,8 +5,9 @@ use super::retry::{Next, Tries};
 use super::{forward, hedge};
 use crate::Reach;
 use maitred_core::fault::Side;
-use maitred_core::{Body, Exchange, Fault, Response};
-use maitred_transport::{Begin, Failure, Lease, RequestPlace, Upstream};
+use maitred_core::queue::Place;
+use maitred_core::{Body, Exchange, Fault, Kind, Response};
+use maitred_transport::{Begin, Failure, Lease, Places, Upstream};
 use maitred_wire::{Framing, Method, ResponseHead};
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
@@ -16,15 +17,17 @@ pub async fn run(
     upstream: &Upstream,
     reach: &Reach,
     idempotent: Option<bool>,
+    place: Option<Place>,
 ) -> Result<Response, Fault> {
     let mut tries = Tries::begin(exchange, upstream, reach, idempotent)?; // may be refused: the circuit breaker
+    tries.places.queue = place;
     loop {
         let tried = match tries.hedge_after() {
             Some(after) => Box::pin(hedge::race(exchange, &mut tries, after)).await,
             None => once(exchange, &tries).await,
         };
         match tries.judge(exchange, tried) {
-            Next::Answer(answer) => return Ok(response(exchange, answer, tries.place)),
+            Next::Answer(answer) => return Ok(response(exchange, answer, tries.places)),
             Next::Fault(fault) => return Err(fault),
             Next::Again(wait) => tries.pause(exchange, wait).await?,
         }
@@ -81,6 +84,7 @@ pub async fn send(
     head: &mut ResponseHead,
 ) -> (Result<(), Failure>, Duration) {
     let (connection, spec, worker) = (&lease.connection, &tries.upstream.spec, &tries.reach.worker);
+    let started = worker.now();
     let mut begin = Some(Begin {
         body,
         framing: exchange.request.framing,
@@ -90,8 +94,8 @@ pub async fn send(
         deadline: until,
         response_timeout: spec.timeouts.response,
         idle_timeout: spec.timeouts.idle,
+        started,
     });
-    let started = worker.now();
     let client = exchange.client.clone();
     let answered = poll_fn(|cx| {
         if let Some(begin) = begin.take() {
@@ -102,6 +106,7 @@ pub async fn send(
     .await;
     let now = worker.now();
     let took = now - started;
+    tell(tries, &answered, head.status, took, now);
     match &answered {
         Ok(()) => lease.answered(took, head.status >= 500, now),
         Err(failure) if failure.fault.kind.side() == Side::Upstream => lease.answered(took, true, now),
@@ -111,7 +116,17 @@ pub async fn send(
     (answered, took)
 }
 
-fn response(exchange: &Exchange, Answer { lease, mut head, .. }: Answer, place: Option<RequestPlace>) -> Response {
+/// A limit that finds itself goes by the time of answers. A fault that comes at once tells nothing of it; one that is late does.
+fn tell(tries: &Tries<'_>, answered: &Result<(), Failure>, status: u16, took: Duration, now: Instant) {
+    let Some(place) = &tries.places.queue else { return };
+    match answered {
+        Ok(()) if status < 500 => place.answered(took, now),
+        Err(failure) if failure.fault.kind == Kind::UpstreamTimeout => place.answered(took, now),
+        Ok(()) | Err(_) => {}
+    }
+}
+
+fn response(exchange: &Exchange, Answer { lease, mut head, .. }: Answer, places: Places) -> Response {
     // Nobody is bound to an endpoint that fails.
     if head.status < 500
         && let Some(cookie) = lease.cookie(exchange)
@@ -119,9 +134,7 @@ fn response(exchange: &Exchange, Answer { lease, mut head, .. }: Answer, place: 
         head.headers.add(b"set-cookie", cookie.as_bytes());
     }
     let connection = lease.connection;
-    if let Some(place) = place {
-        connection.hold(place);
-    }
+    connection.hold(places);
     let body = match (head.status, head.framing) {
         (101, _) => Body::Tunnel(connection.into_tunnel()),
         (_, Framing::None) => {

@@ -4,6 +4,7 @@
 use super::attempt::{Answer, Miss, Tried, send};
 use super::retry::Tries;
 use maitred_core::fault::Side;
+use maitred_core::queue::Place;
 use maitred_core::{Body, Exchange, Record};
 use maitred_transport::{Lease, Picked, Timer, Wanted, Worker};
 use std::future::poll_fn;
@@ -35,7 +36,7 @@ pub async fn race(exchange: &mut Exchange, tries: &mut Tries<'_>, after: Duratio
             Some(tried) => (tried, None),
             None => match beside(tries, &elsewhere) {
                 None => (first.await, None),
-                Some((picked, body)) => {
+                Some((picked, body, _place)) => {
                     // Its own patience runs from now.
                     let wanted = Wanted { avoid: None, ..tries.wanted(exchange) };
                     let second = pin!(run(exchange, tries, picked, &wanted, body, &mut two));
@@ -61,18 +62,20 @@ pub async fn race(exchange: &mut Exchange, tries: &mut Tries<'_>, after: Duratio
     tried
 }
 
-/// Whether another request may be sent now, and where to. Here it would take a place in the upstream's queue, if one is free.
-fn beside(tries: &Tries<'_>, elsewhere: &Wanted) -> Option<(Picked, Body)> {
+/// Whether another request may be sent now, and where to. Where the upstream has a limit of those in flight it takes a place if one is free;
+/// whichever wins, one place is given back when the race is over.
+fn beside(tries: &Tries<'_>, elsewhere: &Wanted) -> Option<(Picked, Body, Option<Place>)> {
     if !tries.is_whole() {
         return None;
     }
     let picked = tries.upstream.pick(elsewhere).ok()?;
     let is_other = elsewhere.avoid.as_ref() != Some(picked.endpoint());
+    let place = tries.upstream.admit_now()?;
     if !is_other || !tries.upstream.spec.shared.budget.withdraw() {
         return None;
     }
     tries.reach.worker.shard().hedges.add(1);
-    Some((picked, tries.body_again()?))
+    Some((picked, tries.body_again()?, place))
 }
 
 /// Whether it ends the race: an answer that is no failure, or a client that is not there any more.

@@ -67,14 +67,22 @@ impl Copy {
 
     fn send(mut self, body: Vec<u8>) {
         let Some(mut exchange) = self.exchange.take() else { return };
-        self.reach.worker.shard().mirrored.add(1);
+        let shard = self.reach.worker.shard();
+        let Some(place) = self.reach.upstreams[self.upstream as usize].admit_now() else {
+            // It never waits, and takes nobody's turn.
+            shard.mirror_dropped.add(1);
+            self.exchange = Some(exchange);
+            return;
+        };
+        shard.mirrored.add(1);
         let mut copy = self;
         spawn_local(async move {
             let reach = &copy.reach;
+            let upstream = &reach.upstreams[copy.upstream as usize];
             if !body.is_empty() {
                 exchange.body = Body::Stream(Rc::new(Whole::new(body.into())));
             }
-            match attempt::run(&mut exchange, &reach.upstreams[copy.upstream as usize], reach, None).await {
+            match attempt::run(&mut exchange, upstream, reach, None, place).await {
                 Ok(response) => read_away(response.body, ANSWER_BYTES_MAX).await,
                 Err(fault) => {
                     reach.worker.shard().mirror_failed.add(1);

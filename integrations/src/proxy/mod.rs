@@ -8,8 +8,10 @@ mod replay;
 mod retry;
 
 use crate::Reach;
+use maitred_core::queue::LANES;
 use maitred_core::render::Text;
 use maitred_core::{Exchange, Fault, Kind, Permit, Response};
+use maitred_model::Priority;
 use maitred_wire::Name;
 use mirror::Mirror;
 use std::rc::Rc;
@@ -34,6 +36,8 @@ pub struct Proxy {
     pub mirror: Option<Box<Mirror>>,
     /// Whether repeating a request is harmless, whatever its method says.
     pub idempotent: Option<bool>,
+    /// Whose turn it is first where requests wait.
+    pub priority: Option<Priority>,
 }
 
 impl Proxy {
@@ -48,6 +52,22 @@ impl Proxy {
         if let Some(mirror) = &self.mirror {
             mirror.copy(exchange, reach);
         }
-        attempt::run(exchange, &reach.upstreams[self.upstream as usize], reach, self.idempotent).await
+        let upstream = &reach.upstreams[self.upstream as usize];
+        let place = upstream.admit(exchange, |exchange| self.priority(exchange)).await?; // waits, where it is busy
+        attempt::run(exchange, upstream, reach, self.idempotent, place).await
+    }
+
+    fn priority(&self, exchange: &Exchange) -> u8 {
+        match &self.priority {
+            None => 0,
+            Some(Priority::Fixed(priority)) => *priority,
+            // Anybody may say that he is important.
+            Some(Priority::Header(_)) if !exchange.forwarded.trusted => 0,
+            Some(Priority::Header(name)) => {
+                let value = exchange.request.headers.get(name.as_str().as_bytes()).unwrap_or_default();
+                let priority = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+                priority.filter(|priority| usize::from(*priority) < LANES).unwrap_or(0)
+            }
+        }
     }
 }

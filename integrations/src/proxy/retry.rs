@@ -10,7 +10,7 @@ use maitred_core::metrics::RETRY_REASONS;
 use maitred_core::retry::backoff;
 use maitred_core::{Body, Exchange, Fault, Kind};
 use maitred_model::{HedgeAfter, Retry, RetryOn, Share};
-use maitred_transport::{RequestPlace, Timer, Upstream, Wanted};
+use maitred_transport::{Places, Timer, Upstream, Wanted};
 use maitred_wire::{Framing, ResponseHead};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -30,8 +30,8 @@ const GRPC_UNAVAILABLE: &[u8] = b"14";
 pub struct Tries<'a> {
     pub upstream: &'a Upstream,
     pub reach: &'a Reach,
-    /// At the upstream's circuit breaker.
-    pub place: Option<RequestPlace>,
+    /// At the upstream's circuit breaker, and among those in flight.
+    pub places: Places,
     /// Repeating the request is harmless.
     idempotent: bool,
     bodiless: bool,
@@ -63,7 +63,7 @@ impl<'a> Tries<'a> {
         let mut tries = Tries {
             upstream,
             reach,
-            place: upstream.enter()?,
+            places: Places { breaker: upstream.enter()?, queue: None },
             idempotent: idempotent.unwrap_or(request.method.is_idempotent()) && request.upgrade.is_none(),
             bodiless: exchange.body.is_empty(),
             replay: None,

@@ -1,13 +1,13 @@
 //! The back end's side of HTTP/2: a link is a connection that many requests share, each on a stream of its own.
 
-use super::{Begin, Failure};
+use super::{Begin, Failure, Places};
 use crate::http2::{self, Break, By, Channel, Connection, News, Terms, Turn};
 use crate::input::Input;
 use crate::socket::Socket;
 use crate::timers::Timer;
-use crate::upstream::{ConnectionPlace, Fate, RequestPlace, UpstreamShared};
+use crate::upstream::{ConnectionPlace, Fate, UpstreamShared};
 use crate::worker::Worker;
-use maitred_core::balance::{InFlight, OpenConnection};
+use maitred_core::balance::{Figures, InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, H2Code, HeadLimits, ResponseHead, WINDOW_MAX};
 use std::cell::{Cell, OnceCell, Ref, RefCell};
@@ -201,8 +201,8 @@ pub struct LinkStream {
     idle_timeout: Cell<Duration>,
     /// The request's place in what its endpoint has under way.
     in_flight: Cell<Option<InFlight>>,
-    /// And in what its upstream has, where there is a circuit breaker.
-    request_place: Cell<Option<RequestPlace>>,
+    /// And in what its upstream has, where that is limited.
+    places: Cell<Places>,
 }
 
 impl LinkStream {
@@ -228,16 +228,20 @@ impl LinkStream {
             response_timeout: Cell::new(Duration::ZERO),
             idle_timeout: Cell::new(Duration::ZERO),
             in_flight: Cell::new(None),
-            request_place: Cell::new(None),
+            places: Cell::default(),
         })
     }
 
-    pub(super) fn carry(&self, in_flight: InFlight) {
+    pub(super) fn carry(&self, figures: &Arc<Figures>) {
+        self.in_flight.set(Some(InFlight::enter(figures)));
+    }
+
+    pub(super) fn carry_counted(&self, in_flight: InFlight) {
         self.in_flight.set(Some(in_flight));
     }
 
-    pub(super) fn hold(&self, place: RequestPlace) {
-        self.request_place.set(Some(place));
+    pub(super) fn hold(&self, places: Places) {
+        self.places.set(places);
     }
 
     pub(super) fn begin(&self, begin: Begin, head: impl FnOnce(&mut Vec<u8>)) -> Result<(), Failure> {
@@ -500,7 +504,7 @@ impl Stream for LinkStream {
 
     fn finish(self: Rc<Self>) {
         self.in_flight.take();
-        self.request_place.take();
+        self.places.take();
     }
 }
 

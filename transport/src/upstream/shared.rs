@@ -2,8 +2,12 @@
 //! that a reload may change them without forgetting what is counted.
 
 use super::breaker::Breaker;
+use maitred_core::Clock;
 use maitred_core::percentile::Percentiles;
+use maitred_core::queue::Gate;
 use maitred_core::retry::Budget;
+use maitred_model::Concurrency;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 #[derive(Debug)]
@@ -13,10 +17,30 @@ pub struct UpstreamShared {
     /// How long answers take, where hedges go by that.
     pub answers: Percentiles,
     pub breaker: Breaker,
+    /// Where a limit of requests in flight stands, or stood.
+    gate: OnceLock<Arc<Gate>>,
 }
 
 impl UpstreamShared {
     pub fn new(now: Instant) -> UpstreamShared {
-        UpstreamShared { budget: Budget::default(), answers: Percentiles::new(now), breaker: Breaker::default() }
+        UpstreamShared {
+            budget: Budget::default(),
+            answers: Percentiles::new(now),
+            breaker: Breaker::default(),
+            gate: OnceLock::new(),
+        }
+    }
+
+    /// The way in, where there is a limit. One that is known keeps its own until it is told otherwise: a configuration that is compiled need
+    /// not become the live one.
+    pub fn gate(&self, concurrency: &Concurrency, clock: &Clock) -> Arc<Gate> {
+        self.gate.get_or_init(|| Arc::new(Gate::new(concurrency, clock.clone()))).clone()
+    }
+
+    /// There is no limit any more.
+    pub fn open_gate(&self, now: Instant) {
+        if let Some(gate) = self.gate.get() {
+            gate.open(now);
+        }
     }
 }

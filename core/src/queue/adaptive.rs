@@ -1,0 +1,125 @@
+//! What all workers see of an upstream's latency, gathered into windows without a lock: each answer is four additions. Whoever ends a
+//! window has the limit computed, by `Knee`.
+
+use super::knee::{Knee, Window};
+use maitred_model::ConcurrencyLimit;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Below it a mean says little: of 100 answers it is off by a tenth where answers vary as much as they last.
+const SAMPLES_MIN: u64 = 100;
+/// Where so few come that a window lasts longer than this, these must do.
+const WINDOW_MAX: Duration = Duration::from_secs(5);
+const SAMPLES_FEW: u64 = 10;
+/// A window is as long as several answers take, or those that take longest are not in it.
+const WINDOW_MIN: Duration = Duration::from_millis(100);
+const WINDOW_ANSWERS: u32 = 4;
+/// Longer ones count as this: a sum of squares must fit.
+const SAMPLE_MICROS_MAX: u64 = 60_000_000;
+
+pub(super) struct Adaptive {
+    on: AtomicBool,
+    epoch: Instant,
+    count: AtomicU64,
+    /// Microseconds.
+    sum: AtomicU64,
+    squares: AtomicU64,
+    /// Most that were in flight.
+    peak: AtomicU32,
+    /// When the limit last changed: requests that began before tell of another one. Microseconds from `epoch`.
+    changed: AtomicU64,
+    /// The window ends no earlier.
+    due: AtomicU64,
+    knee: Mutex<Knee>,
+}
+
+impl Adaptive {
+    /// Switched off.
+    pub fn new(now: Instant) -> Adaptive {
+        Adaptive {
+            on: AtomicBool::new(false),
+            epoch: now,
+            count: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
+            squares: AtomicU64::new(0),
+            peak: AtomicU32::new(0),
+            changed: AtomicU64::new(0),
+            due: AtomicU64::new(0),
+            knee: Mutex::new(Knee::new(1, 1, now)),
+        }
+    }
+
+    /// Gives the limit to begin with. One that was found already stays, within its bounds.
+    pub fn configure(&self, limit: ConcurrencyLimit, now_is: u32, now: Instant) -> u32 {
+        match limit {
+            ConcurrencyLimit::Fixed(limit) => {
+                self.switch_off();
+                limit.get()
+            }
+            ConcurrencyLimit::Adaptive { min, max } => {
+                let mut knee = self.knee.lock().unwrap_or_else(PoisonError::into_inner);
+                if self.on.swap(true, Relaxed) {
+                    knee.bound(min.get(), max.get());
+                    return now_is.clamp(min.get(), max.get());
+                }
+                *knee = Knee::new(min.get(), max.get(), now);
+                self.begin_window(now, Duration::ZERO);
+                knee.limit()
+            }
+        }
+    }
+
+    pub fn switch_off(&self) {
+        self.on.store(false, Relaxed);
+    }
+
+    /// Takes in an answer. `Some`: the limit from now on.
+    pub fn observe(&self, took: Duration, in_flight: u32, now: Instant) -> Option<u32> {
+        if !self.on.load(Relaxed) {
+            return None;
+        }
+        let took = (took.as_micros() as u64).min(SAMPLE_MICROS_MAX);
+        let at = self.micros(now);
+        if at.saturating_sub(took) < self.changed.load(Relaxed) {
+            return None;
+        }
+        self.sum.fetch_add(took, Relaxed);
+        self.squares.fetch_add(took * took, Relaxed);
+        self.peak.fetch_max(in_flight, Relaxed);
+        self.count.fetch_add(1, Relaxed);
+        if !self.is_whole(at) {
+            return None;
+        }
+        // Whoever finds it taken has nothing to do: the window is being ended.
+        let mut knee = self.knee.try_lock().ok()?;
+        if !self.is_whole(at) {
+            return None;
+        }
+        let count = self.count.load(Relaxed) as f64;
+        let mean = self.sum.load(Relaxed) as f64 / count;
+        let variance = (self.squares.load(Relaxed) as f64 / count - mean * mean).max(0.0);
+        knee.window(&Window { count, mean, variance, peak: self.peak.load(Relaxed) }, now);
+        self.begin_window(now, Duration::from_micros(mean as u64) * WINDOW_ANSWERS);
+        Some(knee.limit())
+    }
+
+    fn is_whole(&self, at: u64) -> bool {
+        let (count, due) = (self.count.load(Relaxed), self.due.load(Relaxed));
+        count >= SAMPLES_MIN && at >= due || count >= SAMPLES_FEW && at >= due + WINDOW_MAX.as_micros() as u64
+    }
+
+    fn begin_window(&self, now: Instant, lasts: Duration) {
+        let at = self.micros(now);
+        self.due.store(at + lasts.clamp(WINDOW_MIN, WINDOW_MAX).as_micros() as u64, Relaxed);
+        self.changed.store(at, Relaxed);
+        for sum in [&self.sum, &self.squares, &self.count] {
+            sum.store(0, Relaxed);
+        }
+        self.peak.store(0, Relaxed);
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.epoch).as_micros() as u64
+    }
+}

@@ -1,0 +1,509 @@
+//! What the gate promises: tables, a naive gate that says the same at every step, and threads that do as they like.
+
+use super::line::Reason;
+use super::{Entered, Gate, Place, Refusal, Waiting};
+use crate::{Chance, Clock};
+use maitred_model::{Concurrency, ConcurrencyLimit, ConcurrencyScope, Queue};
+use proptest::prelude::*;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{Thread, park_timeout};
+use std::time::{Duration, Instant};
+
+pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(super) fn concurrency(limit: u32, length: u32, timeout: Duration) -> Concurrency {
+    let limit = ConcurrencyLimit::Fixed(NonZeroU32::new(limit).unwrap());
+    Concurrency { limit, per: ConcurrencyScope::Upstream, queue: Queue { length, timeout } }
+}
+
+pub(super) fn gate(limit: u32, length: u32) -> Arc<Gate> {
+    Arc::new(Gate::new(&concurrency(limit, length, TIMEOUT), Clock::default()))
+}
+
+pub(super) fn counts(gate: &Gate) -> (u32, u32) {
+    let view = gate.view();
+    (view.in_flight, view.waiting)
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub(super) fn asked(waiting: &mut Waiting, now: Instant) -> Poll<Result<Place, Refusal>> {
+    waiting.poll(&mut Context::from_waker(Waker::noop()), now)
+}
+
+#[track_caller]
+fn place(entered: Entered) -> Place {
+    match entered {
+        Entered::In(place) => place,
+        other => panic!("not in: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn waits(entered: Entered) -> Waiting {
+    match entered {
+        Entered::Line(waiting) => waiting,
+        other => panic!("not in line: {other:?}"),
+    }
+}
+
+/// Who of these has been called.
+fn called(line: &mut [Waiting], now: Instant) -> Vec<bool> {
+    line.iter_mut().map(|waiting| asked(waiting, now).is_ready()).collect()
+}
+
+#[test]
+fn places_are_handed_on_in_the_order_of_tickets() {
+    let (gate, now) = (gate(2, 10), Instant::now());
+    let held = [place(gate.enter(0, None, now)), place(gate.enter(0, None, now))];
+    let mut line: Vec<_> = (0..3).map(|_| waits(gate.enter(0, None, now))).collect();
+    assert!(line.windows(2).all(|pair| pair[0].ticket() < pair[1].ticket()));
+    assert_eq!(counts(&gate), (2, 3));
+    assert!(gate.try_enter().is_none(), "nobody overtakes");
+    drop(held);
+    assert_eq!(counts(&gate), (2, 1), "the count of those in flight did not move");
+    let [first, second, third] = &mut line[..] else { panic!() };
+    let Poll::Ready(Ok(a)) = asked(first, now) else { panic!("the first is in") };
+    assert!(asked(third, now).is_pending());
+    drop(a);
+    assert!(matches!(asked(third, now), Poll::Ready(Ok(_))), "dropped at once");
+    assert!(matches!(asked(second, now), Poll::Ready(Ok(_))));
+    assert_eq!(counts(&gate), (0, 0));
+}
+
+#[test]
+fn the_highest_priority_is_first_and_within_one_the_oldest() {
+    let (gate, now) = (gate(1, 10), Instant::now());
+    let mut held = place(gate.enter(0, None, now));
+    let mut line: Vec<_> = [0, 5, 15, 5, 200, 0].iter().map(|&priority| Some(waits(gate.enter(priority, None, now)))).collect();
+    let mut order = Vec::new();
+    while order.len() < line.len() {
+        drop(held);
+        let next = line.iter_mut().enumerate().find_map(|(at, slot)| {
+            let answer = asked(slot.as_mut()?, now);
+            let Poll::Ready(answer) = answer else { return None };
+            *slot = None;
+            Some((at, answer.expect("let in")))
+        });
+        let (at, place) = next.expect("somebody is called");
+        order.push(at);
+        held = place;
+    }
+    assert_eq!(order, [2, 4, 1, 3, 0, 5]);
+}
+
+#[test]
+fn no_more_wait_than_there_are_places_and_the_lowest_gives_way() {
+    let (gate, now) = (gate(1, 2), Instant::now());
+    let _held = place(gate.enter(0, None, now));
+    let mut line = vec![waits(gate.enter(1, None, now)), waits(gate.enter(0, None, now))];
+    let Entered::Refused(refusal) = gate.enter(0, None, now) else { panic!("there is no room") };
+    assert_eq!(refusal, Refusal { reason: Reason::Full, retry_after: Duration::from_secs(1) });
+    line.push(waits(gate.enter(9, None, now)));
+    let Poll::Ready(Err(refusal)) = asked(&mut line[1], now) else { panic!("its place is taken") };
+    assert_eq!(refusal.reason, Reason::Shed);
+    line.push(waits(gate.enter(9, None, now)));
+    assert!(matches!(asked(&mut line[0], now), Poll::Ready(Err(_))));
+    assert!(matches!(gate.enter(9, None, now), Entered::Refused(_)), "equals do not give way to each other");
+    assert_eq!(counts(&gate), (1, 2));
+    let tally = gate.view().tally;
+    assert_eq!((tally.full, tally.shed), (2, 2));
+}
+
+#[test]
+fn without_a_queue_nobody_waits() {
+    let (gate, now) = (gate(1, 0), Instant::now());
+    let held = place(gate.enter(0, None, now));
+    assert!(matches!(gate.enter(15, None, now), Entered::Refused(Refusal { reason: Reason::Full, .. })));
+    drop(held);
+    place(gate.enter(0, None, now));
+}
+
+#[test]
+fn who_goes_away_leaves_no_gap() {
+    let (gate, now) = (gate(1, 10), Instant::now());
+    let held = place(gate.enter(0, None, now));
+    let mut line: Vec<_> = (0..4).map(|_| waits(gate.enter(0, None, now))).collect();
+    drop(line.remove(1));
+    drop(line.remove(0));
+    assert_eq!(counts(&gate), (1, 2));
+    drop(held);
+    assert_eq!(counts(&gate), (1, 1), "the third was called");
+    drop(line.remove(0));
+    assert_eq!(counts(&gate), (1, 0), "and passed it on without having looked");
+    assert!(matches!(asked(&mut line[0], now), Poll::Ready(Ok(_))));
+    assert_eq!(gate.view().tally.gone, 2);
+}
+
+#[test]
+fn whose_time_is_over_is_never_let_in() {
+    let (gate, now) = (gate(1, 10), Instant::now());
+    let held = place(gate.enter(0, None, now));
+    let mut line = [
+        waits(gate.enter(0, None, now)),
+        waits(gate.enter(0, Some(now + ms(10)), now)),
+        waits(gate.enter(0, None, now + ms(1500))),
+    ];
+    assert_eq!([line[0].until(), line[1].until()], [now + TIMEOUT, now + ms(10)]);
+    let refusal = line[1].expire(now + ms(10)).expect_err("over");
+    assert_eq!(refusal.reason, Reason::Timeout);
+    held.leave(now + TIMEOUT);
+    assert!(matches!(asked(&mut line[0], now), Poll::Ready(Err(Refusal { reason: Reason::Timeout, .. }))));
+    assert!(line[2].expire(now + TIMEOUT).is_ok(), "it was called a moment before");
+    assert_eq!(counts(&gate), (0, 0));
+}
+
+#[test]
+fn a_limit_that_grows_lets_in_and_one_that_shrinks_waits() {
+    let (gate, now) = (gate(3, 10), Instant::now());
+    let mut held: Vec<_> = (0..3).map(|_| place(gate.enter(0, None, now))).collect();
+    let mut line: Vec<_> = (0..4).map(|_| waits(gate.enter(0, None, now))).collect();
+    gate.configure(&concurrency(1, 10, TIMEOUT), now);
+    held.truncate(1);
+    assert_eq!(counts(&gate), (1, 4), "two left and nobody came");
+    gate.configure(&concurrency(3, 10, TIMEOUT), now);
+    assert_eq!(called(&mut line[..2], now), [true, true]);
+    gate.open(now);
+    assert_eq!(gate.view().waiting, 0, "there is no limit any more");
+    assert_eq!(gate.view().limit, u32::MAX);
+}
+
+#[test]
+fn a_limit_of_each_endpoint_grows_with_their_number() {
+    let now = Instant::now();
+    let each = Concurrency { per: ConcurrencyScope::Endpoint, ..concurrency(2, 10, TIMEOUT) };
+    let gate = Arc::new(Gate::new(&each, Clock::default()));
+    let _held: Vec<_> = (0..2).map(|_| place(gate.enter(0, None, now))).collect();
+    let mut line: Vec<_> = (0..5).map(|_| waits(gate.enter(0, None, now))).collect();
+    gate.spread(3, now);
+    assert_eq!((gate.view().limit, gate.share()), (6, 2));
+    assert_eq!(called(&mut line[..4], now), [true; 4]);
+    gate.configure(&Concurrency { per: ConcurrencyScope::Endpoint, ..concurrency(5, 10, TIMEOUT) }, now);
+    assert_eq!((gate.view().limit, gate.share()), (15, 5), "their number is known still");
+    gate.spread(0, now);
+    assert_eq!((gate.view().limit, gate.share()), (5, 5));
+    gate.configure(&concurrency(4, 10, TIMEOUT), now);
+    assert_eq!(gate.view().limit, 4);
+}
+
+#[test]
+fn a_standing_queue_is_served_fresh_and_a_burst_to_its_end() {
+    let (gate, start) = (gate(1, 1000), Instant::now());
+    // A burst of 30, each served for 50 ms: it is over before its timeout, and all are served.
+    let mut held = place(gate.enter(0, None, start));
+    let mut line: Vec<_> = (0..30).map(|_| waits(gate.enter(0, None, start))).collect();
+    let mut now = start;
+    for waiting in &mut line {
+        now += ms(50);
+        held.leave(now);
+        let Poll::Ready(Ok(place)) = asked(waiting, now) else { panic!("served") };
+        held = place;
+    }
+    held.leave(now);
+    // Two come for each that is served: after half a second newcomers are served within a tenth, or not at all.
+    let mut held = place(gate.enter(0, None, now));
+    let (mut line, mut waited) = (Vec::new(), Vec::new());
+    for round in 0..200 {
+        line.push(waits(gate.enter(0, None, now)));
+        now += ms(25);
+        line.push(waits(gate.enter(0, None, now)));
+        now += ms(25);
+        held.leave(now);
+        let mut next = None;
+        line.retain_mut(|waiting| match asked(waiting, now) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(place)) => {
+                waited.push((round, now - waiting.since()));
+                next = Some(place);
+                false
+            }
+            Poll::Ready(Err(refusal)) => {
+                assert_eq!(refusal.reason, Reason::Shed);
+                false
+            }
+        });
+        held = next.expect("the slot is never idle");
+    }
+    let fresh = waited.iter().filter(|(round, _)| *round > 60);
+    assert!(fresh.clone().count() > 100 && fresh.clone().all(|(_, waited)| *waited <= ms(100)), "{waited:?}");
+}
+
+#[test]
+fn when_to_come_again_follows_from_the_pace() {
+    let (gate, mut now) = (gate(1, 50), Instant::now());
+    let mut held = place(gate.enter(0, None, now));
+    let mut line: Vec<_> = (0..50).map(|_| waits(gate.enter(0, None, now))).collect();
+    for _ in 0..3 {
+        now += ms(400);
+        held.leave(now);
+        let Poll::Ready(Ok(place)) = asked(&mut line.remove(0), now) else { panic!("served") };
+        held = place;
+        line.push(waits(gate.enter(0, None, now)));
+    }
+    now += ms(400);
+    let Entered::Refused(refusal) = gate.enter(0, None, now) else { panic!("full") };
+    let wait = refusal.retry_after.as_secs_f64();
+    assert!((19.0..21.0).contains(&wait), "50 wait, 2.5 are served each second: {wait}");
+}
+
+/// What a test does to the gate.
+#[derive(Debug, Clone)]
+enum Step {
+    Enter { priority: u8, patience: Option<u64> },
+    Finish(usize),
+    Cancel(usize),
+    Expire(usize),
+    Limit(u32),
+    Length(u32),
+    Later(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (prop_oneof![Just(0u8), 0..4u8, Just(15)], proptest::option::weighted(0.2, 0..300u64))
+            .prop_map(|(priority, patience)| Step::Enter { priority, patience }),
+        6 => any::<usize>().prop_map(Step::Finish),
+        2 => any::<usize>().prop_map(Step::Cancel),
+        1 => any::<usize>().prop_map(Step::Expire),
+        1 => (1..6u32).prop_map(Step::Limit),
+        1 => (0..12u32).prop_map(Step::Length),
+        4 => (0..200u64).prop_map(Step::Later),
+    ]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Waits,
+    In,
+    Refused(Reason),
+    Left,
+}
+
+/// One request as the naive gate knows it.
+#[derive(Debug, Clone)]
+struct Known {
+    priority: u8,
+    since: Instant,
+    patience: Duration,
+    until: Instant,
+    fate: Fate,
+}
+
+/// The same rules, one after the other over a plain list.
+struct Naive {
+    all: Vec<Known>,
+    limit: usize,
+    length: usize,
+    /// Of each lane, since when it and those above were not empty.
+    standing: [Option<Instant>; 16],
+}
+
+impl Naive {
+    fn count(&self, fate: Fate) -> usize {
+        self.all.iter().filter(|known| known.fate == fate).count()
+    }
+
+    fn look(&mut self, now: Instant) {
+        for (lane, standing) in self.standing.iter_mut().enumerate() {
+            let is_empty = !self.all.iter().any(|known| known.fate == Fate::Waits && usize::from(known.priority) >= lane);
+            *standing = if is_empty { None } else { standing.or(Some(now)) };
+        }
+    }
+
+    fn enter(&mut self, priority: u8, until: Option<Instant>, now: Instant) {
+        let fate = if self.count(Fate::Waits) == 0 && self.count(Fate::In) < self.limit {
+            Fate::In
+        } else if self.count(Fate::Waits) < self.length {
+            Fate::Waits
+        } else {
+            let waiting = |known: &&mut Known| known.fate == Fate::Waits;
+            match self.all.iter_mut().rev().filter(waiting).min_by_key(|known| known.priority) {
+                Some(lowest) if lowest.priority < priority => {
+                    lowest.fate = Fate::Refused(Reason::Shed);
+                    self.look(now);
+                    Fate::Waits
+                }
+                _ => Fate::Refused(Reason::Full),
+            }
+        };
+        let stands = self.standing[priority as usize].is_some_and(|since| now - since >= TIMEOUT / 2);
+        let patience = if stands { TIMEOUT / 20 } else { TIMEOUT };
+        let until = until.unwrap_or(now + TIMEOUT).min(now + TIMEOUT);
+        self.all.push(Known { priority, since: now, patience, until, fate });
+        self.look(now);
+    }
+
+    /// Lets in whoever may.
+    fn call(&mut self, now: Instant) {
+        while self.count(Fate::In) < self.limit {
+            let waiting = self.count(Fate::Waits);
+            let waits = self.all.iter_mut().rev().filter(|known| known.fate == Fate::Waits);
+            let Some(next) = waits.max_by_key(|known| known.priority) else { break };
+            next.fate = if next.until <= now {
+                Fate::Refused(Reason::Timeout)
+            } else if now - next.since > next.patience && waiting > self.limit + 1 {
+                Fate::Refused(Reason::Shed)
+            } else {
+                Fate::In
+            };
+        }
+        self.look(now);
+    }
+}
+
+enum Held {
+    Line(Waiting),
+    In(Place),
+    Over,
+}
+
+/// The n-th of those with this fate, where there is one.
+fn nth(naive: &Naive, fate: Fate, n: usize) -> Option<usize> {
+    let with: Vec<usize> = (0..naive.all.len()).filter(|&at| naive.all[at].fate == fate).collect();
+    (!with.is_empty()).then(|| with[n % with.len()])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_does_what_a_naive_gate_does(steps in proptest::collection::vec(step(), 1..200)) {
+        let mut now = Instant::now();
+        let (mut limit, mut length) = (2, 6);
+        let gate = gate(limit, length);
+        let mut naive = Naive { all: Vec::new(), limit: 2, length: 6, standing: [None; 16] };
+        let mut held: Vec<Held> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Enter { priority, patience } => {
+                    let until = patience.map(|patience| now + ms(patience));
+                    held.push(match gate.enter(priority, until, now) {
+                        Entered::In(place) => Held::In(place),
+                        Entered::Line(waiting) => Held::Line(waiting),
+                        Entered::Refused(_) => Held::Over,
+                    });
+                    naive.enter(priority, until, now);
+                }
+                Step::Finish(n) => if let Some(at) = nth(&naive, Fate::In, n) {
+                    let Held::In(place) = std::mem::replace(&mut held[at], Held::Over) else { panic!("{at} is in") };
+                    place.leave(now);
+                    naive.all[at].fate = Fate::Left;
+                    naive.call(now);
+                },
+                Step::Cancel(n) => if let Some(at) = nth(&naive, Fate::Waits, n) {
+                    held[at] = Held::Over;
+                    naive.all[at].fate = Fate::Left;
+                    naive.look(now);
+                },
+                Step::Expire(n) => if let Some(at) = nth(&naive, Fate::Waits, n) {
+                    let Held::Line(waiting) = &mut held[at] else { panic!("{at} waits") };
+                    prop_assert!(waiting.expire(now).is_err());
+                    held[at] = Held::Over;
+                    naive.all[at].fate = Fate::Refused(Reason::Timeout);
+                    naive.look(now);
+                },
+                Step::Limit(new) => {
+                    limit = new;
+                    naive.limit = new as usize;
+                    gate.configure(&concurrency(limit, length, TIMEOUT), now);
+                    naive.call(now);
+                }
+                Step::Length(new) => {
+                    length = new;
+                    naive.length = new as usize;
+                    gate.configure(&concurrency(limit, length, TIMEOUT), now);
+                }
+                Step::Later(by) => now += ms(by),
+            }
+            for (at, one) in held.iter_mut().enumerate() {
+                let fate = naive.all[at].fate;
+                if let Held::Line(waiting) = one {
+                    match asked(waiting, now) {
+                        Poll::Pending => prop_assert_eq!(fate, Fate::Waits, "{}", at),
+                        Poll::Ready(Ok(place)) => {
+                            prop_assert_eq!(fate, Fate::In, "{}", at);
+                            *one = Held::In(place);
+                        }
+                        Poll::Ready(Err(refusal)) => {
+                            prop_assert_eq!(fate, Fate::Refused(refusal.reason), "{}", at);
+                            *one = Held::Over;
+                        }
+                    }
+                } else {
+                    prop_assert_eq!(matches!(one, Held::In(_)), fate == Fate::In, "{}", at);
+                }
+            }
+            let expected = (naive.count(Fate::In) as u32, naive.count(Fate::Waits) as u32);
+            prop_assert_eq!(counts(&gate), expected);
+        }
+        drop(held);
+        prop_assert_eq!(counts(&gate), (0, 0));
+    }
+}
+
+struct Bell(Thread);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits as a task does; a wake-up that is lost is a failure.
+fn wait(mut waiting: Waiting, waker: &Waker) -> Result<Place, Refusal> {
+    let begun = Instant::now();
+    loop {
+        if let Poll::Ready(answer) = waiting.poll(&mut Context::from_waker(waker), Instant::now()) {
+            return answer;
+        }
+        park_timeout(Duration::from_secs(10));
+        assert!(begun.elapsed() < Duration::from_secs(10), "nobody woke it");
+    }
+}
+
+#[test]
+fn threads_lose_no_wake_up_and_never_are_too_many() {
+    const THREADS: u64 = 8;
+    const ROUNDS: u64 = 10_000;
+    let gate = Arc::new(Gate::new(&concurrency(3, 100, Duration::from_secs(60)), Clock::default()));
+    let (inside, served, go) = (AtomicU64::new(0), AtomicU64::new(0), Barrier::new(THREADS as usize));
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (gate, inside, served, go) = (&gate, &inside, &served, &go);
+            scope.spawn(move || {
+                let waker = Waker::from(Arc::new(Bell(std::thread::current())));
+                let chance = Chance::seeded(thread);
+                go.wait();
+                for _ in 0..ROUNDS {
+                    let dice = chance.below(16);
+                    let place = match gate.enter(chance.below(3) as u8, None, Instant::now()) {
+                        Entered::In(place) => place,
+                        Entered::Line(mut waiting) => match dice {
+                            0 => continue,
+                            1 => match waiting.expire(Instant::now()) {
+                                Ok(place) => place,
+                                Err(_) => continue,
+                            },
+                            _ => wait(waiting, &waker).expect("there is room and time"),
+                        },
+                        Entered::Refused(refusal) => panic!("{refusal:?}"),
+                    };
+                    assert!(inside.fetch_add(1, Ordering::SeqCst) < 3, "too many at once");
+                    if dice == 2 {
+                        std::thread::yield_now();
+                    }
+                    served.fetch_add(1, Ordering::Relaxed);
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    drop(place);
+                }
+            });
+        }
+    });
+    assert_eq!(counts(&gate), (0, 0));
+    assert!(served.load(Ordering::Relaxed) > THREADS * ROUNDS * 3 / 4);
+}
