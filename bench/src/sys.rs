@@ -140,6 +140,12 @@ pub fn narrow(fd: RawFd, buffer: i32, segment: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Listens once more, with a longer queue than the standard library asks for.
+pub fn listen(fd: RawFd, backlog: i32) -> io::Result<()> {
+    // SAFETY: takes integers only.
+    check(unsafe { libc::listen(fd, backlog) }).map(drop)
+}
+
 pub fn loopback(port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
 }
@@ -211,6 +217,17 @@ pub fn pin(cores: &[usize]) -> io::Result<()> {
 pub fn prioritise(nice: i32) {
     // SAFETY: takes integers only.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+}
+
+/// Runs this thread whenever it has something to do, before all ordinary ones: for instruments, which use little and must be on time.
+/// Without the privilege nothing changes.
+pub fn be_punctual() {
+    // SAFETY: the parameters are a local; a thread of ours is all that changes.
+    unsafe {
+        let mut parameters: libc::sched_param = zeroed();
+        parameters.sched_priority = 1;
+        libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters);
+    }
 }
 
 /// Wakes this thread at the time asked for, not up to 50 µs later: else an open-loop schedule runs late.

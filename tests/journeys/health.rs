@@ -424,3 +424,15 @@ fn open_connections_and_requests_are_counted_for_every_upstream() {
     gateway.turn(secs(120));
     maitred_testkit::eventually("their ends are noticed", || figures.connections() == 0);
 }
+
+#[test]
+fn who_cannot_be_connected_to_gives_way_within_its_rank_first() {
+    let (near, far) = (Moody::new("near", 200), Moody::new("far", 200));
+    let (bad, _held) = nobody();
+    let addresses = [("bad", bad), ("near", near.backend.address()), ("far", far.backend.address())];
+    let endpoints = "\"http://$bad\", { url: \"http://$far\", priority: 1 }, \"http://$near\"";
+    let gateway = gateway(&yaml(endpoints, "balance: random"), &addresses);
+    assert_eq!(names(&gateway, 30), set(&["near"]));
+    gateway.targets("kitchen").load().figures[2].set_drained(true);
+    assert!(names(&gateway, 30).contains("far"), "a connection that nobody takes goes on to the next rank");
+}

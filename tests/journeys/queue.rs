@@ -318,6 +318,36 @@ apis: { all: { routes: [ { match: GET /copied, proxy: front, mirror: { to: kitch
 }
 
 #[test]
+fn where_the_limit_is_that_of_each_endpoint_requests_go_where_there_is_room() {
+    let (busy, latch) = held();
+    let (free, open) = held();
+    let yaml = "upstreams:
+  kitchen: { endpoints: [\"http://$busy\", \"http://$free\"], concurrency: { limit: 2, per: endpoint } }
+apis: { all: { routes: [ \"GET /{path+}\": kitchen ] } }";
+    let gateway = gateway(yaml, &[("busy", busy.address()), ("free", free.address())]);
+    let mut clients: Vec<Client> = (0..4).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.send(get("/held"));
+    }
+    busy.wait_for(2);
+    free.wait_for(2);
+    let view = gateway.queue("kitchen");
+    assert_eq!((view.in_flight, view.waiting, view.limit), (4, 0, 4));
+    let mut next = gateway.client();
+    line_up(&gateway, &mut next, &get("/next"));
+    open.open();
+    assert_eq!(next.response().text(), "served");
+    for _ in 0..10 {
+        assert_eq!(next.get("/more").status, 200, "whoever's turn it is");
+    }
+    assert_eq!((busy.count(), free.count()), (2, 13));
+    latch.open();
+    for client in &mut clients {
+        assert_eq!(client.response().status, 200);
+    }
+}
+
+#[test]
 fn the_log_says_how_long_a_request_waited() {
     let (backend, latch) = held();
     let folder = Folder::new();

@@ -10,11 +10,12 @@ pub(crate) use http2::Link;
 pub use http2::LinkStream;
 
 use crate::upstream::RequestPlace;
-use maitred_core::balance::InFlight;
+use maitred_core::balance::{Figures, InFlight};
 use maitred_core::queue::Place;
 use maitred_core::{Body, Client, Duplex, Fault, Stream};
 use maitred_wire::{Framing, HeadLimits, ResponseHead};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,7 @@ pub struct Begin {
     pub expect_continue: bool,
     /// The response head must be there by then, whatever else.
     pub deadline: Option<Instant>,
+    pub started: Instant,
     pub response_timeout: Duration,
     pub idle_timeout: Duration,
 }
@@ -76,11 +78,14 @@ impl Carrier {
         }
     }
 
-    /// Holds a place in what is counted as under way until the response's body is over, or given up.
-    pub(crate) fn carry(&self, in_flight: InFlight) {
-        match self {
-            Carrier::Http1(connection) => connection.carry(in_flight),
-            Carrier::Http2(stream) => stream.carry(in_flight),
+    /// The request counts as under way at that endpoint until the response's body is over, or given up.
+    /// `counted`: it does already.
+    pub(crate) fn carry(&self, figures: &Arc<Figures>, counted: Option<InFlight>) {
+        match (self, counted) {
+            (Carrier::Http1(connection), None) => connection.carry(figures),
+            (Carrier::Http2(stream), None) => stream.carry(figures),
+            (Carrier::Http1(connection), Some(in_flight)) => connection.carry_counted(in_flight),
+            (Carrier::Http2(stream), Some(in_flight)) => stream.carry_counted(in_flight),
         }
     }
 
@@ -92,6 +97,15 @@ impl Carrier {
                 Carrier::Http1(connection) => connection.hold(places),
                 Carrier::Http2(stream) => stream.hold(places),
             }
+        }
+    }
+
+    /// The response's head was there at that time.
+    pub(crate) fn answered(&self, now: Instant) {
+        match self {
+            Carrier::Http1(connection) => connection.answered(now),
+            // It is one of many on its link.
+            Carrier::Http2(_) => {}
         }
     }
 

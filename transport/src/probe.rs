@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Of an answer.
 const HEAD_LIMITS: HeadLimits = HeadLimits { head_bytes: 64 * 1024, fields: 256, target_bytes: 0, drop_underscores: false };
@@ -65,7 +65,7 @@ impl Prober {
         } else {
             Carrier::Http1(ClientConnection::new(socket, &self.worker, None, open, None))
         };
-        let mut begin = Some(begin(question.body));
+        let mut begin = Some(begin(question.body, self.worker.now()));
         let mut head = ResponseHead::default();
         poll_fn(|cx| {
             if let Some(begin) = begin.take() {
@@ -89,7 +89,7 @@ impl Prober {
     }
 }
 
-fn begin(body: Vec<u8>) -> Begin {
+fn begin(body: Vec<u8>, started: Instant) -> Begin {
     let (framing, body) = if body.is_empty() {
         (Framing::None, Body::Empty)
     } else {
@@ -104,6 +104,7 @@ fn begin(body: Vec<u8>) -> Begin {
         deadline: None,
         response_timeout: PATIENCE,
         idle_timeout: PATIENCE,
+        started,
     }
 }
 

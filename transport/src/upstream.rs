@@ -119,6 +119,7 @@ impl Lease {
 
     /// How long the attempt took, and how it went. Not for clients that went wrong, or away.
     pub fn answered(&self, took: Duration, has_failed: bool, now: Instant) {
+        self.connection.answered(now);
         self.view.answered(self.index, took, has_failed, now);
     }
 
@@ -142,8 +143,8 @@ pub struct Wanted {
     pub deadline: Option<Instant>,
     /// It is to become a tunnel.
     pub upgrade: bool,
-    /// The client's two ends, for a PROXY header.
-    pub client: (SocketAddr, SocketAddr),
+    /// The client's two ends, where a PROXY header tells of them.
+    pub client: Option<(SocketAddr, SocketAddr)>,
     /// Of the request's key, where it has one that picks go by.
     pub key: Option<u64>,
     /// What its cookie names, where there is one of affinity.
@@ -158,7 +159,7 @@ impl Wanted {
             fresh,
             deadline: exchange.deadline,
             upgrade: exchange.request.upgrade.is_some(),
-            client: (exchange.peer, exchange.local),
+            client: spec.dial.proxy.map(|_| (exchange.peer, exchange.local)),
             key: spec.hash_by.as_ref().and_then(|by| key::key(by, exchange)),
             home: spec.affinity.as_ref().and_then(|affinity| affinity.asked(exchange)),
             avoid: None,
@@ -204,6 +205,7 @@ impl Upstream {
         let pools = if Arc::ptr_eq(&old.set, &set) { old.pools.clone() } else { self.pools_of(&set) };
         let view = View::new(&self.spec, &self.rules, set, pools, (self.worker.now(), self.turn.get()));
         self.until.set(view.until());
+        self.spread(&view);
         *self.view.borrow_mut() = Rc::new(view);
     }
 
@@ -226,48 +228,66 @@ impl Upstream {
         Failure::unsent(Fault::new(Kind::NoEndpoint, detail))
     }
 
-    /// A connection: a pooled one at once, or a new one. An address that can't be connected to gives way to the next; nothing was
-    /// sent, so that is always safe. Where there is `retry`, that alone says what is tried again, and its budget pays.
+    /// A connection: a pooled one at once, or a new one.
     pub async fn lease(&self, picked: Picked, wanted: &Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
-        let Picked { view, mut index } = picked;
-        let count = view.pools.len();
+        let Picked { view, index } = picked;
+        let (index, reserved) = view.reserve(index, self.share());
+        let pool = &view.pools[index];
+        record.endpoint = Some(pool.key.remote.clone());
+        record.attempts += 1;
+        // Out of tokio's budget: with it used up, a closed connection would look quiet.
+        if let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await {
+            return Ok(self.reused(connection, view, index, reserved));
+        }
+        // Boxed: connecting is rare, and its future would make every connection's task larger.
+        Box::pin(self.connect(view, (index, reserved), wanted, record)).await
+    }
+
+    fn reused(&self, connection: Carrier, view: Rc<View>, index: usize, reserved: Option<InFlight>) -> Lease {
+        self.worker.shard().upstream_reuses.add(1);
+        connection.carry(&view.set.figures[index], reserved);
+        Lease { connection, view, index, reused: true }
+    }
+
+    /// An address that can't be connected to gives way to the next; nothing was sent, so that is always safe. Where there is `retry`,
+    /// that alone says what is tried again, and its budget pays.
+    async fn connect(
+        &self,
+        view: Rc<View>,
+        (first, reserved): (usize, Option<InFlight>),
+        wanted: &Wanted,
+        record: &mut maitred_core::Record,
+    ) -> Result<Lease, Failure> {
         let most = if self.spec.protection.retry.is_some() { 1 } else { CONNECTS_MAX };
-        let mut last = None;
-        for attempt in 0..count.min(most) {
-            if attempt > 0 {
-                index = view.next(index);
-            }
-            let pool = &view.pools[index];
-            record.endpoint = Some(pool.key.remote.clone());
-            record.attempts += 1;
-            let figures = &view.set.figures[index];
-            let in_flight = InFlight::enter(figures);
-            // Out of tokio's budget: with it used up, a closed connection would look quiet.
-            if !wanted.fresh
-                && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await
-            {
-                self.worker.shard().upstream_reuses.add(1);
-                connection.carry(in_flight);
-                return Ok(Lease { connection, view, index, reused: true });
-            }
-            // Boxed: connecting is rare, and its future would make every connection's task larger.
+        let (mut index, mut reserved) = (first, reserved);
+        for attempt in 1..=most {
+            let (pool, figures) = (&view.pools[index], &view.set.figures[index]);
+            let in_flight = reserved.take().unwrap_or_else(|| InFlight::enter(figures));
             let gate = Gate::of(&self.spec, &self.pools);
-            match Box::pin(pool.connect(wanted, self.spec.timeouts.connect, figures, gate)).await {
+            let fault = match pool.connect(wanted, self.spec.timeouts.connect, figures, gate).await {
                 Ok((connection, reused)) => {
-                    connection.carry(in_flight);
+                    connection.carry(figures, Some(in_flight));
                     return Ok(Lease { connection, view, index, reused });
                 }
                 Err(fault) if fault.kind == Kind::CircuitOpen => {
                     self.worker.shard().breaker_connections.add(1);
                     return Err(Failure::unsent(fault));
                 }
-                Err(fault) => last = Some(fault),
-            }
-            view.answered(index, FAILURE_COST, true, self.worker.now());
-            if wanted.deadline.is_some_and(|deadline| self.worker.now() >= deadline) {
-                break;
+                Err(fault) => fault,
+            };
+            let now = self.worker.now();
+            view.answered(index, FAILURE_COST, true, now);
+            let is_late = wanted.deadline.is_some_and(|deadline| now >= deadline);
+            let next = view.stand_ins(first).nth(attempt - 1).filter(|_| attempt < most && !is_late);
+            let next = next.ok_or_else(|| Failure::unsent(fault))?;
+            (index, reserved) = view.reserve(next, self.share());
+            let pool = &view.pools[index];
+            record.endpoint = Some(pool.key.remote.clone());
+            record.attempts += 1;
+            if let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await {
+                return Ok(self.reused(connection, view, index, reserved));
             }
         }
-        Err(Failure::unsent(last.unwrap_or_else(|| Fault::new(Kind::NoEndpoint, "no address"))))
+        Err(self.nobody())
     }
 }

@@ -162,6 +162,12 @@ impl InFlight {
         figures.in_flight.fetch_add(1, Relaxed);
         InFlight(figures.clone())
     }
+
+    /// Only where fewer than so many are under way.
+    pub fn enter_below(figures: &Arc<Figures>, limit: u32) -> Option<InFlight> {
+        let entered = figures.in_flight.fetch_update(Relaxed, Relaxed, |count| (count < limit).then(|| count + 1));
+        entered.is_ok().then(|| InFlight(figures.clone()))
+    }
 }
 
 impl Drop for InFlight {
@@ -178,6 +184,20 @@ impl OpenConnection {
     pub fn open(figures: &Arc<Figures>) -> OpenConnection {
         figures.connections.fetch_add(1, Relaxed);
         OpenConnection(figures.clone())
+    }
+
+    /// Counts a request on its way over this connection, if it is one of the same endpoint: false where it is not.
+    pub fn enter(&self, figures: &Arc<Figures>) -> bool {
+        let is_same = Arc::ptr_eq(&self.0, figures);
+        if is_same {
+            self.0.in_flight.fetch_add(1, Relaxed);
+        }
+        is_same
+    }
+
+    /// After `enter`: that request is over.
+    pub fn leave(&self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
     }
 }
 

@@ -72,6 +72,11 @@ impl Level {
         }
         Level { picker: Picker::new(balance, &members), members, own }
     }
+
+    /// Where an endpoint stands in `own`, if it belongs here.
+    pub fn place(&self, index: usize) -> Option<usize> {
+        self.own.iter().position(|&other| usize::from(other) == index)
+    }
 }
 
 /// How the endpoints are at one moment, where that is not simply well.
@@ -148,6 +153,15 @@ impl Ready {
     /// Whether an endpoint takes part.
     pub fn is_usable(&self, index: usize) -> bool {
         self.usable.get(index).is_some_and(|&usable| usable)
+    }
+
+    /// Whether it is usable, and of a level that requests are sent to.
+    pub fn takes_part(&self, index: usize) -> bool {
+        let mut before = 0;
+        self.levels.iter().any(|level| {
+            let has_share = level.upto > std::mem::replace(&mut before, level.upto);
+            has_share && level.members[index].weight > 0
+        })
     }
 
     /// As `Picker::pick`; members and turns are its own.

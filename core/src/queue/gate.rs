@@ -5,7 +5,8 @@
 use super::adaptive::Adaptive;
 use super::line::{Called, Line, Reason, State, Tally};
 use crate::Clock;
-use maitred_model::Concurrency;
+use maitred_model::{Concurrency, ConcurrencyLimit, ConcurrencyScope};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -28,6 +29,8 @@ fn waiting(word: u64) -> u32 {
 pub struct Gate {
     word: AtomicU64,
     limit: AtomicU32,
+    /// Where the limit is that of each endpoint: how many there are. 0: it is that of all.
+    endpoints: AtomicU32,
     adaptive: Adaptive,
     line: Mutex<Line>,
     clock: Clock,
@@ -63,18 +66,39 @@ impl Gate {
     pub fn new(concurrency: &Concurrency, clock: Clock) -> Gate {
         let now = clock.now();
         let adaptive = Adaptive::new(now);
-        let limit = adaptive.configure(concurrency.limit, u32::MAX, now);
-        let line = Line::new(concurrency.queue.length, concurrency.queue.timeout, now);
-        Gate { word: AtomicU64::new(0), limit: AtomicU32::new(limit), adaptive, line: Mutex::new(line), clock }
+        let endpoints = endpoints(concurrency.per, 0);
+        let limit = adaptive.configure(of_all(concurrency.limit, endpoints), u32::MAX, now);
+        Gate {
+            word: AtomicU64::new(0),
+            limit: AtomicU32::new(limit),
+            endpoints: AtomicU32::new(endpoints),
+            adaptive,
+            line: Mutex::new(Line::new(*concurrency, now)),
+            clock,
+        }
     }
 
     /// As it is configured from now on. Who is in flight stays, and so does who waits; where there is more room than before, they are
     /// let in.
     pub fn configure(&self, concurrency: &Concurrency, now: Instant) {
-        let mut line = self.line();
-        (line.length, line.timeout) = (concurrency.queue.length, concurrency.queue.timeout);
-        drop(line);
-        self.set_limit(self.adaptive.configure(concurrency.limit, self.limit(), now), now);
+        let endpoints = endpoints(concurrency.per, self.endpoints.load(Ordering::Relaxed));
+        self.line().settings = *concurrency;
+        self.endpoints.store(endpoints, Ordering::Relaxed);
+        self.set_limit(self.adaptive.configure(of_all(concurrency.limit, endpoints), self.limit(), now), now);
+    }
+
+    /// So many endpoints take part now: all together may have so many times the limit of one.
+    pub fn spread(&self, endpoints: u32, now: Instant) {
+        let endpoints = endpoints.max(1);
+        if self.endpoints.swap(endpoints, Ordering::Relaxed) != endpoints {
+            let concurrency = self.line().settings;
+            self.configure(&concurrency, now);
+        }
+    }
+
+    /// What each endpoint may have in flight, where the limit is that of each. Who has a place finds one that has room.
+    pub fn share(&self) -> u32 {
+        self.limit().div_ceil(self.endpoints.load(Ordering::Relaxed).max(1))
     }
 
     /// There is no limit any more: whoever waits is let in.
@@ -105,7 +129,7 @@ impl Gate {
             return Entered::In(Place { gate: self.clone() });
         }
         let mut displaced = None;
-        if line.waiting() >= line.length {
+        if line.waiting() >= line.settings.queue.length {
             displaced = line.displace(priority);
             if displaced.is_none() {
                 line.tally.refused(Reason::Full);
@@ -120,7 +144,7 @@ impl Gate {
             wake(displaced.flatten());
             return self.enter(priority, until, now);
         }
-        let until = until.unwrap_or(now + line.timeout);
+        let until = until.unwrap_or(now + line.settings.queue.timeout);
         let key = line.join(priority, now, until);
         let (ticket, until) = (line.ticket(key), line.until(key));
         drop(line);
@@ -211,6 +235,23 @@ impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let word = self.word.load(Ordering::Relaxed);
         write!(f, "Gate({} in flight, {} waiting, limit {})", in_flight(word), waiting(word), self.limit())
+    }
+}
+
+fn endpoints(per: ConcurrencyScope, known: u32) -> u32 {
+    match per {
+        ConcurrencyScope::Upstream => 0,
+        ConcurrencyScope::Endpoint => known.max(1),
+    }
+}
+
+fn of_all(limit: ConcurrencyLimit, endpoints: u32) -> ConcurrencyLimit {
+    let times = NonZeroU32::new(endpoints).unwrap_or(NonZeroU32::MIN);
+    match limit {
+        ConcurrencyLimit::Fixed(limit) => ConcurrencyLimit::Fixed(limit.saturating_mul(times)),
+        ConcurrencyLimit::Adaptive { min, max } => {
+            ConcurrencyLimit::Adaptive { min: min.saturating_mul(times), max: max.saturating_mul(times) }
+        }
     }
 }
 

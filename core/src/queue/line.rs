@@ -4,6 +4,7 @@
 use super::LANES;
 use super::pace::Pace;
 use crate::metrics::BUCKETS_MICROS;
+use maitred_model::Concurrency;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -105,14 +106,13 @@ pub(super) struct Line {
     occupied: u16,
     waiting: u32,
     tickets: u64,
-    pub length: u32,
-    pub timeout: Duration,
+    pub settings: Concurrency,
     pub pace: Pace,
     pub tally: Tally,
 }
 
 impl Line {
-    pub fn new(length: u32, timeout: Duration, now: Instant) -> Line {
+    pub fn new(settings: Concurrency, now: Instant) -> Line {
         Line {
             nodes: Vec::new(),
             free: NOBODY,
@@ -121,8 +121,7 @@ impl Line {
             occupied: 0,
             waiting: 0,
             tickets: 0,
-            length,
-            timeout,
+            settings,
             pace: Pace::new(now),
             tally: Tally::default(),
         }
@@ -138,8 +137,9 @@ impl Line {
             self.pace.begin(now);
         }
         let lane = usize::from(priority).min(LANES - 1);
+        let timeout = self.settings.queue.timeout;
         self.stand(lane, now);
-        let patience = if self.stands(lane, now) { self.timeout / PATIENCE_PART } else { self.timeout };
+        let patience = if self.stands(lane, now) { timeout / PATIENCE_PART } else { timeout };
         self.tickets += 1;
         let node = Node {
             state: State::Waits,
@@ -149,7 +149,7 @@ impl Line {
             ticket: self.tickets,
             since: now,
             patience,
-            until: until.min(now + self.timeout),
+            until: until.min(now + timeout),
             waker: None,
         };
         let key = self.place(node);
@@ -287,6 +287,6 @@ impl Line {
     /// Facebook's rule ("Fail at Scale", ACM Queue 13.8, 2015), for each lane with those above it: what is below it makes nobody wait.
     fn stands(&self, lane: usize, now: Instant) -> bool {
         let since = self.lanes[lane].standing_since;
-        since.is_some_and(|since| now.saturating_duration_since(since) >= self.timeout / STANDING_PART)
+        since.is_some_and(|since| now.saturating_duration_since(since) >= self.settings.queue.timeout / STANDING_PART)
     }
 }

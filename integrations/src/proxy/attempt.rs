@@ -84,6 +84,7 @@ pub async fn send(
     head: &mut ResponseHead,
 ) -> (Result<(), Failure>, Duration) {
     let (connection, spec, worker) = (&lease.connection, &tries.upstream.spec, &tries.reach.worker);
+    let started = worker.now();
     let mut begin = Some(Begin {
         body,
         framing: exchange.request.framing,
@@ -93,8 +94,8 @@ pub async fn send(
         deadline: until,
         response_timeout: spec.timeouts.response,
         idle_timeout: spec.timeouts.idle,
+        started,
     });
-    let started = worker.now();
     let client = exchange.client.clone();
     let answered = poll_fn(|cx| {
         if let Some(begin) = begin.take() {

@@ -7,11 +7,12 @@ use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::upstream::{ConnectionPlace, ConnectionPool as Pool};
 use crate::worker::Worker;
-use maitred_core::balance::{InFlight, OpenConnection};
+use maitred_core::balance::{Figures, InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, HeadLimits, LAST_CHUNK, Parsed, ResponseHead, chunk_head};
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -58,13 +59,17 @@ pub struct ClientConnection {
     tunnelled: Cell<bool>,
     keep_alive: Cell<bool>,
     deadline: Cell<Option<Instant>>,
+    /// When the request began, until all of it is written.
+    started: Cell<Option<Instant>>,
     response_timeout: Cell<Duration>,
     idle_timeout: Cell<Duration>,
-    /// When it was last put into the pool.
+    /// When the last response began, or was last waited for.
     pub(crate) idle_since: Cell<Instant>,
-    /// The request's place in what its endpoint has under way.
+    open: OpenConnection,
+    /// A request is counted as under way at the endpoint that this connection was made for,
+    counted: Cell<bool>,
+    /// or at another one with the same address.
     in_flight: Cell<Option<InFlight>>,
-    _open: OpenConnection,
     /// And in what its upstream has, where that is limited; with the connection's own.
     places: Cell<Places>,
     pub(crate) place: Option<ConnectionPlace>,
@@ -102,22 +107,47 @@ impl ClientConnection {
             tunnelled: Cell::new(false),
             keep_alive: Cell::new(false),
             deadline: Cell::new(None),
+            started: Cell::new(None),
             response_timeout: Cell::new(Duration::ZERO),
             idle_timeout: Cell::new(Duration::ZERO),
             idle_since: Cell::new(worker.now()),
+            open,
+            counted: Cell::new(false),
             in_flight: Cell::new(None),
-            _open: open,
             places: Cell::default(),
             place,
         })
     }
 
-    pub(super) fn carry(&self, in_flight: InFlight) {
+    pub(super) fn carry(&self, figures: &Arc<Figures>) {
+        let is_own = self.open.enter(figures);
+        self.counted.set(is_own);
+        if !is_own {
+            self.in_flight.set(Some(InFlight::enter(figures)));
+        }
+    }
+
+    pub(super) fn carry_counted(&self, in_flight: InFlight) {
+        self.counted.set(false);
         self.in_flight.set(Some(in_flight));
+    }
+
+    /// The request is over.
+    fn uncount(&self) {
+        if self.counted.replace(false) {
+            self.open.leave();
+        } else {
+            self.in_flight.take();
+        }
     }
 
     pub(super) fn hold(&self, places: Places) {
         self.places.set(places);
+    }
+
+    /// Its response began at that time: from now on it is needed, or idle.
+    pub(crate) fn answered(&self, now: Instant) {
+        self.idle_since.set(now);
     }
 
     /// When a pooled connection has waited for `timeouts.idle` of the upstream that used it last.
@@ -143,6 +173,7 @@ impl ClientConnection {
         self.to_head.set(begin.to_head);
         self.upgrade.set(begin.upgrade);
         self.deadline.set(begin.deadline);
+        self.started.set(Some(begin.started));
         self.response_timeout.set(begin.response_timeout);
         self.idle_timeout.set(begin.idle_timeout);
         self.any_written.set(false);
@@ -231,10 +262,12 @@ impl ClientConnection {
 
     /// Sends as much of the request as goes. Gives the error where the back end takes no more: it may have answered before.
     fn send_more(&self, cx: &mut Context<'_>) -> Result<Option<std::io::Error>, Failure> {
+        // A request that is written at once ends when it began: no need to look at the clock again.
+        let started = self.started.take();
         match self.poll_upload(cx) {
             Poll::Pending => Ok(None),
             Poll::Ready(Ok(())) => {
-                self.arm_response_timer();
+                self.arm_response_timer(started);
                 Ok(None)
             }
             Poll::Ready(Err(Sending::Client(fault))) => Err(self.failure(fault)),
@@ -261,9 +294,9 @@ impl ClientConnection {
     }
 
     /// The request is out: from now the back end's time runs.
-    fn arm_response_timer(&self) {
+    fn arm_response_timer(&self, now: Option<Instant>) {
         if !self.response_timed.replace(true) {
-            let due = self.worker.now() + self.response_timeout.get();
+            let due = now.unwrap_or_else(|| self.worker.now()) + self.response_timeout.get();
             self.timer.arm(self.deadline.get().map_or(due, |deadline| deadline.min(due)));
         }
     }
@@ -506,7 +539,9 @@ impl Stream for ClientConnection {
             Poll::Pending if self.tunnelled.get() => Poll::Pending,
             Poll::Pending => {
                 if !self.reading_timed.replace(true) {
-                    self.timer.arm(self.worker.now() + self.idle_timeout.get());
+                    let now = self.worker.now();
+                    self.idle_since.set(now);
+                    self.timer.arm(now + self.idle_timeout.get());
                 }
                 ready!(self.timer.poll(cx));
                 Poll::Ready(Err(Fault::new(Kind::UpstreamTimeout, "no byte of the response came for timeouts.idle")))
@@ -533,7 +568,7 @@ impl Stream for ClientConnection {
         let reusable = done && self.keep_alive.get();
         drop(reader);
         *self.upload.borrow_mut() = Upload::default();
-        self.in_flight.take();
+        self.uncount();
         self.places.take();
         if let (true, Some(pool)) = (reusable, self.pool.upgrade()) {
             pool.put(self);
@@ -565,6 +600,7 @@ impl Duplex for ClientConnection {
 
 impl Drop for ClientConnection {
     fn drop(&mut self) {
+        self.uncount();
         self.worker.shard().upstream_open.sub(1);
         self.reader.borrow_mut().input.release(&self.worker);
         self.worker.give_output(std::mem::take(&mut *self.out.borrow_mut()));

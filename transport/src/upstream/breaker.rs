@@ -5,6 +5,7 @@ use super::UpstreamShared;
 use maitred_core::{Fault, Kind};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+// tidy-allow: lock, because it is taken only where connections have run out
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot::{Receiver, Sender, channel};
 use tokio::sync::{Notify, futures::Notified};
@@ -20,6 +21,7 @@ pub struct Breaker {
     connections: AtomicU32,
     /// As long as the line is.
     waiting: AtomicU32,
+    // tidy-allow: lock, because it is taken only where connections have run out
     line: Mutex<VecDeque<Waiter>>,
     tickets: AtomicU64,
     /// Somebody waits: workers are to give up what lies idle.

@@ -67,7 +67,6 @@ struct Dialling {
 
 impl Pool {
     pub fn put(&self, connection: Rc<ClientConnection>) {
-        connection.idle_since.set(self.worker.now());
         match connection.place.as_ref().map_or(Fate::Keep, |place| place.shared().breaker.settle(self.id())) {
             Fate::Keep if self.idle.borrow().len() >= IDLE_MAX => return,
             Fate::Keep => {}
@@ -129,8 +128,11 @@ impl Pool {
         true
     }
 
-    /// The freshest connection that is still good, or a stream of one.
+    /// The freshest connection that is still good, or a stream of one; unless it has to be a new one.
     pub(super) fn take(&self, cx: &mut Context<'_>, wanted: &Wanted) -> Option<Carrier> {
+        if wanted.fresh {
+            return None;
+        }
         if self.dial.http2 {
             return self.stream(wanted).map(Carrier::Http2);
         }
@@ -205,7 +207,7 @@ impl Pool {
             }
         };
         self.worker.shard().upstream_connects.add(1);
-        let socket = self.dial.connect(&self.key.remote, &self.key.name, Some(wanted.client), &self.worker).await?;
+        let socket = self.dial.connect(&self.key.remote, &self.key.name, wanted.client, &self.worker).await?;
         Ok((Carrier::Http1(ClientConnection::new(socket, &self.worker, pool, OpenConnection::open(figures), place)), false))
     }
 
@@ -265,7 +267,7 @@ impl Pool {
     ) -> Result<(Carrier, bool), Fault> {
         let _turn = Turn::take(&self.dialling);
         self.worker.shard().upstream_connects.add(1);
-        let linked = match self.dial.connect(&self.key.remote, &self.key.name, Some(wanted.client), &self.worker).await {
+        let linked = match self.dial.connect(&self.key.remote, &self.key.name, wanted.client, &self.worker).await {
             Ok(socket) => {
                 Ok(Link::start(socket, &self.worker, OpenConnection::open(figures), place.map(|place| (place, self.id()))))
             }

@@ -1,10 +1,12 @@
 //! A request's way into an upstream with `concurrency`: at once, or through its queue. Who is called, and who is shed, is decided in
 //! `maitred_core::queue`; here are the task, its timer and its client.
 
+use super::view::View;
 use super::{Upstream, UpstreamSpec};
 use crate::timers::Timer;
 use maitred_core::queue::{Entered, Gate, Place, Reason, Refusal, Waiting};
 use maitred_core::{Exchange, Fault, Kind};
+use maitred_model::ConcurrencyScope;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -14,6 +16,9 @@ impl Upstream {
     /// A place among those in flight, where there is a limit of them; waits for it in line. `priority` is asked for only where it counts.
     pub async fn admit(&self, exchange: &mut Exchange, priority: impl FnOnce(&Exchange) -> u8) -> Result<Option<Place>, Fault> {
         let Some(gate) = &self.spec.gate else { return Ok(None) };
+        if self.is_per_endpoint() {
+            self.refresh();
+        }
         if let Some(place) = gate.try_enter() {
             return Ok(Some(place));
         }
@@ -27,6 +32,22 @@ impl Upstream {
         match &self.spec.gate {
             None => Some(None),
             Some(gate) => gate.try_enter().map(Some),
+        }
+    }
+
+    fn is_per_endpoint(&self) -> bool {
+        self.spec.protection.concurrency.is_some_and(|concurrency| concurrency.per == ConcurrencyScope::Endpoint)
+    }
+
+    /// What an endpoint may have in flight, where the limit is that of each.
+    pub(super) fn share(&self) -> Option<u32> {
+        self.spec.gate.as_ref().filter(|_| self.is_per_endpoint()).map(|gate| gate.share())
+    }
+
+    /// The limit of all follows from how many endpoints there are.
+    pub(super) fn spread(&self, view: &View) {
+        if let (true, Some(gate)) = (self.is_per_endpoint(), &self.spec.gate) {
+            gate.spread(view.taking_part(), self.worker.now());
         }
     }
 

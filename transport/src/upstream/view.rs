@@ -4,7 +4,7 @@ use super::pool::Pool;
 use super::targets::TargetSet;
 use super::{AffinityCookie, UpstreamSpec, Wanted};
 use maitred_core::Chance;
-use maitred_core::balance::{Asked, FAILURE_COST, Ready, Rules};
+use maitred_core::balance::{Asked, FAILURE_COST, InFlight, Ready, Rules};
 use maitred_core::health::{News, attempted};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -70,11 +70,37 @@ impl View {
         self.tokens.as_ref().map(|tokens| tokens[index])
     }
 
-    /// The next in the list that takes part; the same where it is the only one.
-    pub fn next(&self, index: usize) -> usize {
+    /// Who stands in, in turn, for one that cannot be connected to: those behind it in its level, then the other levels.
+    pub fn stand_ins(&self, first: usize) -> impl Iterator<Item = usize> {
+        let levels = &self.set.levels;
+        let (level, place) =
+            levels.iter().enumerate().find_map(|(level, of)| Some((level, of.place(first)?))).unwrap_or_default();
+        let own = levels.get(level).map_or(&[][..], |level| &level.own[..]);
+        let behind = own.iter().skip(place + 1).chain(own.iter().take(place));
+        let others = levels.iter().enumerate().filter(move |(other, _)| *other != level).flat_map(|(_, level)| &level.own);
+        behind.chain(others).map(|&index| usize::from(index)).filter(|&index| self.is_usable(index))
+    }
+
+    /// How many endpoints requests are sent to.
+    pub fn taking_part(&self) -> u32 {
+        (0..self.pools.len()).filter(|&index| self.takes_part(index)).count() as u32
+    }
+
+    fn takes_part(&self, index: usize) -> bool {
+        self.ready.as_ref().is_none_or(|ready| ready.takes_part(index))
+    }
+
+    /// Where the limit is that of each endpoint: the one that was picked, or the next that takes part and has fewer under way; it counts there.
+    /// Who has a place at the gate finds one, unless endpoints have just changed; then it is the one that was picked.
+    pub fn reserve(&self, picked: usize, limit: Option<u32>) -> (usize, Option<InFlight>) {
+        let Some(limit) = limit else { return (picked, None) };
         let count = self.pools.len();
-        let after = (1..count).map(|step| (index + step) % count);
-        after.filter(|&next| self.is_usable(next)).next().unwrap_or(index)
+        let others = (1..count).map(|step| (picked + step) % count).filter(|&other| self.takes_part(other));
+        let reserved = std::iter::once(picked).chain(others).find_map(|index| {
+            let in_flight = InFlight::enter_below(&self.set.figures[index], limit)?;
+            Some((index, Some(in_flight)))
+        });
+        reserved.unwrap_or((picked, None))
     }
 
     pub fn is_usable(&self, index: usize) -> bool {
