@@ -113,7 +113,8 @@ fn a_steady_state_request_allocates_nothing() {
     assert!(plain[1..].contains(&0), "1,000 requests each: {plain:?}");
 
     // Nor does one that might be tried again, or is counted, as long as it has no body to be kept.
-    let guarded = ", retry: { attempts: 3, per_try_timeout: 5s }, circuit_breaker: { requests: 100 }";
+    let guarded =
+        ", retry: { attempts: 3, per_try_timeout: 5s }, circuit_breaker: { requests: 100 }, concurrency: { limit: adaptive }";
     let harmful = rounds(guarded, "POST");
     assert!(harmful[1..].contains(&0), "1,000 requests each: {harmful:?}");
 

@@ -102,10 +102,8 @@ fn no_more_wait_than_there_are_places_and_the_lowest_gives_way() {
     let (gate, now) = (gate(1, 2), Instant::now());
     let _held = place(gate.enter(0, None, now));
     let mut line = vec![waits(gate.enter(1, None, now)), waits(gate.enter(0, None, now))];
-    for priority in [0] {
-        let Entered::Refused(refusal) = gate.enter(priority, None, now) else { panic!("there is no room") };
-        assert_eq!(refusal, Refusal { reason: Reason::Full, retry_after: Duration::from_secs(1) });
-    }
+    let Entered::Refused(refusal) = gate.enter(0, None, now) else { panic!("there is no room") };
+    assert_eq!(refusal, Refusal { reason: Reason::Full, retry_after: Duration::from_secs(1) });
     line.push(waits(gate.enter(9, None, now)));
     let Poll::Ready(Err(refusal)) = asked(&mut line[1], now) else { panic!("its place is taken") };
     assert_eq!(refusal.reason, Reason::Shed);
@@ -146,7 +144,7 @@ fn who_goes_away_leaves_no_gap() {
 fn whose_time_is_over_is_never_let_in() {
     let (gate, now) = (gate(1, 10), Instant::now());
     let held = place(gate.enter(0, None, now));
-    let mut line = vec![
+    let mut line = [
         waits(gate.enter(0, None, now)),
         waits(gate.enter(0, Some(now + ms(10)), now)),
         waits(gate.enter(0, None, now + ms(1500))),
@@ -173,6 +171,24 @@ fn a_limit_that_grows_lets_in_and_one_that_shrinks_waits() {
     gate.open(now);
     assert_eq!(gate.view().waiting, 0, "there is no limit any more");
     assert_eq!(gate.view().limit, u32::MAX);
+}
+
+#[test]
+fn a_limit_of_each_endpoint_grows_with_their_number() {
+    let now = Instant::now();
+    let each = Concurrency { per: ConcurrencyScope::Endpoint, ..concurrency(2, 10, TIMEOUT) };
+    let gate = Arc::new(Gate::new(&each, Clock::default()));
+    let _held: Vec<_> = (0..2).map(|_| place(gate.enter(0, None, now))).collect();
+    let mut line: Vec<_> = (0..5).map(|_| waits(gate.enter(0, None, now))).collect();
+    gate.spread(3, now);
+    assert_eq!((gate.view().limit, gate.share()), (6, 2));
+    assert_eq!(called(&mut line[..4], now), [true; 4]);
+    gate.configure(&Concurrency { per: ConcurrencyScope::Endpoint, ..concurrency(5, 10, TIMEOUT) }, now);
+    assert_eq!((gate.view().limit, gate.share()), (15, 5), "their number is known still");
+    gate.spread(0, now);
+    assert_eq!((gate.view().limit, gate.share()), (5, 5));
+    gate.configure(&concurrency(4, 10, TIMEOUT), now);
+    assert_eq!(gate.view().limit, 4);
 }
 
 #[test]
