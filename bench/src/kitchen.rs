@@ -14,7 +14,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use crate::http::head_end;
-use crate::sys::{self, Epoll, READABLE};
+use crate::sys::{self, Epoll, READABLE, Rank};
 
 /// Nobody connects from this address, so that a port of a killed endpoint is taken by no client meanwhile, and none connects to itself.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
@@ -63,7 +63,7 @@ pub struct Plan {
 /// Serves until its commands end. Prints its ports first.
 pub fn serve(plan: Plan) -> io::Result<()> {
     sys::sharpen_timers();
-    sys::be_punctual();
+    sys::be(Rank::Instrument);
     let mut kitchen = Kitchen::open(plan)?;
     let ports: Vec<String> = kitchen.endpoints.iter().map(|endpoint| endpoint.port.to_string()).collect();
     println!("{}", ports.join(" "));

@@ -15,7 +15,8 @@ use crate::proxies::{Contender, Kind, Proxy, Setup, Tuning};
 use crate::report::{Bar, Row};
 use crate::scenarios::Lab;
 use crate::stats::quantile;
-use crate::{sys, written};
+use crate::sys::{self, Rank};
+use crate::written;
 
 pub const NAME: &str = "overload";
 
@@ -45,13 +46,11 @@ const DIRECT: f64 = 0.9;
 const DIRECT_LENGTH: Duration = Duration::from_secs(3);
 /// With two priorities, each request of this number is a high one.
 const HIGH: u64 = 10;
-/// Generator, back end and proxies alike go before whatever else runs here.
-const FIRST: i32 = -15;
 
 pub fn run(lab: &mut Lab) -> io::Result<()> {
-    sys::prioritise(FIRST);
+    sys::be(Rank::Measured);
     let outcome = all(lab);
-    sys::prioritise(0);
+    sys::be(Rank::Ordinary);
     outcome
 }
 
