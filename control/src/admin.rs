@@ -3,10 +3,12 @@
 
 mod answers;
 mod gate;
+mod hand;
 #[cfg(test)]
 mod tests;
 
 use crate::metrics::CertificateEnd;
+use crate::upstreams::{Turned, Unknown, UpstreamView};
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
@@ -76,6 +78,11 @@ pub trait Operations: Send + Sync + 'static {
     fn config(&self) -> serde_json::Value;
     /// `[{api, hosts, base_path, route, match, when, integration, policies}]`
     fn routes(&self) -> serde_json::Value;
+    /// Every upstream, with its endpoints as they are now.
+    fn upstreams(&self) -> Vec<UpstreamView>;
+    fn upstream(&self, name: &str) -> Result<UpstreamView, Unknown>;
+    /// Takes an endpoint of an upstream out, or lets it in again.
+    fn turn(&self, upstream: &str, endpoint: &str, is_drained: bool) -> Result<Turned, Unknown>;
     /// Version, generation, when it started, how the last reload went.
     fn status(&self) -> serde_json::Value;
     /// Reads the gateway's own file again: the generation that is live now, or the rendered diagnostics. Never called twice at once.

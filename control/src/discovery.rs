@@ -1,6 +1,7 @@
 //! Finds the addresses behind the endpoints' names and keeps them fresh by their TTL. Never forgets a good answer because the next one
 //! fails. Connects to nothing, and knows nothing of health: workers find out who answers.
 
+mod service;
 mod system;
 pub mod testing;
 #[cfg(test)]
@@ -8,19 +9,20 @@ mod tests;
 
 pub use system::SystemResolver;
 
-use maitred_core::Remote;
-use maitred_model::Authority;
+use maitred_model::{Authority, Endpoint, Scheme};
 use maitred_transport::{Target, TargetCell};
+use service::{Found, Place, Question};
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// An answer is believed for so long at least: a name server that says 0 would be asked without end.
 const TTL_MIN: Duration = Duration::from_secs(1);
@@ -45,22 +47,48 @@ pub struct Answer {
     pub ttl: Duration,
 }
 
+/// What a service's name leads to (RFC 2782), and for how long.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Services {
+    pub records: Vec<ServiceRecord>,
+    pub ttl: Duration,
+    /// Addresses that came with them, by the records' hosts. The others are asked for.
+    pub addresses: HashMap<String, Answer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceRecord {
+    /// The lowest come first.
+    pub priority: u16,
+    pub weight: u16,
+    pub port: u16,
+    /// `.` where the service is decidedly not available.
+    pub host: String,
+}
+
+pub type ServiceLookup<'a> = Pin<Box<dyn Future<Output = Result<Services, String>> + Send + 'a>>;
 pub type Lookup<'a> = Pin<Box<dyn Future<Output = Result<Answer, String>> + Send + 'a>>;
 
 /// Who knows addresses. `Err` says why there are none, for the log.
 pub trait Resolve: Send + Sync + 'static {
     fn lookup<'a>(&'a self, host: &'a str) -> Lookup<'a>;
+    fn services<'a>(&'a self, name: &'a str) -> ServiceLookup<'a>;
 }
 
 /// An endpoint as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointSpec {
     pub authority: Authority,
-    /// The Host that its targets are sent.
+    /// The Host that its targets are sent; those of a service are sent its hosts' names.
     pub authority_text: Arc<str>,
     /// Prefixed to every path.
     pub prefix: Arc<str>,
-    pub weight: u32,
+    /// Those of a service's records are multiplied by it.
+    pub weight: NonZeroU32,
+    pub scheme: Scheme,
+    pub zone: Option<Arc<str>>,
+    /// The ranks of a service's records are added to it.
+    pub priority: u8,
 }
 
 /// One upstream's addresses are wanted, for as long as anyone else holds the cell. A cell has the same endpoints every time.
@@ -68,6 +96,23 @@ pub struct EndpointSpec {
 pub struct Request {
     pub cell: Weak<TargetCell>,
     pub endpoints: Vec<EndpointSpec>,
+}
+
+impl Request {
+    /// `authority`: the Host of an endpoint. `None`: nothing is to be looked up.
+    pub fn of(cell: &Arc<TargetCell>, endpoints: &[Endpoint], authority: impl Fn(&Endpoint) -> String) -> Option<Request> {
+        endpoints.iter().find(|endpoint| Question::of(&endpoint.authority).is_some())?;
+        let spec = |endpoint: &Endpoint| EndpointSpec {
+            authority: endpoint.authority.clone(),
+            authority_text: authority(endpoint).into(),
+            prefix: endpoint.path.as_str().into(),
+            weight: endpoint.weight,
+            scheme: endpoint.scheme,
+            zone: endpoint.zone.as_deref().map(Arc::from),
+            priority: endpoint.priority,
+        };
+        Some(Request { cell: Arc::downgrade(cell), endpoints: endpoints.iter().map(spec).collect() })
+    }
 }
 
 /// A name that has no address yet. It is tried again all the same.
@@ -88,12 +133,12 @@ struct Shared {
     names: Mutex<Names>,
 }
 
-type Names = HashMap<Arc<str>, Name>;
+type Names = HashMap<Question, Name>;
 
 /// A name that some upstream uses. One task refreshes it, for all of them.
 struct Name {
     /// The last good answer, sorted; it stays when a later lookup fails.
-    addresses: Vec<IpAddr>,
+    places: Vec<Place>,
     /// Why the last lookup failed, if it did.
     failure: Option<String>,
     users: Vec<Arc<User>>,
@@ -111,6 +156,8 @@ impl Drop for Name {
 /// An upstream that uses names.
 struct User {
     request: Request,
+    /// One for each of its endpoints, where that is a name.
+    questions: Vec<Option<Question>>,
     /// Set when all its names were answered, or waited for long enough: from then on each change is published. Before, an upstream
     /// of a thousand names would be published a thousand times.
     is_live: AtomicBool,
@@ -156,14 +203,15 @@ impl Shared {
     /// Notes who uses which names, and begins to resolve those that are new.
     fn enter(self: &Arc<Self>, request: &Request) -> Arc<User> {
         let mut names = self.names();
-        let user = Arc::new(User { request: request.clone(), is_live: AtomicBool::new(false) });
-        for host in hosts(request) {
-            let name = names.entry(host.into()).or_insert_with_key(|host| Name {
-                addresses: Vec::new(),
+        let questions = request.endpoints.iter().map(|endpoint| Question::of(&endpoint.authority)).collect();
+        let user = Arc::new(User { request: request.clone(), questions, is_live: AtomicBool::new(false) });
+        for question in user.questions() {
+            let name = names.entry(question.clone()).or_insert_with_key(|question| Name {
+                places: Vec::new(),
                 failure: None,
                 users: Vec::new(),
                 answered: watch::Sender::new(false),
-                refreshing: tokio::spawn(refresh(Arc::downgrade(self), host.clone())).abort_handle(),
+                refreshing: tokio::spawn(refresh(Arc::downgrade(self), question.clone())).abort_handle(),
             });
             // A cell that is handed in again is the same upstream after a reload.
             name.users.retain(|other| !other.request.cell.ptr_eq(&request.cell) && other.is_wanted());
@@ -174,36 +222,22 @@ impl Shared {
 
     fn answers(&self, user: &User) -> Vec<watch::Receiver<bool>> {
         let names = self.names();
-        hosts(&user.request).filter_map(|host| Some(names.get(host)?.answered.subscribe())).collect()
-    }
-
-    async fn lookup(&self, host: &str) -> Result<Answer, String> {
-        let _turn = self.lookups.acquire().await.map_err(|error| error.to_string())?;
-        let looked_up = timeout(LOOKUP_TIME_MAX, self.resolver.lookup(host)).await;
-        let mut answer = looked_up.unwrap_or_else(|_| Err(format!("no answer within {} s", LOOKUP_TIME_MAX.as_secs())))?;
-        if answer.addresses.is_empty() {
-            return Err("the name has no address".to_owned());
-        }
-        // IPv4 sorts before IPv6. Answers come in turns of their own; sorted, the same addresses are no change.
-        answer.addresses.sort_unstable();
-        answer.addresses.dedup();
-        answer.addresses.truncate(ADDRESSES_MAX);
-        Ok(answer)
+        user.questions().filter_map(|question| Some(names.get(question)?.answered.subscribe())).collect()
     }
 
     /// Takes an answer in: when to ask again, or `None` if nobody wants to know any more.
-    fn note(&self, host: &Arc<str>, looked_up: Result<Answer, String>, retry: &mut Duration) -> Option<Duration> {
+    fn note(&self, question: &Question, looked_up: Result<Found, String>, retry: &mut Duration) -> Option<Duration> {
         let mut names = self.names();
-        let name = names.get_mut(host)?;
+        let name = names.get_mut(question)?;
         name.users.retain(|user| user.is_wanted());
         if name.users.is_empty() {
-            names.remove(host);
+            names.remove(question);
             return None;
         }
         let wait = match &looked_up {
-            Ok(answer) => {
+            Ok(found) => {
                 *retry = RETRY_MIN;
-                answer.ttl.clamp(TTL_MIN, TTL_MAX)
+                found.ttl.clamp(TTL_MIN, TTL_MAX)
             }
             Err(_) => {
                 let wait = *retry;
@@ -211,22 +245,23 @@ impl Shared {
                 wait
             }
         };
-        let is_changed = name.take(host, looked_up);
+        let is_changed = name.take(question.name(), looked_up);
         let is_first = !name.answered.send_replace(true);
         if is_changed || is_first {
-            publish(&names, &names[host].users);
+            publish(&names, &names[question].users);
         }
         Some(wait)
     }
 }
 
 /// Refreshes one name for as long as anyone uses it.
-async fn refresh(shared: Weak<Shared>, host: Arc<str>) {
+async fn refresh(shared: Weak<Shared>, question: Question) {
     let mut retry = RETRY_MIN;
     loop {
         let Some(shared) = shared.upgrade() else { return };
-        let looked_up = shared.lookup(&host).await;
-        let Some(wait) = shared.note(&host, looked_up, &mut retry) else { return };
+        let known = shared.names().get(&question).map(|name| name.places.clone()).unwrap_or_default();
+        let looked_up = shared.ask(&question, &known).await;
+        let Some(wait) = shared.note(&question, looked_up, &mut retry) else { return };
         drop(shared);
         sleep(wait).await;
     }
@@ -234,27 +269,27 @@ async fn refresh(shared: Weak<Shared>, host: Arc<str>) {
 
 impl Name {
     /// Says in the log what changed, once. True if the addresses did.
-    fn take(&mut self, host: &str, looked_up: Result<Answer, String>) -> bool {
-        match looked_up {
-            Ok(answer) => {
-                if self.failure.take().is_some() {
-                    tracing::info!(host, "the name resolves again");
-                }
-                let is_changed = self.addresses != answer.addresses;
-                if is_changed && !self.addresses.is_empty() {
-                    tracing::info!(host, from = ?self.addresses, to = ?answer.addresses, "the name has other addresses");
-                }
-                self.addresses = answer.addresses;
-                is_changed
+    fn take(&mut self, name: &str, looked_up: Result<Found, String>) -> bool {
+        let (found, failure) = match looked_up {
+            Ok(Found { places, ttl: _, missing }) => (Some(places), missing),
+            Err(reason) => (None, Some(reason)),
+        };
+        match (&self.failure, &failure) {
+            (Some(_), None) => tracing::info!(name, "the name resolves again"),
+            (None, Some(reason)) if found.is_none() => {
+                tracing::warn!(name, reason, kept = self.places.len(), "the name does not resolve");
             }
-            Err(reason) => {
-                if self.failure.is_none() {
-                    tracing::warn!(host, reason, kept = self.addresses.len(), "the name does not resolve");
-                }
-                self.failure = Some(reason);
-                false
-            }
+            (None, Some(reason)) => tracing::warn!(name, reason, "a host of the service does not resolve"),
+            (None, None) | (Some(_), Some(_)) => {}
         }
+        self.failure = failure;
+        let Some(places) = found else { return false };
+        let is_changed = self.places != places;
+        if is_changed && !self.places.is_empty() {
+            tracing::info!(name, from = ?self.places, to = ?places, "the name has other addresses");
+        }
+        self.places = places;
+        is_changed
     }
 }
 
@@ -265,14 +300,18 @@ impl User {
 
     fn publish(&self, names: &Names) {
         if let Some(cell) = self.request.cell.upgrade() {
-            cell.publish(targets_of(&self.request.endpoints, |host| names.get(host).map_or(&[], |name| &name.addresses)));
+            cell.publish(targets_of(self, names));
         }
+    }
+
+    fn questions(&self) -> impl Iterator<Item = &Question> {
+        self.questions.iter().flatten()
     }
 }
 
 fn publish(names: &Names, users: &[Arc<User>]) {
     for user in users {
-        let is_answered = || hosts(&user.request).all(|host| names.get(host).is_none_or(|name| *name.answered.borrow()));
+        let is_answered = || user.questions().all(|question| names.get(question).is_none_or(|name| *name.answered.borrow()));
         if user.is_live.load(Ordering::Relaxed) || is_answered() {
             user.is_live.store(true, Ordering::Relaxed);
             user.publish(names);
@@ -280,44 +319,26 @@ fn publish(names: &Names, users: &[Arc<User>]) {
     }
 }
 
-fn hosts(request: &Request) -> impl Iterator<Item = &str> {
-    request.endpoints.iter().filter_map(|endpoint| match &endpoint.authority {
-        Authority::Name { host, port: _, every: _ } => Some(host.as_str()),
-        Authority::Address(_) | Authority::Unix(_) | Authority::Service(_) => None,
-    })
-}
-
 fn unresolved(users: &[Arc<User>], names: &Names) -> Vec<Unresolved> {
-    let mut hosts: Vec<&str> = users.iter().flat_map(|user| hosts(&user.request)).collect();
-    hosts.sort_unstable();
-    hosts.dedup();
-    let missing = |host: &str| {
-        let name = names.get(host)?;
-        let reason = || name.failure.clone().unwrap_or_else(|| "no answer yet".to_owned());
-        name.addresses.is_empty().then(|| Unresolved { host: host.to_owned(), reason: reason() })
+    let mut questions: Vec<&Question> = users.iter().flat_map(|user| user.questions()).collect();
+    questions.sort_unstable();
+    questions.dedup();
+    let missing = |question: &Question| {
+        let name = names.get(question)?;
+        let silent = if *name.answered.borrow() { "the service is said not to be offered" } else { "no answer yet" };
+        let reason = || name.failure.clone().unwrap_or_else(|| silent.to_owned());
+        name.places.is_empty().then(|| Unresolved { host: question.name().to_string(), reason: reason() })
     };
-    hosts.into_iter().filter_map(missing).collect()
+    questions.into_iter().filter_map(missing).collect()
 }
 
 /// Endpoints in their order, each with the addresses that it has now.
-fn targets_of<'n>(endpoints: &[EndpointSpec], addresses: impl Fn(&str) -> &'n [IpAddr]) -> Vec<Target> {
-    let mut targets = Vec::new();
-    for EndpointSpec { authority, authority_text, prefix, weight } in endpoints {
-        let target = |address, weight| Target { address, authority: authority_text.clone(), prefix: prefix.clone(), weight };
-        match authority {
-            Authority::Address(address) => targets.push(target(Remote::Tcp(*address), *weight)),
-            Authority::Unix(path) => targets.push(target(Remote::Unix(path.as_path().into()), *weight)),
-            Authority::Service(_) => {}
-            Authority::Name { host, port, every } => {
-                let place = |(index, ip): (usize, &IpAddr)| {
-                    // Of a plain name the first address has the turns. The others stand right behind it, where they are tried next.
-                    let weight = if *every || index == 0 { *weight } else { 0 };
-                    target(Remote::Tcp(SocketAddr::new(*ip, *port)), weight)
-                };
-                targets.extend(addresses(host).iter().enumerate().map(place));
-            }
-        }
-    }
+fn targets_of(user: &User, names: &Names) -> Vec<Target> {
+    let endpoints = user.request.endpoints.iter().zip(&user.questions);
+    let places = |question: &Option<Question>| question.as_ref().and_then(|question| names.get(question));
+    let mut targets: Vec<Target> = endpoints
+        .flat_map(|(endpoint, question)| service::targets(endpoint, places(question).map_or(&[], |name| &name.places)))
+        .collect();
     if targets.len() > TARGETS_MAX {
         tracing::warn!(targets = targets.len(), used = TARGETS_MAX, "an upstream has too many addresses");
         targets.truncate(TARGETS_MAX);

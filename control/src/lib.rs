@@ -5,13 +5,17 @@
 pub mod acme;
 pub mod admin;
 pub mod discovery;
+pub mod health;
 pub mod metrics;
 pub mod process;
+pub mod upstreams;
 pub mod watch;
 
 pub use acme::{Acme, Plan};
 pub use admin::{Admin, AdminConfig, NotUpgraded, Operations, Readiness, Successor};
-pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, SystemResolver, Unresolved};
+pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, ServiceRecord, Services, SystemResolver, Unresolved};
+pub use health::{Checked, Checks, LastCheck, Watched};
 pub use metrics::{CertificateEnd, Extra, exposition};
 pub use process::Process;
+pub use upstreams::{EndpointView, QueueView, Turned, Unknown, UpstreamView};
 pub use watch::{Watcher, watch};

@@ -1,18 +1,24 @@
 //! Which endpoint a request goes to: each algorithm is pure code over weights, what is known of the endpoints, a hash, `now` and chance.
-//! Tables are built when the endpoints change; a pick allocates nothing. Opens no connection, and knows nothing of health.
+//! Tables are built when the endpoints change; a pick allocates nothing. Opens no connection, and asks no endpoint
+//! how it is.
 
 mod bound;
 mod draw;
 mod figures;
+mod levels;
 mod load;
 mod maglev;
+mod ready;
 mod ring;
+mod roster;
 #[cfg(test)]
 mod tests;
 mod wheel;
 mod xxh64;
 
-pub use figures::{FAILURE_COST, Figures, Identity, InFlight, KnownFigures};
+pub use figures::{FAILURE_COST, Figures, InFlight, OpenConnection};
+pub use ready::{Level, Ready, Rules, panics};
+pub use roster::{Changes, Identity, KnownFigures, Roster};
 pub use wheel::{WHEEL_MAX, wheel};
 pub use xxh64::hash;
 
@@ -44,8 +50,8 @@ pub enum Picker {
     LeastRequest(Draw),
     PeakEwma(Draw),
     /// The draw is for requests without a key.
-    RingHash(Draw, Ring),
-    Maglev(Draw, Maglev),
+    RingHash(Draw, Arc<Ring>),
+    Maglev(Draw, Arc<Maglev>),
 }
 
 impl Default for Picker {
@@ -57,18 +63,18 @@ impl Default for Picker {
 /// What a pick may look at.
 pub struct Asked<'a> {
     pub members: &'a [Member],
-    /// As many as members, where `needs_figures`.
+    /// One for each of them.
     pub figures: &'a [Arc<Figures>],
     /// Of the request's key, where it has one.
     pub hash: Option<u64>,
     pub chance: &'a Chance,
+    /// Not this one, where there is another.
+    pub avoid: Option<usize>,
 }
 
-/// Whether picks look at what is under way, or at how long endpoints take.
-pub fn needs_figures(balance: Balance) -> bool {
-    match balance {
-        Balance::RoundRobin | Balance::Random => false,
-        Balance::LeastRequest | Balance::PeakEwma | Balance::RingHash | Balance::Maglev => true,
+impl Asked<'_> {
+    fn avoids(&self, index: u16) -> bool {
+        self.avoid == Some(usize::from(index))
     }
 }
 
@@ -79,8 +85,30 @@ impl Picker {
             Balance::Random => Picker::Random(Draw::new(members)),
             Balance::LeastRequest => Picker::LeastRequest(Draw::new(members)),
             Balance::PeakEwma => Picker::PeakEwma(Draw::new(members)),
-            Balance::RingHash => Picker::RingHash(Draw::new(members), Ring::new(members)),
-            Balance::Maglev => Picker::Maglev(Draw::new(members), Maglev::new(members)),
+            Balance::RingHash => Picker::RingHash(Draw::new(members), Arc::new(Ring::new(members))),
+            Balance::Maglev => Picker::Maglev(Draw::new(members), Arc::new(Maglev::new(members))),
+        }
+    }
+
+    /// The same endpoints with other weights, 0 for those who are out. Keys keep their places: only those of who is out move.
+    fn over(&self, members: &[Member]) -> Picker {
+        match self {
+            Picker::RoundRobin(_) => Picker::new(Balance::RoundRobin, members),
+            Picker::Random(_) => Picker::new(Balance::Random, members),
+            Picker::LeastRequest(_) => Picker::new(Balance::LeastRequest, members),
+            Picker::PeakEwma(_) => Picker::new(Balance::PeakEwma, members),
+            Picker::RingHash(_, ring) => Picker::RingHash(Draw::new(members), ring.clone()),
+            Picker::Maglev(_, table) => Picker::Maglev(Draw::new(members), table.clone()),
+        }
+    }
+
+    /// Whether it looks at how long endpoints take.
+    pub fn goes_by_time(&self) -> bool {
+        match self {
+            Picker::PeakEwma(_) => true,
+            Picker::RoundRobin(_) | Picker::Random(_) | Picker::LeastRequest(_) | Picker::RingHash(..) | Picker::Maglev(..) => {
+                false
+            }
         }
     }
 
@@ -88,25 +116,55 @@ impl Picker {
     pub fn pick(&self, turn: &Cell<usize>, now: impl Fn() -> Instant, asked: &Asked<'_>) -> Option<usize> {
         let index = match self {
             Picker::RoundRobin(wheel) => {
-                if wheel.is_empty() {
-                    return None;
+                // A further try takes nobody's turn: if it did, of two endpoints every request would begin at the one that fails.
+                if asked.avoid.is_some() {
+                    let ahead = || (0..wheel.len()).map(|step| wheel[(turn.get() + step) % wheel.len()]);
+                    return ahead().find(|&index| !asked.avoids(index)).or(ahead().next()).map(usize::from);
                 }
-                let at = turn.get() % wheel.len();
-                turn.set(at + 1);
-                wheel[at]
+                next_turn(wheel, turn)?
             }
-            Picker::Random(draw) => draw.one(asked.chance)?,
-            Picker::LeastRequest(draw) => load::least_request(draw.two(asked.chance)?, asked),
-            Picker::PeakEwma(draw) => load::peak_ewma(draw.two(asked.chance)?, draw.mean_weight(), now(), asked),
+            Picker::Random(draw) => by_chance(draw, asked)?,
+            Picker::LeastRequest(draw) => better(draw.two(asked.chance)?, asked, |two| load::least_request(two, asked)),
+            Picker::PeakEwma(draw) => {
+                better(draw.two(asked.chance)?, asked, |two| load::peak_ewma(two, draw.mean_weight(), now(), asked))
+            }
             Picker::RingHash(draw, ring) => match asked.hash {
-                Some(hash) => Room::of(draw.total_weight(), asked).first(ring.walk(hash))?,
-                None => draw.one(asked.chance)?,
+                Some(hash) => keyed(draw, asked, || ring.walk(hash))?,
+                None => by_chance(draw, asked)?,
             },
             Picker::Maglev(draw, table) => match asked.hash {
-                Some(hash) => Room::of(draw.total_weight(), asked).first(table.walk(hash))?,
-                None => draw.one(asked.chance)?,
+                Some(hash) => keyed(draw, asked, || table.walk(hash))?,
+                None => by_chance(draw, asked)?,
             },
         };
         Some(usize::from(index))
+    }
+}
+
+fn next_turn(wheel: &[u16], turn: &Cell<usize>) -> Option<u16> {
+    if wheel.is_empty() {
+        return None;
+    }
+    let at = turn.get() % wheel.len();
+    turn.set(at + 1);
+    Some(wheel[at])
+}
+
+/// Who has no place in the table has turns only where nobody else is left: those go by chance.
+fn keyed<W: Iterator<Item = u16>>(draw: &Draw, asked: &Asked<'_>, walk: impl Fn() -> W) -> Option<u16> {
+    Room::of(draw.total_weight(), asked).first(walk).or_else(|| by_chance(draw, asked))
+}
+
+fn by_chance(draw: &Draw, asked: &Asked<'_>) -> Option<u16> {
+    let index = draw.one(asked.chance)?;
+    Some(if asked.avoids(index) { draw.other(index, asked.chance) } else { index })
+}
+
+/// The better of two, or the one that is not to be avoided.
+fn better((first, second): (u16, u16), asked: &Asked<'_>, of: impl FnOnce((u16, u16)) -> u16) -> u16 {
+    match (asked.avoids(first), asked.avoids(second)) {
+        (true, _) => second,
+        (false, true) => first,
+        (false, false) => of((first, second)),
     }
 }

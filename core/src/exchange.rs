@@ -139,11 +139,29 @@ pub struct Record {
     /// The endpoint that answered, or was tried last.
     pub endpoint: Option<Remote>,
     pub attempts: u32,
+    /// A second request was sent beside the first: whether it was answered first.
+    pub hedge_won: Option<bool>,
     /// Bytes of bodies.
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub status: u16,
     pub fault: Option<(Kind, Cow<'static, str>)>,
+}
+
+impl Record {
+    pub fn new(now: Instant) -> Record {
+        Record {
+            started: now,
+            upstream_time: None,
+            endpoint: None,
+            attempts: 0,
+            hedge_won: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            status: 0,
+            fault: None,
+        }
+    }
 }
 
 pub struct Exchange {
@@ -201,16 +219,7 @@ impl Exchange {
             target: Vec::new(),
             deadline: None,
             lifetime: None,
-            record: Record {
-                started: now,
-                upstream_time: None,
-                endpoint: None,
-                attempts: 0,
-                bytes_in: 0,
-                bytes_out: 0,
-                status: 0,
-                fault: None,
-            },
+            record: Record::new(now),
             hold: Hold::Nothing,
             spare: None,
         }
@@ -238,6 +247,7 @@ impl Exchange {
         record.upstream_time = None;
         record.endpoint = None;
         record.attempts = 0;
+        record.hedge_won = None;
         record.bytes_in = 0;
         record.bytes_out = 0;
         record.status = 0;

@@ -3,6 +3,7 @@
 
 use maitred_wire::GrpcCode;
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// Which side of the gateway is to blame; a label in logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +81,15 @@ faults! {
     NoEndpoint = "no_endpoint", 503, Unavailable, Upstream, retry: true, "The service has no address at the moment.";
     /// The gateway stopped at the end of its drain; only the log and clients of gRPC see this one.
     CutOff = "cut_off", 503, Unavailable, Gateway, retry: false, "The gateway stopped before the answer was complete.";
+    /// The configuration says that the route is closed for now.
+    Maintenance = "maintenance", 503, Unavailable, Gateway, retry: true, "The service is closed for maintenance.";
     Overloaded = "overloaded", 503, Unavailable, Gateway, retry: true, "The gateway is at its limit of connections.";
+    /// The upstream has as much under way as `concurrency` lets it have, and no place is left to wait in.
+    QueueFull = "queue_full", 503, Unavailable, Upstream, retry: true, "The service is busy and too many wait for it.";
+    /// Its place in the upstream's queue was given up: `queue.timeout` is over, or others that are fresher were served.
+    QueueTimeout = "queue_timeout", 503, Unavailable, Upstream, retry: true, "The service is busy and was not free in time.";
+    /// The upstream has as many requests or connections as its `circuit_breaker` allows.
+    CircuitOpen = "circuit_open", 503, Unavailable, Gateway, retry: true, "The service is at its limit of requests.";
     ConnectTimeout = "connect_timeout", 504, Unavailable, Upstream, retry: true, "The service did not accept a connection in time.";
     UpstreamTimeout = "upstream_timeout", 504, DeadlineExceeded, Upstream, retry: false, "The service did not answer in time.";
     /// The request has come through a gateway of this kind too often: an upstream leads back here.
@@ -95,11 +104,13 @@ pub struct Fault {
     pub detail: Cow<'static, str>,
     /// For 405: what is allowed.
     pub allow: Option<String>,
+    /// What the client is told to wait before it tries again, where more is known than that it should; sent in whole seconds.
+    pub retry_after: Option<Duration>,
 }
 
 impl Fault {
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { kind, detail: detail.into(), allow: None }
+        Fault { kind, detail: detail.into(), allow: None, retry_after: None }
     }
 }
 

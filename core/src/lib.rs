@@ -8,11 +8,14 @@ pub mod chance;
 pub mod clock;
 pub mod exchange;
 pub mod fault;
+pub mod health;
 pub mod metrics;
+pub mod percentile;
 pub mod policy;
 pub mod problem;
 pub mod render;
 pub mod response;
+pub mod retry;
 
 pub use address::{Forwarded, Remote};
 pub use body::{Body, Duplex, Progress, Stream, Whole};

@@ -160,6 +160,9 @@ impl RouteSeries {
     }
 }
 
+/// Why requests are tried again, as it is labelled.
+pub const RETRY_REASONS: [&str; 4] = ["connect", "reset", "timeout", "status"];
+
 /// One worker's counts that belong to no route. Aligned so that workers never share a cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -186,6 +189,17 @@ pub struct WorkerShard {
     pub mirrored: Counter,
     pub mirror_dropped: Counter,
     pub mirror_failed: Counter,
+    /// Further tries, by the index of why in `RETRY_REASONS`.
+    pub retries: [Counter; RETRY_REASONS.len()],
+    /// Tries that were worth it and not paid for.
+    pub retries_unpaid: Counter,
+    /// Second requests beside slow ones, and those that were answered first.
+    pub hedges: Counter,
+    pub hedges_won: Counter,
+    /// Requests refused over `circuit_breaker.requests`, those that waited for a connection, and those that got none.
+    pub breaker_requests: Counter,
+    pub breaker_waits: Counter,
+    pub breaker_connections: Counter,
     pub log_dropped: Counter,
     pub faults: [Counter; 32],
 }

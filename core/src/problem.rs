@@ -5,9 +5,10 @@ use crate::exchange::Exchange;
 use crate::fault::{Fault, Kind};
 use crate::response::Response;
 use maitred_wire::percent_encode_message;
+use std::time::Duration;
 
-/// What a client is told to wait before it tries again, in seconds.
-const RETRY_AFTER: &[u8] = b"1";
+/// What a client is told to wait before it tries again, where nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Fault {
     /// Answers with this fault and records it; its detail goes to the log alone.
@@ -30,8 +31,11 @@ impl Fault {
         if let Some(allow) = &self.allow {
             headers.add(b"allow", allow.as_bytes());
         }
-        if matches!(kind, Kind::Overloaded | Kind::NoEndpoint) {
-            headers.add(b"retry-after", RETRY_AFTER);
+        let usual = matches!(kind, Kind::Overloaded | Kind::NoEndpoint | Kind::CircuitOpen).then_some(RETRY_AFTER);
+        if let Some(wait) = self.retry_after.or(usual) {
+            // Rounded up: who comes too early is refused again.
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            headers.add(b"retry-after", seconds.to_string().as_bytes());
         }
         exchange.record.fault = Some((kind, self.detail));
         response

@@ -233,6 +233,9 @@ impl LogBuffer {
                 Remote::Unix(_) => text(out, "endpoint", endpoint.to_string().as_bytes()),
             }
             number(out, "attempts", u64::from(record.attempts));
+            if let Some(won) = record.hedge_won {
+                text(out, "hedge", if won { b"won" } else { b"lost" });
+            }
         }
         number(out, "bytes_in", record.bytes_in);
         number(out, "bytes_out", record.bytes_out);

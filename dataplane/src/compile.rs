@@ -16,9 +16,11 @@ use maitred_integrations::proxy::mirror::Mirror;
 use maitred_integrations::redirect::Redirect;
 use maitred_integrations::respond::Respond;
 use maitred_model as model;
-use maitred_model::{Authority, Balance, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
+use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
 use maitred_policies::{Configured, Transforms};
-use maitred_transport::{HttpChallenges, IssuedCertificates, Target, TargetCell, TicketKeys, UpstreamSpec};
+use maitred_transport::{
+    AffinityCookie, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec,
+};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -27,10 +29,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 /// What outlives snapshots.
 pub struct State {
     pub metrics: Arc<Metrics>,
-    /// By how they are balanced and the endpoints' text: unchanged endpoints keep their resolved addresses.
-    cells: Mutex<HashMap<(Balance, String), Weak<TargetCell>>>,
-    /// What is known of endpoints, whatever list they stand in.
-    figures: Arc<KnownFigures>,
+    /// By upstream, how it is balanced and the endpoints' text: unchanged endpoints keep their resolved addresses.
+    cells: Mutex<HashMap<(String, Order, String), Weak<TargetCell>>>,
+    /// What is known of endpoints, whatever list of their upstream they stand in.
+    figures: KnownFigures,
+    /// What workers share of upstreams, by name.
+    upstreams: Mutex<HashMap<String, Weak<UpstreamShared>>>,
     /// By what they are to be: a reload that asks for the same goes on serving what was obtained.
     issued: Mutex<HashMap<Obtained, Weak<IssuedCertificates>>>,
     /// What authorities that ask in the clear are answered.
@@ -53,7 +57,8 @@ impl State {
         State {
             metrics: Arc::new(Metrics::new(workers)),
             cells: Mutex::default(),
-            figures: Arc::new(KnownFigures::new(clock.clone())),
+            figures: KnownFigures::new(clock.clone()),
+            upstreams: Mutex::default(),
             issued: Mutex::default(),
             challenges: Arc::default(),
             ticket_secret,
@@ -71,8 +76,8 @@ impl State {
     }
 
     /// The address list of these endpoints. Addresses written as numbers are there at once; names wait for discovery.
-    fn cell(&self, balance: Balance, endpoints: &[Endpoint]) -> Arc<TargetCell> {
-        let key = (balance, format!("{endpoints:?}"));
+    fn cell(&self, upstream: &str, order: Order, endpoints: &[Endpoint]) -> Arc<TargetCell> {
+        let key = (upstream.to_owned(), order.clone(), format!("{endpoints:?}"));
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = cells.get(&key).and_then(Weak::upgrade) {
             return cell;
@@ -89,11 +94,25 @@ impl State {
                 authority: authority(endpoint).into(),
                 prefix: endpoint.path.as_str().into(),
                 weight: endpoint.weight.get(),
+                zone: endpoint.zone.as_deref().map(Arc::from),
+                priority: endpoint.priority,
             })
         });
-        let cell = Arc::new(TargetCell::new(targets.collect(), balance, &self.figures));
+        let cell = Arc::new(TargetCell::new(targets.collect(), order, self.figures.roster(upstream)));
         cells.insert(key, Arc::downgrade(&cell));
         cell
+    }
+
+    /// What workers share of the upstream of that name.
+    fn shared(&self, name: &str) -> Arc<UpstreamShared> {
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = upstreams.get(name).and_then(Weak::upgrade) {
+            return known;
+        }
+        upstreams.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::new(UpstreamShared::new(self.clock.now()));
+        upstreams.insert(name.to_string(), Arc::downgrade(&new));
+        new
     }
 
     /// Where the certificates of an `acme` are put.
@@ -187,18 +206,27 @@ impl Compiler<'_> {
         // `check` saw to it that all have one scheme.
         let encrypted = endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https);
         let dial = secure::dial(upstream, span, encrypted, &mut self.diagnostics).unwrap_or_default();
+        let order = Order { balance: upstream.balance, zone: self.document.zone.as_deref().map(Arc::from) };
         let spec = UpstreamSpec {
             name: name.into(),
             host: upstream.host.clone(),
             timeouts: upstream.timeouts,
-            targets: self.state.cell(upstream.balance, &endpoints),
+            targets: self.state.cell(name, order, &endpoints),
             hash_by: upstream.hash_by.clone(),
+            affinity: upstream.affinity.as_ref().map(|affinity| AffinityCookie::new(affinity, &self.secret(), name)),
             dial: Arc::new(dial),
+            protection: upstream.protection.clone(),
+            shared: self.state.shared(name),
         };
         let index = self.upstreams.len() as u32;
         self.upstreams.push(Upstream { spec: Arc::new(spec), endpoints });
         self.upstream_index.insert(name.to_string(), index);
         index
+    }
+
+    /// What keys follow from that others with the same secret share.
+    fn secret(&self) -> Vec<u8> {
+        self.state.tickets(self.document.secret_key.as_ref().map(|secret| secret.expose().as_bytes())).secret
     }
 
     fn api(&mut self, index: u32, name: &str, api: &model::Api) -> Api {
@@ -256,6 +284,7 @@ impl Compiler<'_> {
         let own = route.policies.body_bytes.is_some()
             || route.policies.transform.is_some()
             || route.cors.is_some()
+            || route.maintenance.is_some()
             || route.ip.is_some();
         // A transform's parameters are the route's, so a chain with one is not shared.
         let shareable = !own && api.policies.transform.is_none();
@@ -272,6 +301,7 @@ impl Compiler<'_> {
             body_bytes: route.policies.body_bytes.or(api.policies.body_bytes).unwrap_or(self.document.limits.body_bytes),
             ip,
             cors: cors_of(api, route),
+            maintenance: route.maintenance.as_ref().or(api.maintenance.as_ref()),
             transform: transform.map(|transform| Transforms {
                 request: &transform.request,
                 response: &transform.response,
@@ -316,7 +346,7 @@ impl Compiler<'_> {
                         Some(Box::new(Mirror { upstream, share: mirror.share.ppm() }))
                     }
                 };
-                Some(Integration::Proxy(Proxy { upstream, rewrite, mirror }))
+                Some(Integration::Proxy(Proxy { upstream, rewrite, mirror, idempotent: route.idempotent }))
             }
             model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
             model::Integration::Redirect(redirect) => match Redirect::compile(redirect, params) {

@@ -173,6 +173,7 @@ impl Snapshot {
             kind: Kind::MethodNotAllowed,
             detail: "the path has routes for other methods".into(),
             allow: Some(allow.join(", ")),
+            retry_after: None,
         }
     }
 

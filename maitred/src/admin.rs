@@ -3,7 +3,8 @@
 use crate::reload::Cause;
 use crate::routes;
 use crate::wire::{House, lock};
-use maitred_control::{CertificateEnd, NotUpgraded, Operations, Readiness, Successor};
+use maitred_control::upstreams::{find, turn};
+use maitred_control::{CertificateEnd, NotUpgraded, Operations, Readiness, Successor, Turned, Unknown, UpstreamView};
 use maitred_core::metrics::Metrics;
 use maitred_transport::Expiry;
 use serde_json::{Value, json};
@@ -42,6 +43,23 @@ impl Operations for House {
 
     fn routes(&self) -> Value {
         routes::as_json(&self.gateway.snapshot())
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamView> {
+        let (snapshot, now) = (self.gateway.snapshot(), self.state.clock.now());
+        snapshot.upstreams().map(|(spec, _)| UpstreamView::of(spec, &self.checks, now)).collect()
+    }
+
+    fn upstream(&self, name: &str) -> Result<UpstreamView, Unknown> {
+        let snapshot = self.gateway.snapshot();
+        let spec = find(snapshot.upstreams().map(|(spec, _)| spec), name)?;
+        Ok(UpstreamView::of(spec, &self.checks, self.state.clock.now()))
+    }
+
+    fn turn(&self, upstream: &str, endpoint: &str, is_drained: bool) -> Result<Turned, Unknown> {
+        let snapshot = self.gateway.snapshot();
+        let spec = find(snapshot.upstreams().map(|(spec, _)| spec), upstream)?;
+        turn(spec, endpoint, is_drained, self.state.clock.now())
     }
 
     fn status(&self) -> Value {

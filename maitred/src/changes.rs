@@ -64,8 +64,8 @@ fn one(api: &str, route: &Route) -> Thing {
 /// Without its routes.
 fn apis(document: &Document) -> Vec<Thing> {
     let of = |(name, api): (&String, &Spanned<Api>)| {
-        let Api { hosts, base_path, cors, ip, policies, maintenance: _, routes: _ } = &api.value;
-        Thing::new(name, print(&(hosts, base_path, cors, ip, policies)))
+        let Api { hosts, base_path, cors, ip, policies, maintenance, routes: _ } = &api.value;
+        Thing::new(name, print(&(hosts, base_path, cors, ip, policies, maintenance)))
     };
     document.apis.iter().map(of).collect()
 }
@@ -98,14 +98,15 @@ fn certificates(document: &Document) -> Vec<Thing> {
 }
 
 /// Keys of which the value is one.
-fn others(document: &Document) -> [(&'static str, u64); 6] {
-    let Document { workers, secret_key, listen: _, trusted_proxies, zone: _, limits, admin, upstreams: _, apis: _, telemetry } =
+fn others(document: &Document) -> [(&'static str, u64); 7] {
+    let Document { workers, secret_key, listen: _, trusted_proxies, zone, limits, admin, upstreams: _, apis: _, telemetry } =
         document;
     let token = admin.token.as_ref().map(|token| token.expose().to_owned());
     [
         ("workers", print(workers)),
         ("secret_key", print(&secret_key.as_ref().map(|secret| secret.expose().to_owned()))),
         ("trusted_proxies", print(trusted_proxies)),
+        ("zone", print(zone)),
         ("limits", print(limits)),
         ("admin", print(&(admin, token))),
         ("telemetry", print(telemetry)),
@@ -202,6 +203,14 @@ apis:
             ),
             ("    routes", "    base_path: /shop\n    routes", "APIs: 1 changed (shop)"),
             (":9002", ":9003", "upstreams: 1 changed (cellar)"),
+            (
+                "cellar: http://127.0.0.1:9002",
+                "cellar: { endpoints: [ http://127.0.0.1:9002 ], retry: {} }",
+                "upstreams: 1 changed (cellar)",
+            ),
+            ("    routes", "    maintenance: true\n    routes", "APIs: 1 changed (shop)"),
+            ("proxy: cellar", "proxy: cellar, maintenance: true", "routes: 1 changed (shop GET /menu when x-beta)"),
+            ("apis:", "zone: b\napis:", "zone"),
             ("listen: [ 127.0.0.1:8080,", "listen: [", "listeners: 1 gone (127.0.0.1:8080)"),
             ("api.key }", "api.key }, min_version: 1.3", "listeners: 1 changed (127.0.0.1:8443)"),
             ("apis:", "limits: { headers: 50 }\nworkers: 3\napis:", "workers; limits"),

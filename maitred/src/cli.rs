@@ -33,6 +33,8 @@ pub enum Verb {
     Run(Run),
     /// Has the installed program take over from the gateway that runs, without a lost connection
     Upgrade(Remote),
+    /// Shows the endpoints of the gateway that runs, takes one out, or lets it in again
+    Upstream(Upstream),
     /// Asks the gateway that runs whether it is well; exits with 0 or 1
     Healthy(Healthy),
     /// Reads a configuration and says all that is wrong with it
@@ -119,6 +121,60 @@ pub struct Remote {
     pub file: Option<PathBuf>,
     /// Its admin listener
     #[arg(long, value_name = "ADDR", conflicts_with = "file")]
+    pub admin: Option<SocketAddr>,
+}
+
+const UPSTREAM_HELP: &str = "\
+Examples:
+  maitred upstream list
+  maitred upstream drain orders 10.0.1.1:9000       nothing new goes there; what is under way ends in peace
+  maitred upstream enable orders 10.0.1.1:9000 --admin 127.0.0.1:9080
+
+What is drained stays so over reloads and upgrades, and not over a restart.
+
+Exits with 0 when it is done, with 1 when there is no such upstream or endpoint, or no gateway answers.";
+
+#[derive(Debug, Args)]
+#[command(after_help = UPSTREAM_HELP)]
+pub struct Upstream {
+    #[command(subcommand)]
+    pub verb: UpstreamVerb,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UpstreamVerb {
+    /// Lists the endpoints, and how they are
+    List {
+        /// Of this upstream alone
+        name: Option<String>,
+        /// Writes JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sends nothing new to an endpoint
+    Drain(Which),
+    /// Lets an endpoint in again
+    Enable(Which),
+}
+
+#[derive(Debug, Args)]
+pub struct Which {
+    /// The upstream
+    pub name: String,
+    /// Its address, such as 10.0.1.1:9000, or the name that stands for several
+    pub endpoint: String,
+}
+
+/// Which gateway is meant, for verbs that have arguments of their own.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// Its configuration, which names the admin listener [default: ./maitred.yaml, or 127.0.0.1:9080 where there is none]
+    #[arg(long, global = true)]
+    pub file: Option<PathBuf>,
+    /// Its admin listener
+    #[arg(long, value_name = "ADDR", global = true, conflicts_with = "file")]
     pub admin: Option<SocketAddr>,
 }
 

@@ -1,5 +1,7 @@
 //! `maitred explain`: puts the data plane's verdict on one request into words. Decides nothing: the router that serves was asked.
 
+mod protection;
+
 use crate::cli::Explain;
 use crate::configuration::offline;
 use crate::output::{Exit, json, print, say};
@@ -11,6 +13,7 @@ use maitred_model::{
 };
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
+use std::time::Duration;
 
 /// Routes that are named where none fits.
 const CLOSEST_MAX: usize = 3;
@@ -21,7 +24,7 @@ pub fn main(arguments: &Explain) -> anyhow::Result<Exit> {
         Ok(explanation) => explanation,
         Err(fault) => return refused(&fault, arguments.json),
     };
-    let taken = Taken::of(&snapshot, &explanation);
+    let taken = Taken::of(&snapshot, &explanation, &arguments.method);
     let closest = if explanation.route.is_none() { closest(&snapshot, &explanation) } else { Vec::new() };
     if arguments.json {
         json(&as_json(&explanation, taken.as_ref(), &closest))?;
@@ -52,10 +55,13 @@ struct Taken<'a> {
     /// How one of them is picked, where there is anything to pick.
     balance: Option<String>,
     timeouts: Vec<String>,
+    protection: Vec<protection::Line>,
+    /// Closed: what clients are told to wait.
+    maintenance: Option<Duration>,
 }
 
 impl<'a> Taken<'a> {
-    fn of(snapshot: &'a Snapshot, explanation: &'a Explanation<'a>) -> Option<Taken<'a>> {
+    fn of(snapshot: &'a Snapshot, explanation: &'a Explanation<'a>, method: &str) -> Option<Taken<'a>> {
         let view = explanation.route.as_ref()?;
         let (api, position) = explanation.place?;
         let (_, api) = snapshot.document.apis.get_index(api as usize)?;
@@ -64,13 +70,18 @@ impl<'a> Taken<'a> {
         let params = names.zip(&explanation.params).map(|(name, value)| (name, value.as_str())).collect();
         let (upstream, endpoints) = behind(snapshot, route);
         let balance = upstream.filter(|upstream| is_picked(upstream)).map(balance);
-        Some(Taken { view, params, endpoints, balance, timeouts: timeouts(api, route, upstream) })
+        let protection = upstream.map(|upstream| protection::lines(upstream, route, method)).unwrap_or_default();
+        let maintenance = route.maintenance.as_ref().or(api.maintenance.as_ref());
+        let maintenance = maintenance.filter(|maintenance| maintenance.on).map(|maintenance| maintenance.retry_after);
+        Some(Taken { view, params, endpoints, balance, timeouts: timeouts(api, route, upstream), protection, maintenance })
     }
 }
 
 fn is_picked(upstream: &Upstream) -> bool {
-    let has_many = upstream.endpoints.iter().any(|endpoint| matches!(endpoint.authority, Authority::Name { every: true, .. }));
-    has_many || upstream.endpoints.len() > 1 || upstream.balance != Balance::default()
+    let is_list = |authority: &Authority| matches!(authority, Authority::Name { every: true, .. } | Authority::Service(_));
+    upstream.endpoints.iter().any(|endpoint| is_list(&endpoint.authority))
+        || upstream.endpoints.len() > 1
+        || upstream.balance != Balance::default()
 }
 
 fn balance(upstream: &Upstream) -> String {
@@ -79,19 +90,25 @@ fn balance(upstream: &Upstream) -> String {
 }
 
 fn behind<'a>(snapshot: &'a Snapshot, route: &Route) -> (Option<&'a Upstream>, Vec<String>) {
-    let weighted = |endpoint: &Endpoint| match endpoint.weight.get() {
-        1 => endpoint_url(endpoint),
-        weight => format!("{} (weight {weight})", endpoint_url(endpoint)),
-    };
     match &route.integration.value {
         Integration::Proxy(ProxyTarget::Named(name)) => {
             let upstream = snapshot.document.upstreams.get(name).map(|upstream| &upstream.value);
             let endpoints = upstream.into_iter().flat_map(|upstream| &upstream.endpoints);
-            (upstream, endpoints.map(|endpoint| weighted(endpoint)).collect())
+            (upstream, endpoints.map(|endpoint| placed(endpoint)).collect())
         }
-        Integration::Proxy(ProxyTarget::Url(endpoint)) => (None, vec![weighted(endpoint)]),
+        Integration::Proxy(ProxyTarget::Url(endpoint)) => (None, vec![placed(endpoint)]),
         Integration::Respond(_) | Integration::Redirect(_) => (None, Vec::new()),
     }
+}
+
+/// `http://10.0.1.2:9000 (weight 2, zone b)`
+fn placed(endpoint: &Endpoint) -> String {
+    let weight = Some(endpoint.weight.get()).filter(|weight| *weight != 1).map(|weight| format!("weight {weight}"));
+    let zone = endpoint.zone.as_ref().map(|zone| format!("zone {zone}"));
+    let priority = Some(endpoint.priority).filter(|priority| *priority != 0).map(|priority| format!("priority {priority}"));
+    let words: Vec<String> = [weight, zone, priority].into_iter().flatten().collect();
+    let url = endpoint_url(endpoint);
+    if words.is_empty() { url } else { format!("{url} ({})", words.join(", ")) }
 }
 
 fn timeouts(api: &Api, route: &Route, upstream: Option<&Upstream>) -> Vec<String> {
@@ -145,6 +162,10 @@ fn say_taken(taken: &Taken<'_>, explanation: &Explanation<'_>, line: &mut impl F
     if let Some(preflight) = &explanation.preflight {
         return say_preflight(preflight, line);
     }
+    if let Some(wait) = taken.maintenance {
+        line("goes to", "nobody: closed for maintenance");
+        return line("answer", &format!("503, to be asked again after {}", format_duration(wait)));
+    }
     line("goes to", &view.integration);
     for endpoint in &taken.endpoints {
         line("endpoint", endpoint);
@@ -159,6 +180,9 @@ fn say_taken(taken: &Taken<'_>, explanation: &Explanation<'_>, line: &mut impl F
     }
     for timeout in &taken.timeouts {
         line("timeout", timeout);
+    }
+    for (label, words) in &taken.protection {
+        line(label, words);
     }
 }
 
@@ -229,6 +253,10 @@ fn as_json(explanation: &Explanation<'_>, taken: Option<&Taken<'_>>, closest: &[
             "refusal": preflight.refusal,
         })),
         "timeouts": taken.map(|taken| &taken.timeouts),
+        "protection": taken.map(|taken| {
+            taken.protection.iter().map(|(label, words)| ((*label).to_owned(), words.as_str().into())).collect::<Map<_, _>>()
+        }),
+        "maintenance": taken.and_then(|taken| taken.maintenance).map(format_duration),
         "fault": explanation.fault.as_ref().map(fault_json),
         "misses": misses.collect::<Value>(),
         "closest": closest.iter().map(one).collect::<Value>(),

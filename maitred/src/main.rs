@@ -21,6 +21,7 @@ mod signals;
 mod sockets;
 mod systemd;
 mod upgrade;
+mod upstreams;
 mod version;
 mod watchdog;
 mod wire;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
             inheritance.and_then(|inheritance| run::main(arguments, inheritance))
         }
         Verb::Upgrade(arguments) => upgrade::main(&arguments),
+        Verb::Upstream(arguments) => upstreams::main(&arguments),
         Verb::Healthy(arguments) => healthy::main(&arguments),
         Verb::Check(arguments) => check::main(&arguments),
         Verb::Explain(arguments) => explain::main(&arguments),

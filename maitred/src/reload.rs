@@ -102,6 +102,7 @@ impl House {
         let certificates = self.acme.prepare(plan(&snapshot))?;
         let generation = self.gateway.publish(snapshot, log).map_err(|error| error.to_string())?;
         self.acme.apply(certificates);
+        self.check_endpoints();
         Ok(Done { generation, change })
     }
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 /// Where the admin listener is unless a configuration says otherwise.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9080);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
-/// Bytes of an answer: one line, or the diagnostics of a configuration.
-const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of an answer: one line, the diagnostics of a configuration, or a list of many thousand endpoints.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The token, where no configuration is read.
 const TOKEN_VARIABLE: &str = "MAITRED_ADMIN_TOKEN";
 

@@ -1,7 +1,7 @@
 //! What listens before this process binds anything: the sockets of the process before it, and those that systemd opened. Says who is
 //! meant by which; the listeners take theirs themselves.
 
-use crate::upgrade::{Predecessor, TICKET_SECRET};
+use crate::upgrade::{DRAINED, Predecessor, TICKET_SECRET};
 use anyhow::Context;
 use maitred_dataplane::Offered;
 use std::os::fd::OwnedFd;
@@ -15,12 +15,19 @@ pub struct Sockets {
     units: Vec<(String, String)>,
     /// What the process before sealed session tickets with.
     pub ticket_secret: Option<[u8; 32]>,
+    /// Upstreams and their endpoints that were taken out by hand.
+    pub drained: Vec<(String, String)>,
 }
 
 impl Sockets {
     pub fn new(predecessor: Option<&Predecessor>, opened: Vec<(String, OwnedFd)>) -> anyhow::Result<Sockets> {
-        let mut sockets =
-            Sockets { listeners: Offered::default(), admin: Offered::default(), units: Vec::new(), ticket_secret: None };
+        let mut sockets = Sockets {
+            listeners: Offered::default(),
+            admin: Offered::default(),
+            units: Vec::new(),
+            ticket_secret: None,
+            drained: Vec::new(),
+        };
         if let Some(predecessor) = predecessor {
             let handover = predecessor.receive()?;
             for (address, of_listener) in handover.listeners {
@@ -28,6 +35,8 @@ impl Sockets {
             }
             let secret = handover.secrets.iter().find(|(name, _)| name == TICKET_SECRET);
             sockets.ticket_secret = secret.and_then(|(_, secret)| secret.as_slice().try_into().ok());
+            let drained = handover.secrets.iter().find(|(name, _)| name == DRAINED);
+            sockets.drained = drained.and_then(|(_, drained)| serde_json::from_slice(drained).ok()).unwrap_or_default();
             if let Some((address, socket)) = handover.admin {
                 sockets.admin.add(address, vec![socket])?;
             }

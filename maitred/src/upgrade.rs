@@ -15,6 +15,7 @@ use crate::cli::Remote;
 use crate::output::{Exit, print};
 use crate::remote;
 use crate::systemd::{self, Environment};
+use crate::upstreams;
 use crate::wire::{House, lock};
 use anyhow::{Context, bail, ensure};
 use maitred_control::{NotUpgraded, Successor};
@@ -124,6 +125,8 @@ pub struct Predecessor(UnixStream);
 
 /// What session tickets are sealed with, unless the configuration has a key.
 pub const TICKET_SECRET: &str = "session tickets";
+/// Endpoints that were taken out by hand: `[[upstream, address]]`. No secret, but it travels with them.
+pub const DRAINED: &str = "drained endpoints";
 
 impl Predecessor {
     fn at(descriptor: &OsStr) -> anyhow::Result<Predecessor> {
@@ -269,7 +272,11 @@ impl House {
         let admin = socket.context("cannot copy the admin listener's socket")?;
         let admin = admin.map(|socket| (self.admin.listen.value.to_string(), socket));
         // Sessions that clients hold go on with the next process.
-        let secrets = vec![(TICKET_SECRET.to_owned(), self.state.ticket_secret().to_vec())];
+        let mut secrets = vec![(TICKET_SECRET.to_owned(), self.state.ticket_secret().to_vec())];
+        let drained = upstreams::taken_out(&self.gateway.snapshot());
+        if !drained.is_empty() {
+            secrets.push((DRAINED.to_owned(), serde_json::to_vec(&drained).context("cannot name the drained endpoints")?));
+        }
         Ok(Handover { listeners, admin, secrets })
     }
 }

@@ -10,15 +10,16 @@ use crate::signals;
 use crate::sockets::Sockets;
 use crate::systemd::Notifier;
 use crate::upgrade::{End, Inheritance, Invocation, Predecessor, Stage, Succession};
+use crate::upstreams;
 use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{
-    Acme, Admin, AdminConfig, Discovery, EndpointSpec, Plan, Request, SystemResolver, Unresolved, Watcher, watch,
+    Acme, Admin, AdminConfig, Checks, Discovery, Plan, Request, SystemResolver, Unresolved, Watched, Watcher, watch,
 };
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
-use maitred_model::{Authority, Endpoint, ListenAddress};
+use maitred_model::ListenAddress;
 use maitred_transport::UpstreamSpec;
 use std::fmt;
 use std::io;
@@ -57,6 +58,7 @@ pub struct House {
     pub runtime: tokio::runtime::Handle,
     pub discovery: Discovery,
     pub acme: Acme,
+    pub checks: Checks,
     pub watcher: Option<Watcher>,
     /// What the admin listener was started with.
     pub admin: maitred_model::Admin,
@@ -157,6 +159,8 @@ fn assemble(
     let admin = snapshot.document.admin.clone();
     let acme = Acme::start(runtime.handle(), state.clock.clone(), state.metrics.clone(), state.challenges.clone());
     let certificates = acme.prepare(plan(&snapshot)).map_err(anyhow::Error::msg)?;
+    upstreams::take_out(&snapshot, &sockets.drained, state.clock.now());
+    let checks = Checks::new(state.clock.clone());
     let gateway = bind(snapshot, &mut sockets.listeners)?;
     let (listener, copy) = bind_admin(&admin, &mut sockets)?;
     sockets.warn_left();
@@ -167,6 +171,7 @@ fn assemble(
         runtime: runtime.handle().clone(),
         discovery,
         acme,
+        checks,
         watcher,
         admin,
         started,
@@ -181,6 +186,7 @@ fn assemble(
             ends: end,
         },
     });
+    house.check_endpoints();
     reload_when_asked(Arc::downgrade(&house), asked)?;
     upgrade_when_asked(Arc::downgrade(&house), upgrades_asked)?;
     if let Some(predecessor) = predecessor {
@@ -261,13 +267,9 @@ pub fn follow(watcher: Option<&Watcher>, files: Vec<PathBuf>) {
 
 /// Looks up all names, and keeps them fresh from here on.
 pub async fn resolve(discovery: &Discovery, snapshot: &Snapshot) -> Vec<Unresolved> {
-    let named = snapshot.upstreams().filter(|(_, endpoints)| endpoints.iter().any(is_named));
-    let requests: Vec<Request> = named
-        .map(|(spec, endpoints)| Request {
-            cell: Arc::downgrade(&spec.targets),
-            endpoints: endpoints.iter().map(spec_of).collect(),
-        })
-        .collect();
+    let upstreams = snapshot.upstreams();
+    let requests: Vec<Request> =
+        upstreams.filter_map(|(spec, endpoints)| Request::of(&spec.targets, endpoints, authority)).collect();
     discovery.resolve_all(&requests, NAMES_TIME_MAX).await
 }
 
@@ -294,22 +296,6 @@ pub fn leads_to_admin(snapshot: &Snapshot) -> Option<String> {
         "the name of an endpoint of upstream `{}` leads to the admin listener {admin}: clients would reach it",
         spec.name
     ))
-}
-
-fn is_named(endpoint: &Endpoint) -> bool {
-    match endpoint.authority {
-        Authority::Name { .. } | Authority::Service(_) => true,
-        Authority::Address(_) | Authority::Unix(_) => false,
-    }
-}
-
-fn spec_of(endpoint: &Endpoint) -> EndpointSpec {
-    EndpointSpec {
-        authority: endpoint.authority.clone(),
-        authority_text: authority(endpoint).into(),
-        prefix: endpoint.path.as_str().into(),
-        weight: endpoint.weight.get(),
-    }
 }
 
 pub fn warn_unresolved(unresolved: &[Unresolved]) {
@@ -482,6 +468,12 @@ impl Running {
 }
 
 impl House {
+    /// The endpoints of the live configuration are checked from here on, and no others.
+    pub fn check_endpoints(&self) {
+        let snapshot = self.gateway.snapshot();
+        self.checks.apply(snapshot.upstreams().filter_map(|(spec, _)| Watched::of(spec)).collect());
+    }
+
     pub fn open_connections(&self) -> i64 {
         let open = |sum: u64, shard: &maitred_core::metrics::WorkerShard| sum.wrapping_add(shard.connections_open.get());
         // One worker may count down what another counted up; only the sum means something.

@@ -31,7 +31,20 @@ fn lines(text: &str) -> Vec<&str> {
 
 #[test]
 fn every_verb_has_help() {
-    for verb in ["run", "upgrade", "healthy", "check", "explain", "routes", "init", "demo", "schema", "completions", "version"] {
+    for verb in [
+        "run",
+        "upgrade",
+        "upstream",
+        "healthy",
+        "check",
+        "explain",
+        "routes",
+        "init",
+        "demo",
+        "schema",
+        "completions",
+        "version",
+    ] {
         let done = maitred(&[verb, "--help"]);
         assert_eq!(done.code, 0, "{verb}");
         assert!(done.stdout.contains(&format!("Usage: maitred {verb}")), "{}", done.stdout);
@@ -192,6 +205,59 @@ fn explain_says_who_takes_it_and_why_the_others_do_not() {
     assert_eq!(beta["route"]["when"][0], "header x-beta: 1");
     assert_eq!((&beta["parameters"]["id"], &beta["forwarded"]), (&"7".into(), &"/orders/7".into()));
     assert_eq!(beta["misses"][0]["route"]["route"], "get-order");
+}
+
+const PROTECTED: &str = "
+listen: 127.0.0.1:0
+zone: a
+upstreams:
+  orders:
+    endpoints: [ { url: \"http://127.0.0.1:9001\", zone: a, weight: 2 }, { srv: _http._tcp.orders.internal, priority: 1 } ]
+    affinity: { cookie: table }
+    health_check: { path: /healthz, port: 8081 }
+    outlier_detection: { success_rate: 90% }
+    panic_below: 30%
+    slow_start: 20s
+    circuit_breaker: { connections: 64 }
+    retry: { conditions: [connect, timeout], per_try_timeout: 1s }
+    hedge: { after: p95 }
+    concurrency: { limit: 20, queue: { length: 100, timeout: 1s } }
+apis:
+  shop:
+    routes:
+      - { match: \"GET /orders\", proxy: orders, priority: 5 }
+      - { match: \"POST /orders\", proxy: orders }
+      - { match: \"GET /closed\", proxy: orders, maintenance: { retry_after: 10min } }
+";
+
+#[test]
+fn explain_says_what_protects_the_upstream_and_what_of_it_this_request_has() {
+    let folder = Folder::new("explain-protection");
+    folder.file("maitred.yaml", PROTECTED);
+    let get = folder.maitred(&["explain", "GET", "/orders"]);
+    for part in [
+        "endpoint    http://127.0.0.1:9001 (weight 2, zone a)",
+        "endpoint    http://_http._tcp.orders.internal (priority 1)",
+        "balance     round_robin",
+        "at once     20 requests; 100 more wait up to 1s, these with priority 5",
+        "sticks      to its endpoint by the cookie table, for the client's session",
+        "health      GET /healthz at port 8081 every 3s; out after 3 failed, back after 1 passed",
+        "ejects      after 5 failures in a row, or below 90% of success; for 30s at first, at most 50% of all",
+        "panics      below 30% of usable endpoints: then all are used",
+        "slow start  20s until an endpoint has its full share",
+        "breaker     64 connections, 1024 requests, 1024 pending",
+        "retry       2 attempts on connect, timeout; budget 20%\n",
+        "hedge       a second request after p95",
+    ] {
+        assert!(get.stdout.contains(part), "{part} in {}{}", get.stdout, get.stderr);
+    }
+    let post = folder.maitred(&["explain", "POST", "/orders", "--json"]);
+    let post: Value = serde_json::from_str(&post.stdout).unwrap();
+    let retry = "2 attempts on connect, timeout; budget 20%; only while nothing was sent: POST is not idempotent";
+    assert_eq!((&post["protection"]["retry"], &post["maintenance"]), (&retry.into(), &Value::Null));
+    let closed = folder.maitred(&["explain", "GET", "/closed"]);
+    assert!(closed.stdout.contains("answer      503, to be asked again after 10min\n"), "{}", closed.stdout);
+    assert!(!closed.stdout.contains("endpoint"), "nobody is asked: {}", closed.stdout);
 }
 
 #[test]

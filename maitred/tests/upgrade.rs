@@ -179,6 +179,26 @@ fn whoever_waits_to_be_accepted_is_accepted_by_the_next_process() {
 }
 
 #[test]
+fn a_drained_endpoint_stays_so_in_the_next_process() {
+    Heir::adopt();
+    let folder = Folder::new("life-drained");
+    let back_end = back_end();
+    let mut gateway = folder.file("maitred.yaml", &with_back_end(back_end)).run(&["run"]);
+    let upstreams = gateway.admin_json("/upstreams");
+    let name = upstreams[0]["name"].as_str().unwrap().replace('/', "%2F");
+    let drained = gateway.admin("POST", &format!("/upstreams/{name}/drain?endpoint={back_end}"));
+    assert!(drained.starts_with("HTTP/1.1 200"), "{drained}");
+    let heir = upgrade(&gateway);
+    assert_eq!(gateway.exit_code(), 0);
+    assert_eq!(gateway.admin_json("/upstreams")[0]["endpoints"][0]["state"], "drained");
+    let last = upgrade(&gateway);
+    assert_eq!(heir.end(), 0);
+    assert_eq!(gateway.admin_json("/upstreams")[0]["endpoints"][0]["state"], "drained");
+    last.signal(libc::SIGTERM);
+    assert_eq!(last.end(), 0);
+}
+
+#[test]
 fn a_unix_socket_stays_at_its_path() {
     Heir::adopt();
     let folder = Folder::new("life-unix");

@@ -1,6 +1,7 @@
 //! What only the whole document shows: names that do not exist, addresses that clash, secrets that are missing. Pure: asks neither the
 //! network nor the clock. Routes have a file of their own.
 
+mod protection;
 mod routes;
 
 use crate::decode::{nearest, suggest};
@@ -74,12 +75,14 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     admin(document, &mut checker);
     let used = targets(document, &mut checker);
     places(document, &mut checker);
+    protection::contradictions(document, &mut checker);
     for (_, api) in &document.apis {
         routes::check(api, &mut checker);
     }
     // A part that could not be decoded is missing from the document, and a mistyped name uses nothing: both are said already.
     if !checker.diagnostics.has_errors() {
         unused(document, &used, &mut checker);
+        protection::without_effect(document, &mut checker);
     }
 }
 

@@ -207,7 +207,7 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
 }
 
 /// "did you mean `x`?", or the whole list where nothing is near.
-pub(crate) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone, noun: &str) -> String {
+pub fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone, noun: &str) -> String {
     match nearest(word, known.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => {

@@ -17,6 +17,7 @@ mod tests;
 pub mod values;
 mod yaml;
 
+pub use decode::suggest;
 pub use diagnostics::{Diagnostic, Diagnostics, Files, LineColumn, Severity, render};
 pub use document::*;
 pub use load::{Loaded, fuzz_load, load, load_text};

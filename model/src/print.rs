@@ -1,6 +1,8 @@
 //! A document as JSON in the language's own words, defaults filled in: what the admin API shows. Secrets are `***`, PEM files are their
 //! paths, and header values that came by `${}` are shown as they were written. The body of `respond` is shown: every client of that route may read it.
 
+mod protection;
+
 use crate::document::*;
 use crate::span::Spanned;
 use crate::values::{HeaderName, Template, format_duration, format_size};
@@ -8,7 +10,7 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 pub fn to_json(document: &Document) -> Value {
-    let Document { workers, secret_key, listen, trusted_proxies, zone: _, limits, admin, upstreams, apis, telemetry } = document;
+    let Document { workers, secret_key, listen, trusted_proxies, zone, limits, admin, upstreams, apis, telemetry } = document;
     let mut value = json!({
         "version": 1,
         "workers": workers.map_or(json!("auto"), |workers| json!(workers.get())),
@@ -20,6 +22,9 @@ pub fn to_json(document: &Document) -> Value {
         "apis": apis.iter().map(|(name, api)| (name.clone(), print_api(api))).collect::<Map<_, _>>(),
         "telemetry": { "access_log": print_access_log(&telemetry.access_log) },
     });
+    if let Some(zone) = zone {
+        value["zone"] = zone.as_str().into();
+    }
     if let Some(key) = secret_key {
         value["secret_key"] = key.to_string().into();
     }
@@ -158,8 +163,7 @@ fn print_admin(admin: &Admin) -> Value {
 }
 
 fn print_upstream(upstream: &Upstream) -> Value {
-    let Upstream { endpoints, balance, hash_by, host, timeouts, protocol, tls, proxy_protocol, affinity: _, protection: _ } =
-        upstream;
+    let Upstream { endpoints, balance, hash_by, host, timeouts, protocol, tls, proxy_protocol, affinity, protection } = upstream;
     let UpstreamTimeouts { connect, response, idle } = timeouts;
     let host = match host {
         UpstreamHost::Upstream => "upstream",
@@ -190,6 +194,13 @@ fn print_upstream(upstream: &Upstream) -> Value {
             ProxyVersion::V2 => "v2".into(),
         };
     }
+    if let Some(Affinity { cookie, ttl }) = affinity {
+        value["affinity"] = match ttl {
+            Some(ttl) => json!({ "cookie": cookie, "ttl": duration(*ttl) }),
+            None => json!({ "cookie": cookie }),
+        };
+    }
+    protection::add(protection, &mut value);
     value
 }
 
@@ -208,16 +219,18 @@ fn print_upstream_tls(tls: &UpstreamTls) -> Value {
 }
 
 fn print_endpoint(endpoint: &Endpoint) -> Value {
-    let Endpoint { scheme, authority, path: _, weight, zone: _, priority: _ } = endpoint;
-    match authority {
-        Authority::Name { host, port, every: true } => {
-            json!({ "dns": format!("{host}:{port}"), "scheme": scheme.as_str(), "weight": weight.get() })
-        }
-        Authority::Service(name) => json!({ "srv": name, "scheme": scheme.as_str(), "weight": weight.get() }),
-        Authority::Name { every: false, .. } | Authority::Address(_) | Authority::Unix(_) => {
-            json!({ "url": url(endpoint), "weight": weight.get() })
-        }
+    let Endpoint { scheme, authority, path: _, weight, zone, priority } = endpoint;
+    let mut value = match authority {
+        Authority::Name { host, port, every: true } => json!({ "dns": format!("{host}:{port}"), "scheme": scheme.as_str() }),
+        Authority::Service(name) => json!({ "srv": name, "scheme": scheme.as_str() }),
+        Authority::Name { every: false, .. } | Authority::Address(_) | Authority::Unix(_) => json!({ "url": url(endpoint) }),
+    };
+    value["weight"] = weight.get().into();
+    value["priority"] = (*priority).into();
+    if let Some(zone) = zone {
+        value["zone"] = zone.as_str().into();
     }
+    value
 }
 
 fn url(endpoint: &Endpoint) -> String {
@@ -239,7 +252,7 @@ fn print_target(target: &ProxyTarget) -> Value {
 }
 
 fn print_api(api: &Api) -> Value {
-    let Api { hosts, base_path, cors, ip, policies, maintenance: _, routes } = api;
+    let Api { hosts, base_path, cors, ip, policies, maintenance, routes } = api;
     let mut map = Map::new();
     map.insert("hosts".to_owned(), texts(hosts));
     map.insert("base_path".to_owned(), base_path.value.as_str().into());
@@ -252,25 +265,16 @@ fn print_api(api: &Api) -> Value {
     let mut shared = Map::new();
     print_policies(policies, &mut shared);
     map.insert("policies".to_owned(), Value::Object(shared));
+    if let Some(maintenance) = maintenance {
+        map.insert("maintenance".to_owned(), protection::maintenance(maintenance));
+    }
     map.insert("routes".to_owned(), routes.iter().map(|route| print_route(route)).collect());
     Value::Object(map)
 }
 
 fn print_route(route: &Route) -> Value {
-    let Route {
-        matcher,
-        name,
-        when,
-        integration,
-        rewrite,
-        policies,
-        cors,
-        ip,
-        mirror,
-        priority: _,
-        idempotent: _,
-        maintenance: _,
-    } = route;
+    let Route { matcher, name, when, integration, rewrite, policies, cors, ip, mirror, priority, idempotent, maintenance } =
+        route;
     let mut map = Map::new();
     let methods = if matcher.methods.is_empty() { "ANY".to_owned() } else { matcher.methods.join(",") };
     map.insert("match".to_owned(), format!("{methods} {}", matcher.path).into());
@@ -293,6 +297,15 @@ fn print_route(route: &Route) -> Value {
     if let Some(mirror) = mirror {
         let Mirror { to, share } = &mirror.value;
         map.insert("mirror".to_owned(), json!({ "to": print_target(to), "share": share.to_string() }));
+    }
+    if let Some(priority) = priority {
+        map.insert("priority".to_owned(), protection::priority(priority));
+    }
+    if let Some(idempotent) = idempotent {
+        map.insert("idempotent".to_owned(), (*idempotent).into());
+    }
+    if let Some(maintenance) = maintenance {
+        map.insert("maintenance".to_owned(), protection::maintenance(maintenance));
     }
     Value::Object(map)
 }

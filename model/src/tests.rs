@@ -1,5 +1,7 @@
 //! What holds for the whole crate: the schema says what the decoder does, no bytes bring it down, and large files load in time.
 
+mod protection;
+
 use crate::decode::basic::to_json;
 use crate::diagnostics::Diagnostics;
 use crate::document::*;
@@ -151,7 +153,7 @@ fn what_loads_fits_the_schema() {
 
 #[test]
 fn what_is_printed_loads_again_and_prints_the_same() {
-    for name in ["ok_everything.yaml", "ok_tls.yaml"] {
+    for name in ["ok_everything.yaml", "ok_tls.yaml", "ok_protection.yaml"] {
         let mut first = crate::to_json(&load(Path::new(name), &ConfigFolder).document.expect("loads"));
         check(&schema(), &first, &schema(), "").expect("what is printed fits the schema");
         // Stars are too few.
@@ -244,6 +246,14 @@ fn the_schema_refuses_what_the_decoder_refuses() {
         "listen: { address: 127.0.0.1:8080, tls: { acme: { domains: [a.example] }, min_version: 1.1 } }",
         "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [https://x], protocol: h3 } }",
         "listen: 127.0.0.1:8080\napis: { a: { routes: [ { match: GET /x, proxy: http://x, mirror: { to: http://y, share: 10 } } ] } }",
+        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], concurrency: { limit: adaptiv } } }",
+        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], hedge: 50ms } }",
+        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], hedge: { after: 0s } } }",
+        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], retry: { attempts: 11 } } }",
+        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], health_check: { expect: 2xx } } }",
+        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [ { srv: \"_http._tcp.x:80\" } ] } }",
+        "listen: 127.0.0.1:8080\napis: { a: { routes: [ { match: GET /x, proxy: http://x, priority: 16 } ] } }",
+        "listen: 127.0.0.1:8080\napis: { a: { maintenance: 5min, routes: [] } }",
         "listen: 127.0.0.1:8080\napis: { a: { routes: [ get /x: k ] } }",
         "listen: 127.0.0.1:8080\napis: { a: { routes: [ { match: GET /x, proxy: k, extra: 1 } ] } }",
         "listen: 127.0.0.1:8080\napis: { a: { routes: [ { proxy: k } ] } }",
@@ -447,6 +457,15 @@ const WORDS: &[&str] = &[
     "proxy_protocol",
     "from",
     "mirror",
+    "health_check",
+    "retry",
+    "hedge",
+    "p95",
+    "concurrency",
+    "adaptive",
+    "maintenance",
+    "srv",
+    "zone",
     "5%",
     "127.0.0.1:8080",
     "${env:X}",

@@ -3,6 +3,7 @@
 pub mod body_bytes;
 pub mod cors;
 pub mod ip;
+pub mod maintenance;
 mod registry;
 pub mod transform;
 

@@ -1,7 +1,7 @@
 //! The order of policies, in one place: the order of these lines is the order of execution, and users do not sort it.
 
 use maitred_core::{Chain, Policy};
-use maitred_model::{Cors, HeaderEdits, IpRules};
+use maitred_model::{Cors, HeaderEdits, IpRules, Maintenance};
 
 /// What a route has after API and route were added up.
 #[derive(Debug, Default)]
@@ -10,6 +10,7 @@ pub struct Configured<'a> {
     /// Each must admit.
     pub ip: Vec<&'a IpRules>,
     pub cors: Option<&'a Cors>,
+    pub maintenance: Option<&'a Maintenance>,
     pub transform: Option<Transforms<'a>>,
 }
 
@@ -22,7 +23,8 @@ pub struct Transforms<'a> {
 }
 
 /// Names in order of execution on the way in.
-pub const NAMES: &[&str] = &[crate::body_bytes::NAME, crate::ip::NAME, crate::cors::NAME, crate::transform::NAME];
+pub const NAMES: &[&str] =
+    &[crate::body_bytes::NAME, crate::ip::NAME, crate::cors::NAME, crate::maintenance::NAME, crate::transform::NAME];
 
 /// The chain of a route. `Err`: a template names this parameter, which the path lacks.
 pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
@@ -33,6 +35,9 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     policies.extend(crate::ip::Ip::compile(&configured.ip).map(|ip| Box::new(ip) as Box<dyn Policy>));
     // Before identity: a preflight carries no credentials.
     policies.extend(configured.cors.map(|cors| Box::new(crate::cors::CorsPolicy::compile(cors)) as Box<dyn Policy>));
+    // After CORS: a browser may read that the API is closed. Before whatever costs anything.
+    let maintenance = configured.maintenance.and_then(crate::maintenance::Maintenance::compile);
+    policies.extend(maintenance.map(|maintenance| Box::new(maintenance) as Box<dyn Policy>));
     // Last: what is set here may use what the others learned, and nobody after it can be fooled by it.
     if let Some(transforms) = &configured.transform {
         policies.push(Box::new(crate::transform::Transform::compile(

@@ -5,14 +5,20 @@ use crate::backend::Backend;
 use crate::client::{Client, Response};
 use crate::h2::{H2Backend, H2Client};
 use crate::tls::ClientTls;
+use crate::wait::PATIENCE;
 use maitred_control::acme::Prepared;
-use maitred_control::{Acme, Plan};
+use maitred_control::discovery::testing::Scripted;
+use maitred_control::upstreams::{find, turn};
+use maitred_control::{Acme, Checks, Discovery, Plan, Request, UpstreamView, Watched};
 use maitred_core::metrics::Metrics;
-use maitred_dataplane::{LogTarget, Options, Snapshot, State, compile};
-use maitred_model::{Document, Memory, load_text, render};
+use maitred_dataplane::{LogTarget, Options, Snapshot, State, authority, compile};
+use maitred_model::{Document, Endpoint, Memory, load_text, render};
+use maitred_transport::TargetCell;
+use maitred_transport::UpstreamSpec;
+use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// What every test's configuration begins with, unless it says otherwise.
@@ -42,6 +48,9 @@ pub struct Gateway {
     /// Orders certificates, once a configuration wants some. Gone before the gateway that answers for it.
     acme: OnceLock<Acme>,
     inner: maitred_dataplane::Gateway,
+    checks: Checks,
+    /// Where names lead, if the test has some.
+    discovery: OnceLock<Discovery>,
     state: State,
     names: Vec<(String, SocketAddr)>,
     /// What the configuration may name: certificates, keys, authorities.
@@ -72,7 +81,9 @@ pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str,
     let certificates = prepare(&acme, &state, &snapshot).unwrap_or_else(|words| panic!("no certificates: {words}"));
     let inner = maitred_dataplane::Gateway::start(snapshot, log, options).expect("the gateway starts");
     apply(&acme, certificates);
-    Gateway { acme, inner, state, names, files: Mutex::new(files) }
+    let checks = Checks::new(state.clock.clone());
+    check(&checks, &inner);
+    Gateway { acme, inner, checks, discovery: OnceLock::new(), state, names, files: Mutex::new(files) }
 }
 
 /// As the binary does it: what is there already is in place before anyone connects. `None`: nobody wants certificates.
@@ -88,6 +99,11 @@ fn apply(acme: &OnceLock<Acme>, certificates: Option<Prepared>) {
     if let (Some(acme), Some(certificates)) = (acme.get(), certificates) {
         acme.apply(certificates);
     }
+}
+
+/// The endpoints of what is live are checked from here on.
+fn check(checks: &Checks, gateway: &maitred_dataplane::Gateway) {
+    checks.apply(gateway.snapshot().upstreams().filter_map(|(spec, _)| Watched::of(spec)).collect());
 }
 
 /// The threads of the control side, the same for all gateways of a test.
@@ -190,6 +206,7 @@ impl Gateway {
         let certificates = prepare(&self.acme, &self.state, &snapshot)?;
         let generation = self.inner.publish(snapshot, log).map_err(|error| error.to_string())?;
         apply(&self.acme, certificates);
+        check(&self.checks, &self.inner);
         Ok(generation)
     }
 
@@ -218,6 +235,7 @@ impl Gateway {
     /// The gateway's clock goes forward.
     pub fn turn(&self, by: Duration) {
         self.inner.turn_clock(by);
+        self.checks.look_again();
         if let Some(acme) = self.acme.get() {
             acme.look_again();
         }
@@ -226,6 +244,19 @@ impl Gateway {
     /// What certificates it waits for, in words.
     pub fn waiting(&self) -> Option<String> {
         self.acme.get().and_then(Acme::waiting)
+    }
+
+    /// What the gateway's clock shows.
+    pub fn now(&self) -> Instant {
+        self.state.clock.now()
+    }
+
+    /// The addresses of an upstream, and what is known of them.
+    #[track_caller]
+    pub fn targets(&self, upstream: &str) -> Arc<TargetCell> {
+        let snapshot = self.inner.snapshot();
+        let found = snapshot.upstreams().find(|(spec, _)| &*spec.name == upstream).map(|(spec, _)| spec.targets.clone());
+        found.unwrap_or_else(|| panic!("no upstream {upstream}"))
     }
 
     pub fn metrics(&self) -> &Arc<Metrics> {
@@ -242,6 +273,41 @@ impl Gateway {
     /// Client connections open now, over all workers.
     pub fn open(&self) -> u64 {
         self.metrics().workers.iter().map(|shard| shard.connections_open.get()).sum()
+    }
+
+    /// Looks up the names of what is live, and goes on doing so. Gives those that lead nowhere.
+    pub fn look_up(&self, names: &Arc<Scripted>) -> Vec<String> {
+        let discovery = self.discovery.get_or_init(|| Discovery::new(names.clone()));
+        let snapshot = self.inner.snapshot();
+        let request = |(spec, endpoints): (&Arc<UpstreamSpec>, &[Endpoint])| Request::of(&spec.targets, endpoints, authority);
+        let requests: Vec<Request> = snapshot.upstreams().filter_map(request).collect();
+        let unresolved = control().block_on(discovery.resolve_all(&requests, PATIENCE));
+        unresolved.into_iter().map(|name| name.host).collect()
+    }
+
+    /// An upstream as the admin listener shows it.
+    #[track_caller]
+    pub fn upstream(&self, name: &str) -> Value {
+        let snapshot = self.inner.snapshot();
+        let spec = find(snapshot.upstreams().map(|(spec, _)| spec), name).unwrap_or_else(|words| panic!("{words}"));
+        UpstreamView::of(spec, &self.checks, self.state.clock.now()).to_json()
+    }
+
+    /// How an endpoint of an upstream is: healthy, unhealthy, ejected or drained.
+    #[track_caller]
+    pub fn endpoint(&self, upstream: &str, address: SocketAddr) -> Value {
+        let endpoints = self.upstream(upstream)["endpoints"].take();
+        let found = endpoints.as_array().and_then(|all| all.iter().find(|one| one["address"] == address.to_string()));
+        found.unwrap_or_else(|| panic!("{upstream} has no {address}")).clone()
+    }
+
+    /// Takes an endpoint out by hand, or lets it in again. Gives the warning, if there is one.
+    #[track_caller]
+    pub fn turn_endpoint(&self, upstream: &str, address: SocketAddr, is_drained: bool) -> Option<String> {
+        let snapshot = self.inner.snapshot();
+        let found = find(snapshot.upstreams().map(|(spec, _)| spec), upstream);
+        let turned = found.and_then(|spec| turn(spec, &address.to_string(), is_drained, self.state.clock.now()));
+        turned.unwrap_or_else(|words| panic!("{words}")).warning
     }
 
     /// Begins to drain: every answer from now on says that it is the last.

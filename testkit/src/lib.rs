@@ -28,6 +28,7 @@ pub use gateway::{Gateway, gateway, gateway_to, gateway_to_h2c, gateway_with, re
 pub use h2::{H2Backend, H2Broken, H2Client, H2Options, H2Received, H2Response, H2Stream};
 #[cfg(feature = "http3")]
 pub use h3::{H3Client, H3Raw, H3Response, H3Stream, Holding};
+pub use maitred_control::discovery::testing::Scripted;
 pub use message::{Fields, Head};
 pub use proxy::{ProxyHeader, proxy_v1, proxy_v2, proxy_v2_local};
 pub use stream::Stream;

@@ -3,7 +3,9 @@
 
 mod acme;
 mod balancing;
+mod breakers;
 mod breaking;
+mod checks;
 mod connections;
 mod drain;
 mod faults;
@@ -20,16 +22,21 @@ mod h2_upstream;
 mod h2_upstream_faults;
 mod h2_upstream_rules;
 mod h2_upstream_spec;
+mod health;
+mod hedging;
 #[cfg(feature = "http3")]
 mod http3;
 mod interim;
 mod limits;
+mod maintenance;
 mod mirror;
 mod picks;
 mod policies;
 mod proxy_protocol;
 mod reload;
+mod retries;
 mod routing;
+mod services;
 mod strictness;
 mod symptoms;
 mod tls;
@@ -38,3 +45,4 @@ mod tls_doors;
 mod tls_upstream;
 mod unix;
 mod websocket_h2;
+mod worked;

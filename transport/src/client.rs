@@ -9,6 +9,7 @@ pub(crate) use http1::end_of_chunks;
 pub(crate) use http2::Link;
 pub use http2::LinkStream;
 
+use crate::upstream::RequestPlace;
 use maitred_core::balance::InFlight;
 use maitred_core::{Body, Client, Duplex, Fault, Stream};
 use maitred_wire::{Framing, HeadLimits, ResponseHead};
@@ -24,11 +25,13 @@ pub struct Failure {
     pub unsent: bool,
     /// Not one byte of a response was read.
     pub unanswered: bool,
+    /// The back end refused the stream, alive as it is: unlike a connection that just closed, it means this request.
+    pub refused: bool,
 }
 
 impl Failure {
     pub fn unsent(fault: Fault) -> Failure {
-        Failure { fault, unsent: true, unanswered: true }
+        Failure { fault, unsent: true, unanswered: true, refused: false }
     }
 }
 
@@ -64,12 +67,18 @@ impl Carrier {
     }
 
     /// Holds a place in what is counted as under way until the response's body is over, or given up.
-    pub(crate) fn carry(&self, in_flight: Option<InFlight>) {
-        if in_flight.is_some() {
-            match self {
-                Carrier::Http1(connection) => connection.carry(in_flight),
-                Carrier::Http2(stream) => stream.carry(in_flight),
-            }
+    pub(crate) fn carry(&self, in_flight: InFlight) {
+        match self {
+            Carrier::Http1(connection) => connection.carry(in_flight),
+            Carrier::Http2(stream) => stream.carry(in_flight),
+        }
+    }
+
+    /// The same for the request's place at its upstream.
+    pub fn hold(&self, place: RequestPlace) {
+        match self {
+            Carrier::Http1(connection) => connection.hold(place),
+            Carrier::Http2(stream) => stream.hold(place),
         }
     }
 

@@ -6,6 +6,7 @@ mod client;
 mod http2;
 mod input;
 mod listener;
+mod probe;
 mod raw;
 mod reader;
 mod server;
@@ -20,6 +21,7 @@ pub use challenges::HttpChallenges;
 pub use client::{Begin, Carrier, Failure};
 pub use input::BUFFER_BYTES;
 pub use listener::{Accepted, Acceptor, Listening, Parcel, bind, bind_unix};
+pub use probe::{Probed, Prober, Question};
 #[cfg(feature = "http3")]
 pub use server::{DatagramShare, Quic, QuicEndpoint, QuicLimits, bind_datagrams};
 pub use server::{Door, H2Limits, ProxySources, ServerLimits, Service, serve};
@@ -29,5 +31,8 @@ pub use tls::{
     CertificateNames, ClientTls, ClientTlsSpec, Expiry, IssuedCertificates, Part, ServerTls, ServerTlsSpec, TicketKeys,
     TlsProblem, expiries,
 };
-pub use upstream::{Dial, Lease, Pools, ProxyVersion, Target, TargetCell, TargetSet, Upstream, UpstreamSpec, Wanted};
+pub use upstream::{
+    AffinityCookie, Breaker, Dial, Lease, Order, Picked, Pools, ProxyVersion, RequestPlace, Target, TargetCell, TargetSet,
+    Upstream, UpstreamShared, UpstreamSpec, Wanted,
+};
 pub use worker::Worker;

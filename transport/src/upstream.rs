@@ -1,19 +1,28 @@
 //! An upstream as one worker sees it: its addresses, which of them is picked, and a pool of connections to each. Which requests may
 //! be tried twice is not decided here.
 
+mod affinity;
+mod breaker;
 mod dial;
+mod gate;
 mod key;
 mod pool;
+mod shared;
 mod targets;
+mod view;
 
 use crate::client::{Carrier, Failure};
 use crate::worker::Worker;
+pub use affinity::AffinityCookie;
+pub use breaker::{Breaker, RequestPlace};
 pub use dial::{Dial, ProxyVersion};
-use maitred_core::balance::{FAILURE_COST, WHEEL_MAX};
-use maitred_core::{Exchange, Fault, Kind};
-use maitred_model::{HashBy, UpstreamTimeouts};
+use gate::{Caretaker, Gate};
+use maitred_core::balance::{FAILURE_COST, InFlight, Rules, WHEEL_MAX};
+use maitred_core::{Exchange, Fault, Kind, Remote, Scheme};
+use maitred_model::{HashBy, Protection, UpstreamTimeouts};
 pub use pool::Pools;
 use pool::{Pool, PoolKey};
+pub use shared::UpstreamShared;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -21,9 +30,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-pub use targets::{Target, TargetCell, TargetSet};
+pub use targets::{Order, Target, TargetCell, TargetSet};
 use tokio::task::unconstrained;
+use view::View;
 
+pub(crate) use breaker::{ConnectionPlace, Fate};
 pub(crate) use pool::Pool as ConnectionPool;
 
 /// Addresses tried for one request until one can be connected to.
@@ -37,7 +48,28 @@ pub struct UpstreamSpec {
     pub targets: Arc<TargetCell>,
     /// What of a request is its key, where picks go by keys.
     pub hash_by: Option<HashBy>,
+    /// The cookie that sends a client where it was before.
+    pub affinity: Option<AffinityCookie>,
     pub dial: Arc<Dial>,
+    pub protection: Protection,
+    pub shared: Arc<UpstreamShared>,
+}
+
+impl UpstreamSpec {
+    /// Of which nothing is said but where it is.
+    pub fn plain(name: &str, targets: Arc<TargetCell>, now: Instant) -> UpstreamSpec {
+        UpstreamSpec {
+            name: name.into(),
+            host: maitred_model::UpstreamHost::Upstream,
+            timeouts: UpstreamTimeouts::default(),
+            targets,
+            hash_by: None,
+            affinity: None,
+            dial: Arc::default(),
+            protection: Protection::default(),
+            shared: Arc::new(UpstreamShared::new(now)),
+        }
+    }
 }
 
 /// An upstream as one worker sees it.
@@ -45,15 +77,14 @@ pub struct Upstream {
     pub spec: Arc<UpstreamSpec>,
     worker: Rc<Worker>,
     pools: Rc<Pools>,
+    rules: Rules,
+    /// `TargetCell::epoch` when the view was made.
     seen: Cell<u64>,
+    /// When the view is over, though nothing changes but the time.
+    until: Cell<Option<Instant>>,
     turn: Cell<usize>,
     view: RefCell<Rc<View>>,
-}
-
-#[derive(Default)]
-struct View {
-    set: Arc<TargetSet>,
-    pools: Vec<Rc<Pool>>,
+    _caretaker: Option<Caretaker>,
 }
 
 /// A connection, or a stream of one, for one attempt, and where it leads.
@@ -65,16 +96,38 @@ pub struct Lease {
     pub reused: bool,
 }
 
+/// The endpoint that is to be tried.
+pub struct Picked {
+    view: Rc<View>,
+    index: usize,
+}
+
+impl Picked {
+    pub fn endpoint(&self) -> &Remote {
+        &self.view.pools[self.index].key.remote
+    }
+}
+
 impl Lease {
     pub fn target(&self) -> &Target {
         &self.view.set.targets[self.index]
     }
 
-    /// How long the attempt took, for picks that go by that. A failure counts as a long one.
+    /// How long the attempt took, and how it went. Not for clients that went wrong, or away.
     pub fn answered(&self, took: Duration, has_failed: bool, now: Instant) {
-        if let Some(figures) = self.view.set.timed(self.index) {
-            figures.observe(if has_failed { took.max(FAILURE_COST) } else { took }, now);
-        }
+        self.view.answered(self.index, took, has_failed, now);
+    }
+
+    /// The `Set-Cookie` that brings a client here again, where there is such a cookie and the request had another or none.
+    pub fn cookie(&self, exchange: &Exchange) -> Option<String> {
+        let affinity = self.view.affinity()?;
+        let token = self.view.token(self.index)?;
+        (affinity.asked(exchange) != Some(token)).then(|| affinity.set(token, exchange.scheme == Scheme::Https))
+    }
+
+    /// The attempt was given up after so long for another that was faster: it did not fail, nor did it succeed.
+    pub fn overtaken(&self, after: Duration, now: Instant) {
+        self.view.overtaken(self.index, after, now);
     }
 }
 
@@ -89,6 +142,10 @@ pub struct Wanted {
     pub client: (SocketAddr, SocketAddr),
     /// Of the request's key, where it has one that picks go by.
     pub key: Option<u64>,
+    /// What its cookie names, where there is one of affinity.
+    pub home: Option<u64>,
+    /// Where it was tried before: another endpoint, if there is one.
+    pub avoid: Option<Remote>,
 }
 
 impl Wanted {
@@ -99,6 +156,8 @@ impl Wanted {
             upgrade: exchange.request.upgrade.is_some(),
             client: (exchange.peer, exchange.local),
             key: spec.hash_by.as_ref().and_then(|by| key::key(by, exchange)),
+            home: spec.affinity.as_ref().and_then(|affinity| affinity.asked(exchange)),
+            avoid: None,
         }
     }
 }
@@ -107,62 +166,100 @@ impl Upstream {
     pub fn new(spec: Arc<UpstreamSpec>, worker: &Rc<Worker>, pools: &Rc<Pools>) -> Upstream {
         // Workers start at different places, so that a few requests do not all meet the first endpoint.
         let turn = Cell::new(worker.chance.below(WHEEL_MAX as usize));
-        Upstream { spec, worker: worker.clone(), pools: pools.clone(), seen: Cell::new(0), turn, view: RefCell::default() }
+        let rules = Rules::of(&spec.protection);
+        let view = RefCell::new(Rc::new(View::new(&spec, &rules, Arc::default(), Rc::new([]), (worker.now(), 0))));
+        let _caretaker = Caretaker::of(&spec, pools);
+        let (worker, pools) = (worker.clone(), pools.clone());
+        Upstream { spec, worker, pools, rules, seen: Cell::new(0), until: Cell::new(None), turn, view, _caretaker }
     }
 
-    /// Sees new addresses, if there are any.
+    /// A place for a request, where a circuit breaker counts them.
+    pub fn enter(&self) -> Result<Option<RequestPlace>, Fault> {
+        let Some(limits) = self.spec.protection.circuit_breaker else { return Ok(None) };
+        let place = self.spec.shared.enter(limits.requests.get());
+        if place.is_none() {
+            self.worker.shard().breaker_requests.add(1);
+            return Err(Fault::new(Kind::CircuitOpen, "over circuit_breaker.requests"));
+        }
+        Ok(place)
+    }
+
+    /// Sees new addresses, and how endpoints are, if anything changed.
     fn refresh(&self) {
-        let generation = self.spec.targets.generation();
-        if self.seen.replace(generation) != generation {
-            let set = self.spec.targets.load();
-            let key = |target: &Target| PoolKey::new(target, &self.spec.dial);
-            let pools = set.targets.iter().map(|target| self.pools.of(key(target), &self.spec.dial, &self.worker)).collect();
-            *self.view.borrow_mut() = Rc::new(View { set, pools });
+        let epoch = self.spec.targets.epoch();
+        if self.seen.get() != epoch || self.until.get().is_some_and(|until| until <= self.worker.now()) {
+            self.seen.set(epoch);
+            self.renew();
         }
     }
 
+    #[cold]
+    fn renew(&self) {
+        let set = self.spec.targets.load();
+        let old = self.view.borrow().clone();
+        let pools = if Arc::ptr_eq(&old.set, &set) { old.pools.clone() } else { self.pools_of(&set) };
+        let view = View::new(&self.spec, &self.rules, set, pools, (self.worker.now(), self.turn.get()));
+        self.until.set(view.until());
+        *self.view.borrow_mut() = Rc::new(view);
+    }
+
+    fn pools_of(&self, set: &TargetSet) -> Rc<[Rc<Pool>]> {
+        let pool = |target| self.pools.of(PoolKey::new(target, &self.spec.dial), &self.spec.dial, &self.worker);
+        set.targets.iter().map(pool).collect()
+    }
+
     /// Where a request goes.
-    fn pick(&self, key: Option<u64>) -> Option<(Rc<View>, usize)> {
+    pub fn pick(&self, wanted: &Wanted) -> Result<Picked, Failure> {
         self.refresh();
         let view = self.view.borrow();
-        let asked = view.set.asked(key, &self.worker.chance);
-        let index = view.set.picker.pick(&self.turn, || self.worker.now(), &asked)?;
-        Some((view.clone(), index))
+        let index = view.pick(&self.turn, || self.worker.now(), wanted, &self.worker.chance);
+        index.map(|index| Picked { view: view.clone(), index }).ok_or_else(|| self.nobody())
+    }
+
+    #[cold]
+    fn nobody(&self) -> Failure {
+        let detail = format!("upstream {} has no endpoint that may be used", self.spec.name);
+        Failure::unsent(Fault::new(Kind::NoEndpoint, detail))
     }
 
     /// A connection: a pooled one at once, or a new one. An address that can't be connected to gives way to the next; nothing was
-    /// sent, so that is always safe.
-    pub async fn lease(&self, wanted: Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
-        let Some((view, first)) = self.pick(wanted.key) else {
-            return Err(Failure::unsent(Fault::new(Kind::NoEndpoint, format!("upstream {} has no address", self.spec.name))));
-        };
+    /// sent, so that is always safe. Where there is `retry`, that alone says what is tried again, and its budget pays.
+    pub async fn lease(&self, picked: Picked, wanted: &Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
+        let Picked { view, mut index } = picked;
         let count = view.pools.len();
+        let most = if self.spec.protection.retry.is_some() { 1 } else { CONNECTS_MAX };
         let mut last = None;
-        for attempt in 0..count.min(CONNECTS_MAX) {
-            let index = (first + attempt) % count;
+        for attempt in 0..count.min(most) {
+            if attempt > 0 {
+                index = view.next(index);
+            }
             let pool = &view.pools[index];
             record.endpoint = Some(pool.key.remote.clone());
             record.attempts += 1;
-            let in_flight = view.set.enter(index);
+            let figures = &view.set.figures[index];
+            let in_flight = InFlight::enter(figures);
             // Out of tokio's budget: with it used up, a closed connection would look quiet.
             if !wanted.fresh
-                && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, &wanted)))).await
+                && let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await
             {
                 self.worker.shard().upstream_reuses.add(1);
                 connection.carry(in_flight);
                 return Ok(Lease { connection, view, index, reused: true });
             }
             // Boxed: connecting is rare, and its future would make every connection's task larger.
-            match Box::pin(pool.connect(&wanted, self.spec.timeouts.connect)).await {
+            let gate = Gate::of(&self.spec, &self.pools);
+            match Box::pin(pool.connect(wanted, self.spec.timeouts.connect, figures, gate)).await {
                 Ok((connection, reused)) => {
                     connection.carry(in_flight);
                     return Ok(Lease { connection, view, index, reused });
                 }
+                Err(fault) if fault.kind == Kind::CircuitOpen => {
+                    self.worker.shard().breaker_connections.add(1);
+                    return Err(Failure::unsent(fault));
+                }
                 Err(fault) => last = Some(fault),
             }
-            if let Some(figures) = view.set.timed(index) {
-                figures.observe(FAILURE_COST, self.worker.now());
-            }
+            view.answered(index, FAILURE_COST, true, self.worker.now());
             if wanted.deadline.is_some_and(|deadline| self.worker.now() >= deadline) {
                 break;
             }

@@ -24,6 +24,24 @@ pub fn parse_timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
+/// Writes a `grpc-timeout`: as fine as its eight digits allow, rounded down, and never 0, which the grammar does not have.
+pub fn write_timeout(out: &mut Vec<u8>, left: Duration) {
+    const MOST: u128 = 10u128.pow(TIMEOUT_DIGITS_MAX as u32) - 1;
+    let (nanos, seconds) = (left.as_nanos().max(1), u128::from(left.as_secs()));
+    let units = [
+        (nanos, b'n'),
+        (nanos / 1_000, b'u'),
+        (nanos / 1_000_000, b'm'),
+        (seconds, b'S'),
+        (seconds / 60, b'M'),
+        ((seconds / 3600).min(MOST), b'H'),
+    ];
+    if let Some((number, unit)) = units.into_iter().find(|(number, _)| *number <= MOST) {
+        crate::decimal(out, number as u64);
+        out.push(unit);
+    }
+}
+
 /// Whether a Content-Type is gRPC's: `application/grpc`, with or without `+proto` and the like, with or without parameters.
 /// `application/grpc-web` is another protocol.
 pub fn is_grpc(content_type: &[u8]) -> bool {
@@ -122,6 +140,27 @@ pub fn percent_encode_message(message: &str, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_timeout_is_written_as_finely_as_it_fits() {
+        let table = [
+            (Duration::ZERO, "1n"),
+            (Duration::from_nanos(99_999_999), "99999999n"),
+            (Duration::from_millis(100), "100000u"),
+            (Duration::from_micros(99_999_999), "99999999u"),
+            (Duration::from_secs(100), "100000m"),
+            (Duration::from_millis(99_999_999), "99999999m"),
+            (Duration::from_secs(100_000), "100000S"),
+            (Duration::from_secs(100_000_000), "1666666M"),
+            (Duration::MAX, "99999999H"),
+        ];
+        for (left, wanted) in table {
+            let mut out = Vec::new();
+            write_timeout(&mut out, left);
+            assert_eq!(String::from_utf8_lossy(&out), wanted, "{left:?}");
+            assert!(parse_timeout(&out).is_some_and(|read| read <= left.max(Duration::from_nanos(1))), "{left:?}");
+        }
+    }
 
     #[test]
     fn timeouts() {

@@ -31,7 +31,7 @@ mod websocket;
 pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};
 pub use emit::{LAST_CHUNK, decimal, digits, field, reason, request_line, status_line};
 pub use field_h2::h2_trailer;
-pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, status_to_grpc};
+pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, status_to_grpc, write_timeout};
 pub use h2::{
     FRAME_BYTES_MAX, H2Code, H2Setting, PREFACE, Preface, WINDOW_AT_FIRST, WINDOW_MAX, h2_data, h2_goaway, h2_headers, h2_ping,
     h2_reset, h2_settings, h2_settings_ack, h2_window_update, starts_preface,

@@ -1,8 +1,10 @@
 //! What the admin listener answers: the endpoints, and errors as RFC 9457 problems. Knows no sockets, and does not ask who asks.
 
 use super::gate::{Gate, Refusal};
+use super::hand;
 use super::{NotUpgraded, Operations, Readiness, Successor};
 use crate::metrics::{self, Extra};
+use crate::upstreams::UpstreamView;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -25,8 +27,8 @@ const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 
 #[derive(Clone)]
-struct App {
-    operations: Arc<dyn Operations>,
+pub(super) struct App {
+    pub operations: Arc<dyn Operations>,
     turns: Arc<Semaphore>,
     reloading: Arc<Mutex<()>>,
 }
@@ -40,6 +42,10 @@ pub(super) fn router(operations: Arc<dyn Operations>, gate: Gate) -> Router {
         .route("/metrics", get(expose))
         .route("/config", get(config))
         .route("/routes", get(routes))
+        .route("/upstreams", get(upstreams))
+        .route("/upstreams/{name}", get(hand::upstream))
+        .route("/upstreams/{name}/drain", post(hand::drain))
+        .route("/upstreams/{name}/enable", post(hand::enable))
         .route("/status", get(status))
         .route("/reload", post(reload))
         .route("/upgrade", post(upgrade))
@@ -97,6 +103,10 @@ async fn index() -> Response {
             "GET /metrics": "counters, for Prometheus",
             "GET /config": "the live configuration, secrets masked",
             "GET /routes": "the live routes",
+            "GET /upstreams": "every upstream and its endpoints, as they are now",
+            "GET /upstreams/{name}": "one of them",
+            "POST /upstreams/{name}/drain?endpoint={address}": "sends nothing new to an endpoint",
+            "POST /upstreams/{name}/enable?endpoint={address}": "lets it in again",
             "GET /status": "version, generation, the last reload",
             "POST /reload": "reads the configuration again",
             "POST /upgrade": "starts the installed program, which takes over without a lost connection",
@@ -125,7 +135,7 @@ async fn ready(State(app): State<App>) -> Response {
 
 async fn expose(State(app): State<App>) -> Response {
     long(&app, metrics::CONTENT_TYPE, |operations| {
-        metrics::exposition(&operations.metrics(), &Extra::now(operations.certificates()))
+        metrics::exposition(&operations.metrics(), &Extra::now(operations.certificates(), operations.upstreams()))
     })
     .await
 }
@@ -136,6 +146,10 @@ async fn config(State(app): State<App>) -> Response {
 
 async fn routes(State(app): State<App>) -> Response {
     long(&app, JSON, |operations| operations.routes().to_string()).await
+}
+
+async fn upstreams(State(app): State<App>) -> Response {
+    long(&app, JSON, |operations| operations.upstreams().iter().map(UpstreamView::to_json).collect::<Value>().to_string()).await
 }
 
 async fn status(State(app): State<App>) -> Response {
@@ -176,7 +190,7 @@ async fn wrong_method() -> Response {
 }
 
 /// Runs what may block or compute for long where nobody waits for it.
-async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Response> {
+pub(super) async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Response> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         tracing::error!(%error, "an admin request failed");
         problem(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong in the gateway; its log says what.")
@@ -209,11 +223,11 @@ impl AsRef<[u8]> for Long {
     }
 }
 
-fn answer(value: &Value) -> Response {
+pub(super) fn answer(value: &Value) -> Response {
     respond(StatusCode::OK, JSON, value.to_string())
 }
 
-fn problem(status: StatusCode, detail: &str) -> Response {
+pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
     respond(status, PROBLEM, problem_body(status, detail).to_string())
 }
 

@@ -7,7 +7,7 @@ use maitred_model::{MetricsAccess, Secret};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use subtle::ConstantTimeEq;
 
-/// Bytes of a request's body. None is ever read: no endpoint takes one.
+/// Bytes of a request's body. Those that are read are much shorter.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
 /// No page of another origin can send it without asking first, and it would be refused when it asks.
 const WRITE_HEADER: HeaderName = HeaderName::from_static("x-maitred");

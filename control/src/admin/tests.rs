@@ -1,6 +1,8 @@
 //! Real sockets on port 0. Where time passes, it is tokio's, which jumps ahead when nothing else can happen.
 
 use super::*;
+use maitred_core::health::EndpointState;
+use maitred_model::Balance;
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -57,6 +59,23 @@ impl Operations for Fake {
         json!([{ "api": "shop", "route": "get-order" }])
     }
 
+    fn upstreams(&self) -> Vec<UpstreamView> {
+        vec![orders()]
+    }
+
+    fn upstream(&self, name: &str) -> Result<UpstreamView, Unknown> {
+        match name {
+            "orders" => Ok(orders()),
+            _ => Err(unknown(name)),
+        }
+    }
+
+    fn turn(&self, upstream: &str, endpoint: &str, is_drained: bool) -> Result<Turned, Unknown> {
+        let (endpoint, warning) = (endpoint.to_owned(), is_drained.then(|| "nobody is left".to_owned()));
+        let state = if is_drained { EndpointState::Drained } else { EndpointState::Healthy };
+        if upstream == "orders" { Ok(Turned { endpoint, state, in_flight: 3, warning }) } else { Err(unknown(upstream)) }
+    }
+
     fn status(&self) -> Value {
         panic!("a mistake of the binary's")
     }
@@ -76,6 +95,14 @@ impl Operations for Fake {
     fn upgrade(&self) -> Result<Successor, NotUpgraded> {
         self.upgrade.lock().unwrap().clone()
     }
+}
+
+fn orders() -> UpstreamView {
+    UpstreamView { name: "orders".into(), balance: Balance::RoundRobin, panic: false, endpoints: Vec::new(), queue: None }
+}
+
+fn unknown(name: &str) -> Unknown {
+    crate::upstreams::find(&[], name).err().unwrap()
 }
 
 async fn start(token: Option<&str>, fake: Arc<Fake>) -> Admin {
@@ -127,7 +154,7 @@ async fn ask(admin: &Admin, line: &str, headers: &str) -> Answered {
 #[tokio::test]
 async fn everything_is_answered_on_loopback() {
     let admin = start(None, Arc::default()).await;
-    for target in ["/", "/healthz", "/readyz", "/config", "/routes"] {
+    for target in ["/", "/healthz", "/readyz", "/config", "/routes", "/upstreams", "/upstreams/orders"] {
         let answer = ask(&admin, &format!("GET {target}"), "").await;
         assert_eq!(answer.status, 200, "{target}");
         answer.has("content-type: application/json").has("cache-control: no-store");
@@ -157,6 +184,11 @@ async fn errors_are_problems() {
         ("GET /config", "Origin: http://evil.example\r\n", 403),
         ("POST /reload", "X-Maitred: 1\r\nContent-Length: 70000\r\n", 413),
         ("GET /status", "", 500),
+        ("GET /upstreams/orders/drain", "", 405),
+        ("GET /upstreams/bakery", "", 404),
+        ("POST /upstreams/bakery/drain?endpoint=a", "X-Maitred: 1\r\n", 404),
+        ("POST /upstreams/orders/drain", "X-Maitred: 1\r\n", 400),
+        ("POST /upstreams/orders/drain?endpoint=a", "", 403),
     ] {
         let answer = ask(&admin, line, headers).await;
         assert_eq!(answer.status, status, "{line} {headers:?}");
@@ -379,4 +411,24 @@ async fn connections_over_the_limit_wait_for_room() {
     let before = Instant::now();
     assert_eq!(ask(&admin, "GET /healthz", "").await.status, 200);
     assert!(before.elapsed() > Duration::from_millis(1), "it waited until the idle ones were closed");
+}
+
+#[tokio::test]
+async fn an_endpoint_is_named_in_the_query_or_in_the_body() {
+    let admin = start(None, Arc::default()).await;
+    let drained = json!({ "upstream": "orders", "endpoint": "[::1]:9000", "state": "drained", "in_flight": 3, "warning": "nobody is left" });
+    let query = ask(&admin, "POST /upstreams/orders/drain?a=b&endpoint=%5B::1%5d:9000", "X-Maitred: 1\r\n").await;
+    assert_eq!((query.status, query.json()), (200, drained.clone()));
+    let body = "{\"endpoint\": \"[::1]:9000\"}";
+    let head = format!(
+        "POST /upstreams/orders/drain HTTP/1.1\r\nHost: localhost\r\nX-Maitred: 1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let body = read(send(admin.address(), &format!("{head}{body}")).await).await;
+    assert_eq!((body.status, body.json()), (200, drained));
+    let enabled = ask(&admin, "POST /upstreams/orders/enable?endpoint=unix:/run/a.sock", "X-Maitred: 1\r\n").await.json();
+    assert_eq!(
+        (&enabled["endpoint"], &enabled["state"], &enabled["warning"]),
+        (&json!("unix:/run/a.sock"), &json!("healthy"), &Value::Null)
+    );
 }

@@ -1,12 +1,13 @@
 //! Addresses as this machine knows them: numbers, /etc/hosts, localhost, then the name servers of /etc/resolv.conf. Both files are
 //! looked at again when they change. Keeps no addresses itself.
 
-use super::{Answer, Lookup, Resolve};
+use super::{Answer, Lookup, Resolve, ServiceLookup, ServiceRecord, Services};
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::Query;
-use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::{Hosts, ResolverBuilder, TokioResolver};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -67,11 +68,48 @@ impl SystemResolver {
         let ttl = found.valid_until().saturating_duration_since(Instant::now());
         Ok(Answer { addresses: found.iter().collect(), ttl })
     }
+
+    /// Only name servers know services.
+    async fn resolve_service(&self, name: &str) -> Result<Services, String> {
+        let name = Name::from_str(name).map_err(|error| format!("that is not a name: {error}"))?;
+        let found = self.servers.get()?.lookup(name, RecordType::SRV).await.map_err(|error| error.to_string())?;
+        let record = |record: &Record| match &record.data {
+            RData::SRV(srv) => {
+                let host = srv.target.to_ascii();
+                Some(ServiceRecord { priority: srv.priority, weight: srv.weight, port: srv.port, host })
+            }
+            _ => None,
+        };
+        let records = found.answers().iter().filter_map(record).collect();
+        let ttl = found.valid_until().saturating_duration_since(Instant::now());
+        Ok(Services { records, ttl, addresses: given(found.additionals(), &self.hosts.get()) })
+    }
+}
+
+/// The addresses that a name server sent along. A host that the file knows is looked up there.
+fn given(records: &[Record], hosts: &Hosts) -> HashMap<String, Answer> {
+    let mut given: HashMap<String, Answer> = HashMap::new();
+    for record in records {
+        let Some(address) = record.data.ip_addr() else { continue };
+        if !from_hosts(hosts, &record.name).is_empty() {
+            continue;
+        }
+        let host = record.name.to_ascii();
+        let host = host.strip_suffix('.').unwrap_or(&host).to_owned();
+        let answer = given.entry(host).or_insert(Answer { addresses: Vec::new(), ttl: FOREVER });
+        answer.addresses.push(address);
+        answer.ttl = answer.ttl.min(Duration::from_secs(record.ttl.into()));
+    }
+    given
 }
 
 impl Resolve for SystemResolver {
     fn lookup<'a>(&'a self, host: &'a str) -> Lookup<'a> {
         Box::pin(self.resolve(host))
+    }
+
+    fn services<'a>(&'a self, name: &'a str) -> ServiceLookup<'a> {
+        Box::pin(self.resolve_service(name))
     }
 }
 
@@ -150,14 +188,21 @@ mod tests {
             let records: &[&[u8]] = match (question.starts_with(b"\x06orders\x04test\0"), query[end - 3]) {
                 (true, 1) => &[&[0, 0, 0, 42, 0, 4, 10, 0, 0, 2], &[0, 0, 0, 42, 0, 4, 10, 0, 0, 1]],
                 (true, 28) => &[&[0, 0, 0, 17, 0, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]],
+                (true, 33) => {
+                    &[b"\0\0\0\x1e\0\x15\0\x0a\0\x05\x23\x28\x01a\x06orders\x04test\0", b"\0\0\0\x1e\0\x07\0\x14\0\0\0\x50\0"]
+                }
                 (_, _) => &[],
             };
+            // Sent along: the address of the first host, for 42 s.
+            let along: &[u8] = if query[end - 3] == 33 { b"\x01a\xc0\x0c\0\x01\0\x01\0\0\0\x2a\0\x04\x0a\0\0\x07" } else { &[] };
+            let additional = u8::from(!along.is_empty());
             let code = if question.starts_with(b"\x06orders") { 0x80 } else { 0x83 };
-            let mut answer = [&query[..2], &[0x81, code, 0, 1, 0, records.len() as u8, 0, 0, 0, 0], question].concat();
+            let mut answer = [&query[..2], &[0x81, code, 0, 1, 0, records.len() as u8, 0, 0, 0, additional], question].concat();
             for record in records {
                 answer.extend_from_slice(&[0xc0, 12, 0, query[end - 3], 0, 1]);
                 answer.extend_from_slice(record);
             }
+            answer.extend_from_slice(along);
             socket.send_to(&answer, from).await.unwrap();
         }
     }
@@ -178,6 +223,12 @@ mod tests {
         found.sort_unstable();
         assert_eq!(found, ["10.0.0.1", "10.0.0.2", "fd00::1"]);
         assert!(resolver.lookup("nothing.test").await.is_err());
+        let services = resolver.services("orders.test").await.unwrap();
+        let record = |priority, weight, port, host: &str| ServiceRecord { priority, weight, port, host: host.to_owned() };
+        assert_eq!(services.records, [record(10, 5, 9000, "a.orders.test."), record(20, 0, 80, ".")]);
+        assert!((1..=30).contains(&services.ttl.as_secs()), "{:?}", services.ttl);
+        let along = &services.addresses["a.orders.test"];
+        assert_eq!((along.addresses.as_slice(), along.ttl), (&["10.0.0.7".parse().unwrap()][..], Duration::from_secs(42)));
     }
 
     fn addresses(answer: Result<Answer, String>) -> Vec<String> {

@@ -7,12 +7,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn name(host: &str, every: bool, weight: u32) -> EndpointSpec {
     let authority = Authority::Name { host: host.to_owned(), port: 80, every };
-    EndpointSpec { authority, authority_text: format!("{host}:80").into(), prefix: "".into(), weight }
+    EndpointSpec {
+        authority,
+        authority_text: format!("{host}:80").into(),
+        prefix: "".into(),
+        weight: weight.try_into().unwrap(),
+        scheme: Scheme::Http,
+        zone: None,
+        priority: 0,
+    }
 }
 
 fn literal(address: &str, weight: u32) -> EndpointSpec {
     let authority = Authority::Address(address.parse().unwrap());
-    EndpointSpec { authority, authority_text: address.into(), prefix: "/base".into(), weight }
+    EndpointSpec {
+        authority,
+        authority_text: address.into(),
+        prefix: "/base".into(),
+        weight: weight.try_into().unwrap(),
+        scheme: Scheme::Http,
+        zone: None,
+        priority: 0,
+    }
 }
 
 fn wanted(endpoints: &[EndpointSpec]) -> (Arc<TargetCell>, Request) {
@@ -151,7 +167,7 @@ async fn a_cell_that_is_known_is_not_resolved_again() {
     discovery.resolve_all(&[request], PATIENCE).await;
     assert_eq!(script.lookups("orders"), 1);
     assert!(Arc::ptr_eq(&before, &cell.load()));
-    assert_eq!(discovery.shared.names()["orders"].users.len(), 1);
+    assert_eq!(discovery.shared.names()[&Question::Host("orders".into())].users.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,4 +180,92 @@ async fn a_dropped_discovery_asks_no_more() {
     sleep(secs(1000)).await;
     assert_eq!(script.lookups("orders"), 1);
     assert_eq!(Arc::strong_count(&script), 1, "no task holds anything");
+}
+
+fn service(name: &str, weight: u32, priority: u8) -> EndpointSpec {
+    let authority = Authority::Service(name.to_owned());
+    EndpointSpec { authority, priority, ..literal("10.9.9.9:1", weight) }
+}
+
+/// Address, Host, weight and priority.
+fn in_full(cell: &TargetCell) -> Vec<String> {
+    let line = |target: &Target| format!("{} {} x{} p{}", target.address, target.authority, target.weight, target.priority);
+    cell.load().targets.iter().map(line).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_s_records_say_hosts_ports_weights_and_priorities() {
+    let (script, discovery) = discovery();
+    let records = ["20 5 9002 c.orders", "10 60 9000 a.orders.", "10 0 80 b.orders"];
+    script.services("_http._tcp.orders", &records, secs(60));
+    script.add("_http._tcp.orders", "c.orders", &["10.0.0.3"], secs(60));
+    script.answer("a.orders", &["10.0.0.1", "::1"], secs(60));
+    script.answer("b.orders", &["10.0.0.2"], secs(60));
+    let (cell, request) = wanted(&[service("_http._tcp.orders", 2, 1), literal("10.9.9.9:1", 1)]);
+    assert_eq!(discovery.resolve_all(&[request], PATIENCE).await, []);
+    let expected = [
+        "10.0.0.1:9000 a.orders:9000 x120 p1",
+        "[::1]:9000 a.orders:9000 x120 p1",
+        "10.0.0.2:80 b.orders x2 p1",
+        "10.0.0.3:9002 c.orders:9002 x10 p2",
+        "10.9.9.9:1 10.9.9.9:1 x1 p0",
+    ];
+    assert_eq!(in_full(&cell), expected);
+    assert_eq!(script.lookups("c.orders"), 0, "its address came along");
+    assert_eq!(&*cell.load().targets[0].prefix, "/base");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_asked_for_again_after_the_least_ttl_and_the_same_answer_changes_nothing() {
+    let (script, discovery) = discovery();
+    script.services("_s", &["1 1 1 a", "1 1 1 b"], secs(100));
+    script.answer("a", &["10.0.0.1"], secs(10));
+    script.answer("b", &["10.0.0.2"], secs(50));
+    let (cell, request) = wanted(&[service("_s", 1, 0)]);
+    discovery.resolve_all(&[request], PATIENCE).await;
+    let before = cell.load();
+    script.services("_s", &["1 1 1 b", "1 1 1 a"], secs(100));
+    sleep(secs(11)).await;
+    assert_eq!(script.lookups("_s"), 2);
+    assert!(Arc::ptr_eq(&before, &cell.load()), "another order is no change");
+    script.answer("a", &["10.0.0.9"], secs(10));
+    sleep(secs(10)).await;
+    assert_eq!(shown(&cell), ["10.0.0.9:1 x1", "10.0.0.2:1 x1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_or_a_host_of_it_that_does_not_resolve_keeps_what_was_known() {
+    let (script, discovery) = discovery();
+    script.services("_s", &["1 1 1 a", "1 1 1 b"], secs(10));
+    script.answer("a", &["10.0.0.1"], secs(60));
+    script.fail("b", "server failure");
+    let (cell, request) = wanted(&[service("_s", 1, 0)]);
+    assert_eq!(discovery.resolve_all(&[request], PATIENCE).await, [], "the others serve");
+    assert_eq!(shown(&cell), ["10.0.0.1:1 x1"]);
+    script.answer("b", &["10.0.0.2"], secs(60));
+    sleep(secs(6)).await;
+    assert_eq!(shown(&cell), ["10.0.0.1:1 x1", "10.0.0.2:1 x1"], "it is asked for again before the service's TTL is over");
+    script.fail("a", "server failure");
+    sleep(secs(11)).await;
+    assert_eq!(shown(&cell), ["10.0.0.1:1 x1", "10.0.0.2:1 x1"], "its last addresses");
+    script.fail("_s", "server failure");
+    sleep(secs(100)).await;
+    assert_eq!(shown(&cell), ["10.0.0.1:1 x1", "10.0.0.2:1 x1"]);
+    script.services("_s", &[], secs(10));
+    sleep(secs(100)).await;
+    assert_eq!(shown(&cell), ["10.0.0.1:1 x1", "10.0.0.2:1 x1"], "no record is a failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_said_not_to_exist_has_no_target() {
+    let (script, discovery) = discovery();
+    script.services("_s", &["1 1 1 a"], secs(10));
+    script.answer("a", &["10.0.0.1"], secs(60));
+    let (cell, request) = wanted(&[service("_s", 1, 0)]);
+    discovery.resolve_all(std::slice::from_ref(&request), PATIENCE).await;
+    script.services("_s", &["0 0 0 ."], secs(10));
+    sleep(secs(11)).await;
+    assert!(shown(&cell).is_empty());
+    let unresolved = discovery.resolve_all(&[request], PATIENCE).await;
+    assert_eq!(unresolved[0].reason, "the service is said not to be offered");
 }

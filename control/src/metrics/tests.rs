@@ -1,9 +1,15 @@
 //! The text is read back by a checker that knows the rules of the format and nothing of the code that wrote it.
 
 use super::*;
+use crate::health::{Checked, LastCheck};
+use crate::upstreams::EndpointView;
+use maitred_core::Remote;
+use maitred_core::health::EndpointState;
+use maitred_model::Balance;
+use maitred_transport::Target;
 use maitred_wire::Method;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 type Samples = BTreeMap<String, f64>;
 
@@ -60,7 +66,7 @@ fn extra() -> Extra {
         open_fds: Some(9),
         started: Some(Duration::from_secs(1_700_000_000)),
     };
-    Extra { version: "1.2.3".to_owned(), process, certificates: Vec::new() }
+    Extra { version: "1.2.3".to_owned(), process, certificates: Vec::new(), upstreams: Vec::new() }
 }
 
 fn route(metrics: &Metrics, api: &str, route: &str) -> Arc<RouteSeries> {
@@ -190,4 +196,66 @@ fn of_certificates_with_the_same_name_the_first_to_end_counts() {
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}");
     }
+}
+
+fn endpoint(index: usize, state: EndpointState) -> EndpointView {
+    let address = Remote::Tcp(format!("10.0.{}.{}:9000", index / 250, index % 250).parse().unwrap());
+    let target = Target { address, authority: "orders".into(), prefix: "".into(), weight: 1, zone: None, priority: 0 };
+    let last = LastCheck { at: SystemTime::UNIX_EPOCH, took: Duration::ZERO, failure: None };
+    let checked = Checked { is_healthy: true, since: SystemTime::UNIX_EPOCH, reason: None, last, passed: 5, failed: 2 };
+    EndpointView {
+        target,
+        state,
+        in_flight: 3,
+        connections: 4,
+        latency: None,
+        requests: 70,
+        failures: 7,
+        ejections: 1,
+        ejected_for: None,
+        checked: (index == 0).then_some(checked),
+    }
+}
+
+fn upstream(name: &str, endpoints: Vec<EndpointView>) -> UpstreamView {
+    UpstreamView { name: name.into(), balance: Balance::RoundRobin, panic: false, endpoints, queue: None }
+}
+
+#[test]
+fn an_endpoint_has_series_of_its_own() {
+    let mut endpoints = vec![endpoint(0, EndpointState::Healthy), endpoint(1, EndpointState::Ejected)];
+    // One address by two names is one series.
+    endpoints.push(EndpointView { requests: 1, ..endpoint(1, EndpointState::Healthy) });
+    let upstreams = vec![upstream("a \"b\"", endpoints), upstream("empty", Vec::new())];
+    let samples = read_back(&exposition(&Metrics::new(1), &Extra { upstreams, ..extra() }));
+    let of = |name: &str, endpoint: &str| {
+        samples[&format!("maitred_upstream_endpoint_{name}{{upstream=\"a \\\"b\\\"\",endpoint=\"{endpoint}:9000\"}}")]
+    };
+    for (name, value) in [
+        ("up", 1.0),
+        ("in_flight", 3.0),
+        ("connections", 4.0),
+        ("requests_total", 70.0),
+        ("failures_total", 7.0),
+        ("ejections_total", 1.0),
+    ] {
+        assert_eq!(of(name, "10.0.0.0"), value, "{name}");
+    }
+    assert_eq!((of("up", "10.0.0.1"), of("requests_total", "10.0.0.1")), (0.0, 70.0));
+    let checks: Vec<(&String, &f64)> = samples.iter().filter(|(series, _)| series.contains("checks_total")).collect();
+    assert!(
+        matches!(checks[..], [(failed, 2.0), (passed, 5.0)] if failed.contains("failed") && passed.contains("passed")),
+        "{checks:?}"
+    );
+}
+
+#[test]
+fn endpoints_beyond_a_thousand_are_only_counted() {
+    let many = |count| (0..count).map(|index| endpoint(index, EndpointState::Healthy)).collect::<Vec<_>>();
+    let upstreams = vec![upstream("a", many(900)), upstream("b", many(900))];
+    let samples = read_back(&exposition(&Metrics::new(1), &Extra { upstreams, ..extra() }));
+    let listed =
+        |upstream: &str| samples.keys().filter(|series| series.contains("endpoint_up{") && series.contains(upstream)).count();
+    assert_eq!((listed("upstream=\"a\""), listed("upstream=\"b\"")), (900, 100));
+    assert_eq!(samples["maitred_upstream_endpoints_unlisted"], 800.0);
 }

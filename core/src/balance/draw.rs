@@ -59,11 +59,13 @@ impl Draw {
     /// One by weight, and another one where there is one.
     pub(super) fn two(&self, chance: &Chance) -> Option<(u16, u16)> {
         let (first, second) = (self.one(chance)?, self.one(chance)?);
-        if first != second || self.slots.len() == 1 {
-            return Some((first, second));
-        }
-        let last = self.slots.len() - 1;
+        Some((first, if first == second { self.other(first, chance) } else { second }))
+    }
+
+    /// Another one, if there is one.
+    pub(super) fn other(&self, than: u16, chance: &Chance) -> u16 {
+        let Some(last) = self.slots.len().checked_sub(1).filter(|&last| last > 0) else { return than };
         let other = self.slots[chance.below(last)].own;
-        Some((first, if other == first { self.slots[last].own } else { other }))
+        if other == than { self.slots[last].own } else { other }
     }
 }

@@ -1,10 +1,10 @@
-//! What all workers know of one endpoint: how much is under way there, and how long it takes to answer. Read and written without order
-//! between the fields: a sample that is lost to another worker's costs nothing but itself.
+//! What all workers know of one endpoint: how much is under way there, how long it takes to answer, and how it is. Read and written
+//! without order between the fields: a sample that is lost to another worker's costs nothing but itself.
 
-use crate::{Clock, Remote};
-use std::collections::HashMap;
+use super::roster::Changes;
+use crate::health::{EndpointState, News, Standing};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// After so long a sample counts for 37% of what it did (1/e), as in Finagle and Linkerd.
@@ -13,25 +13,61 @@ const DECAY: Duration = Duration::from_secs(10);
 /// What a failed attempt counts as, if it did not take longer: an endpoint that fails at once must not look like the fastest.
 pub const FAILURE_COST: Duration = Duration::from_secs(1);
 
-/// One cache line for each endpoint, so that two of them never share one.
+/// One cache line for what each request writes, so that two endpoints never share one; behind it what is rarely written.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Figures {
     in_flight: AtomicU32,
+    connections: AtomicU32,
+    /// Failures in a row, over all workers.
+    streak: AtomicU32,
+    /// Attempts that were answered or failed, since the start.
+    requests: AtomicU64,
+    failures: AtomicU64,
     /// The moving average in nanoseconds; 0: nothing is known.
     latency: AtomicU64,
     /// When it was written, in nanoseconds from `since`.
     written: AtomicU64,
-    since: Instant,
+    pub(crate) standing: Standing,
 }
+
+const _: () = assert!(std::mem::offset_of!(Figures, standing) == 64, "what each request writes is one cache line");
 
 impl Figures {
     pub fn new(now: Instant) -> Figures {
-        Figures { in_flight: AtomicU32::new(0), latency: AtomicU64::new(0), written: AtomicU64::new(0), since: now }
+        Figures::of(Arc::default(), now)
+    }
+
+    pub(super) fn of(changes: Arc<Changes>, now: Instant) -> Figures {
+        Figures {
+            in_flight: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
+            streak: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            latency: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            standing: Standing::new(changes, now),
+        }
     }
 
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
+    }
+
+    /// Open connections, over all workers.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Relaxed)
+    }
+
+    /// Attempts that were answered or failed, since the start.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    /// Those of `requests` that failed: no connection, reset, no answer in time, 5xx.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
     }
 
     /// Nanoseconds to an answer, as they count at `now`: what was seen long ago counts for little.
@@ -45,17 +81,75 @@ impl Figures {
         let kept = self.kept(now);
         let new = if sample >= old * kept { sample } else { old * kept + sample * (1.0 - kept) };
         self.latency.store(new as u64, Relaxed);
-        self.written.store(self.nanos(now), Relaxed);
+        self.written.store(self.standing.nanos(now), Relaxed);
     }
 
     /// How much of the average counts still: e^(-age/decay).
     fn kept(&self, now: Instant) -> f64 {
-        let age = self.nanos(now).saturating_sub(self.written.load(Relaxed));
+        let age = self.standing.nanos(now).saturating_sub(self.written.load(Relaxed));
         (-(age as f64) / DECAY.as_nanos() as f64).exp()
     }
 
-    fn nanos(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.since).as_nanos() as u64
+    /// An attempt went well: none failed in a row.
+    pub fn succeeded(&self) -> u32 {
+        self.requests.fetch_add(1, Relaxed);
+        if self.streak.load(Relaxed) != 0 {
+            self.streak.store(0, Relaxed);
+        }
+        0
+    }
+
+    /// An attempt failed. Returns how many did in a row, over all workers.
+    pub fn failed(&self) -> u32 {
+        self.requests.fetch_add(1, Relaxed);
+        self.failures.fetch_add(1, Relaxed);
+        self.streak.fetch_add(1, Relaxed).saturating_add(1)
+    }
+
+    /// Ends an ejection whose time is over. True for the one who did.
+    pub(crate) fn let_in(&self, now: Instant) -> bool {
+        let is_back = self.standing.let_in(now);
+        if is_back {
+            self.streak.store(0, Relaxed);
+        }
+        is_back
+    }
+
+    /// What active checks say; true until they say otherwise.
+    pub fn set_healthy(&self, is_healthy: bool, now: Instant) {
+        self.standing.set_healthy(is_healthy, now);
+    }
+
+    pub fn is_healthy(&self) -> bool {
+        self.standing.is_healthy()
+    }
+
+    /// Nobody new is sent to an endpoint that is drained.
+    pub fn set_drained(&self, is_drained: bool) {
+        self.standing.set_drained(is_drained);
+    }
+
+    pub fn is_drained(&self) -> bool {
+        self.standing.is_drained()
+    }
+
+    /// How long it is left alone still, by what requests saw of it.
+    pub fn ejected_until(&self, now: Instant) -> Option<Duration> {
+        self.standing.ejected_until(now)
+    }
+
+    /// How often it was ejected since the start.
+    pub fn ejections(&self) -> u64 {
+        self.standing.ejections()
+    }
+
+    /// Whether the log may be told; else it was, a moment ago.
+    pub fn may_tell(&self, news: News, now: Instant) -> bool {
+        self.standing.may_tell(news, now)
+    }
+
+    pub fn state(&self, now: Instant) -> EndpointState {
+        self.standing.state(now)
     }
 }
 
@@ -76,33 +170,19 @@ impl Drop for InFlight {
     }
 }
 
-/// Address, name and prefix: what an endpoint is.
-pub type Identity = (Remote, Arc<str>, Arc<str>);
+/// An open connection to an endpoint, until this is dropped.
+#[derive(Debug)]
+pub struct OpenConnection(Arc<Figures>);
 
-/// What is known of endpoints, for as long as any list has them: over reloads, and over changes of names. Asked where lists are made, not
-/// where requests go.
-#[derive(Debug, Default)]
-pub struct KnownFigures {
-    by_endpoint: Mutex<HashMap<Identity, Weak<Figures>>>,
-    clock: Clock,
+impl OpenConnection {
+    pub fn open(figures: &Arc<Figures>) -> OpenConnection {
+        figures.connections.fetch_add(1, Relaxed);
+        OpenConnection(figures.clone())
+    }
 }
 
-impl KnownFigures {
-    pub fn new(clock: Clock) -> KnownFigures {
-        KnownFigures { by_endpoint: Mutex::default(), clock }
-    }
-
-    pub fn of(&self, endpoints: impl Iterator<Item = Identity>) -> Vec<Arc<Figures>> {
-        let mut known = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, figures| figures.strong_count() > 0);
-        let figures = |endpoint| {
-            let slot = known.entry(endpoint).or_default();
-            slot.upgrade().unwrap_or_else(|| {
-                let new = Arc::new(Figures::new(self.clock.now()));
-                *slot = Arc::downgrade(&new);
-                new
-            })
-        };
-        endpoints.map(figures).collect()
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
     }
 }

@@ -37,10 +37,13 @@ impl Maglev {
         Maglev { table: fill(wishing) }
     }
 
-    /// Owners from the key's slot on, once around.
-    pub(super) fn walk(&self, hash: u64) -> impl Iterator<Item = u16> {
-        let start = (hash % self.table.len().max(1) as u64) as usize;
-        self.table[start..].iter().chain(&self.table[..start]).copied()
+    /// Owners from the key's slot on, through the whole table in steps of the key's own: slots that lie side by side belong to the same few.
+    pub(super) fn walk(&self, key: u64) -> impl Iterator<Item = u16> {
+        let count = self.table.len();
+        let slot = (key % SIZE as u64) as usize;
+        let step = (key / SIZE as u64 % (SIZE as u64 - 1)) as usize + 1;
+        let slots = std::iter::successors(Some(slot), move |at| Some((at + step) % SIZE)).take(count);
+        slots.map(|slot| self.table[slot])
     }
 }
 

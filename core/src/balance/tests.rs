@@ -28,8 +28,12 @@ impl Play {
     }
 
     fn pick(&self, hash: Option<u64>) -> usize {
+        self.pick_but(hash, None)
+    }
+
+    fn pick_but(&self, hash: Option<u64>, avoid: Option<usize>) -> usize {
         let Play { members, figures, chance, .. } = self;
-        self.picker.pick(&self.turn, || self.now, &Asked { members, figures, hash, chance }).expect("somebody")
+        self.picker.pick(&self.turn, || self.now, &Asked { members, figures, hash, chance, avoid }).expect("somebody")
     }
 
     /// In parts of 1.
@@ -191,9 +195,27 @@ fn nobody_is_picked_where_nobody_is() {
         for members in [members(&[]), members(&[0, 0])] {
             let figures: Vec<_> = members.iter().map(|_| Arc::new(Figures::new(now))).collect();
             for hash in [None, Some(5)] {
-                let asked = Asked { members: &members, figures: &figures, hash, chance: &chance };
+                let asked = Asked { members: &members, figures: &figures, hash, chance: &chance, avoid: None };
                 assert_eq!(Picker::new(balance, &members).pick(&Cell::new(0), || now, &asked), None, "{balance:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn who_was_just_tried_is_picked_only_where_there_is_no_other() {
+    for balance in Balance::ALL {
+        for hash in [None, Some(key(3))] {
+            for weights in [&[1, 1][..], &[5, 3, 2], &[1, 0, 9]] {
+                let play = Play::new(balance, members(weights));
+                for tried in (0..weights.len()).filter(|&index| weights[index] > 0) {
+                    for _ in 0..200 {
+                        let picked = play.pick_but(hash, Some(tried));
+                        assert!(picked != tried && weights[picked] > 0, "{balance:?} {weights:?}");
+                    }
+                }
+            }
+            assert_eq!(Play::new(balance, members(&[0, 1])).pick_but(hash, Some(1)), 1, "{balance:?}");
         }
     }
 }

@@ -1,82 +1,127 @@
-//! One request, at one upstream: pick → connect → send → classify. The second screen to read after `handle`.
+//! One request, at one upstream: pick → connect → send → classify. The second screen to read after `handle`. Whether it is tried once
+//! more is judged in `retry`; a second one beside it runs in `hedge`.
 
-use super::forward;
+use super::retry::{Next, Tries};
+use super::{forward, hedge};
 use crate::Reach;
 use maitred_core::fault::Side;
-use maitred_core::{Body, Exchange, Fault, Kind, Response};
-use maitred_transport::{Begin, Failure, Lease, Upstream, Wanted};
+use maitred_core::{Body, Exchange, Fault, Response};
+use maitred_transport::{Begin, Failure, Lease, RequestPlace, Upstream};
 use maitred_wire::{Framing, Method, ResponseHead};
 use std::future::poll_fn;
+use std::time::{Duration, Instant};
 
-pub async fn run(exchange: &mut Exchange, upstream: &Upstream, reach: &Reach) -> Result<Response, Fault> {
-    let mut fresh = false;
+pub async fn run(
+    exchange: &mut Exchange,
+    upstream: &Upstream,
+    reach: &Reach,
+    idempotent: Option<bool>,
+) -> Result<Response, Fault> {
+    let mut tries = Tries::begin(exchange, upstream, reach, idempotent)?; // may be refused: the circuit breaker
     loop {
-        let leased = upstream.lease(Wanted::by(exchange, &upstream.spec, fresh), &mut exchange.record).await;
-        let lease = leased.map_err(|failure| failure.fault)?;
-        let mut head = exchange.take_head();
-        let failure = match send(exchange, &lease, upstream, reach, &mut head).await {
-            Ok(()) => return Ok(response(lease, head)),
-            Err(failure) => failure,
+        let tried = match tries.hedge_after() {
+            Some(after) => Box::pin(hedge::race(exchange, &mut tries, after)).await,
+            None => once(exchange, &tries).await,
         };
-        exchange.keep_head(head);
-        if fresh || !may_repeat(exchange, &lease, &failure) {
-            return Err(failure.fault);
+        match tries.judge(exchange, tried) {
+            Next::Answer(answer) => return Ok(response(exchange, answer, tries.place)),
+            Next::Fault(fault) => return Err(fault),
+            Next::Again(wait) => tries.pause(exchange, wait).await?,
         }
-        exchange.body = lease.connection.take_back_body();
-        fresh = true;
     }
 }
 
-/// A pooled connection may be closed by the back end at the very moment it is used again, and a stream of HTTP/2 may be refused. Then,
-/// and only then, the request goes out once more, on a new connection: if the back end has acted on nothing of it, or if repeating it
-/// is harmless and it has no body to lose.
-fn may_repeat(exchange: &Exchange, lease: &Lease, failure: &Failure) -> bool {
-    let reset = failure.unanswered && failure.fault.kind == Kind::UpstreamReset;
-    let harmless = exchange.request.method.is_idempotent() && exchange.request.framing == Framing::None;
-    reset && (failure.unsent || (lease.reused && harmless))
+/// What a try came to.
+pub type Tried = Result<Answer, Miss>;
+
+pub struct Answer {
+    pub lease: Lease,
+    pub head: Box<ResponseHead>,
+    pub took: Duration,
 }
 
-async fn send(
-    exchange: &mut Exchange,
+pub struct Miss {
+    pub failure: Failure,
+    /// The request's; whole where the failure says `unsent`.
+    pub body: Body,
+    /// The connection had served a request before.
+    pub reused: bool,
+}
+
+async fn once(exchange: &mut Exchange, tries: &Tries<'_>) -> Tried {
+    let body = std::mem::take(&mut exchange.body);
+    let wanted = tries.wanted(exchange);
+    let leased = match tries.upstream.pick(&wanted) {
+        Ok(picked) => tries.upstream.lease(picked, &wanted, &mut exchange.record).await,
+        Err(failure) => Err(failure),
+    };
+    let lease = match leased {
+        Ok(lease) => lease,
+        Err(failure) => return Err(Miss { failure, body, reused: false }),
+    };
+    let mut head = exchange.take_head();
+    let (sent, took) = send(exchange, body, &lease, tries, wanted.deadline, &mut head).await;
+    exchange.record.upstream_time = Some(took);
+    match sent {
+        Ok(()) => Ok(Answer { lease, head, took }),
+        Err(failure) => {
+            exchange.keep_head(head);
+            Err(Miss { failure, body: lease.connection.take_back_body(), reused: lease.reused })
+        }
+    }
+}
+
+/// Sends the request and waits for the head of its answer, until then. Also says how long that took.
+pub async fn send(
+    exchange: &Exchange,
+    body: Body,
     lease: &Lease,
-    upstream: &Upstream,
-    reach: &Reach,
+    tries: &Tries<'_>,
+    until: Option<Instant>,
     head: &mut ResponseHead,
-) -> Result<(), Failure> {
-    let connection = &lease.connection;
-    let timeouts = upstream.spec.timeouts;
+) -> (Result<(), Failure>, Duration) {
+    let (connection, spec, worker) = (&lease.connection, &tries.upstream.spec, &tries.reach.worker);
     let mut begin = Some(Begin {
-        body: std::mem::take(&mut exchange.body),
+        body,
         framing: exchange.request.framing,
         to_head: exchange.request.method == Method::Head,
         upgrade: exchange.request.upgrade.is_some(),
         expect_continue: exchange.request.expect_continue,
-        deadline: exchange.deadline,
-        response_timeout: timeouts.response,
-        idle_timeout: timeouts.idle,
+        deadline: until,
+        response_timeout: spec.timeouts.response,
+        idle_timeout: spec.timeouts.idle,
     });
-    let started = reach.worker.now();
+    let started = worker.now();
     let client = exchange.client.clone();
     let answered = poll_fn(|cx| {
         if let Some(begin) = begin.take() {
-            connection.begin(cx, begin, |out| forward::head(out, exchange, &upstream.spec.host, lease.target()))?;
+            connection.begin(cx, begin, |out| forward::head(out, exchange, &spec.host, lease.target(), started))?;
         }
-        connection.poll_response(cx, head, client.as_deref(), &reach.head_limits)
+        connection.poll_response(cx, head, client.as_deref(), &tries.reach.head_limits)
     })
     .await;
-    let now = reach.worker.now();
-    exchange.record.upstream_time = Some(now - started);
+    let now = worker.now();
+    let took = now - started;
     match &answered {
-        Ok(()) => lease.answered(now - started, head.status >= 500, now),
-        Err(failure) if failure.fault.kind.side() == Side::Upstream => lease.answered(now - started, true, now),
+        Ok(()) => lease.answered(took, head.status >= 500, now),
+        Err(failure) if failure.fault.kind.side() == Side::Upstream => lease.answered(took, true, now),
         // It is the client that went wrong, or away.
         Err(_) => {}
     }
-    answered
+    (answered, took)
 }
 
-fn response(lease: Lease, head: Box<ResponseHead>) -> Response {
+fn response(exchange: &Exchange, Answer { lease, mut head, .. }: Answer, place: Option<RequestPlace>) -> Response {
+    // Nobody is bound to an endpoint that fails.
+    if head.status < 500
+        && let Some(cookie) = lease.cookie(exchange)
+    {
+        head.headers.add(b"set-cookie", cookie.as_bytes());
+    }
     let connection = lease.connection;
+    if let Some(place) = place {
+        connection.hold(place);
+    }
     let body = match (head.status, head.framing) {
         (101, _) => Body::Tunnel(connection.into_tunnel()),
         (_, Framing::None) => {

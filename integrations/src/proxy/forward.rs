@@ -4,9 +4,10 @@
 use maitred_core::{Exchange, Scheme};
 use maitred_model::UpstreamHost;
 use maitred_transport::Target;
-use maitred_wire::{Framing, Headers, Name, Version, decimal, field, request_line};
+use maitred_wire::{Framing, Headers, Name, Version, decimal, field, request_line, write_timeout};
+use std::time::Instant;
 
-pub fn head(out: &mut Vec<u8>, exchange: &Exchange, host: &UpstreamHost, target: &Target) {
+pub fn head(out: &mut Vec<u8>, exchange: &Exchange, host: &UpstreamHost, target: &Target, now: Instant) {
     let request = &exchange.request;
     start_line(out, exchange, target);
     let client_authority = request.authority();
@@ -20,9 +21,14 @@ pub fn head(out: &mut Vec<u8>, exchange: &Exchange, host: &UpstreamHost, target:
     field(out, b"host", authority);
     for entry in request.headers.iter() {
         let name = request.headers.name(entry);
-        if passes(entry.known, name, exchange.forwarded.trusted) {
+        if passes(entry.known, name, exchange.forwarded.trusted) && !(exchange.lifetime.is_some() && is_timeout(name)) {
             field(out, name, request.headers.value(entry));
         }
+    }
+    if let Some(lifetime) = exchange.lifetime {
+        out.extend_from_slice(b"grpc-timeout: ");
+        write_timeout(out, lifetime.saturating_duration_since(now));
+        out.extend_from_slice(b"\r\n");
     }
     framing(out, exchange);
     forwarded(out, exchange);
@@ -34,6 +40,11 @@ pub fn head(out: &mut Vec<u8>, exchange: &Exchange, host: &UpstreamHost, target:
     });
     field(out, b"x-request-id", exchange.request_id());
     out.extend_from_slice(b"\r\n");
+}
+
+/// How long a gRPC client waits: what is left of that is told (PROTOCOL-HTTP2.md of gRPC, "Timeout").
+fn is_timeout(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"grpc-timeout")
 }
 
 /// Fields that the gateway writes itself. Via is passed on and gets one more.

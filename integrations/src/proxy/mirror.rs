@@ -74,8 +74,8 @@ impl Copy {
             if !body.is_empty() {
                 exchange.body = Body::Stream(Rc::new(Whole::new(body.into())));
             }
-            match attempt::run(&mut exchange, &reach.upstreams[copy.upstream as usize], reach).await {
-                Ok(response) => read_away(response.body).await,
+            match attempt::run(&mut exchange, &reach.upstreams[copy.upstream as usize], reach, None).await {
+                Ok(response) => read_away(response.body, ANSWER_BYTES_MAX).await,
                 Err(fault) => {
                     reach.worker.shard().mirror_failed.add(1);
                     tracing::debug!(fault = fault.kind.name(), detail = %fault.detail, "a mirrored request failed");
@@ -97,10 +97,11 @@ impl Drop for Copy {
     }
 }
 
-async fn read_away(body: Body) {
+/// Reads so much of a body that nobody wants; one that ends leaves its connection fit for another request.
+pub(super) async fn read_away(body: Body, most: usize) {
     let Body::Stream(stream) = body else { return };
     let mut read = 0;
-    while read < ANSWER_BYTES_MAX {
+    while read <= most {
         match poll_fn(|cx| stream.poll_ready(cx)).await {
             Ok(Progress::Data) => {
                 let count = stream.data().len();

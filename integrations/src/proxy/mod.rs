@@ -2,7 +2,10 @@
 
 mod attempt;
 mod forward;
+mod hedge;
 pub mod mirror;
+mod replay;
+mod retry;
 
 use crate::Reach;
 use maitred_core::render::Text;
@@ -29,6 +32,8 @@ pub struct Proxy {
     pub upstream: u32,
     pub rewrite: Option<Box<Text>>,
     pub mirror: Option<Box<Mirror>>,
+    /// Whether repeating a request is harmless, whatever its method says.
+    pub idempotent: Option<bool>,
 }
 
 impl Proxy {
@@ -43,6 +48,6 @@ impl Proxy {
         if let Some(mirror) = &self.mirror {
             mirror.copy(exchange, reach);
         }
-        attempt::run(exchange, &reach.upstreams[self.upstream as usize], reach).await
+        attempt::run(exchange, &reach.upstreams[self.upstream as usize], reach, self.idempotent).await
     }
 }

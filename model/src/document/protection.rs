@@ -1,6 +1,7 @@
 //! What keeps an upstream from drowning, and its users from noticing: health, ejection, breakers, retries, hedges, limit and queue.
 
-use crate::values::{HeaderName, Share};
+use crate::values::{HeaderName, Share, format_duration};
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -50,6 +51,16 @@ pub enum Probe {
     Tcp,
     /// grpc.health.v1.Health/Check, for the service of that name; empty for the whole server.
     Grpc { service: String },
+}
+
+impl Probe {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Probe::Http { .. } => "http",
+            Probe::Tcp => "tcp",
+            Probe::Grpc { .. } => "grpc",
+        }
+    }
 }
 
 /// Which endpoints are left alone for a while, by what requests saw of them.
@@ -112,6 +123,17 @@ pub enum RetryOn {
     Status(u16),
 }
 
+impl fmt::Display for RetryOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RetryOn::Connect => f.write_str("connect"),
+            RetryOn::Reset => f.write_str("reset"),
+            RetryOn::Timeout => f.write_str("timeout"),
+            RetryOn::Status(status) => write!(f, "{status}"),
+        }
+    }
+}
+
 /// A second request beside one that takes long; the first answer counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hedge {
@@ -125,6 +147,16 @@ pub enum HedgeAfter {
     Percentile {
         per_mille: u16,
     },
+}
+
+impl fmt::Display for HedgeAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HedgeAfter::Delay(delay) => f.write_str(&format_duration(*delay)),
+            HedgeAfter::Percentile { per_mille } if per_mille.is_multiple_of(10) => write!(f, "p{}", per_mille / 10),
+            HedgeAfter::Percentile { per_mille } => write!(f, "p{}.{}", per_mille / 10, per_mille % 10),
+        }
+    }
 }
 
 /// How many requests are in flight at once; the rest wait.

@@ -82,38 +82,59 @@ impl Shape for EndpointLong {
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Endpoint> {
         let RawEndpoint { url, dns, srv, scheme, weight, zone, priority } = RawEndpoint::decode(node, cx)?;
-        // Both are looked up, and have no scheme of their own.
-        let dns = dns.or(srv);
-        match (url, dns) {
-            (Some(url), None) => {
-                if let Some(scheme) = scheme {
-                    cx.error("contradiction", scheme.span, "`scheme` goes with `dns`; a `url` has its own", "remove `scheme`");
-                }
-                Some(Endpoint { weight, zone, priority, ..url.value })
-            }
-            (None, Some(dns)) => {
-                if scheme.is_none() && node.get("scheme").is_some() {
-                    return None;
-                }
-                let scheme = scheme.map_or(Scheme::Http, |scheme| scheme.value);
-                Some(Endpoint { scheme, authority: dns.value, path: String::new(), weight, zone, priority })
-            }
-            (Some(url), Some(dns)) => {
-                let diagnostic = Diagnostic::error("contradiction", dns.span, "an endpoint has either `url` or `dns`");
-                cx.push(diagnostic.hint("remove one of them").also(url.span, "the other stands here"));
-                None
-            }
-            (None, None) => {
-                if node.get("url").is_none() && node.get("dns").is_none() {
-                    cx.error("missing-key", node.span, "an endpoint needs `url` or `dns`", "add `url: http://127.0.0.1:9001`");
-                }
-                None
-            }
+        let written = [
+            url.as_ref().map(|url| ("url", url.span)),
+            dns.as_ref().map(|dns| ("dns", dns.span)),
+            srv.as_ref().map(|srv| ("srv", srv.span)),
+        ];
+        let mut written = written.into_iter().flatten();
+        let (first, second) = (written.next(), written.next());
+        if let (Some((one, at)), Some((other, also))) = (first, second) {
+            let message = format!("an endpoint has one of `url`, `dns` and `srv`, and this one has `{one}` and `{other}`");
+            let diagnostic = Diagnostic::error("contradiction", also, message);
+            cx.push(diagnostic.hint("remove one of them").also(at, "the other stands here"));
+            return None;
         }
+        if let Some(srv) = &srv {
+            whole_service(srv, cx);
+        }
+        if let Some(url) = url {
+            if let Some(scheme) = scheme {
+                let message = "`scheme` goes with `dns` and `srv`; a `url` has its own";
+                cx.error("contradiction", scheme.span, message, "remove `scheme`");
+            }
+            return Some(Endpoint { weight, zone, priority, ..url.value });
+        }
+        // Both are looked up, and have no scheme of their own.
+        let Some(name) = dns.or(srv) else {
+            if ["url", "dns", "srv"].iter().all(|key| node.get(key).is_none()) {
+                let message = "an endpoint needs `url`, `dns` or `srv`";
+                cx.error("missing-key", node.span, message, "add `url: http://127.0.0.1:9001`");
+            }
+            return None;
+        };
+        if scheme.is_none() && node.get("scheme").is_some() {
+            return None;
+        }
+        let scheme = scheme.map_or(Scheme::Http, |scheme| scheme.value);
+        Some(Endpoint { scheme, authority: name.value, path: String::new(), weight, zone, priority })
     }
 
     fn schema(defs: &mut Defs) -> Value {
         RawEndpoint::schema(defs)
+    }
+}
+
+/// RFC 2782: `_service._proto.name`. Others are rare, and mostly the name of a host.
+fn whole_service(name: &Spanned<Authority>, cx: &mut Cx<'_>) {
+    let Authority::Service(text) = &name.value else { return };
+    let mut labels = text.split('.');
+    let is_whole = (0..2).all(|_| labels.next().is_some_and(|label| label.len() > 1 && label.starts_with('_')));
+    if !is_whole || labels.next().is_none() {
+        let message = "SRV records stand at `_service._proto.name`, and this name does not begin so";
+        let hint =
+            "write a name such as `_http._tcp.orders.internal`, or `dns: orders.internal:9000` for the addresses of a host";
+        cx.push(Diagnostic::warning("unusual-name", name.span, message).hint(hint));
     }
 }
 

@@ -275,8 +275,11 @@ fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
     if let Some(rewrite) = rewrite.as_ref().filter(|_| !is_proxy) {
         cx.error("contradiction", rewrite.span, "`rewrite` goes with `proxy`: nothing is sent on here", "remove `rewrite`");
     }
-    if let Some(mirror) = node.get("mirror").filter(|_| !is_proxy) {
-        cx.error("contradiction", mirror.span, "`mirror` goes with `proxy`: nothing is sent on here", "remove `mirror`");
+    for key in ["mirror", "priority", "idempotent"] {
+        if let Some(found) = node.get(key).filter(|_| !is_proxy) {
+            let message = format!("`{key}` goes with `proxy`: nothing is sent on here");
+            cx.error("contradiction", found.span, message, format!("remove `{key}`"));
+        }
     }
     let policies = Policies { timeout, body_bytes, transform };
     Some(Route { matcher, name, when, integration, rewrite, policies, cors, ip, mirror, priority, idempotent, maintenance })

@@ -1,7 +1,7 @@
 //! Upstreams: where requests go, and what is spoken there.
 
 use super::endpoints::{EndpointLong, EndpointUrl, parse_authority};
-use super::protection::HealthCheckShape;
+use super::protection::{HealthCheckShape, Long};
 use super::tls::UpstreamTlsShape;
 use super::values::{ShareText, Timeout};
 use crate::decode::{Cx, Defs, List, ScalarOr, Shape, default_of, record, texts, words};
@@ -94,23 +94,23 @@ record! {
         /// How long to wait.
         timeouts: UpstreamTimeouts = empty,
         /// The cookie that sends a client where it was before.
-        affinity: Option<Affinity> = absent,
+        affinity: Option<Long<Affinity>> = absent,
         /// How endpoints are asked whether they are well.
         health_check: Option<HealthCheckShape> = absent,
         /// Which endpoints are left alone for a while, by what requests saw of them.
-        outlier_detection: Option<OutlierDetection> = absent,
+        outlier_detection: Option<Long<OutlierDetection>> = absent,
         /// With fewer usable endpoints than this, all of them are used.
         panic_below: Option<ShareText> = absent,
         /// What the upstream may have at once, over all workers.
-        circuit_breaker: Option<CircuitBreaker> = absent,
+        circuit_breaker: Option<Long<CircuitBreaker>> = absent,
         /// Another try for requests that failed, where that is safe.
-        retry: Option<Retry> = absent,
+        retry: Option<Long<Retry>> = absent,
         /// A second request beside an idempotent one that takes long.
-        hedge: Option<Hedge> = absent,
+        hedge: Option<Long<Hedge>> = absent,
         /// A new endpoint, or one that is healthy again, reaches its full weight in this time.
         slow_start: Option<Timeout> = absent,
         /// How many requests are in flight at once; the rest wait in line.
-        concurrency: Option<Concurrency> = absent,
+        concurrency: Option<Long<Concurrency>> = absent,
     }
 }
 

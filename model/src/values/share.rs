@@ -14,6 +14,7 @@ const DIGITS_MAX: usize = 4;
 
 impl Share {
     pub const ALL: Share = Share(100 * PERCENT);
+    pub const FIFTH: Share = Share(20 * PERCENT);
 
     /// `5%`, `0.1%`, `100%`.
     pub fn parse(text: &str) -> Result<Share, ValueError> {
@@ -43,7 +44,7 @@ impl Share {
     }
 
     /// Parts per million: 1 to 1,000,000.
-    pub fn ppm(self) -> u32 {
+    pub const fn ppm(self) -> u32 {
         self.0
     }
 }

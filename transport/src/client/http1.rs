@@ -5,9 +5,9 @@ use crate::input::{BUFFER_BYTES, HEAD_BYTES};
 use crate::reader::{ReadError, Reader};
 use crate::socket::Socket;
 use crate::timers::Timer;
-use crate::upstream::ConnectionPool as Pool;
+use crate::upstream::{ConnectionPlace, ConnectionPool as Pool, RequestPlace};
 use crate::worker::Worker;
-use maitred_core::balance::InFlight;
+use maitred_core::balance::{InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, HeadLimits, LAST_CHUNK, Parsed, ResponseHead, chunk_head};
 use std::cell::{Cell, Ref, RefCell};
@@ -62,13 +62,23 @@ pub struct ClientConnection {
     idle_timeout: Cell<Duration>,
     /// When it was last put into the pool.
     pub(crate) idle_since: Cell<Instant>,
-    /// The request's place in what its endpoint has under way, where that is counted.
+    /// The request's place in what its endpoint has under way.
     in_flight: Cell<Option<InFlight>>,
+    _open: OpenConnection,
+    /// And in what its upstream has, where there is a circuit breaker; with the connection's own.
+    request_place: Cell<Option<RequestPlace>>,
+    pub(crate) place: Option<ConnectionPlace>,
 }
 
 impl ClientConnection {
     /// Without a pool it serves one request.
-    pub(crate) fn new(socket: Socket, worker: &Rc<Worker>, pool: Option<&Rc<Pool>>, now: Instant) -> Rc<ClientConnection> {
+    pub(crate) fn new(
+        socket: Socket,
+        worker: &Rc<Worker>,
+        pool: Option<&Rc<Pool>>,
+        open: OpenConnection,
+        place: Option<ConnectionPlace>,
+    ) -> Rc<ClientConnection> {
         worker.shard().upstream_open.add(1);
         Rc::new(ClientConnection {
             socket,
@@ -94,13 +104,20 @@ impl ClientConnection {
             deadline: Cell::new(None),
             response_timeout: Cell::new(Duration::ZERO),
             idle_timeout: Cell::new(Duration::ZERO),
-            idle_since: Cell::new(now),
+            idle_since: Cell::new(worker.now()),
             in_flight: Cell::new(None),
+            _open: open,
+            request_place: Cell::new(None),
+            place,
         })
     }
 
-    pub(super) fn carry(&self, in_flight: Option<InFlight>) {
-        self.in_flight.set(in_flight);
+    pub(super) fn carry(&self, in_flight: InFlight) {
+        self.in_flight.set(Some(in_flight));
+    }
+
+    pub(super) fn hold(&self, place: RequestPlace) {
+        self.request_place.set(Some(place));
     }
 
     /// When a pooled connection has waited for `timeouts.idle` of the upstream that used it last.
@@ -142,7 +159,7 @@ impl ClientConnection {
             prefilled: 0,
         };
         if !upload.done && !upload.held {
-            upload.prefill(cx, &mut out).map_err(|fault| Failure { fault, unsent: true, unanswered: true })?;
+            upload.prefill(cx, &mut out).map_err(Failure::unsent)?;
         }
         *self.out.borrow_mut() = out;
         *self.upload.borrow_mut() = upload;
@@ -253,7 +270,7 @@ impl ClientConnection {
 
     fn failure(&self, fault: Fault) -> Failure {
         let unanswered = !self.any_read.get() && self.reader.borrow().input.is_empty();
-        Failure { fault, unsent: !self.any_written.get(), unanswered }
+        Failure { fault, unsent: !self.any_written.get(), unanswered, refused: false }
     }
 
     fn poll_head(&self, cx: &mut Context<'_>, head: &mut ResponseHead, limits: &HeadLimits) -> Poll<Result<(), Fault>> {
@@ -517,6 +534,7 @@ impl Stream for ClientConnection {
         drop(reader);
         *self.upload.borrow_mut() = Upload::default();
         self.in_flight.take();
+        self.request_place.take();
         if let (true, Some(pool)) = (reusable, self.pool.upgrade()) {
             pool.put(self);
         }

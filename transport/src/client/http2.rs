@@ -5,13 +5,15 @@ use crate::http2::{self, Break, By, Channel, Connection, News, Terms, Turn};
 use crate::input::Input;
 use crate::socket::Socket;
 use crate::timers::Timer;
+use crate::upstream::{ConnectionPlace, Fate, RequestPlace, UpstreamShared};
 use crate::worker::Worker;
-use maitred_core::balance::InFlight;
+use maitred_core::balance::{InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, H2Code, HeadLimits, ResponseHead, WINDOW_MAX};
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -36,10 +38,12 @@ pub(crate) struct Link {
     settled: Notify,
     idle_since: Cell<Instant>,
     idle_timeout: Cell<Duration>,
+    /// Its place in what its upstream has open, where there is a circuit breaker, and what its pool is called there.
+    place: RefCell<Option<(ConnectionPlace, usize)>>,
 }
 
 impl Link {
-    pub fn start(socket: Socket, worker: &Rc<Worker>) -> Rc<Link> {
+    pub fn start(socket: Socket, worker: &Rc<Worker>, open: OpenConnection, place: Option<(ConnectionPlace, usize)>) -> Rc<Link> {
         let terms = Terms {
             server: false,
             streams: 0,
@@ -56,9 +60,11 @@ impl Link {
             settled: Notify::new(),
             idle_since: Cell::new(worker.now()),
             idle_timeout: Cell::new(IDLE_MAX),
+            place: RefCell::new(place),
         });
         worker.shard().upstream_open.add(1);
-        let driven = Driven { link: Rc::downgrade(&link), connection: link.connection.clone(), worker: worker.clone() };
+        let driven =
+            Driven { link: Rc::downgrade(&link), connection: link.connection.clone(), worker: worker.clone(), _open: open };
         spawn_local(driven.run());
         link
     }
@@ -84,6 +90,34 @@ impl Link {
         }
     }
 
+    pub fn idle_since(&self) -> Instant {
+        self.idle_since.get()
+    }
+
+    /// Nobody uses it, and it counts for that upstream.
+    pub fn is_unused_of(&self, shared: &Arc<UpstreamShared>) -> bool {
+        let counts = |(place, _): &(ConnectionPlace, usize)| Arc::ptr_eq(place.shared(), shared);
+        self.open.get() == 0 && self.place.borrow().as_ref().is_some_and(counts)
+    }
+
+    /// Says goodbye and leaves its place to another.
+    pub fn retire(&self) {
+        self.broken.set(true);
+        self.connection.say_goodbye();
+        drop(self.place.take());
+    }
+
+    /// A stream has ended: who waits for one may come.
+    fn freed(&self) {
+        let fate = match &*self.place.borrow() {
+            Some((place, pool)) => place.shared().breaker.settle(*pool),
+            None => Fate::Keep,
+        };
+        if fate == Fate::Close && self.open.get() == 0 {
+            self.retire();
+        }
+    }
+
     /// `None`: it is in use.
     pub fn idle_until(&self) -> Option<Instant> {
         (self.open.get() == 0).then(|| self.idle_since.get() + self.idle_timeout.get())
@@ -95,12 +129,13 @@ struct Driven {
     link: Weak<Link>,
     connection: Rc<Connection>,
     worker: Rc<Worker>,
+    _open: OpenConnection,
 }
 
 impl Driven {
     /// Reads and writes until the back end, or the last user, is gone.
     async fn run(self) {
-        let Driven { link, connection, worker } = &self;
+        let Driven { link, connection, worker, _open } = &self;
         let mut settled = false;
         poll_fn(|cx| {
             let turn = connection.poll_turn(cx, None, worker.now());
@@ -128,6 +163,7 @@ impl Drop for Driven {
         if let Some(link) = self.link.upgrade() {
             link.broken.set(true);
             link.settled.notify_waiters();
+            drop(link.place.take());
         }
     }
 }
@@ -163,8 +199,10 @@ pub struct LinkStream {
     deadline: Cell<Option<Instant>>,
     response_timeout: Cell<Duration>,
     idle_timeout: Cell<Duration>,
-    /// The request's place in what its endpoint has under way, where that is counted.
+    /// The request's place in what its endpoint has under way.
     in_flight: Cell<Option<InFlight>>,
+    /// And in what its upstream has, where there is a circuit breaker.
+    request_place: Cell<Option<RequestPlace>>,
 }
 
 impl LinkStream {
@@ -190,11 +228,16 @@ impl LinkStream {
             response_timeout: Cell::new(Duration::ZERO),
             idle_timeout: Cell::new(Duration::ZERO),
             in_flight: Cell::new(None),
+            request_place: Cell::new(None),
         })
     }
 
-    pub(super) fn carry(&self, in_flight: Option<InFlight>) {
-        self.in_flight.set(in_flight);
+    pub(super) fn carry(&self, in_flight: InFlight) {
+        self.in_flight.set(Some(in_flight));
+    }
+
+    pub(super) fn hold(&self, place: RequestPlace) {
+        self.request_place.set(Some(place));
     }
 
     pub(super) fn begin(&self, begin: Begin, head: impl FnOnce(&mut Vec<u8>)) -> Result<(), Failure> {
@@ -315,9 +358,10 @@ impl LinkStream {
 
     /// How the stream ended. One that was refused, or that came after the last one of a GOAWAY, was not acted upon (RFC 9113 §8.7).
     fn broken(&self, broken: Break) -> Failure {
-        let refused = broken.by == By::Goodbye || (broken.by == By::Peer && broken.code == H2Code::REFUSED_STREAM);
+        let refused = broken.by == By::Peer && broken.code == H2Code::REFUSED_STREAM;
         let kind = if broken.by == By::Us { Kind::UpstreamProtocol } else { Kind::UpstreamReset };
-        self.failure(Fault::new(kind, format!("the back end broke off the stream: {broken}")), refused)
+        let fault = Fault::new(kind, format!("the back end broke off the stream: {broken}"));
+        Failure { refused, ..self.failure(fault, refused || broken.by == By::Goodbye) }
     }
 
     /// Time is up. Where nothing at all came in the while, the whole link may be dead, and no other request is sent there.
@@ -332,8 +376,9 @@ impl LinkStream {
         }
     }
 
-    fn failure(&self, fault: Fault, refused: bool) -> Failure {
-        Failure { fault, unsent: refused && !self.body_begun.get(), unanswered: !self.any_read.get() }
+    fn failure(&self, fault: Fault, untouched: bool) -> Failure {
+        let unsent = untouched && !self.body_begun.get();
+        Failure { fault, unsent, unanswered: !self.any_read.get(), refused: false }
     }
 
     /// Hands the request's body over as it comes and as the back end takes it.
@@ -455,6 +500,7 @@ impl Stream for LinkStream {
 
     fn finish(self: Rc<Self>) {
         self.in_flight.take();
+        self.request_place.take();
     }
 }
 
@@ -484,5 +530,6 @@ impl Drop for LinkStream {
         }
         self.link.open.set(self.link.open.get() - 1);
         self.link.idle_since.set(self.worker.now());
+        self.link.freed();
     }
 }

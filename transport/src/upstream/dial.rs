@@ -1,13 +1,13 @@
 //! How a connection to a back end is made: the stream, a PROXY header before everything, TLS. Sends no request.
 
-use super::Wanted;
 use crate::socket::Socket;
 use crate::tls::{ClientTls, TlsStream};
 use crate::worker::Worker;
 use maitred_core::{Fault, Kind, Remote};
-use maitred_wire::{write_proxy_v1, write_proxy_v2};
+use maitred_wire::{write_proxy_v1, write_proxy_v1_unknown, write_proxy_v2, write_proxy_v2_local};
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -31,12 +31,13 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// A stream on which requests may be sent. `host`: the endpoint's own name, with its port.
-    pub(super) async fn connect(
+    /// A stream on which requests may be sent. `host`: the endpoint's own name, with its port. `client`: its two ends, for a PROXY
+    /// header; the gateway itself has none.
+    pub(crate) async fn connect(
         &self,
         remote: &Remote,
         host: &str,
-        wanted: &Wanted,
+        client: Option<(SocketAddr, SocketAddr)>,
         worker: &Rc<Worker>,
     ) -> Result<Socket, Fault> {
         let unreachable =
@@ -50,7 +51,7 @@ impl Dial {
             Remote::Unix(path) => Socket::from(UnixStream::connect(path).await.map_err(unreachable)?),
         };
         if let Some(version) = self.proxy {
-            introduce(&socket, version, wanted).await.map_err(unreachable)?;
+            introduce(&socket, version, client).await.map_err(unreachable)?;
         }
         match &self.tls {
             None => Ok(socket),
@@ -88,12 +89,13 @@ fn host_of(authority: &str) -> &str {
     }
 }
 
-async fn introduce(socket: &Socket, version: ProxyVersion, wanted: &Wanted) -> io::Result<()> {
+async fn introduce(socket: &Socket, version: ProxyVersion, client: Option<(SocketAddr, SocketAddr)>) -> io::Result<()> {
     let mut header = Vec::new();
-    let (source, destination) = wanted.client;
-    match version {
-        ProxyVersion::V1 => write_proxy_v1(&mut header, source, destination),
-        ProxyVersion::V2 => write_proxy_v2(&mut header, source, destination),
+    match (version, client) {
+        (ProxyVersion::V1, Some((source, destination))) => write_proxy_v1(&mut header, source, destination),
+        (ProxyVersion::V1, None) => write_proxy_v1_unknown(&mut header),
+        (ProxyVersion::V2, Some((source, destination))) => write_proxy_v2(&mut header, source, destination),
+        (ProxyVersion::V2, None) => write_proxy_v2_local(&mut header),
     }
     let mut written = 0;
     while written < header.len() {

@@ -25,7 +25,7 @@ pub(super) fn key(by: &HashBy, exchange: &Exchange) -> Option<u64> {
 }
 
 /// The first cookie of that name in a Cookie header (RFC 6265 §4.2.1).
-fn cookie<'a>(cookies: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn cookie<'a>(cookies: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     cookies.split(|&byte| byte == b';').find_map(|pair| pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"="))
 }
 

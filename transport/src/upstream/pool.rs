@@ -1,12 +1,16 @@
 //! Connections of one worker to one address: HTTP/1.1 ones wait here between requests, HTTP/2 ones are shared while they serve.
 
-use super::Wanted;
+use super::breaker::{ConnectionPlace, Fate};
 use super::dial::Dial;
+use super::gate::{Gate, Way};
 use super::targets::Target;
+use super::{UpstreamShared, Wanted};
 use crate::client::{Carrier, ClientConnection};
 use crate::client::{Link, LinkStream};
 use crate::timers::Timer;
 use crate::worker::Worker;
+use maitred_core::balance::{Figures, OpenConnection};
+use maitred_core::metrics::WorkerShard;
 use maitred_core::{Fault, Kind, Remote};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -45,6 +49,8 @@ pub(crate) struct Pool {
     worker: Rc<Worker>,
     /// The freshest last.
     idle: RefCell<Vec<Rc<ClientConnection>>>,
+    /// So many of those idle are for requests that were told.
+    promised: Cell<usize>,
     links: RefCell<Vec<Rc<Link>>>,
     dialling: Dialling,
 }
@@ -62,10 +68,65 @@ struct Dialling {
 impl Pool {
     pub fn put(&self, connection: Rc<ClientConnection>) {
         connection.idle_since.set(self.worker.now());
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < IDLE_MAX {
-            idle.push(connection);
+        match connection.place.as_ref().map_or(Fate::Keep, |place| place.shared().breaker.settle(self.id())) {
+            Fate::Keep if self.idle.borrow().len() >= IDLE_MAX => return,
+            Fate::Keep => {}
+            Fate::Promised => self.promised.set(self.promised.get() + 1),
+            Fate::Close => return,
         }
+        self.idle.borrow_mut().push(connection);
+    }
+
+    /// What it is called in the line of a breaker.
+    pub(super) fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    pub(super) fn shard(&self) -> &WorkerShard {
+        self.worker.shard()
+    }
+
+    /// Who was told has come.
+    pub(super) fn redeem(&self) {
+        self.promised.set(self.promised.get().saturating_sub(usize::from(!self.dial.http2)));
+    }
+
+    /// Somebody was promised a connection and does not take it.
+    pub(super) fn offer(&self, shared: &Arc<UpstreamShared>) {
+        match shared.breaker.settle(self.id()) {
+            Fate::Promised if !self.dial.http2 => self.promised.set(self.promised.get() + 1),
+            Fate::Promised | Fate::Keep => {}
+            Fate::Close => drop(self.give_up(shared)),
+        }
+    }
+
+    /// The connection of that upstream which has been idle longest, and since when.
+    fn oldest(&self, shared: &Arc<UpstreamShared>) -> Option<Instant> {
+        let idle = self.idle.borrow();
+        let spare = idle.len() > self.promised.get();
+        let kept = idle.iter().filter(|connection| spare && is_of(connection.place.as_ref(), shared));
+        let links = self.links.borrow();
+        let unused = links.iter().filter(|link| link.is_unused_of(shared));
+        kept.map(|connection| connection.idle_since.get()).chain(unused.map(|link| link.idle_since())).min()
+    }
+
+    /// Closes that one.
+    fn give_up(&self, shared: &Arc<UpstreamShared>) -> bool {
+        let Some(since) = self.oldest(shared) else { return false };
+        let mut idle = self.idle.borrow_mut();
+        let place = |connection: &Rc<ClientConnection>| is_of(connection.place.as_ref(), shared);
+        let index = idle.iter().position(|connection| connection.idle_since.get() == since && place(connection));
+        let closed = index.map(|index| idle.remove(index));
+        drop(idle);
+        if closed.is_none() {
+            let links = self.links.borrow();
+            links
+                .iter()
+                .filter(|link| link.is_unused_of(shared) && link.idle_since() == since)
+                .take(1)
+                .for_each(|link| link.retire());
+        }
+        true
     }
 
     /// The freshest connection that is still good, or a stream of one.
@@ -74,6 +135,9 @@ impl Pool {
             return self.stream(wanted).map(Carrier::Http2);
         }
         loop {
+            if self.idle.borrow().len() <= self.promised.get() {
+                return None;
+            }
             let connection = self.idle.borrow_mut().pop()?;
             if connection.is_quiet(cx) {
                 return Some(Carrier::Http1(connection));
@@ -89,12 +153,19 @@ impl Pool {
         links.iter().find(fits).map(|link| LinkStream::new(link, &self.worker))
     }
 
-    /// A new connection, and whether it was used by somebody else meanwhile. `patience`: for all that it takes.
-    pub(super) async fn connect(self: &Rc<Self>, wanted: &Wanted, patience: Duration) -> Result<(Carrier, bool), Fault> {
+    /// A new connection, and whether it was used by somebody else meanwhile. `patience`: for all that it takes. It counts in `figures`
+    /// while it is open.
+    pub(super) async fn connect(
+        self: &Rc<Self>,
+        wanted: &Wanted,
+        patience: Duration,
+        figures: &Arc<Figures>,
+        gate: Option<Gate<'_>>,
+    ) -> Result<(Carrier, bool), Fault> {
         let timer = Timer::new(&self.worker.timers);
         let due = self.worker.now() + patience;
         timer.arm(wanted.deadline.map_or(due, |deadline| deadline.min(due)));
-        let mut connecting = pin!(self.connect_patiently(wanted));
+        let mut connecting = pin!(self.connect_patiently(wanted, figures, gate.as_ref()));
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending => timer.poll(cx).map(|()| None),
@@ -102,28 +173,74 @@ impl Pool {
         .await;
         // Whose own time is over has no answer in time; otherwise it is the back end that could not be reached.
         let is_over = || wanted.deadline.is_some_and(|deadline| deadline <= due);
-        let kind = || if is_over() { Kind::UpstreamTimeout } else { Kind::ConnectTimeout };
+        let waits = || gate.as_ref().is_some_and(|gate| gate.waits.get());
+        let kind = || match (is_over(), waits()) {
+            (true, _) => Kind::UpstreamTimeout,
+            (false, true) => Kind::CircuitOpen,
+            (false, false) => Kind::ConnectTimeout,
+        };
         let late = || Err(Fault::new(kind(), format!("no connection to {} in time", self.key.remote)));
         connected.unwrap_or_else(late)
     }
 
-    async fn connect_patiently(self: &Rc<Self>, wanted: &Wanted) -> Result<(Carrier, bool), Fault> {
+    async fn connect_patiently(
+        self: &Rc<Self>,
+        wanted: &Wanted,
+        figures: &Arc<Figures>,
+        gate: Option<&Gate<'_>>,
+    ) -> Result<(Carrier, bool), Fault> {
         if self.dial.http2 {
-            return self.link(wanted).await;
+            return self.link(wanted, figures, gate).await;
         }
-        self.worker.shard().upstream_connects.add(1);
-        let socket = self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await?;
         // One that told its client's address never comes back.
         let pool = if self.dial.proxy.is_some() { None } else { Some(self) };
-        Ok((Carrier::Http1(ClientConnection::new(socket, &self.worker, pool, self.worker.now())), false))
+        let place = loop {
+            match self.pass(gate, pool.is_some() && !wanted.fresh).await? {
+                Way::New(place) => break place,
+                Way::Freed => {
+                    if let Some(carrier) = unconstrained(poll_fn(|cx| Poll::Ready(self.take(cx, wanted)))).await {
+                        return Ok((carrier, true));
+                    }
+                }
+            }
+        };
+        self.worker.shard().upstream_connects.add(1);
+        let socket = self.dial.connect(&self.key.remote, &self.key.name, Some(wanted.client), &self.worker).await?;
+        Ok((Carrier::Http1(ClientConnection::new(socket, &self.worker, pool, OpenConnection::open(figures), place)), false))
+    }
+
+    async fn pass(self: &Rc<Self>, gate: Option<&Gate<'_>>, shares: bool) -> Result<Way, Fault> {
+        match gate {
+            None => Ok(Way::New(None)),
+            Some(gate) => {
+                let way = gate.pass(self, shares).await?;
+                gate.waits.set(matches!(way, Way::Freed));
+                Ok(way)
+            }
+        }
     }
 
     /// A stream of a new connection. Whoever comes while one is made waits for it, so that a burst does not become as many
     /// connections.
-    async fn link(self: &Rc<Self>, wanted: &Wanted) -> Result<(Carrier, bool), Fault> {
+    async fn link(
+        self: &Rc<Self>,
+        wanted: &Wanted,
+        figures: &Arc<Figures>,
+        gate: Option<&Gate<'_>>,
+    ) -> Result<(Carrier, bool), Fault> {
         loop {
             if !self.dialling.under_way.get() {
-                return self.dial_link(wanted).await;
+                match self.pass(gate, !wanted.fresh).await? {
+                    // Another may have begun to connect while this one waited.
+                    Way::New(place) if !self.dialling.under_way.get() => return self.dial_link(wanted, figures, place).await,
+                    Way::New(_) => {}
+                    Way::Freed => {
+                        if let Some(stream) = self.stream(wanted) {
+                            return Ok((Carrier::Http2(stream), true));
+                        }
+                    }
+                }
+                continue;
             }
             let attempt = self.dialling.attempt.get();
             self.dialling.over.notified().await;
@@ -140,11 +257,18 @@ impl Pool {
         }
     }
 
-    async fn dial_link(self: &Rc<Self>, wanted: &Wanted) -> Result<(Carrier, bool), Fault> {
+    async fn dial_link(
+        self: &Rc<Self>,
+        wanted: &Wanted,
+        figures: &Arc<Figures>,
+        place: Option<ConnectionPlace>,
+    ) -> Result<(Carrier, bool), Fault> {
         let _turn = Turn::take(&self.dialling);
         self.worker.shard().upstream_connects.add(1);
-        let linked = match self.dial.connect(&self.key.remote, &self.key.name, wanted, &self.worker).await {
-            Ok(socket) => Ok(Link::start(socket, &self.worker)),
+        let linked = match self.dial.connect(&self.key.remote, &self.key.name, Some(wanted.client), &self.worker).await {
+            Ok(socket) => {
+                Ok(Link::start(socket, &self.worker, OpenConnection::open(figures), place.map(|place| (place, self.id()))))
+            }
             Err(fault) => Err(fault),
         };
         match linked {
@@ -208,11 +332,23 @@ impl Pools {
                 dial: dial.clone(),
                 worker: worker.clone(),
                 idle: RefCell::default(),
+                promised: Cell::new(0),
                 links: RefCell::default(),
                 dialling: Dialling::default(),
             })
         };
         pools.entry(key.clone()).or_insert_with(pool).clone()
+    }
+
+    /// While others wait for a connection of that upstream, one that lies idle here helps nobody: the oldest first.
+    pub(super) fn give_up_idle(&self, shared: &Arc<UpstreamShared>) {
+        while shared.breaker.is_short() {
+            let pools = self.by_key.borrow();
+            let oldest = pools.values().filter_map(|pool| Some((pool.oldest(shared)?, pool))).min_by_key(|(since, _)| *since);
+            if !oldest.is_some_and(|(_, pool)| pool.give_up(shared)) {
+                return;
+            }
+        }
     }
 
     /// Closes idle connections that are over, and forgets pools that nobody uses.
@@ -226,4 +362,8 @@ impl Pools {
         }))
         .await;
     }
+}
+
+fn is_of(place: Option<&ConnectionPlace>, shared: &Arc<UpstreamShared>) -> bool {
+    place.is_some_and(|place| Arc::ptr_eq(place.shared(), shared))
 }

@@ -1,12 +1,14 @@
 //! The addresses of an upstream at one moment, and what picks among them go by. Discovery writes, workers read.
 
 use arc_swap::ArcSwap;
-use maitred_core::balance::{Asked, Figures, Identity, InFlight, KnownFigures, Member, Picker, hash, needs_figures};
-use maitred_core::{Chance, Remote};
-use maitred_model::Balance;
-use std::collections::HashMap;
+use maitred_core::Remote;
+use maitred_core::balance::{Figures, Identity, Level, Member, Roster, Rules, hash, panics};
+use maitred_model::{Balance, Protection};
+use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use tokio::sync::Notify;
 
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,10 +20,15 @@ pub struct Target {
     pub prefix: Arc<str>,
     /// 0: only when the others can't be connected to.
     pub weight: u32,
+    /// Where it stands, where that is known.
+    pub zone: Option<Arc<str>>,
+    /// Those of a higher number are for when those of the lower ones are not enough.
+    pub priority: u8,
 }
 
 impl Target {
-    fn identity(&self) -> Identity {
+    /// What is known of it is kept by that.
+    pub fn identity(&self) -> Identity {
         (self.address.clone(), self.authority.clone(), self.prefix.clone())
     }
 }
@@ -30,38 +37,44 @@ impl Target {
 #[derive(Debug, Default)]
 pub struct TargetSet {
     pub targets: Vec<Target>,
-    pub picker: Picker,
-    /// As the picker was made of them.
-    members: Vec<Member>,
-    /// One for each target where picks go by them, else none.
-    figures: Vec<Arc<Figures>>,
+    /// One for each target.
+    pub figures: Vec<Arc<Figures>>,
+    /// Those that are preferred first.
+    pub(super) levels: Vec<Level>,
+    /// Picks go by how long endpoints take.
+    pub(super) goes_by_time: bool,
 }
 
 impl TargetSet {
-    fn new(targets: Vec<Target>, balance: Balance, known: &KnownFigures) -> TargetSet {
+    fn new(targets: Vec<Target>, order: &Order, roster: &Roster) -> TargetSet {
         let members = members(&targets);
-        let picker = Picker::new(balance, &members);
-        let figures = if needs_figures(balance) { known.of(targets.iter().map(Target::identity)) } else { Vec::new() };
-        TargetSet { targets, picker, members, figures }
-    }
-
-    pub(super) fn asked<'a>(&'a self, hash: Option<u64>, chance: &'a Chance) -> Asked<'a> {
-        Asked { members: &self.members, figures: &self.figures, hash, chance }
-    }
-
-    /// Counts a request at a target until what is returned is dropped, if picks go by that.
-    pub(super) fn enter(&self, index: usize) -> Option<InFlight> {
-        self.figures.get(index).map(InFlight::enter)
-    }
-
-    /// Where it is known how long its target takes, if picks go by that.
-    pub(super) fn timed(&self, index: usize) -> Option<&Figures> {
-        match self.picker {
-            Picker::PeakEwma(_) => self.figures.get(index).map(|figures| &**figures),
-            Picker::RoundRobin(_) | Picker::Random(_) | Picker::LeastRequest(_) | Picker::RingHash(..) | Picker::Maglev(..) => {
-                None
-            }
+        let figures = roster.of(targets.iter().map(Target::identity));
+        let mut ranks: BTreeMap<(u8, bool), Vec<u16>> = BTreeMap::new();
+        for (index, target) in targets.iter().enumerate() {
+            ranks.entry((target.priority, order.is_far(target))).or_default().push(index as u16);
         }
+        let levels = ranks.into_values().map(|own| Level::new(order.balance, &members, own)).collect();
+        TargetSet { targets, figures, levels, goes_by_time: order.balance == Balance::PeakEwma }
+    }
+
+    /// So few are usable that all are used.
+    pub fn panics(&self, protection: &Protection, now: Instant) -> bool {
+        panics(&Rules::of(protection), &self.levels, &self.figures, now)
+    }
+}
+
+/// How an upstream's endpoints are dealt out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Order {
+    pub balance: Balance,
+    /// Where this gateway stands, where that is known.
+    pub zone: Option<Arc<str>>,
+}
+
+impl Order {
+    /// In another zone. Who names none is near to everyone.
+    fn is_far(&self, target: &Target) -> bool {
+        self.zone.is_some() && target.zone.is_some() && self.zone != target.zone
     }
 }
 
@@ -83,29 +96,49 @@ fn members(targets: &[Target]) -> Vec<Member> {
 #[derive(Debug, Default)]
 pub struct TargetCell {
     current: ArcSwap<TargetSet>,
-    generation: AtomicU64,
-    balance: Balance,
-    known: Arc<KnownFigures>,
+    order: Order,
+    roster: Arc<Roster>,
+    changed: Notify,
 }
 
 impl TargetCell {
-    pub fn new(targets: Vec<Target>, balance: Balance, known: &Arc<KnownFigures>) -> TargetCell {
-        let current = ArcSwap::from_pointee(TargetSet::new(targets, balance, known));
-        TargetCell { current, generation: AtomicU64::new(1), balance, known: known.clone() }
+    pub fn new(targets: Vec<Target>, order: Order, roster: Arc<Roster>) -> TargetCell {
+        let current = ArcSwap::from_pointee(TargetSet::new(targets, &order, &roster));
+        roster.changes.bump();
+        TargetCell { current, order, roster, changed: Notify::new() }
     }
 
     pub fn publish(&self, targets: Vec<Target>) {
         if self.current.load().targets != targets {
-            self.current.store(Arc::new(TargetSet::new(targets, self.balance, &self.known)));
-            self.generation.fetch_add(1, Ordering::Release);
+            self.current.store(Arc::new(TargetSet::new(targets, &self.order, &self.roster)));
+            self.roster.changes.bump();
+            self.changed.notify_waiters();
         }
     }
 
-    /// Moves when the addresses change.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+    /// Other targets than these, once there are some.
+    pub async fn other_than(&self, known: &Arc<TargetSet>) -> Arc<TargetSet> {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let now = self.load();
+            if !Arc::ptr_eq(&now, known) {
+                return now;
+            }
+            changed.await;
+        }
     }
 
+    pub fn balance(&self) -> Balance {
+        self.order.balance
+    }
+
+    /// Moves when the addresses change, or how one of them is.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.roster.changes.epoch()
+    }
+
+    /// Targets and, by the same index, what is known of them.
     pub fn load(&self) -> Arc<TargetSet> {
         self.current.load_full()
     }
@@ -114,25 +147,30 @@ impl TargetCell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use maitred_core::balance::{InFlight, KnownFigures};
 
     fn target(address: &str) -> Target {
-        Target { address: Remote::Tcp(address.parse().unwrap()), authority: "a".into(), prefix: "".into(), weight: 1 }
+        let (address, authority) = (Remote::Tcp(address.parse().unwrap()), "a".into());
+        Target { address, authority, prefix: "".into(), weight: 1, zone: None, priority: 0 }
+    }
+
+    fn order(balance: Balance) -> Order {
+        Order { balance, zone: None }
     }
 
     #[test]
-    fn figures_are_the_endpoint_s_whatever_list_it_stands_in() {
-        let known = Arc::new(KnownFigures::default());
+    fn figures_are_the_endpoint_s_whatever_list_of_its_upstream_it_stands_in() {
+        let known = KnownFigures::default();
         let (a, b) = (target("10.0.0.1:1"), target("10.0.0.2:1"));
-        let cell = TargetCell::new(vec![a.clone()], Balance::LeastRequest, &known);
-        let held = cell.load().enter(0);
+        let cell = TargetCell::new(vec![a.clone()], order(Balance::LeastRequest), known.roster("u"));
+        let held = InFlight::enter(&cell.load().figures[0]);
         cell.publish(vec![b.clone(), a.clone()]);
-        let other = TargetCell::new(vec![a.clone()], Balance::PeakEwma, &known);
+        let other = TargetCell::new(vec![a.clone()], order(Balance::RoundRobin), known.roster("u"));
+        let stranger = TargetCell::new(vec![a.clone()], order(Balance::RoundRobin), known.roster("v"));
         let counts = |cell: &TargetCell| cell.load().figures.iter().map(|figures| figures.in_flight()).collect::<Vec<_>>();
-        assert_eq!((counts(&cell), counts(&other)), (vec![0, 1], vec![1]));
+        assert_eq!((counts(&cell), counts(&other), counts(&stranger)), (vec![0, 1], vec![1], vec![0]));
         drop(held);
         assert_eq!((counts(&cell), counts(&other)), (vec![0, 0], vec![0]));
-        let plain = TargetCell::new(vec![a, b], Balance::RoundRobin, &known);
-        assert!(counts(&plain).is_empty() && plain.load().enter(0).is_none(), "turns ask for nothing");
     }
 
     #[test]

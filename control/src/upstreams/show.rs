@@ -1,0 +1,69 @@
+//! Views of upstreams as JSON. Times are RFC 3339, durations milliseconds or seconds, as their names say.
+
+use super::{EndpointView, QueueView, UpstreamView};
+use crate::health::{Checked, LastCheck};
+use jiff::Timestamp;
+use maitred_core::health::EndpointState;
+use serde_json::{Value, json};
+use std::time::{Duration, SystemTime};
+
+pub(super) fn upstream(view: &UpstreamView) -> Value {
+    let UpstreamView { name, balance, panic, endpoints, queue } = view;
+    json!({
+        "name": **name,
+        "balance": balance.as_str(),
+        "panic": panic,
+        "queue": queue.map(|QueueView { in_flight, waiting, limit }| json!({ "in_flight": in_flight, "waiting": waiting, "limit": limit })),
+        "endpoints": endpoints.iter().map(endpoint).collect::<Value>(),
+    })
+}
+
+fn endpoint(view: &EndpointView) -> Value {
+    let EndpointView { target, state, in_flight, connections, latency, requests, failures, ejections, ejected_for, checked } =
+        view;
+    let reason = match state {
+        EndpointState::Unhealthy => checked.as_ref().and_then(|checked| checked.reason.as_deref()),
+        EndpointState::Healthy | EndpointState::Ejected | EndpointState::Drained => None,
+    };
+    json!({
+        "address": target.address.to_string(),
+        "host": *target.authority,
+        "weight": target.weight,
+        "zone": target.zone.as_deref(),
+        "priority": target.priority,
+        "state": state.as_str(),
+        "reason": reason,
+        "in_flight": in_flight,
+        "connections": connections,
+        "latency_ms": latency.map(millis),
+        "requests": requests,
+        "failures": failures,
+        "ejections": ejections,
+        "ejected_for_seconds": ejected_for.map(|left| (left.as_secs_f64() * 10.0).round() / 10.0),
+        "health_check": checked.as_ref().map(health_check),
+    })
+}
+
+fn health_check(checked: &Checked) -> Value {
+    let Checked { is_healthy, since, reason: _, last, passed, failed } = checked;
+    let LastCheck { at, took, failure } = last;
+    json!({
+        "healthy": is_healthy,
+        "since": time(*since),
+        "last": time(*at),
+        "took_ms": millis(*took),
+        "failure": failure,
+        "passed": passed,
+        "failed": failed,
+    })
+}
+
+/// To the microsecond.
+fn millis(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
+}
+
+fn time(time: SystemTime) -> Option<String> {
+    let time = Timestamp::try_from(time).ok()?;
+    Some(Timestamp::from_millisecond(time.as_millisecond()).ok()?.to_string())
+}

@@ -1,0 +1,118 @@
+//! `maitred upstream`: the endpoints of a gateway that runs. And what of them one process tells the next.
+
+use crate::cli::{Place, Remote, Upstream, UpstreamVerb, Which};
+use crate::output::{Exit, json, print, say, table};
+use crate::remote;
+use anyhow::ensure;
+use maitred_control::upstreams::{drained, find, turn};
+use maitred_dataplane::Snapshot;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// For the answer: of thousands of endpoints, too.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+
+pub fn main(arguments: &Upstream) -> anyhow::Result<Exit> {
+    let Place { file, admin } = &arguments.place;
+    let remote = Remote { file: file.clone(), admin: *admin };
+    match &arguments.verb {
+        UpstreamVerb::List { name, json } => list(&remote, name.as_deref(), *json),
+        UpstreamVerb::Drain(which) => turned(&remote, which, "drain"),
+        UpstreamVerb::Enable(which) => turned(&remote, which, "enable"),
+    }
+}
+
+fn list(remote: &Remote, name: Option<&str>, is_json: bool) -> anyhow::Result<Exit> {
+    let path = name.map_or_else(|| "/upstreams".to_owned(), |name| format!("/upstreams/{}", escaped(name)));
+    let answer = remote::ask(remote, "GET", &path, ANSWER_TIME_MAX)?;
+    ensure!(answer.status == 200, "{}", answer.detail());
+    if is_json {
+        return json(&answer.body);
+    }
+    let upstreams = match &answer.body {
+        Value::Array(upstreams) => upstreams.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let heading = ["UPSTREAM", "ENDPOINT", "STATE", "IN FLIGHT", "LATENCY", "REQUESTS", "FAILURES", "WHY"].map(str::to_owned);
+    let rows: Vec<Vec<String>> = std::iter::once(heading.to_vec()).chain(upstreams.iter().flat_map(rows)).collect();
+    print(&table(&rows))?;
+    Ok(Exit::Fine)
+}
+
+fn rows(upstream: &Value) -> Vec<Vec<String>> {
+    let endpoints = upstream["endpoints"].as_array().map_or(&[][..], Vec::as_slice);
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let row = |endpoint: &Value| {
+        let latency = endpoint["latency_ms"].as_f64().map_or_else(|| "-".to_owned(), |millis| format!("{millis:.1} ms"));
+        let why = match endpoint["ejected_for_seconds"].as_f64() {
+            Some(seconds) => format!("for {seconds} s more"),
+            None => endpoint["reason"].as_str().unwrap_or_default().to_owned(),
+        };
+        let number = |key: &str| endpoint[key].to_string();
+        let (in_flight, requests, failures) = (number("in_flight"), number("requests"), number("failures"));
+        vec![
+            text(&upstream["name"]),
+            text(&endpoint["address"]),
+            text(&endpoint["state"]),
+            in_flight,
+            latency,
+            requests,
+            failures,
+            why,
+        ]
+    };
+    endpoints.iter().map(row).collect()
+}
+
+fn turned(remote: &Remote, which: &Which, verb: &str) -> anyhow::Result<Exit> {
+    let Which { name, endpoint } = which;
+    let path = format!("/upstreams/{}/{verb}?endpoint={}", escaped(name), escaped(endpoint));
+    let answer = remote::ask(remote, "POST", &path, ANSWER_TIME_MAX)?;
+    ensure!(answer.status == 200, "{}", answer.detail());
+    let (state, in_flight) = (answer.body["state"].as_str().unwrap_or_default(), answer.body["in_flight"].as_u64().unwrap_or(0));
+    let rest = match in_flight {
+        0 => String::new(),
+        1 => "; 1 request is under way there".to_owned(),
+        many => format!("; {many} requests are under way there"),
+    };
+    print(&format!("{name} {endpoint} is {state}{rest}\n"))?;
+    if let Some(warning) = answer.body["warning"].as_str() {
+        say(&format!("warning: {warning}\n"));
+    }
+    Ok(Exit::Fine)
+}
+
+/// For a segment of a path or a value of a query (RFC 3986, section 2.3): what is unreserved stays.
+fn escaped(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':');
+    text.bytes().map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// Upstreams and their endpoints that were taken out by hand.
+pub fn taken_out(snapshot: &Snapshot) -> Vec<(String, String)> {
+    let of = |name: &str, endpoints: Vec<String>| {
+        endpoints.into_iter().map(|endpoint| (name.to_owned(), endpoint)).collect::<Vec<_>>()
+    };
+    snapshot.upstreams().flat_map(|(spec, _)| of(&spec.name, drained(spec))).collect()
+}
+
+/// Takes those out again. What is gone meanwhile is forgotten.
+pub fn take_out(snapshot: &Snapshot, taken_out: &[(String, String)], now: Instant) {
+    for (upstream, endpoint) in taken_out {
+        let found = find(snapshot.upstreams().map(|(spec, _)| spec), upstream);
+        if let Err(unknown) = found.and_then(|spec| turn(spec, endpoint, true, now)) {
+            tracing::warn!("a drained endpoint is not there any more: {unknown}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn what_means_something_else_in_a_url_is_escaped() {
+        assert_eq!(escaped("10.0.1.1:9000"), "10.0.1.1:9000");
+        assert_eq!(escaped("http://[::1]:9000/a?b&c#d%"), "http:%2F%2F%5B::1%5D:9000%2Fa%3Fb%26c%23d%25");
+    }
+}

@@ -1,0 +1,102 @@
+//! `maitred upstream`: the endpoints of a gateway that runs, as a user sees them, and what the metrics say of them.
+
+#[expect(dead_code, reason = "what follows a process that replaces itself is for upgrade.rs and systemd.rs")]
+mod process;
+
+use process::{Folder, Maitred, back_end};
+use serde_json::Value;
+use std::net::SocketAddr;
+
+fn orders(a: SocketAddr, b: SocketAddr) -> String {
+    format!(
+        "listen: 127.0.0.1:0
+admin: {{ listen: 127.0.0.1:0 }}
+telemetry: {{ access_log: none }}
+upstreams:
+  orders:
+    balance: least_request
+    endpoints: [ \"http://{a}\", {{ url: \"http://{b}\", weight: 2, zone: b }} ]
+    health_check: {{ path: /healthz }}
+apis: {{ all: {{ routes: [ \"ANY /{{path+}}\": orders ] }} }}
+"
+    )
+}
+
+fn checked(gateway: &Maitred) {
+    let is_checked = |one: &Value| one["health_check"]["passed"].as_u64() > Some(0);
+    gateway.eventually("/upstreams/orders", |orders| orders["endpoints"].as_array().unwrap().iter().all(is_checked));
+}
+
+#[test]
+fn endpoints_are_listed_taken_out_and_let_in_again() {
+    let (a, b) = (back_end(), back_end());
+    let folder = Folder::new("upstream");
+    let gateway = folder.file("maitred.yaml", &orders(a, b)).run(&["run"]);
+    checked(&gateway);
+    assert!(gateway.get("/x").contains("GET /x"));
+    let admin = gateway.address("admin").to_string();
+    let upstream = |arguments: &[&str]| folder.maitred(&[&["upstream"], arguments, &["--admin", &admin]].concat());
+    let (a, b) = (a.to_string(), b.to_string());
+
+    let list = upstream(&["list"]);
+    assert_eq!((list.code, list.stderr.as_str()), (0, ""));
+    let lines: Vec<&str> = list.stdout.lines().collect();
+    assert!(lines[0].starts_with("UPSTREAM  ENDPOINT"), "{}", list.stdout);
+    assert!(lines.len() == 3 && lines[1].contains(&a) && lines[1].contains("healthy"), "{}", list.stdout);
+    let json: Value = serde_json::from_str(&upstream(&["list", "orders", "--json"]).stdout).unwrap();
+    assert_eq!((&json["name"], &json["balance"], &json["panic"]), (&"orders".into(), &"least_request".into(), &false.into()));
+    assert_eq!((&json["endpoints"][1]["weight"], &json["endpoints"][1]["zone"]), (&2.into(), &"b".into()));
+
+    let drained = upstream(&["drain", "orders", &a]);
+    assert_eq!((drained.code, drained.stdout, drained.stderr.as_str()), (0, format!("orders {a} is drained\n"), ""));
+    assert!(upstream(&["list"]).stdout.lines().nth(1).unwrap().contains("drained"));
+    let metrics = gateway.admin("GET", "/metrics");
+    for line in [
+        format!("maitred_upstream_endpoint_up{{upstream=\"orders\",endpoint=\"{a}\"}} 0"),
+        format!("maitred_upstream_endpoint_up{{upstream=\"orders\",endpoint=\"{b}\"}} 1"),
+        "maitred_upstream_endpoints_unlisted 0".to_owned(),
+    ] {
+        assert!(metrics.lines().any(|other| other == line), "{line}\n{metrics}");
+    }
+    assert!(
+        metrics.contains(&format!(
+            "maitred_upstream_endpoint_checks_total{{upstream=\"orders\",endpoint=\"{a}\",result=\"passed\"}}"
+        ))
+    );
+
+    let last = upstream(&["drain", "orders", &b]);
+    assert_eq!(last.code, 0);
+    assert!(last.stderr.starts_with("warning: no endpoint of upstream `orders`"), "{}", last.stderr);
+    assert!(gateway.get("/x").starts_with("HTTP/1.1 503"));
+    gateway.admin("POST", "/reload");
+    assert!(gateway.get("/x").starts_with("HTTP/1.1 503"), "a reload lets nobody in");
+    let enabled = upstream(&["enable", "orders", &format!("http://{a}")]);
+    assert_eq!((enabled.code, enabled.stdout), (0, format!("orders http://{a} is healthy\n")));
+    assert!(gateway.get("/x").contains("GET /x"));
+    gateway.terminate();
+}
+
+#[test]
+fn what_is_not_there_is_told_with_what_is() {
+    let (a, b) = (back_end(), back_end());
+    let folder = Folder::new("upstream-wrong");
+    let gateway = folder.file("maitred.yaml", &orders(a, b)).run(&["run"]);
+    let admin = gateway.address("admin").to_string();
+    let a = a.to_string();
+    for (arguments, words) in [
+        (&["drain", "ordres", a.as_str()][..], "there is no upstream `ordres`; did you mean `orders`?"),
+        (&["list", "bakery"], "there is no upstream `bakery`; the upstreams are: `orders`"),
+        (&["enable", "orders", "10.9.9.9:1"], "upstream `orders` has no endpoint `10.9.9.9:1`"),
+    ] {
+        let done = folder.maitred(&[&["upstream"], arguments, &["--admin", &admin]].concat());
+        assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{arguments:?}");
+        assert!(done.stderr.contains(words), "{}", done.stderr);
+    }
+    for wrong in [&["upstream"][..], &["upstream", "drain", "orders"], &["upstream", "list", "--admin", "localhost:1"]] {
+        assert_eq!(folder.maitred(wrong).code, 2, "{wrong:?}");
+    }
+    assert_eq!(gateway.terminate().code, 0);
+    let nobody = folder.maitred(&["upstream", "list", "--admin", &admin]);
+    assert_eq!(nobody.code, 1);
+    assert!(nobody.stderr.contains("no answer from the admin listener"), "{}", nobody.stderr);
+}

@@ -1,0 +1,248 @@
+//! The circuit breaker: what an upstream may have at once, over all workers, and what becomes of those who do not fit.
+
+use maitred_testkit::h2::setting;
+use maitred_testkit::{Backend, Client, Gateway, H2Backend, H2Options, Latch, eventually, gateway};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+fn breaking(breaker: &str, more: &str, workers: usize, endpoints: &[SocketAddr]) -> Gateway {
+    let names: Vec<String> = (0..endpoints.len()).map(|at| format!("e{at}")).collect();
+    let urls: Vec<String> = names.iter().map(|name| format!("\"http://${name}\"")).collect();
+    let yaml = format!(
+        "workers: {workers}
+upstreams: {{ kitchen: {{ endpoints: [ {} ], circuit_breaker: {{ {breaker} }}{more} }} }}
+apis: {{ all: {{ routes: [ \"ANY /\": kitchen, \"ANY /{{path+}}\": kitchen ] }} }}",
+        urls.join(", ")
+    );
+    let named: Vec<(&str, SocketAddr)> = names.iter().map(String::as_str).zip(endpoints.iter().copied()).collect();
+    gateway(&yaml, &named)
+}
+
+/// Answers /hold when the latch opens, everything else at once, with its path.
+fn holding(latch: &Latch) -> Backend {
+    let latch = latch.clone();
+    Backend::new(move |request, conn| {
+        conn.body();
+        if request.target.starts_with("/hold") {
+            conn.wait(&latch);
+        }
+        conn.answer(200, "", request.target.clone());
+    })
+}
+
+#[track_caller]
+fn send(gateway: &Gateway, target: &str) -> Client {
+    let mut client = gateway.client();
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    client
+}
+
+fn waits(gateway: &Gateway) -> u64 {
+    gateway.metrics().workers.iter().map(|worker| worker.breaker_waits.get()).sum()
+}
+
+#[test]
+fn requests_over_the_limit_are_refused_at_once() {
+    let latch = Latch::new();
+    let backend = holding(&latch);
+    let gateway = breaking("requests: 2", "", 2, &[backend.address()]);
+    let mut held = [send(&gateway, "/hold"), send(&gateway, "/hold")];
+    backend.wait_for(2);
+    let refused = gateway.get("/");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(refused.json()["type"], "urn:maitred:fault:circuit_open");
+    latch.open();
+    held.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+    eventually("both places are free", || gateway.get("/").status == 200);
+    assert!(gateway.metrics().workers.iter().map(|worker| worker.breaker_requests.get()).sum::<u64>() >= 1);
+}
+
+#[test]
+fn a_request_has_its_place_until_its_answer_is_over() {
+    let latch = Latch::new();
+    let ending = latch.clone();
+    let backend = Backend::new(move |request, conn| {
+        if request.target == "/stream" {
+            conn.chunked_head(200, "");
+            conn.chunk("first");
+            conn.wait(&ending);
+            conn.chunk("");
+        } else {
+            conn.answer(200, "", "");
+        }
+    });
+    let gateway = breaking("requests: 1", "", 1, &[backend.address()]);
+    let mut client = send(&gateway, "/stream");
+    client.head();
+    assert_eq!(gateway.get("/").status, 503);
+    client.reset();
+    eventually("a client that left gives its place back", || gateway.get("/").status == 200);
+    let mut client = send(&gateway, "/stream");
+    latch.open();
+    assert_eq!(client.response().text(), "first");
+    assert_eq!(gateway.get("/").status, 200);
+}
+
+#[test]
+fn limits_outlive_a_reload_and_may_change() {
+    let latch = Latch::new();
+    let backend = holding(&latch);
+    let yaml = |requests: u32| {
+        format!(
+            "upstreams: {{ kitchen: {{ endpoints: [\"http://$kitchen\"], circuit_breaker: {{ requests: {requests} }} }} }}
+apis: {{ all: {{ routes: [ \"ANY /\": kitchen, \"ANY /{{path+}}\": kitchen ] }} }}"
+        )
+    };
+    let gateway = gateway(&yaml(1), &[("kitchen", backend.address())]);
+    let mut held = send(&gateway, "/hold");
+    backend.wait_for(1);
+    gateway.publish(&yaml(1));
+    assert_eq!(gateway.get("/").status, 503, "what is under way is counted still");
+    gateway.publish(&yaml(2));
+    assert_eq!(gateway.get("/").status, 200);
+    latch.open();
+    assert_eq!(held.response().status, 200);
+}
+
+#[test]
+fn who_finds_no_connection_waits_for_one_in_order() {
+    let latch = Latch::new();
+    let backend = holding(&latch);
+    let gateway = breaking("connections: 1", "", 1, &[backend.address()]);
+    let mut held = send(&gateway, "/hold");
+    backend.wait_for(1);
+    let mut waiting = Vec::new();
+    for at in 0..5 {
+        waiting.push(send(&gateway, &format!("/{at}")));
+        eventually("it waits", || waits(&gateway) == at + 1);
+    }
+    assert_eq!(backend.count(), 1);
+    latch.open();
+    assert_eq!(held.response().status, 200);
+    waiting.iter_mut().enumerate().for_each(|(at, client)| assert_eq!(client.response().text(), format!("/{at}")));
+    let asked: Vec<String> = backend.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(asked, ["/hold", "/0", "/1", "/2", "/3", "/4"]);
+    assert_eq!(backend.connections(), 1, "the one connection served all");
+}
+
+#[test]
+fn so_many_may_wait_and_so_long() {
+    let latch = Latch::new();
+    let backend = holding(&latch);
+    let gateway = breaking("connections: 1, pending: 2", ", timeouts: { connect: 3s }", 1, &[backend.address()]);
+    let mut held = send(&gateway, "/hold");
+    backend.wait_for(1);
+    let mut waiting = [send(&gateway, "/a"), send(&gateway, "/b")];
+    eventually("both wait", || waits(&gateway) == 2);
+    let refused = gateway.get("/");
+    assert_eq!((refused.status, &refused.json()["type"]), (503, &"urn:maitred:fault:circuit_open".into()));
+    for client in &mut waiting {
+        client.until_readable(|| gateway.turn(Duration::from_millis(200)));
+        let response = client.response();
+        assert_eq!((response.status, &response.json()["type"]), (503, &"urn:maitred:fault:circuit_open".into()));
+    }
+    latch.open();
+    assert_eq!(held.response().status, 200);
+    assert_eq!(gateway.get("/").status, 200);
+    assert_eq!(backend.count(), 2, "those who gave up are not sent");
+}
+
+#[test]
+fn who_leaves_the_line_passes_on_what_it_would_have_got() {
+    let latch = Latch::new();
+    let backend = holding(&latch);
+    let gateway = breaking("connections: 1", "", 1, &[backend.address()]);
+    let mut held = send(&gateway, "/hold");
+    backend.wait_for(1);
+    let gone = send(&gateway, "/gone");
+    eventually("it waits", || waits(&gateway) == 1);
+    let mut stays = send(&gateway, "/stays");
+    eventually("both wait", || waits(&gateway) == 2);
+    gone.reset();
+    latch.open();
+    assert_eq!((held.response().status, stays.response().text()), (200, "/stays".to_owned()));
+}
+
+#[test]
+fn a_connection_that_is_not_used_again_leaves_its_place() {
+    let backend = Backend::new(|_, conn| {
+        conn.answer(200, "Connection: close\r\n", "");
+        conn.close();
+    });
+    let gateway = breaking("connections: 1", "", 2, &[backend.address()]);
+    for _ in 0..20 {
+        assert_eq!(gateway.get("/").status, 200);
+    }
+    assert_eq!(backend.connections(), 20);
+}
+
+#[test]
+fn an_idle_connection_elsewhere_is_given_up() {
+    // Of another endpoint, and of another worker: whoever asks gets through, and never more than one is open.
+    let (one, two) = (Backend::named("one"), Backend::named("two"));
+    let gateway = breaking("connections: 1", "", 2, &[one.address(), two.address()]);
+    for _ in 0..40 {
+        assert_eq!(gateway.get("/").status, 200);
+    }
+    eventually("one is open", || one.open() + two.open() <= 1);
+    assert_eq!(one.count() + two.count(), 40);
+}
+
+#[test]
+fn no_worker_starves_under_load() {
+    let backend = Backend::new(|_, conn| {
+        std::thread::sleep(Duration::from_millis(2));
+        conn.answer(200, "", "");
+    });
+    let gateway = breaking("connections: 3", "", 2, &[backend.address()]);
+    std::thread::scope(|scope| {
+        let ask = || (0..25).for_each(|_| assert_eq!(gateway.get("/").status, 200));
+        let threads: Vec<_> = (0..12).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().for_each(|thread| thread.join().expect("every request is served"));
+    });
+    assert_eq!(backend.count(), 300);
+    assert!(backend.open() <= 3, "{}", backend.open());
+}
+
+#[test]
+fn links_of_http_2_are_counted_and_their_streams_waited_for() {
+    let latch = Latch::new();
+    let holding = latch.clone();
+    let options = H2Options { settings: vec![(setting::MAX_CONCURRENT_STREAMS, 1)], ..H2Options::default() };
+    let backend = H2Backend::with(options, move |request, stream| {
+        if request.path == "/hold" {
+            holding.opens();
+        }
+        stream.head(200, &[], false);
+        stream.data(&request.path, true);
+    });
+    let gateway = breaking("connections: 1", ", protocol: h2c", 1, &[backend.address()]);
+    assert_eq!(gateway.get("/settled").status, 200);
+    let mut held = send(&gateway, "/hold");
+    backend.wait_for(2);
+    let mut waiting: Vec<Client> = (0..3).map(|at| send(&gateway, &format!("/{at}"))).collect();
+    eventually("all wait", || waits(&gateway) == 3);
+    latch.open();
+    assert_eq!(held.response().text(), "/hold");
+    waiting.iter_mut().enumerate().for_each(|(at, client)| assert_eq!(client.response().text(), format!("/{at}")));
+    assert_eq!(backend.connections(), 1);
+}
+
+#[test]
+fn a_back_end_that_reads_nothing_is_not_connected_to_without_end() {
+    // It accepts, and says nothing.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let gateway = breaking(
+        "connections: 2, pending: 10",
+        ", protocol: h2c, timeouts: { connect: 2s, response: 4s }",
+        1,
+        &[mute.local_addr().expect("bound")],
+    );
+    let mut clients: Vec<Client> = (0..400).map(|_| send(&gateway, "/")).collect();
+    for client in &mut clients {
+        client.until_readable(|| gateway.turn(Duration::from_millis(100)));
+        assert!([502, 503, 504].contains(&client.response().status));
+    }
+    let connects: u64 = gateway.metrics().workers.iter().map(|worker| worker.upstream_connects.get()).sum();
+    assert!(connects <= 20, "{connects}");
+}

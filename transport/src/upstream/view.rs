@@ -1,0 +1,125 @@
+//! An upstream's endpoints as one worker sees them at one moment: who may be picked, and where what comes of attempts is taken in.
+
+use super::pool::Pool;
+use super::targets::TargetSet;
+use super::{AffinityCookie, UpstreamSpec, Wanted};
+use maitred_core::Chance;
+use maitred_core::balance::{Asked, FAILURE_COST, Ready, Rules};
+use maitred_core::health::{News, attempted};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(super) struct View {
+    pub set: Arc<TargetSet>,
+    /// One for each target.
+    pub pools: Rc<[Rc<Pool>]>,
+    spec: Arc<UpstreamSpec>,
+    /// `None`: all are well, and the set's own tables are used.
+    ready: Option<Ready>,
+    /// What cookies name each target by, where there are such cookies.
+    tokens: Option<Box<[u64]>>,
+}
+
+impl View {
+    pub fn new(
+        spec: &Arc<UpstreamSpec>,
+        rules: &Rules,
+        set: Arc<TargetSet>,
+        pools: Rc<[Rc<Pool>]>,
+        (now, turn): (Instant, usize),
+    ) -> View {
+        let tokens = spec.affinity.as_ref().map(|affinity| set.targets.iter().map(|target| affinity.token(target)).collect());
+        let mut view = View { set, pools, spec: spec.clone(), ready: None, tokens };
+        let back = |index: usize| view.tell_return(index, now);
+        view.ready = Ready::new(rules, &view.set.levels, &view.set.figures, (now, turn), back);
+        view
+    }
+
+    /// When it is over, though nothing changes but the time.
+    pub fn until(&self) -> Option<Instant> {
+        self.ready.as_ref().and_then(|ready| ready.until)
+    }
+
+    pub fn pick(&self, turn: &Cell<usize>, now: impl Fn() -> Instant, wanted: &Wanted, chance: &Chance) -> Option<usize> {
+        let avoid = wanted.avoid.as_ref().and_then(|tried| self.set.targets.iter().position(|target| target.address == *tried));
+        if let Some(home) = wanted.home.and_then(|token| self.home(token))
+            && Some(home) != avoid
+        {
+            return Some(home);
+        }
+        let asked = |members| Asked { members, figures: &self.set.figures, hash: wanted.key, chance, avoid };
+        match &self.ready {
+            None => self.set.levels.first().and_then(|level| level.picker.pick(turn, now, &asked(&level.members))),
+            Some(ready) => ready.pick(now, &asked(&[])),
+        }
+    }
+
+    /// The target that a cookie names, if it takes part.
+    fn home(&self, token: u64) -> Option<usize> {
+        let named = self.tokens.as_ref()?.iter().position(|&other| other == token)?;
+        self.is_usable(named).then_some(named)
+    }
+
+    pub fn affinity(&self) -> Option<&AffinityCookie> {
+        self.spec.affinity.as_ref()
+    }
+
+    pub fn token(&self, index: usize) -> Option<u64> {
+        self.tokens.as_ref().map(|tokens| tokens[index])
+    }
+
+    /// The next in the list that takes part; the same where it is the only one.
+    pub fn next(&self, index: usize) -> usize {
+        let count = self.pools.len();
+        let after = (1..count).map(|step| (index + step) % count);
+        after.filter(|&next| self.is_usable(next)).next().unwrap_or(index)
+    }
+
+    pub fn is_usable(&self, index: usize) -> bool {
+        self.ready.as_ref().is_none_or(|ready| ready.is_usable(index))
+    }
+
+    pub fn answered(&self, index: usize, took: Duration, has_failed: bool, now: Instant) {
+        let figures = &self.set.figures[index];
+        match &self.spec.protection.outlier_detection {
+            Some(_) => self.judge(index, has_failed, now),
+            None if has_failed => {
+                figures.failed();
+            }
+            None => {
+                figures.succeeded();
+            }
+        }
+        if self.set.goes_by_time {
+            figures.observe(if has_failed { took.max(FAILURE_COST) } else { took }, now);
+        }
+    }
+
+    /// One that was given up for another that was faster did not fail, nor did it succeed.
+    pub fn overtaken(&self, index: usize, after: Duration, now: Instant) {
+        if self.set.goes_by_time {
+            self.set.figures[index].observe(after, now);
+        }
+    }
+
+    fn judge(&self, index: usize, has_failed: bool, now: Instant) {
+        let Some(rules) = &self.spec.protection.outlier_detection else { return };
+        let figures = &self.set.figures;
+        let ejection = attempted(rules, figures, (index, has_failed), now, |index| self.tell_return(index, now));
+        if let Some(ejection) = ejection
+            && figures[index].may_tell(News::Ejected, now)
+        {
+            let (upstream, endpoint) = (&self.spec.name, &self.set.targets[index].address);
+            tracing::warn!(%upstream, %endpoint, seconds = ejection.time.as_secs_f64(), cause = %ejection.cause, "an endpoint is left alone");
+        }
+    }
+
+    fn tell_return(&self, index: usize, now: Instant) {
+        if self.set.figures[index].may_tell(News::Returned, now) {
+            let (upstream, endpoint) = (&self.spec.name, &self.set.targets[index].address);
+            tracing::info!(%upstream, %endpoint, "an endpoint that was left alone takes part again");
+        }
+    }
+}
