@@ -14,7 +14,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use crate::http::head_end;
-use crate::sys::{self, Epoll, READABLE};
+use crate::sys::{self, Epoll, READABLE, Rank};
 
 /// Nobody connects from this address, so that a port of a killed endpoint is taken by no client meanwhile, and none connects to itself.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
@@ -63,7 +63,7 @@ pub struct Plan {
 /// Serves until its commands end. Prints its ports first.
 pub fn serve(plan: Plan) -> io::Result<()> {
     sys::sharpen_timers();
-    sys::be_punctual();
+    sys::be(Rank::Instrument);
     let mut kitchen = Kitchen::open(plan)?;
     let ports: Vec<String> = kitchen.endpoints.iter().map(|endpoint| endpoint.port.to_string()).collect();
     println!("{}", ports.join(" "));
@@ -94,8 +94,8 @@ struct Endpoint {
     waiting: VecDeque<(usize, u64)>,
     busy_max: usize,
     waiting_max: usize,
-    /// The numbers of requests in the order of their arrival.
-    order: Vec<u32>,
+    /// The numbers of requests in the order of their arrival, and when each came, in microseconds since the kitchen opened.
+    order: Vec<(u32, u64)>,
 }
 
 struct Connection {
@@ -116,6 +116,7 @@ struct Kitchen {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     accepted: u64,
+    opened: Instant,
     ends: BinaryHeap<End>,
     answers: [Vec<u8>; 2],
 }
@@ -123,9 +124,18 @@ struct Kitchen {
 impl Kitchen {
     fn open(plan: Plan) -> io::Result<Kitchen> {
         let answers = ["200 OK", "500 Internal Server Error"].map(answer);
-        let (epoll, ends) = (Epoll::new()?, BinaryHeap::new());
-        let mut kitchen =
-            Kitchen { plan, epoll, endpoints: Vec::new(), connections: Vec::new(), free: Vec::new(), accepted: 0, ends, answers };
+        let (epoll, ends, opened) = (Epoll::new()?, BinaryHeap::new(), Instant::now());
+        let mut kitchen = Kitchen {
+            plan,
+            epoll,
+            endpoints: Vec::new(),
+            connections: Vec::new(),
+            free: Vec::new(),
+            accepted: 0,
+            opened,
+            ends,
+            answers,
+        };
         for at in 0..plan.endpoints {
             kitchen.endpoints.push(Endpoint {
                 port: 0,
@@ -204,7 +214,8 @@ impl Kitchen {
         connection.served = true;
         let (at, number) = (connection.endpoint, connection.number);
         let endpoint = &mut self.endpoints[at];
-        endpoint.order.extend(order);
+        let since = (now - self.opened).as_micros() as u64;
+        endpoint.order.extend(order.map(|order| (order, since)));
         match endpoint.mode {
             Mode::Killed | Mode::Hung => {}
             Mode::Erring => self.answer(place, number, 1),
@@ -292,10 +303,14 @@ impl Kitchen {
                 Ok("ok".into())
             }
             ["counts"] => Ok(joined(self.endpoints.iter().map(|endpoint| endpoint.order.len()))),
-            // The most at once, the most waiting, and the order of the first endpoint.
+            // The most at once, the most waiting, and the requests of the first endpoint, each with its time.
             ["story"] => {
                 let Endpoint { busy_max, waiting_max, order, .. } = &self.endpoints[0];
-                Ok(joined([*busy_max, *waiting_max].into_iter().chain(order.iter().map(|&number| number as usize))))
+                Ok(joined(
+                    [*busy_max, *waiting_max]
+                        .into_iter()
+                        .chain(order.iter().flat_map(|&(number, since)| [number as usize, since as usize])),
+                ))
             }
             _ => Ok(format!("what is {line}?")),
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::http::{head_end, headers};
 use crate::kitchen::ANSWER_BYTES;
-use crate::sys::{self, Epoll, READABLE};
+use crate::sys::{self, Epoll, READABLE, Rank};
 
 /// When a client gives up. Longer than whatever a bar allows, and short enough that a proxy which holds everything back is
 /// not given more than this times the rate in connections.
@@ -81,7 +81,7 @@ pub fn beside<T>(offer: &Offer, acts: impl FnOnce(Instant) -> io::Result<T>) -> 
     let began = Instant::now() + LEAD;
     thread::scope(|scope| {
         let load = scope.spawn(|| {
-            sys::be_punctual();
+            sys::be(Rank::Instrument);
             Run::new(offer, began)?.drive()
         });
         let acted = acts(began);

@@ -219,14 +219,27 @@ pub fn prioritise(nice: i32) {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
-/// Runs this thread whenever it has something to do, before all ordinary ones: for instruments, which use little and must be on time.
-/// Without the privilege nothing changes.
-pub fn be_punctual() {
+/// Who goes before whom, where it matters that nobody else's turn comes between.
+#[derive(Clone, Copy)]
+pub enum Rank {
+    Ordinary = 0,
+    /// Before all ordinary threads: what is measured.
+    Measured = 1,
+    /// Before those too: what measures. It uses little and must be on time.
+    Instrument = 2,
+}
+
+/// Sets the rank of this thread, and of what it spawns from now on. Without the privilege nothing changes.
+pub fn be(rank: Rank) {
+    let policy = match rank {
+        Rank::Ordinary => libc::SCHED_OTHER,
+        Rank::Measured | Rank::Instrument => libc::SCHED_FIFO,
+    };
     // SAFETY: the parameters are a local; a thread of ours is all that changes.
     unsafe {
         let mut parameters: libc::sched_param = zeroed();
-        parameters.sched_priority = 1;
-        libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters);
+        parameters.sched_priority = rank as i32;
+        libc::sched_setscheduler(0, policy, &parameters);
     }
 }
 

@@ -18,8 +18,8 @@ pub struct Kitchen {
 pub struct Story {
     pub busy_max: usize,
     pub waiting_max: usize,
-    /// Numbers of requests, in the order of their arrival.
-    pub order: Vec<u32>,
+    /// Numbers of requests in the order of their arrival, and when each came, in microseconds of the kitchen's clock.
+    pub order: Vec<(u32, u64)>,
 }
 
 impl Kitchen {
@@ -54,9 +54,13 @@ impl Kitchen {
     }
 
     pub fn story(&mut self) -> io::Result<Story> {
-        let numbers: Vec<u32> = numbers_of(&self.ask("story")?)?;
+        let numbers: Vec<u64> = numbers_of(&self.ask("story")?)?;
         let [busy_max, waiting_max, ref order @ ..] = numbers[..] else { return Err(wrong("no story")) };
-        Ok(Story { busy_max: busy_max as usize, waiting_max: waiting_max as usize, order: order.to_vec() })
+        Ok(Story {
+            busy_max: busy_max as usize,
+            waiting_max: waiting_max as usize,
+            order: order.chunks_exact(2).map(|pair| (pair[0] as u32, pair[1])).collect(),
+        })
     }
 
     fn done(&mut self, command: &str) -> io::Result<()> {

@@ -15,7 +15,8 @@ use crate::proxies::{Contender, Kind, Proxy, Setup, Tuning};
 use crate::report::{Bar, Row};
 use crate::scenarios::Lab;
 use crate::stats::quantile;
-use crate::{sys, written};
+use crate::sys::{self, Rank};
+use crate::written;
 
 pub const NAME: &str = "failing";
 
@@ -38,12 +39,11 @@ const BACK_BAR: f64 = 0.5;
 /// Beyond the longest ejection, until all is as it was.
 const SETTLE: Duration = Duration::from_secs(1);
 const PROBE: &str = "/round_robin/ready";
-const FIRST: i32 = -15;
 
 pub fn run(lab: &mut Lab) -> io::Result<()> {
-    sys::prioritise(FIRST);
+    sys::be(Rank::Measured);
     let outcome = all(lab);
-    sys::prioritise(0);
+    sys::be(Rank::Ordinary);
     outcome
 }
 

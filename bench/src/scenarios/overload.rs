@@ -15,7 +15,8 @@ use crate::proxies::{Contender, Kind, Proxy, Setup, Tuning};
 use crate::report::{Bar, Row};
 use crate::scenarios::Lab;
 use crate::stats::quantile;
-use crate::{sys, written};
+use crate::sys::{self, Rank};
+use crate::written;
 
 pub const NAME: &str = "overload";
 
@@ -38,20 +39,20 @@ const REFUSED_LATE_MS: f64 = 20.0;
 const GENERATOR_LATE_MS: f64 = 20.0;
 /// The client's order over many connections is the proxy's only to within its turns: who was overtaken by less is not counted.
 const ORDER_MS: f64 = 10.0;
-const OVERTAKEN_BAR: f64 = 0.5;
+/// Places that become free together are handed out by both workers at once: who reaches the back end first of those is no matter.
+const HAND_OVER_US: u64 = 5_000;
+const OVERTAKEN_BAR: f64 = 0.1;
 const GROWTH_BAR: f64 = 1.05;
 /// Of the capacity, when the back end is measured without a proxy.
 const DIRECT: f64 = 0.9;
 const DIRECT_LENGTH: Duration = Duration::from_secs(3);
 /// With two priorities, each request of this number is a high one.
 const HIGH: u64 = 10;
-/// Generator, back end and proxies alike go before whatever else runs here.
-const FIRST: i32 = -15;
 
 pub fn run(lab: &mut Lab) -> io::Result<()> {
-    sys::prioritise(FIRST);
+    sys::be(Rank::Measured);
     let outcome = all(lab);
-    sys::prioritise(0);
+    sys::be(Rank::Ordinary);
     outcome
 }
 
@@ -286,18 +287,24 @@ fn statuses(samples: &[Sample]) -> String {
     counts.iter().map(named).collect::<Vec<_>>().join(", ")
 }
 
-/// How long before those who reached the back end earlier each request had been sent: milliseconds by which it was overtaken.
-fn overtaken(samples: &[Sample], order: &[u32]) -> Vec<f64> {
+/// By how many milliseconds each request was overtaken: how much later than it one was sent that reached the back end earlier,
+/// and earlier by more than the hand-over of a place takes.
+fn overtaken(samples: &[Sample], order: &[(u32, u64)]) -> Vec<f64> {
+    let sent = |number: u32| samples.get(number as usize).map_or(0, |sample| sample.sent);
+    let mut before = order.iter().peekable();
     let mut latest = 0;
-    let sent = order.iter().filter_map(|&number| samples.get(number as usize)).map(|sample| sample.sent);
-    sent.map(|sent| {
-        latest = latest.max(sent);
-        (latest - sent) as f64 / 1e6
-    })
-    .collect()
+    order
+        .iter()
+        .map(|&(number, arrived)| {
+            while let Some(&(other, _)) = before.next_if(|(_, earlier)| earlier + HAND_OVER_US < arrived) {
+                latest = latest.max(sent(other));
+            }
+            latest.saturating_sub(sent(number)) as f64 / 1e6
+        })
+        .collect()
 }
 
-fn order(samples: &[Sample], order: &[u32]) -> Finding {
+fn order(samples: &[Sample], order: &[(u32, u64)]) -> Finding {
     let by = sorted(overtaken(samples, order).into_iter());
     let more = by.iter().filter(|&&by| by > ORDER_MS).count();
     let share = (!by.is_empty()).then(|| more as f64 / by.len() as f64 * 100.0);
@@ -342,10 +349,15 @@ mod tests {
     #[test]
     fn who_came_first_and_is_served_later_was_overtaken() {
         let samples: Vec<Sample> = [0, 10, 20, 30].map(|sent| sample(sent, sent, 200)).to_vec();
-        assert_eq!(overtaken(&samples, &[0, 1, 2, 3]), [0.0; 4]);
-        assert_eq!(overtaken(&samples, &[0, 2, 1, 3]), [0.0, 0.0, 10.0, 0.0]);
-        assert_eq!(overtaken(&samples, &[3, 2, 1, 0]), [0.0, 10.0, 20.0, 30.0]);
-        assert_eq!(overtaken(&samples, &[1, 3]), [0.0, 0.0]);
+        let of = |order: [u32; 4]| {
+            overtaken(&samples, &order.map(|number| (number, 6_000 * order.iter().position(|n| *n == number).unwrap() as u64)))
+        };
+        assert_eq!(of([0, 1, 2, 3]), [0.0; 4]);
+        assert_eq!(of([0, 2, 1, 3]), [0.0, 0.0, 10.0, 0.0]);
+        assert_eq!(of([3, 2, 1, 0]), [0.0, 10.0, 20.0, 30.0]);
+        assert_eq!(overtaken(&samples, &[(1, 0), (3, 9_000)]), [0.0, 0.0]);
+        // Handed out together.
+        assert_eq!(overtaken(&samples, &[(3, 0), (0, 5_000), (1, 5_001)]), [0.0, 0.0, 20.0]);
     }
 
     #[test]
