@@ -15,7 +15,7 @@ mod view;
 use crate::client::{Carrier, Failure};
 use crate::worker::Worker;
 pub use affinity::AffinityCookie;
-pub use breaker::{Breaker, RequestPlace};
+pub use breaker::{Breaker, BreakerView, RequestPlace};
 pub use dial::{Dial, ProxyVersion};
 use gate::{Caretaker, Gate};
 use maitred_core::balance::{FAILURE_COST, InFlight, Rules, WHEEL_MAX};
