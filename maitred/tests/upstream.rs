@@ -100,3 +100,23 @@ fn what_is_not_there_is_told_with_what_is() {
     assert_eq!(nobody.code, 1);
     assert!(nobody.stderr.contains("no answer from the admin listener"), "{}", nobody.stderr);
 }
+
+#[test]
+fn what_checks_find_is_told_once_and_with_the_reason() {
+    let back_end = back_end();
+    let folder = Folder::new("upstream-told");
+    let check = "health_check: { interval: 20ms, timeout: 10s, expect: 204 }";
+    let text = orders(back_end, back_end).replace("health_check: { path: /healthz }", check);
+    let gateway = folder.file("maitred.yaml", &text).run(&["run"]);
+    let failed = |orders: &Value| orders["endpoints"][0]["health_check"]["failed"].as_u64() > Some(3);
+    gateway.eventually("/upstreams/orders", failed);
+    let orders = gateway.admin_json("/upstreams/orders");
+    assert_eq!((&orders["panic"], &orders["endpoints"][0]["reason"]), (&true.into(), &"status 200, expected 204".into()));
+    assert!(gateway.get("/x").contains("GET /x"), "where all are sick all are used");
+    assert!(gateway.admin("GET", "/metrics").contains("\nmaitred_upstream_panic{upstream=\"orders\"} 1\n"));
+    assert!(gateway.admin("GET", "/readyz").starts_with("HTTP/1.1 200"), "the gateway itself is ready");
+    let done = gateway.terminate();
+    let told: Vec<&str> = done.stderr.lines().filter(|line| line.contains("an endpoint is unhealthy")).collect();
+    assert_eq!(told.len(), 1, "{}", done.stderr);
+    assert!(told[0].contains("upstream=\"orders\"") && told[0].contains("status 200, expected 204"), "{}", told[0]);
+}

@@ -60,3 +60,23 @@ fn requests_go_to_the_hosts_of_a_service_by_weight_and_priority() {
     names.services(SERVICE, &["0 0 0 ."], TTL);
     eventually("there is decidedly no such service", || gateway.get("/").status == 503);
 }
+
+#[test]
+fn whoever_a_name_leads_to_is_checked_and_nobody_else() {
+    let (first, second) = (cook("first"), cook("second"));
+    let names = Arc::new(Scripted::default());
+    let lead = |backend: &Backend| names.services(SERVICE, &[&record(0, 0, backend.address(), "a")], TTL);
+    names.answer("a.orders.internal", &["127.0.0.1"], TTL);
+    lead(&first);
+    let gateway = gateway(&YAML.replacen(" ] } }", " ], health_check: {} } }", 1), &[]);
+    gateway.look_up(&names);
+    let last = |backend: &Backend| gateway.endpoint("orders", backend.address())["health_check"]["passed"].clone();
+    eventually("the first is checked", || last(&first) == 1);
+    lead(&second);
+    eventually("the second is known", || gateway.upstream("orders")["endpoints"][0]["address"] == second.address().to_string());
+    eventually("the second is checked", || last(&second) == 1);
+    let asked = first.count();
+    gateway.turn(Duration::from_secs(4));
+    eventually("the second is checked again", || last(&second) == 2);
+    assert_eq!(first.count(), asked, "nobody asks who is gone");
+}

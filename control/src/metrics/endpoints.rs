@@ -64,6 +64,11 @@ pub(super) fn write(page: &mut Page, upstreams: &[UpstreamView]) {
             line(page, name, upstream, endpoint, ",result=\"failed\"", checked.failed);
         }
     }
+    let name = "maitred_upstream_panic";
+    page.family(name, "gauge", "Whether so few endpoints of an upstream are usable that all of them are used.");
+    for upstream in upstreams.iter().take(ENDPOINTS_MAX) {
+        page.line(format_args!("{name}{{upstream=\"{}\"}} {}", escaped(&upstream.name), u8::from(upstream.panic)));
+    }
     let total: usize = upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
     let help = "Endpoints that have no series here, because there are too many.";
     page.single("maitred_upstream_endpoints_unlisted", "gauge", help, total.saturating_sub(ENDPOINTS_MAX));

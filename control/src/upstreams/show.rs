@@ -22,9 +22,10 @@ pub(super) fn upstream(view: &UpstreamView) -> Value {
 fn endpoint(view: &EndpointView) -> Value {
     let EndpointView { target, state, in_flight, connections, latency, requests, failures, ejections, ejected_for, checked } =
         view;
-    let reason = match state {
-        EndpointState::Unhealthy => checked.as_ref().and_then(|checked| checked.reason.as_deref()),
-        EndpointState::Healthy | EndpointState::Ejected | EndpointState::Drained => None,
+    // Since when, and why, is known of what checks found.
+    let found = match state {
+        EndpointState::Healthy | EndpointState::Unhealthy => checked.as_ref(),
+        EndpointState::Ejected | EndpointState::Drained => None,
     };
     json!({
         "address": target.address.to_string(),
@@ -33,7 +34,8 @@ fn endpoint(view: &EndpointView) -> Value {
         "zone": target.zone.as_deref(),
         "priority": target.priority,
         "state": state.as_str(),
-        "reason": reason,
+        "since": found.map(|checked| time(checked.since)),
+        "reason": found.and_then(|checked| checked.reason.as_deref()),
         "in_flight": in_flight,
         "connections": connections,
         "latency_ms": latency.map(millis),
@@ -46,11 +48,10 @@ fn endpoint(view: &EndpointView) -> Value {
 }
 
 fn health_check(checked: &Checked) -> Value {
-    let Checked { is_healthy, since, reason: _, last, passed, failed } = checked;
+    let Checked { is_healthy, since: _, reason: _, last, passed, failed } = checked;
     let LastCheck { at, took, failure } = last;
     json!({
         "healthy": is_healthy,
-        "since": time(*since),
         "last": time(*at),
         "took_ms": millis(*took),
         "failure": failure,

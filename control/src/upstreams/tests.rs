@@ -69,7 +69,7 @@ fn a_view_is_all_that_is_known() {
     assert_eq!((&view["name"], &view["balance"], &view["queue"]), (&json!("orders"), &json!("least_request"), &Value::Null));
     let expected = json!({
         "address": "10.0.1.1:9000", "host": "10.0.1.1:9000", "weight": 2, "zone": "b", "priority": 1, "state": "healthy",
-        "reason": null, "in_flight": 0, "connections": 0, "latency_ms": 12.0, "requests": 0, "failures": 0, "ejections": 0,
+        "since": null, "reason": null, "in_flight": 0, "connections": 0, "latency_ms": 12.0, "requests": 0, "failures": 0, "ejections": 0,
         "ejected_for_seconds": null, "health_check": null,
     });
     assert_eq!(view["endpoints"][0], expected);
