@@ -45,6 +45,11 @@ pub trait Client {
     /// Ready when nobody waits for the answer any more.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// The same while nobody reads the request's body.
+    fn poll_gone_unread(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_gone(cx)
+    }
+
     /// Bytes of a body that could be sent at the moment, as far as is known: what goes no further need not be read.
     fn room(&self) -> usize {
         usize::MAX

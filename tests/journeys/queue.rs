@@ -173,12 +173,15 @@ fn a_client_that_goes_away_leaves_the_line() {
     let (backend, latch) = held();
     let gateway = start("limit: 1", &backend);
     let mut first = first(&gateway, &backend);
-    let (mut gone, mut stays, mut h2) = (gateway.client(), gateway.client(), gateway.h2());
+    let (mut gone, mut posts, mut stays, mut h2) = (gateway.client(), gateway.client(), gateway.client(), gateway.h2());
     line_up(&gateway, &mut gone, &get("/gone"));
+    line_up(&gateway, &mut posts, "POST /gone HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody");
     let stream = h2.ask("GET", "/cancelled", &[]);
-    waiting(&gateway, 2);
+    waiting(&gateway, 3);
     line_up(&gateway, &mut stays, &get("/stays"));
     gone.reset();
+    waiting(&gateway, 3);
+    posts.reset();
     waiting(&gateway, 2);
     h2.reset(stream, 8);
     waiting(&gateway, 1);
@@ -186,7 +189,7 @@ fn a_client_that_goes_away_leaves_the_line() {
     assert_eq!((first.response().status, stays.response().status), (200, 200));
     let served: Vec<String> = backend.requests().iter().map(|request| request.target.clone()).collect();
     assert_eq!(served, ["/first", "/stays"]);
-    assert_eq!(gateway.queue("kitchen").tally.gone, 2);
+    assert_eq!(gateway.queue("kitchen").tally.gone, 3);
     eventually("no place is lost", || gateway.queue("kitchen").in_flight == 0);
 }
 
@@ -293,6 +296,27 @@ fn a_place_is_held_until_the_answer_has_ended_and_by_a_tunnel_as_long_as_it_last
     line_up(&gateway, &mut next, &get("/next"));
     tunnel.reset();
     assert_eq!(next.response().text(), "next");
+}
+
+#[test]
+fn a_request_that_is_tried_again_keeps_its_place() {
+    let (latch, tries) = (Latch::new(), Arc::new(AtomicUsize::new(0)));
+    let (seen, count) = (latch.clone(), tries.clone());
+    let backend = Backend::new(move |request, conn| {
+        conn.wait(&seen);
+        let is_first = request.target == "/again" && count.fetch_add(1, Ordering::Relaxed) == 0;
+        conn.answer(if is_first { 503 } else { 200 }, "", "");
+    });
+    let yaml = limited("limit: 1").replace("concurrency", "retry: { conditions: [503], backoff: 1ms }, concurrency");
+    let gateway = gateway(&yaml, &[("kitchen", backend.address())]);
+    let (mut again, mut next) = (gateway.client(), gateway.client());
+    again.send(get("/again"));
+    backend.wait_for(1);
+    line_up(&gateway, &mut next, &get("/next"));
+    latch.open();
+    assert_eq!((again.response().status, next.response().status), (200, 200));
+    let served: Vec<String> = backend.requests().iter().map(|request| request.target.clone()).collect();
+    assert_eq!(served, ["/again", "/again", "/next"]);
 }
 
 #[test]

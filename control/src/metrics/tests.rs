@@ -5,6 +5,7 @@ use crate::health::{Checked, LastCheck};
 use crate::upstreams::EndpointView;
 use maitred_core::Remote;
 use maitred_core::health::EndpointState;
+use maitred_core::queue::{GateView, Tally};
 use maitred_model::Balance;
 use maitred_transport::Target;
 use maitred_wire::Method;
@@ -219,6 +220,33 @@ fn endpoint(index: usize, state: EndpointState) -> EndpointView {
 
 fn upstream(name: &str, endpoints: Vec<EndpointView>) -> UpstreamView {
     UpstreamView { name: name.into(), balance: Balance::RoundRobin, panic: false, endpoints, queue: None, breaker: None }
+}
+
+#[test]
+fn an_upstream_with_a_limit_says_who_waits() {
+    let mut waited = [0; 16];
+    (waited[1], waited[15]) = (3, 1);
+    let tally = Tally { waited, waited_micros: 40_500_000, full: 1, timeout: 2, shed: 3, gone: 4 };
+    let queue = Some(GateView { in_flight: 20, waiting: 7, limit: 20, tally });
+    let upstreams = vec![UpstreamView { queue, ..upstream("a", Vec::new()) }, upstream("free", Vec::new())];
+    let text = exposition(&Metrics::new(1), &Extra { upstreams, ..extra() });
+    let samples = read_back(&text);
+    for (series, value) in [
+        ("maitred_upstream_concurrency_in_flight{upstream=\"a\"}", 20.0),
+        ("maitred_upstream_concurrency_limit{upstream=\"a\"}", 20.0),
+        ("maitred_upstream_queue_length{upstream=\"a\"}", 7.0),
+        ("maitred_upstream_queue_refused_total{upstream=\"a\",reason=\"full\"}", 1.0),
+        ("maitred_upstream_queue_refused_total{upstream=\"a\",reason=\"timeout\"}", 2.0),
+        ("maitred_upstream_queue_refused_total{upstream=\"a\",reason=\"shed\"}", 3.0),
+        ("maitred_upstream_queue_refused_total{upstream=\"a\",reason=\"gone\"}", 4.0),
+        ("maitred_upstream_queue_wait_seconds_bucket{upstream=\"a\",le=\"0.001\"}", 3.0),
+        ("maitred_upstream_queue_wait_seconds_bucket{upstream=\"a\",le=\"30\"}", 3.0),
+        ("maitred_upstream_queue_wait_seconds_count{upstream=\"a\"}", 4.0),
+        ("maitred_upstream_queue_wait_seconds_sum{upstream=\"a\"}", 40.5),
+    ] {
+        assert_eq!(samples.get(series), Some(&value), "{series}");
+    }
+    assert!(!text.contains("maitred_upstream_queue_length{upstream=\"free\""), "without a limit there is nothing to tell");
 }
 
 #[test]

@@ -530,6 +530,14 @@ impl Client for Connection {
         self.poll_flush_out(cx)
     }
 
+    fn poll_gone_unread(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // A body that came with its head is no reason to wait for nobody; behind one that fills the socket nothing is seen.
+        if self.poll_gone(cx).is_ready() || self.socket.poll_read_ready(cx).is_ready() && self.socket.peek() == Peek::Broken {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.watching.get() || self.socket.poll_read_ready(cx).is_pending() {
             return Poll::Pending;

@@ -74,7 +74,7 @@ impl Upstream {
             if let Poll::Ready(answer) = waiting.poll(cx, now) {
                 return Poll::Ready(Ok(answer));
             }
-            if exchange.client.as_ref().is_some_and(|client| client.poll_gone(cx).is_ready()) {
+            if exchange.client.as_ref().is_some_and(|client| client.poll_gone_unread(cx).is_ready()) {
                 return Poll::Ready(Err(Fault::new(Kind::ClientGone, "the client went away while it waited in line")));
             }
             timer.poll(cx).map(|()| Ok(waiting.expire(now)))
