@@ -30,6 +30,7 @@ mod interim;
 mod limits;
 mod maintenance;
 mod mirror;
+mod names;
 mod picks;
 mod policies;
 mod proxy_protocol;

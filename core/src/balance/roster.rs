@@ -4,7 +4,7 @@
 use super::Figures;
 use crate::{Clock, Remote};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Address, name and prefix: what an endpoint of an upstream is.
@@ -14,8 +14,8 @@ pub type Identity = (Remote, Arc<str>, Arc<str>);
 #[derive(Debug, Default)]
 pub struct Changes {
     epoch: AtomicU64,
-    /// Endpoints that are ejected.
-    pub(crate) ejected: AtomicU32,
+    /// Held by who ejects: the others who would see how many are out already.
+    pub(crate) ejecting: Mutex<()>,
 }
 
 impl Changes {

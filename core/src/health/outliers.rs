@@ -50,7 +50,7 @@ pub fn attempted(
     };
     // They make place, whether or not anyone has looked since.
     let_in(endpoints, now).for_each(back);
-    let time = figures.standing.eject(rules, endpoints.len(), now)?;
+    let time = figures.standing.eject(rules, endpoints, now)?;
     Some(Ejection { time, cause })
 }
 

@@ -1,9 +1,9 @@
 //! How one endpoint is: rarely written, read where picks are made ready.
 
-use crate::balance::Changes;
+use crate::balance::{Changes, Figures};
 use maitred_model::OutlierDetection;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What an endpoint is to picks.
@@ -121,10 +121,15 @@ impl Standing {
     }
 
     /// Leaves it alone for a while, unless it is already, or as many of the `endpoints` are as may be.
-    pub(crate) fn eject(&self, rules: &OutlierDetection, endpoints: usize, now: Instant) -> Option<Duration> {
-        let most = (endpoints as u64 * u64::from(rules.max_ejected.ppm()) / 1_000_000).max(1) as u32;
-        let place = |ejected: u32| (ejected < most).then_some(ejected + 1);
-        if self.ejected_until.load(Relaxed) != 0 || self.changes.ejected.fetch_update(Relaxed, Relaxed, place).is_err() {
+    pub(crate) fn eject(&self, rules: &OutlierDetection, endpoints: &[Arc<Figures>], now: Instant) -> Option<Duration> {
+        let most = (endpoints.len() as u64 * u64::from(rules.max_ejected.ppm()) / 1_000_000).max(1) as usize;
+        // Those of the list alone: one that left it may go on for as long as a tunnel does.
+        let is_full = || endpoints.iter().filter(|figures| figures.standing.is_out()).count() >= most;
+        if self.is_out() || is_full() {
+            return None;
+        }
+        let _turn = self.changes.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_full() {
             return None;
         }
         let (at, first) = (self.nanos(now), rules.eject_for.as_nanos().max(1) as u64);
@@ -133,10 +138,7 @@ impl Standing {
         let times = u64::from(self.held_against.load(Relaxed)).saturating_sub(well) + 1;
         let most = (rules.eject_max.as_nanos() as u64).max(first);
         let out = first.saturating_mul(times).min(most);
-        if self.ejected_until.compare_exchange(0, at.saturating_add(out), Relaxed, Relaxed).is_err() {
-            self.changes.ejected.fetch_sub(1, Relaxed);
-            return None;
-        }
+        self.ejected_until.compare_exchange(0, at.saturating_add(out), Relaxed, Relaxed).ok()?;
         // Beyond the longest time there is nothing to hold against it.
         self.held_against.store(times.min(most.div_ceil(first)) as u32, Relaxed);
         self.ejections.fetch_add(1, Relaxed);
@@ -153,9 +155,13 @@ impl Standing {
         self.returned.store(until, Relaxed);
         self.interval_end.store(0, Relaxed);
         self.warm_up(now);
-        self.changes.ejected.fetch_sub(1, Relaxed);
         self.changes.bump();
         true
+    }
+
+    /// Ejected, and not let in yet.
+    fn is_out(&self) -> bool {
+        self.ejected_until.load(Relaxed) != 0
     }
 
     /// What its requests and failures came to in an interval that is over; for one of those who ask.
@@ -195,14 +201,6 @@ impl Standing {
             EndpointState::Ejected
         } else {
             EndpointState::Healthy
-        }
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        if *self.ejected_until.get_mut() != 0 {
-            self.changes.ejected.fetch_sub(1, Relaxed);
         }
     }
 }

@@ -130,6 +130,16 @@ fn an_endpoint_that_leaves_while_it_is_out_leaves_its_place() {
 }
 
 #[test]
+fn one_that_left_and_is_still_asked_has_no_place_among_those_who_are_out() {
+    let mut play = Play::new(2);
+    play.eject(0);
+    // As DNS has it: another in its place, while a tunnel to the first goes on.
+    let tunnel = crate::balance::InFlight::enter(&play.figures.remove(0));
+    assert!(play.eject(0).is_some(), "the one that is left may be out");
+    drop(tunnel);
+}
+
+#[test]
 fn the_fifth_failure_counts_over_all_workers() {
     for _ in 0..50 {
         let (_roster, figures) = endpoints(3);
