@@ -97,13 +97,15 @@ pub fn panics(rules: &Rules, levels: &[Level], figures: &[Arc<Figures>], now: In
     shares(&counts(levels, &usable), u64::from(rules.panic_below)).panic
 }
 
-/// Drained ones, which are `None`, do not count.
+/// Drained ones, which are `None`, do not count; nor do those who stand behind others, unless they are all that is left.
 fn counts(levels: &[Level], usable: &[Option<bool>]) -> Vec<Count> {
-    let count = |level: &Level| {
-        let known = level.own.iter().filter_map(|&index| usable[usize::from(index)]);
-        known.fold(Count { usable: 0, all: 0 }, |sum, usable| Count { usable: sum.usable + u64::from(usable), all: sum.all + 1 })
+    let count = |level: &Level, least: u32| {
+        let own = level.own.iter().map(|&index| usize::from(index)).filter(|&index| level.members[index].weight >= least);
+        own.filter_map(|index| usable[index])
+            .fold(Count { usable: 0, all: 0 }, |sum, usable| Count { usable: sum.usable + u64::from(usable), all: sum.all + 1 })
     };
-    levels.iter().map(count).collect()
+    let of = |level| Some(count(level, 1)).filter(|count| count.usable > 0).unwrap_or_else(|| count(level, 0));
+    levels.iter().map(of).collect()
 }
 
 #[derive(Debug)]

@@ -220,6 +220,20 @@ fn who_stands_behind_others_has_turns_when_they_are_out() {
 }
 
 #[test]
+fn who_stands_behind_others_does_not_count_beside_them() {
+    // Two names, each with an address that serves and one that nobody can reach.
+    let names = Play::new(Balance::RoundRobin, &[&[1, 0, 1, 0]]).without(&[1, 3]);
+    names.close(|_| None, &[0.5, 0.0, 0.5, 0.0], 0.01);
+    let one = names.without(&[0]);
+    assert!(!one.panics(), "1 of 2 is enough");
+    one.close(|_| None, &[0.0, 0.0, 1.0, 0.0], 0.0);
+    assert!(one.without(&[2]).panics());
+    let behind = Play::new(Balance::RoundRobin, &[&[1, 0, 1, 0]]).without(&[0, 2]);
+    assert!(!behind.panics());
+    behind.close(|_| None, &[0.0, 0.5, 0.0, 0.5], 0.01);
+}
+
+#[test]
 fn a_new_endpoint_reaches_its_weight_by_and_by() {
     for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest] {
         let mut play = Play::new(balance, &[&[1, 1]]);
