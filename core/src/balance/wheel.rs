@@ -13,6 +13,10 @@ pub fn wheel(weights: &[u32]) -> Vec<u16> {
     let scale = (sum / divisor).div_ceil(WHEEL_MAX);
     let weights: Vec<i64> =
         weights.iter().map(|&weight| if weight == 0 { 0 } else { (u64::from(weight) / divisor / scale).max(1) as i64 }).collect();
+    if weights.iter().all(|&weight| weight <= 1) {
+        // In their order. The long way takes as many steps as there are endpoints, for each of them.
+        return (0..weights.len() as u16).filter(|&index| weights[usize::from(index)] > 0).collect();
+    }
     let total: i64 = weights.iter().sum();
     let mut credit = vec![0i64; weights.len()];
     (0..total)
@@ -46,6 +50,9 @@ mod tests {
         assert_eq!(wheel(&[10, 20]), [1, 0, 1]);
         assert_eq!(wheel(&[3, 0]), [0, 0, 0][..1], "common factors are taken out, and weight 0 has no turn");
         assert!(wheel(&[]).is_empty());
+        assert_eq!(wheel(&[0, 7, 0, 7]), [1, 3]);
+        let many = wheel(&[1; 65_535]);
+        assert!(many.len() == 65_535 && many.iter().enumerate().all(|(at, &index)| usize::from(index) == at));
         let large = wheel(&[1_000_000, 1, 1_000_000]);
         assert!(large.len() as u64 <= WHEEL_MAX + 2 && large.contains(&1));
     }
