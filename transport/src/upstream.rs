@@ -255,16 +255,16 @@ impl Upstream {
     }
 
     /// An address that can't be connected to gives way to the next; nothing was sent, so that is always safe. Where there is `retry`,
-    /// that alone says what is tried again, and its budget pays.
+    /// that alone says which other endpoint is tried, and its budget pays; the addresses of one name are one endpoint.
     async fn connect(
         &self,
         (view, first, mut in_flight): (Rc<View>, usize, InFlight),
         wanted: &Wanted,
         record: &mut maitred_core::Record,
     ) -> Result<Lease, Failure> {
-        let most = if self.spec.protection.retry.is_some() { 1 } else { CONNECTS_MAX };
+        let is_bound = self.spec.protection.retry.is_some();
         let mut index = first;
-        for attempt in 1..=most {
+        for attempt in 1..=CONNECTS_MAX {
             let gate = Gate::of(&self.spec, &self.pools);
             let (pool, figures) = (&view.pools[index], &view.set.figures[index]);
             let fault = match pool.connect(wanted, self.spec.timeouts.connect, figures, gate).await {
@@ -282,7 +282,8 @@ impl Upstream {
             let now = self.worker.now();
             view.answered(index, FAILURE_COST, true, now);
             let is_late = wanted.deadline.is_some_and(|deadline| now >= deadline);
-            let next = view.stand_ins(first).nth(attempt - 1).filter(|_| attempt < most && !is_late);
+            let fits = |next: &usize| !is_bound || view.are_one(first, *next);
+            let next = view.stand_ins(first).filter(fits).nth(attempt - 1).filter(|_| attempt < CONNECTS_MAX && !is_late);
             let next = next.ok_or_else(|| Failure::unsent(fault))?;
             (index, in_flight) = view.enter(next, self.share());
             let pool = self.at(&view, index, record);

@@ -70,7 +70,8 @@ impl View {
         self.tokens.as_ref().map(|tokens| tokens[index])
     }
 
-    /// Who stands in, in turn, for one that cannot be connected to: those behind it in its level, then the other levels.
+    /// Who stands in, in turn, for one that cannot be connected to: those behind it in its level, then the other levels. For one that stood in
+    /// itself, as the address of a name whose first is left alone, that first one is better than nobody.
     pub fn stand_ins(&self, first: usize) -> impl Iterator<Item = usize> {
         let levels = &self.set.levels;
         let (level, place) =
@@ -78,7 +79,16 @@ impl View {
         let own = levels.get(level).map_or(&[][..], |level| &level.own[..]);
         let behind = own.iter().skip(place + 1).chain(own.iter().take(place));
         let others = levels.iter().enumerate().filter(move |(other, _)| *other != level).flat_map(|(_, level)| &level.own);
-        behind.chain(others).map(|&index| usize::from(index)).filter(|&index| self.is_usable(index))
+        let ranked = behind.chain(others).map(|&index| usize::from(index));
+        let is_left = move |&index: &usize| !self.is_usable(index) && self.are_one(first, index);
+        let last = ranked.clone().filter(move |index| is_left(index) && !self.set.figures[*index].is_drained());
+        ranked.filter(|&index| self.is_usable(index)).chain(last)
+    }
+
+    /// Addresses of one name, of which one has the turns and the others stand behind it.
+    pub fn are_one(&self, one: usize, other: usize) -> bool {
+        let [one, other] = [one, other].map(|index| &self.set.targets[index]);
+        (one.weight == 0 || other.weight == 0) && (&one.authority, &one.prefix) == (&other.authority, &other.prefix)
     }
 
     /// How many endpoints requests are sent to.
