@@ -1,7 +1,7 @@
 //! Where a question leads: the addresses of a host, or the records of a service (RFC 2782) and the addresses of the hosts that they name. Asks
 //! the resolver for one question at a time, and remembers nothing.
 
-use super::{ADDRESSES_MAX, Answer, EndpointSpec, LOOKUP_TIME_MAX, Services, Shared};
+use super::{ADDRESSES_MAX, Answer, EndpointSpec, LOOKUP_TIME_MAX, Services, Shared, TARGETS_MAX};
 use maitred_core::Remote;
 use maitred_model::Authority;
 use maitred_transport::Target;
@@ -166,7 +166,9 @@ impl Found {
             }
         };
         let records = records.iter().filter(|record| record.host == *host);
-        self.places.extend(records.flat_map(|by| addresses.iter().map(|ip| Place { by: Some(by.clone()), ip: *ip })));
+        let places = records.flat_map(|by| addresses.iter().map(|ip| Place { by: Some(by.clone()), ip: *ip }));
+        // A thousand records of a host with a thousand addresses are a million.
+        self.places.extend(places.take(TARGETS_MAX.saturating_sub(self.places.len())));
     }
 }
 

@@ -269,3 +269,14 @@ async fn a_service_that_is_said_not_to_exist_has_no_target() {
     let unresolved = discovery.resolve_all(&[request], PATIENCE).await;
     assert_eq!(unresolved[0].reason, "the service is said not to be offered");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_service_leads_to_no_more_places_than_an_upstream_can_have() {
+    let (script, discovery) = discovery();
+    let records: Vec<String> = (1..=300).map(|port| format!("1 1 {port} a")).collect();
+    script.services("_s", &records.iter().map(String::as_str).collect::<Vec<_>>(), secs(10));
+    let addresses: Vec<String> = (0..300).map(|number| format!("10.0.{}.{}", number / 250, number % 250)).collect();
+    script.add("_s", "a", &addresses.iter().map(String::as_str).collect::<Vec<_>>(), secs(60));
+    let found = discovery.shared.ask(&Question::Service("_s".into()), &[]).await.unwrap();
+    assert_eq!(found.places.len(), TARGETS_MAX);
+}
