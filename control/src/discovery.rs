@@ -181,7 +181,6 @@ impl Discovery {
         }
         let names = self.shared.names();
         for user in &users {
-            user.is_live.store(true, Ordering::Relaxed);
             user.publish(&names);
         }
         unresolved(&users, &names)
@@ -299,8 +298,11 @@ impl User {
     }
 
     fn publish(&self, names: &Names) {
-        if let Some(cell) = self.request.cell.upgrade() {
-            cell.publish(targets_of(self, names));
+        let is_first = !self.is_live.swap(true, Ordering::Relaxed);
+        match self.request.cell.upgrade() {
+            Some(cell) if is_first => cell.complete(targets_of(self, names)),
+            Some(cell) => cell.publish(targets_of(self, names)),
+            None => {}
         }
     }
 
@@ -313,7 +315,6 @@ fn publish(names: &Names, users: &[Arc<User>]) {
     for user in users {
         let is_answered = || user.questions().all(|question| names.get(question).is_none_or(|name| *name.answered.borrow()));
         if user.is_live.load(Ordering::Relaxed) || is_answered() {
-            user.is_live.store(true, Ordering::Relaxed);
             user.publish(names);
         }
     }

@@ -4,7 +4,7 @@
 use super::Figures;
 use crate::{Clock, Remote};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Address, name and prefix: what an endpoint of an upstream is.
@@ -34,16 +34,31 @@ impl Changes {
 pub struct Roster {
     pub changes: Arc<Changes>,
     clock: Clock,
+    /// There was a whole list: who comes from now on is new.
+    begun: AtomicBool,
     by_endpoint: Mutex<HashMap<Identity, Weak<Figures>>>,
 }
 
 impl Roster {
     pub fn of(&self, endpoints: impl Iterator<Item = Identity>) -> Vec<Arc<Figures>> {
+        self.known(endpoints, |has_any| {
+            self.begun.fetch_or(has_any, Ordering::Relaxed);
+            has_any
+        })
+    }
+
+    /// Of a list with what its names lead to, at the first look. If it is the first one they were there from the start.
+    pub fn completed(&self, endpoints: impl Iterator<Item = Identity>) -> Vec<Arc<Figures>> {
+        self.known(endpoints, |has_any| self.begun.swap(true, Ordering::Relaxed) && has_any)
+    }
+
+    /// `joins`: whether who is not known yet is new, given whether anyone is known.
+    fn known(&self, endpoints: impl Iterator<Item = Identity>, joins: impl FnOnce(bool) -> bool) -> Vec<Arc<Figures>> {
         let mut known = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, figures| figures.strong_count() > 0);
         let now = self.clock.now();
         // Whoever joins others is new; where all are, none is.
-        let joins = !known.is_empty();
+        let joins = joins(!known.is_empty());
         let figures = |endpoint| {
             let slot = known.entry(endpoint).or_default();
             slot.upgrade().unwrap_or_else(|| {

@@ -30,10 +30,11 @@ impl std::fmt::Display for Cause {
     }
 }
 
-/// Takes in how an attempt at one of the endpoints went. `Some`: that was once too often. `back` is told of those whose time was over.
+/// Takes in how an attempt at one of the endpoints went. `Some`: that was once too often. `count`: how many of them have turns; those who
+/// stand behind others do not count. `back` is told of those whose time was over.
 pub fn attempted(
     rules: &OutlierDetection,
-    endpoints: &[Arc<Figures>],
+    (endpoints, count): (&[Arc<Figures>], usize),
     (index, has_failed): (usize, bool),
     now: Instant,
     mut back: impl FnMut(usize),
@@ -50,7 +51,7 @@ pub fn attempted(
     };
     // They make place, whether or not anyone has looked since.
     let_in(endpoints, now).for_each(back);
-    let time = figures.standing.eject(rules, endpoints, now)?;
+    let time = figures.standing.eject(rules, (endpoints, count), now)?;
     Some(Ejection { time, cause })
 }
 

@@ -120,9 +120,14 @@ impl Standing {
         (from > 0).then(|| Duration::from_nanos(self.nanos(now).saturating_sub(from)))
     }
 
-    /// Leaves it alone for a while, unless it is already, or as many of the `endpoints` are as may be.
-    pub(crate) fn eject(&self, rules: &OutlierDetection, endpoints: &[Arc<Figures>], now: Instant) -> Option<Duration> {
-        let most = (endpoints.len() as u64 * u64::from(rules.max_ejected.ppm()) / 1_000_000).max(1) as usize;
+    /// Leaves it alone for a while, unless it is already, or as many of the endpoints are as may be of so many.
+    pub(crate) fn eject(
+        &self,
+        rules: &OutlierDetection,
+        (endpoints, count): (&[Arc<Figures>], usize),
+        now: Instant,
+    ) -> Option<Duration> {
+        let most = (count as u64 * u64::from(rules.max_ejected.ppm()) / 1_000_000).max(1) as usize;
         // Those of the list alone: one that left it may go on for as long as a tunnel does.
         let is_full = || endpoints.iter().filter(|figures| figures.standing.is_out()).count() >= most;
         if self.is_out() || is_full() {

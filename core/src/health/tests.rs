@@ -42,7 +42,7 @@ impl Play {
     }
 
     fn attempt(&self, index: usize, has_failed: bool) -> Option<Ejection> {
-        attempted(&self.rules, &self.figures, (index, has_failed), self.now, |_| {})
+        attempted(&self.rules, (&self.figures, self.figures.len()), (index, has_failed), self.now, |_| {})
     }
 
     /// Fails until it is ejected; for how long.
@@ -145,7 +145,7 @@ fn the_fifth_failure_counts_over_all_workers() {
         let (_roster, figures) = endpoints(3);
         let (rules, now) = (rules(), Instant::now());
         let ejections = std::thread::scope(|scope| {
-            let fail = || (0..5).filter(|_| attempted(&rules, &figures, (1, true), now, |_| {}).is_some()).count();
+            let fail = || (0..5).filter(|_| attempted(&rules, (&figures, 3), (1, true), now, |_| {}).is_some()).count();
             let workers = [scope.spawn(fail), scope.spawn(fail)];
             workers.map(|worker| worker.join().unwrap()).iter().sum::<usize>()
         });
@@ -164,7 +164,7 @@ fn no_more_are_out_than_may_be_however_many_workers_eject() {
                 scope.spawn(move || {
                     for index in (0..8).map(|step| (step + worker * 2) % 8) {
                         for _ in 0..6 {
-                            attempted(rules, figures, (index, true), now, |_| {});
+                            attempted(rules, (figures, 8), (index, true), now, |_| {});
                         }
                     }
                 });
@@ -231,7 +231,7 @@ fn every_change_moves_the_epoch_once() {
     assert_eq!(moved(), 1);
     figures[0].set_drained(true);
     assert_eq!(moved(), 1);
-    assert!((0..5).any(|_| attempted(&rules(), &figures, (1, true), now, |_| {}).is_some()));
+    assert!((0..5).any(|_| attempted(&rules(), (&figures, figures.len()), (1, true), now, |_| {}).is_some()));
     assert_eq!(moved(), 1);
     let_in(&figures, now + 31 * SECOND).for_each(drop);
     assert_eq!(moved(), 1);

@@ -39,6 +39,8 @@ pub struct TargetSet {
     pub targets: Vec<Target>,
     /// One for each target.
     pub figures: Vec<Arc<Figures>>,
+    /// How many have turns. The others stand behind them.
+    pub(super) in_turn: usize,
     /// Those that are preferred first.
     pub(super) levels: Vec<Level>,
     /// Picks go by how long endpoints take.
@@ -46,15 +48,16 @@ pub struct TargetSet {
 }
 
 impl TargetSet {
-    fn new(targets: Vec<Target>, order: &Order, roster: &Roster) -> TargetSet {
+    fn new(targets: Vec<Target>, order: &Order, figures: impl Fn(&[Target]) -> Vec<Arc<Figures>>) -> TargetSet {
         let members = members(&targets);
-        let figures = roster.of(targets.iter().map(Target::identity));
+        let figures = figures(&targets);
+        let in_turn = targets.iter().filter(|target| target.weight > 0).count();
         let mut ranks: BTreeMap<(u8, bool), Vec<u16>> = BTreeMap::new();
         for (index, target) in targets.iter().enumerate() {
             ranks.entry((target.priority, order.is_far(target))).or_default().push(index as u16);
         }
         let levels = ranks.into_values().map(|own| Level::new(order.balance, &members, own)).collect();
-        TargetSet { targets, figures, levels, goes_by_time: order.balance == Balance::PeakEwma }
+        TargetSet { targets, figures, in_turn, levels, goes_by_time: order.balance == Balance::PeakEwma }
     }
 
     /// So few are usable that all are used.
@@ -103,14 +106,24 @@ pub struct TargetCell {
 
 impl TargetCell {
     pub fn new(targets: Vec<Target>, order: Order, roster: Arc<Roster>) -> TargetCell {
-        let current = ArcSwap::from_pointee(TargetSet::new(targets, &order, &roster));
+        let figures = |targets: &[Target]| roster.of(targets.iter().map(Target::identity));
+        let current = ArcSwap::from_pointee(TargetSet::new(targets, &order, figures));
         roster.changes.bump();
         TargetCell { current, order, roster, changed: Notify::new() }
     }
 
     pub fn publish(&self, targets: Vec<Target>) {
+        self.put(targets, |targets| self.roster.of(targets.iter().map(Target::identity)));
+    }
+
+    /// The same at the first look at what names lead to.
+    pub fn complete(&self, targets: Vec<Target>) {
+        self.put(targets, |targets| self.roster.completed(targets.iter().map(Target::identity)));
+    }
+
+    fn put(&self, targets: Vec<Target>, figures: impl Fn(&[Target]) -> Vec<Arc<Figures>>) {
         if self.current.load().targets != targets {
-            self.current.store(Arc::new(TargetSet::new(targets, &self.order, &self.roster)));
+            self.current.store(Arc::new(TargetSet::new(targets, &self.order, figures)));
             self.roster.changes.bump();
             self.changed.notify_waiters();
         }

@@ -97,7 +97,7 @@ impl View {
     }
 
     fn takes_part(&self, index: usize) -> bool {
-        self.ready.as_ref().is_none_or(|ready| ready.takes_part(index))
+        self.ready.as_ref().map_or_else(|| self.set.targets[index].weight > 0, |ready| ready.takes_part(index))
     }
 
     /// A request goes to this endpoint, or to the next that takes part and has fewer than `limit` under way. Who has a place at the gate finds
@@ -144,7 +144,8 @@ impl View {
     fn judge(&self, index: usize, has_failed: bool, now: Instant) {
         let Some(rules) = &self.spec.protection.outlier_detection else { return };
         let figures = &self.set.figures;
-        let ejection = attempted(rules, figures, (index, has_failed), now, |index| self.tell_return(index, now));
+        let ejection =
+            attempted(rules, (figures, self.set.in_turn), (index, has_failed), now, |index| self.tell_return(index, now));
         if let Some(ejection) = ejection
             && figures[index].may_tell(News::Ejected, now)
         {

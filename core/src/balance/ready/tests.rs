@@ -268,7 +268,7 @@ fn who_comes_back_starts_slowly_where_that_is_configured() {
     };
     let mut play = Play::new(Balance::Random, &[&[1, 1]]);
     play.rules.slow_start = Some(10 * SECOND);
-    assert!((0..5).any(|_| crate::health::attempted(&rules, &play.figures, (0, true), play.now, |_| {}).is_some()));
+    assert!((0..5).any(|_| crate::health::attempted(&rules, (&play.figures, 2), (0, true), play.now, |_| {}).is_some()));
     play.renew();
     assert_eq!(play.shares(|_| None), [0.0, 1.0]);
     assert_eq!(play.ready.as_ref().unwrap().until, Some(play.now + 30 * SECOND));
