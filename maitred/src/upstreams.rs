@@ -46,6 +46,11 @@ fn rows(upstream: &Value) -> Vec<Vec<String>> {
         let latency = endpoint["latency_ms"].as_f64().map_or_else(|| "-".to_owned(), |millis| format!("{millis:.1} ms"));
         let why = match endpoint["ejected_for_seconds"].as_f64() {
             Some(seconds) => format!("for {seconds} s more"),
+            // What the last check found; that may be another thing than what took it out.
+            None if endpoint["state"] == "unhealthy" => {
+                let last = endpoint["health_check"]["failure"].as_str();
+                last.or(endpoint["reason"].as_str()).unwrap_or_default().to_owned()
+            }
             None => endpoint["reason"].as_str().unwrap_or_default().to_owned(),
         };
         let number = |key: &str| endpoint[key].to_string();
@@ -108,7 +113,19 @@ pub fn take_out(snapshot: &Snapshot, taken_out: &[(String, String)], now: Instan
 
 #[cfg(test)]
 mod tests {
-    use super::escaped;
+    use super::{escaped, rows};
+    use serde_json::json;
+
+    #[test]
+    fn who_is_not_well_is_shown_with_what_the_last_check_said() {
+        let why = |state: &str, failure: Option<&str>| {
+            let check = json!({ "failure": failure });
+            let endpoint = json!({ "state": state, "reason": "connection refused", "health_check": check });
+            rows(&json!({ "name": "orders", "endpoints": [endpoint] }))[0].last().cloned().unwrap()
+        };
+        assert_eq!(why("unhealthy", Some("status 503, expected 200-299")), "status 503, expected 200-299");
+        assert_eq!(why("unhealthy", None), "connection refused", "the last one passed, and was not enough");
+    }
 
     #[test]
     fn what_means_something_else_in_a_url_is_escaped() {
