@@ -53,16 +53,22 @@ impl UpstreamView {
     pub fn of(spec: &UpstreamSpec, checks: &Checks, now: Instant) -> UpstreamView {
         let mut checked = checks.of(&spec.name);
         let set = spec.targets.load();
+        // What nobody goes by any more, after a reload, is nobody's state.
+        let ejects = spec.protection.outlier_detection.is_some();
+        let state = |figures: &maitred_core::balance::Figures| match figures.state(now) {
+            EndpointState::Ejected if !ejects => EndpointState::Healthy,
+            state => state,
+        };
         let endpoint = |(target, figures): (&Target, &Arc<maitred_core::balance::Figures>)| EndpointView {
             target: target.clone(),
-            state: figures.state(now),
+            state: state(figures),
             in_flight: figures.in_flight(),
             connections: figures.connections(),
             latency: Some(figures.latency(now)).filter(|nanos| *nanos > 0.0).map(|nanos| Duration::from_nanos(nanos as u64)),
             requests: figures.requests(),
             failures: figures.failures(),
             ejections: figures.ejections(),
-            ejected_for: figures.ejected_until(now),
+            ejected_for: figures.ejected_until(now).filter(|_| ejects),
             checked: checked.remove(&target.identity()),
         };
         UpstreamView {

@@ -42,6 +42,29 @@ fn an_endpoint_is_named_by_address_or_host_or_url() {
 }
 
 #[test]
+fn who_is_left_alone_by_nobody_is_not_shown_as_ejected() {
+    let (spec, now) = (orders(), Instant::now());
+    let rules = maitred_model::OutlierDetection {
+        consecutive_failures: 1.try_into().unwrap(),
+        success_rate: None,
+        min_requests: 20.try_into().unwrap(),
+        interval: Duration::from_secs(3),
+        eject_for: Duration::from_secs(30),
+        eject_max: Duration::from_secs(300),
+        max_ejected: maitred_model::Share::ALL,
+    };
+    maitred_core::health::attempted(&rules, (&spec.targets.load().figures, 3), (0, true), now, |_| {}).unwrap();
+    let shown = |spec: &UpstreamSpec| {
+        let view = UpstreamView::of(spec, &Checks::new(Clock::default()), now).to_json();
+        (view["endpoints"][0]["state"].clone(), view["endpoints"][0]["ejected_for_seconds"].clone())
+    };
+    assert_eq!(shown(&spec), (json!("healthy"), Value::Null), "outlier_detection was taken out of the configuration");
+    let mut with = UpstreamSpec::plain("orders", spec.targets.clone(), now);
+    with.protection.outlier_detection = Some(rules);
+    assert_eq!(shown(&with), (json!("ejected"), json!(30.0)));
+}
+
+#[test]
 fn whoever_takes_the_last_one_out_is_warned() {
     let (spec, now) = (orders(), Instant::now());
     assert_eq!(turn(&spec, "orders:9000", true, now).unwrap().warning, None);
