@@ -143,6 +143,8 @@ pub struct Record {
     pub upstream_time: Option<Duration>,
     /// The endpoint that answered, or was tried last.
     pub endpoint: Option<Remote>,
+    /// Where it stood in its upstream's list then: one address may stand there by several names.
+    pub endpoint_at: usize,
     pub attempts: u32,
     /// In the upstream's queue, where it had to wait.
     pub queued: Option<Duration>,
@@ -161,6 +163,7 @@ impl Record {
             started: now,
             upstream_time: None,
             endpoint: None,
+            endpoint_at: 0,
             attempts: 0,
             queued: None,
             hedge_won: None,

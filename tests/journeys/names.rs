@@ -95,3 +95,25 @@ apis: {{ all: {{ routes: [ ANY /: orders ] }} }}",
     (0..20).for_each(|_| assert_eq!(gateway.get("/").status, 200));
     assert_eq!((a.count(), b.count()), (10, 10));
 }
+
+/// Two services behind one address, as at many a cloud: the first one is well.
+#[test]
+fn a_retry_goes_to_the_other_name_at_the_same_address() {
+    let backend = Backend::new(|request, conn| {
+        conn.body();
+        let is_sick = request.header("host").is_some_and(|host| host.starts_with("b."));
+        conn.answer(if is_sick { 503 } else { 200 }, "", "");
+    });
+    let port = backend.address().port();
+    let yaml = format!(
+        "upstreams: {{ orders: {{ endpoints: [ \"http://a.internal:{port}\", \"http://b.internal:{port}\" ], retry: {{ budget: 100% }} }} }}
+apis: {{ all: {{ routes: [ ANY /: orders ] }} }}"
+    );
+    let names = Arc::new(Scripted::default());
+    ["a.internal", "b.internal"].iter().for_each(|name| names.answer(name, &["127.0.0.1"], Duration::from_secs(3600)));
+    let gateway = gateway(&yaml, &[]);
+    gateway.look_up(&names);
+    for n in 0..20 {
+        assert_eq!(gateway.get("/").status, 200, "{n}");
+    }
+}

@@ -106,9 +106,17 @@ pub struct Picked {
     index: usize,
 }
 
+/// An endpoint that a request was sent to before: its address, and where it stood in the list. Lists change, and one address may stand in
+/// them by several names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Avoid {
+    pub address: Remote,
+    pub at: usize,
+}
+
 impl Picked {
-    pub fn endpoint(&self) -> &Remote {
-        &self.view.pools[self.index].key.remote
+    pub fn endpoint(&self) -> Avoid {
+        Avoid { address: self.view.pools[self.index].key.remote.clone(), at: self.index }
     }
 }
 
@@ -150,7 +158,7 @@ pub struct Wanted {
     /// What its cookie names, where there is one of affinity.
     pub home: Option<u64>,
     /// Where it was tried before: another endpoint, if there is one.
-    pub avoid: Option<Remote>,
+    pub avoid: Option<Avoid>,
 }
 
 impl Wanted {
@@ -244,6 +252,7 @@ impl Upstream {
     fn at<'v>(&self, view: &'v View, index: usize, record: &mut maitred_core::Record) -> &'v Rc<Pool> {
         let pool = &view.pools[index];
         record.endpoint = Some(pool.key.remote.clone());
+        record.endpoint_at = index;
         record.attempts += 1;
         pool
     }

@@ -24,7 +24,7 @@ pub async fn race(exchange: &mut Exchange, tries: &mut Tries<'_>, after: Duratio
             Ok(picked) => picked,
             Err(failure) => return Err(Box::new(Miss { failure, body, reused: false })),
         };
-        let elsewhere = Wanted { avoid: Some(picked.endpoint().clone()), ..tries.wanted(exchange) };
+        let elsewhere = Wanted { avoid: Some(picked.endpoint()), ..tries.wanted(exchange) };
         let mut first = pin!(run(exchange, tries, picked, &wanted, body, &mut one));
         let timer = Timer::new(&worker.timers);
         timer.arm(started + after);
@@ -55,7 +55,8 @@ pub async fn race(exchange: &mut Exchange, tries: &mut Tries<'_>, after: Duratio
     record.hedge_won = hedged.or(record.hedge_won);
     record.attempts += one.attempts + two.attempts;
     record.upstream_time = Some(now - started);
-    record.endpoint = if hedged == Some(true) { two.endpoint } else { one.endpoint };
+    (record.endpoint, record.endpoint_at) =
+        if hedged == Some(true) { (two.endpoint, two.endpoint_at) } else { (one.endpoint, one.endpoint_at) };
     if hedged == Some(true) {
         worker.shard().hedges_won.add(1);
     }
@@ -69,7 +70,7 @@ fn beside(tries: &Tries<'_>, elsewhere: &Wanted) -> Option<(Picked, Body, Option
         return None;
     }
     let picked = tries.upstream.pick(elsewhere).ok()?;
-    let is_other = elsewhere.avoid.as_ref() != Some(picked.endpoint());
+    let is_other = elsewhere.avoid.as_ref() != Some(&picked.endpoint());
     let place = tries.upstream.admit_now()?;
     if !is_other || !tries.upstream.spec.shared.budget.withdraw() {
         return None;

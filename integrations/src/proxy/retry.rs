@@ -10,7 +10,7 @@ use maitred_core::metrics::RETRY_REASONS;
 use maitred_core::retry::backoff;
 use maitred_core::{Body, Exchange, Fault, Kind};
 use maitred_model::{HedgeAfter, Retry, RetryOn, Share};
-use maitred_transport::{Places, Timer, Upstream, Wanted};
+use maitred_transport::{Avoid, Places, Timer, Upstream, Wanted};
 use maitred_wire::{Framing, ResponseHead};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -98,7 +98,8 @@ impl<'a> Tries<'a> {
     pub fn wanted(&self, exchange: &Exchange) -> Wanted {
         let mut wanted = Wanted::by(exchange, &self.upstream.spec, self.fresh);
         if self.elsewhere {
-            wanted.avoid = exchange.record.endpoint.clone();
+            let at = exchange.record.endpoint_at;
+            wanted.avoid = exchange.record.endpoint.clone().map(|address| Avoid { address, at });
         }
         if let Some(patience) = self.retry().and_then(|retry| retry.per_try_timeout) {
             let due = self.reach.worker.now() + patience;

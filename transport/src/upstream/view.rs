@@ -1,8 +1,8 @@
 //! An upstream's endpoints as one worker sees them at one moment: who may be picked, and where what comes of attempts is taken in.
 
 use super::pool::Pool;
-use super::targets::TargetSet;
-use super::{AffinityCookie, UpstreamSpec, Wanted};
+use super::targets::{Target, TargetSet};
+use super::{AffinityCookie, Avoid, UpstreamSpec, Wanted};
 use maitred_core::Chance;
 use maitred_core::balance::{Asked, FAILURE_COST, InFlight, Ready, Rules};
 use maitred_core::health::{News, attempted};
@@ -43,7 +43,7 @@ impl View {
     }
 
     pub fn pick(&self, turn: &Cell<usize>, now: impl Fn() -> Instant, wanted: &Wanted, chance: &Chance) -> Option<usize> {
-        let avoid = wanted.avoid.as_ref().and_then(|tried| self.set.targets.iter().position(|target| target.address == *tried));
+        let avoid = wanted.avoid.as_ref().and_then(|tried| self.place(tried));
         if let Some(home) = wanted.home.and_then(|token| self.home(token))
             && Some(home) != avoid
         {
@@ -54,6 +54,12 @@ impl View {
             None => self.set.levels.first().and_then(|level| level.picker.pick(turn, now, &asked(&level.members))),
             Some(ready) => ready.pick(now, &asked(&[])),
         }
+    }
+
+    fn place(&self, tried: &Avoid) -> Option<usize> {
+        let is_there = |target: &Target| target.address == tried.address;
+        let targets = &self.set.targets;
+        if targets.get(tried.at).is_some_and(is_there) { Some(tried.at) } else { targets.iter().position(is_there) }
     }
 
     /// The target that a cookie names, if it takes part.
