@@ -262,6 +262,15 @@ impl Wake for Bell {
     }
 }
 
+/// Counted off however its thread ends.
+struct Done<'a>(&'a AtomicU64);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Waits as a task does; a wake-up that is lost is a failure.
 fn wait(mut waiting: Waiting, waker: &Waker) -> Result<Place, Refusal> {
     let begun = Instant::now();
@@ -280,10 +289,21 @@ fn threads_lose_no_wake_up_and_never_are_too_many() {
     const ROUNDS: u64 = 10_000;
     let gate = Arc::new(Gate::new(&concurrency(3, 100, Duration::from_secs(60)), Clock::default()));
     let (inside, served, go) = (AtomicU64::new(0), AtomicU64::new(0), Barrier::new(THREADS as usize));
+    let working = AtomicU64::new(THREADS);
     std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for limit in (1..=3).cycle() {
+                if working.load(Ordering::Relaxed) == 0 {
+                    return;
+                }
+                gate.configure(&concurrency(limit, 100, Duration::from_secs(60)), Instant::now());
+                park_timeout(Duration::from_micros(200));
+            }
+        });
         for thread in 0..THREADS {
-            let (gate, inside, served, go) = (&gate, &inside, &served, &go);
+            let (gate, inside, served, go, working) = (&gate, &inside, &served, &go, &working);
             scope.spawn(move || {
+                let _done = Done(working);
                 let waker = Waker::from(Arc::new(Bell(std::thread::current())));
                 let chance = Chance::seeded(thread);
                 go.wait();
