@@ -19,7 +19,10 @@ pub fn describe(options: &Options) -> Vec<(String, String)> {
     if let Some(binary) = &options.maitred {
         facts.push(("maitred", version(binary, "version")));
     }
-    facts.push(("workers", format!("{} each in the saturated rows, 1 elsewhere", options.workers)));
+    facts.push((
+        "workers",
+        format!("{} each in the saturated rows, 2 beside back ends that cannot, 1 elsewhere", options.workers),
+    ));
     facts.push(("rounds", options.rounds.to_string()));
     facts.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
 }

@@ -6,8 +6,10 @@ mod backend;
 mod environment;
 mod h2;
 mod http;
+mod kitchen;
 mod link;
 mod load;
+mod offered;
 mod options;
 mod process;
 mod proxies;
@@ -18,6 +20,7 @@ mod stats;
 mod sys;
 mod tls;
 mod websocket;
+mod written;
 
 use std::fs;
 use std::io;
@@ -25,7 +28,7 @@ use std::process::ExitCode;
 
 use options::{Command, Options};
 use report::{Bar, Report, Row};
-use scenarios::{Lab, counting, floods, footprint, latency, protocols, reload, saturated, stalled};
+use scenarios::{Lab, counting, failing, floods, footprint, latency, outage, overload, protocols, reload, saturated, stalled};
 
 /// Ten thousand idle connections: the client's ends are ours, the proxies inherit the limit for theirs.
 const OPEN_FILES: u64 = 65_536;
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
             Ok(true)
         }
         Ok(Command::Backend { stalling }) => backend::serve(stalling).map(|()| true),
+        Ok(Command::Kitchen(plan)) => kitchen::serve(plan).map(|()| true),
         Ok(Command::Measure(options)) => measure(options),
     };
     match outcome {
@@ -75,7 +79,7 @@ type Measurement = fn(&mut Lab) -> io::Result<()>;
 
 /// A scenario that cannot be measured is a row that says so; the others go on.
 fn run(lab: &mut Lab) {
-    let scenarios: [(&str, Measurement); 12] = [
+    let scenarios: [(&str, Measurement); 15] = [
         ("saturated", saturated::run),
         ("protocols", protocols::run),
         (protocols::TICKETS, protocols::tickets),
@@ -86,6 +90,9 @@ fn run(lab: &mut Lab) {
         (reload::NAME, reload::run),
         (floods::NAME, floods::run),
         (stalled::NAME, stalled::run),
+        (overload::NAME, overload::run),
+        (failing::NAME, failing::run),
+        (outage::NAME, outage::run),
         (counting::SYSCALLS, counting::syscalls),
         (counting::INSTRUCTIONS, counting::instructions),
     ];

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::kitchen::Plan;
 use crate::sys;
 
 /// Everything that `--only` can name, with what it measures.
-pub const SCENARIOS: [(&str, &str); 18] = [
+pub const SCENARIOS: [(&str, &str); 21] = [
     ("get-1k", "CPU time per request, saturated, GET 1 KB"),
     ("post-4k", "CPU time per request, saturated, POST 4 KB"),
     ("get-64k", "CPU time per request, saturated, response of 64 KB"),
@@ -23,6 +24,9 @@ pub const SCENARIOS: [(&str, &str); 18] = [
     ("reload", "reloads under load, with WebSockets open (gateway only)"),
     ("floods", "attacks over HTTP/2: memory, closing, the latency of others (gateway only)"),
     ("stalled", "a live stream beside 500 stalled ones (gateway only)"),
+    ("overload", "three times what a back end can do: goodput, waiting, refusals, order"),
+    ("failing", "one of three endpoints killed, hung, slow or failing, and back again"),
+    ("outage", "all endpoints failing: attempts for each request (gateway only)"),
     ("syscalls", "system calls per request, by strace"),
     ("instructions", "user instructions per request, by callgrind"),
 ];
@@ -44,6 +48,7 @@ const ROUNDS_QUICK: usize = 3;
 pub enum Command {
     Measure(Options),
     Backend { stalling: bool },
+    Kitchen(Plan),
     Help,
 }
 
@@ -61,6 +66,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String>
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
             "backend" => return Ok(Command::Backend { stalling: words.next().as_deref() == Some("stalling") }),
+            "kitchen" => return kitchen(words).map(Command::Kitchen),
             "--help" | "-h" => return Ok(Command::Help),
             "--rounds" => options.rounds = number(&value()?)?,
             "--workers" => options.workers = number(&value()?)?,
@@ -77,6 +83,15 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String>
     }
     options.only = expand(options.only)?;
     Ok(Command::Measure(options))
+}
+
+/// Endpoints, slots of each, and the microseconds that a request takes.
+fn kitchen(words: impl Iterator<Item = String>) -> Result<Plan, String> {
+    let numbers = words.map(|word| number(&word)).collect::<Result<Vec<_>, _>>()?;
+    match numbers[..] {
+        [endpoints, slots, microseconds] => Ok(Plan { endpoints, slots, service: Duration::from_micros(microseconds as u64) }),
+        _ => Err("a kitchen takes three numbers".into()),
+    }
 }
 
 fn number(text: &str) -> Result<usize, String> {
@@ -137,6 +152,25 @@ impl Options {
         Duration::from_secs(self.pick(1, 5))
     }
 
+    /// How long an overload lasts, and one with two priorities.
+    pub fn overload(&self) -> [Duration; 2] {
+        self.pick([10, 5], [60, 30]).map(Duration::from_secs)
+    }
+
+    /// Three equal parts: before a failure, while it lasts, after it.
+    pub fn failing(&self) -> Duration {
+        Duration::from_secs(self.pick(12, 60))
+    }
+
+    /// What an ejected endpoint is left alone for, in milliseconds: the first time, and at most.
+    pub fn ejection(&self) -> [u64; 2] {
+        self.pick([1000, 1000], [2000, 4000])
+    }
+
+    pub fn outage(&self) -> Duration {
+        Duration::from_secs(self.pick(3, 15))
+    }
+
     pub fn starts(&self) -> usize {
         self.pick(3, 11)
     }
@@ -185,7 +219,7 @@ mod tests {
     fn options(line: &str) -> Result<Options, String> {
         match parse(line.split_whitespace().map(String::from))? {
             Command::Measure(options) => Ok(options),
-            Command::Backend { .. } | Command::Help => Err("no measurement".into()),
+            Command::Backend { .. } | Command::Kitchen(_) | Command::Help => Err("no measurement".into()),
         }
     }
 

@@ -32,6 +32,15 @@ pub enum Kind {
         binary: PathBuf,
         routes: Routes,
     },
+    /// One of the others, with a configuration of its own: see written.rs.
+    Written(Box<Written>),
+}
+
+#[derive(Clone, PartialEq)]
+pub struct Written {
+    program: Kind,
+    text: String,
+    probe: &'static str,
 }
 
 /// What nginx is told beyond logs, pools and keep-alive.
@@ -73,6 +82,11 @@ impl Contender {
     pub fn new(name: &str, kind: Kind) -> Contender {
         Contender { name: name.to_string(), kind }
     }
+
+    /// `probe` is a path that is answered with 1 KB from the start.
+    pub fn written(name: &str, program: Kind, text: String, probe: &'static str) -> Contender {
+        Contender::new(name, Kind::Written(Box::new(Written { program, text, probe })))
+    }
 }
 
 /// What every contender of one scenario shares.
@@ -89,6 +103,8 @@ pub struct Setup<'a> {
     pub modern: bool,
     /// What the gateway is told beyond its default limits.
     pub limits: &'static str,
+    /// More keys of the gateway's upstream.
+    pub guards: &'static str,
 }
 
 /// Where a proxy listens. Two of these may be one port, where a contender tells protocols apart by itself.
@@ -141,12 +157,8 @@ impl Proxy {
         let mut command = command(&contender.kind, setup, &config);
         let output = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).current_dir(&folder);
-        let ending = match contender.kind {
-            Kind::Nginx(_) => Ending::Terminate,
-            Kind::Haproxy | Kind::HaproxyTcp | Kind::Maitred { .. } => Ending::Kill,
-        };
         let began = Instant::now();
-        let mut running = Running::start(command, ending, setup.core)?;
+        let mut running = Running::start(command, contender.kind.ending(), setup.core)?;
         let limit = if setup.wrapper.is_empty() { READY } else { READY_WRAPPED };
         let probe = contender.kind.probe();
         let ready = process::until(limit, || match running.ended() {
@@ -170,11 +182,24 @@ impl Proxy {
 
 impl Kind {
     pub fn is_maitred(&self) -> bool {
-        matches!(self, Kind::Maitred { .. })
+        match self {
+            Kind::Maitred { .. } => true,
+            Kind::Nginx(_) | Kind::Haproxy | Kind::HaproxyTcp => false,
+            Kind::Written(written) => written.program.is_maitred(),
+        }
+    }
+
+    fn ending(&self) -> Ending {
+        match self {
+            Kind::Nginx(_) => Ending::Terminate,
+            Kind::Haproxy | Kind::HaproxyTcp | Kind::Maitred { .. } => Ending::Kill,
+            Kind::Written(written) => written.program.ending(),
+        }
     }
 
     fn probe(&self) -> String {
         match self {
+            Kind::Written(written) => written.probe.into(),
             Kind::Maitred { routes, .. } => routes.probe(),
             Kind::Nginx(_) | Kind::Haproxy | Kind::HaproxyTcp => "/1k".into(),
         }
@@ -209,6 +234,7 @@ fn tail(log: &Path) -> String {
 
 fn command(kind: &Kind, setup: &Setup, config: &Path) -> Command {
     let (program, arguments): (PathBuf, Vec<&str>) = match kind {
+        Kind::Written(written) => return command(&written.program, setup, config),
         Kind::Nginx(_) => ("nginx".into(), vec!["-e", "stderr", "-p", ".", "-c"]),
         Kind::Haproxy | Kind::HaproxyTcp => ("haproxy".into(), vec!["-db", "-f"]),
         Kind::Maitred { binary, .. } => (binary.clone(), vec!["run"]),
@@ -231,6 +257,7 @@ fn configuration(kind: &Kind, setup: &Setup, ports: Ports, folder: &Path) -> Str
         Kind::Haproxy => haproxy(setup, ports, "http"),
         Kind::HaproxyTcp => haproxy(setup, ports, "tcp"),
         Kind::Maitred { routes, .. } => maitred(setup, ports, *routes),
+        Kind::Written(written) => crate::written::filled(&written.text, ports, folder),
     }
 }
 
@@ -329,7 +356,11 @@ backend bench
 /// Metrics stay on, as they always are; the access log is off, as it is in the others. A plain listener also takes HTTP/2 from
 /// whoever knows beforehand.
 pub fn maitred(setup: &Setup, ports: Ports, routes: Routes) -> String {
-    let (workers, backend, limits, routes) = (setup.workers, setup.backend, setup.limits, routes.yaml());
+    let (workers, limits, routes) = (setup.workers, setup.limits, routes.yaml());
+    let backend = match (setup.backend, setup.guards) {
+        (port, "") => format!("http://127.0.0.1:{port}"),
+        (port, guards) => format!("{{ endpoints: [\"http://127.0.0.1:{port}\"], {guards} }}"),
+    };
     let Ports { plain, admin, tls, .. } = ports;
     let listen = match setup.modern {
         false => format!("listen: 127.0.0.1:{plain}"),
@@ -347,7 +378,7 @@ admin: {{ listen: 127.0.0.1:{admin} }}
 limits: {{ connections_per_ip: 20000{limits} }}
 telemetry: {{ access_log: none }}
 upstreams:
-  backend: http://127.0.0.1:{backend}
+  backend: {backend}
 apis:
   bench:
     routes:

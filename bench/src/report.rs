@@ -16,25 +16,34 @@ pub struct Bar {
     /// Also required: the upper quartile within this of the limit.
     pub upper_slack: Option<f64>,
     on_ratio: bool,
+    at_least: bool,
 }
 
 impl Bar {
     /// On the figure itself.
     pub fn figure(limit: f64) -> Bar {
-        Bar { limit, upper_slack: None, on_ratio: false }
+        Bar { limit, upper_slack: None, on_ratio: false, at_least: false }
+    }
+
+    /// On the figure itself, from below.
+    pub fn at_least(limit: f64) -> Bar {
+        Bar { at_least: true, ..Bar::figure(limit) }
     }
 
     /// On the median of the ratios.
     pub fn ratio(limit: f64) -> Bar {
-        Bar { limit, upper_slack: None, on_ratio: true }
+        Bar { on_ratio: true, ..Bar::figure(limit) }
     }
 
     /// On the median of the ratios and on their upper quartile.
     pub fn ratio_and_upper(limit: f64) -> Bar {
-        Bar { limit, upper_slack: Some(UPPER_SLACK), on_ratio: true }
+        Bar { upper_slack: Some(UPPER_SLACK), ..Bar::ratio(limit) }
     }
 
     fn holds(self, spread: Spread) -> bool {
+        if self.at_least {
+            return spread.median >= self.limit;
+        }
         spread.median <= self.limit && self.upper_slack.is_none_or(|slack| spread.upper <= self.limit + slack)
     }
 }
@@ -72,7 +81,7 @@ impl Row {
     fn cells(&self) -> [String; 7] {
         let bar = self.bar.map(|bar| match bar.upper_slack {
             Some(slack) => format!("<= {:.2} (upper <= {:.2})", bar.limit, bar.limit + slack),
-            None => format!("<= {}", bar.limit),
+            None => format!("{} {}", if bar.at_least { ">=" } else { "<=" }, bar.limit),
         });
         let figure = self.figure.map(|spread| format!("{} {}", show(spread), self.unit).trim_end().to_string());
         [
@@ -197,6 +206,8 @@ mod tests {
         assert_eq!(verdict(Bar::ratio(0.70), &[0.71]), "MISS");
         assert_eq!(verdict(Bar::figure(5.0), &[9.0]), "PASS");
         assert_eq!(verdict(Bar::figure(4.9), &[0.1]), "MISS");
+        assert_eq!(verdict(Bar::at_least(5.0), &[0.1]), "PASS");
+        assert_eq!(verdict(Bar::at_least(5.1), &[0.1]), "MISS");
     }
 
     #[test]

@@ -18,7 +18,8 @@ impl Spread {
     }
 }
 
-fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+/// Between the two values that the place falls among; `None` for no figures at all.
+pub fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let place = share * sorted.len().checked_sub(1)? as f64;
     let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     Some(below + (above - below) * place.fract())

@@ -140,6 +140,12 @@ pub fn narrow(fd: RawFd, buffer: i32, segment: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Listens once more, with a longer queue than the standard library asks for.
+pub fn listen(fd: RawFd, backlog: i32) -> io::Result<()> {
+    // SAFETY: takes integers only.
+    check(unsafe { libc::listen(fd, backlog) }).map(drop)
+}
+
 pub fn loopback(port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
 }
@@ -211,6 +217,30 @@ pub fn pin(cores: &[usize]) -> io::Result<()> {
 pub fn prioritise(nice: i32) {
     // SAFETY: takes integers only.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+}
+
+/// Who goes before whom, where it matters that nobody else's turn comes between.
+#[derive(Clone, Copy)]
+pub enum Rank {
+    Ordinary = 0,
+    /// Before all ordinary threads: what is measured.
+    Measured = 1,
+    /// Before those too: what measures. It uses little and must be on time.
+    Instrument = 2,
+}
+
+/// Sets the rank of this thread, and of what it spawns from now on. Without the privilege nothing changes.
+pub fn be(rank: Rank) {
+    let policy = match rank {
+        Rank::Ordinary => libc::SCHED_OTHER,
+        Rank::Measured | Rank::Instrument => libc::SCHED_FIFO,
+    };
+    // SAFETY: the parameters are a local; a thread of ours is all that changes.
+    unsafe {
+        let mut parameters: libc::sched_param = zeroed();
+        parameters.sched_priority = rank as i32;
+        libc::sched_setscheduler(0, policy, &parameters);
+    }
 }
 
 /// Wakes this thread at the time asked for, not up to 50 µs later: else an open-loop schedule runs late.

@@ -12,6 +12,7 @@ use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod breakers;
 mod endpoints;
 mod queues;
 
@@ -51,6 +52,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     page.workers(metrics);
     endpoints::write(&mut page, &extra.upstreams);
     queues::write(&mut page, &extra.upstreams);
+    breakers::write(&mut page, &extra.upstreams);
     page.configuration(metrics, extra);
     page.certificates(metrics, &extra.certificates);
     page.process(&extra.process);

@@ -9,7 +9,7 @@ use crate::health::{Checked, Checks};
 use maitred_core::health::EndpointState;
 use maitred_core::queue::GateView;
 use maitred_model::{Balance, suggest};
-use maitred_transport::{Target, TargetSet, UpstreamSpec};
+use maitred_transport::{BreakerView, Target, TargetSet, UpstreamSpec};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub struct UpstreamView {
     pub endpoints: Vec<EndpointView>,
     /// What waits for a place, where there is a limit.
     pub queue: Option<GateView>,
+    /// What it has at once, where that is limited.
+    pub breaker: Option<BreakerView>,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +71,7 @@ impl UpstreamView {
             panic: set.panics(&spec.protection, now),
             endpoints: set.targets.iter().zip(&set.figures).map(endpoint).collect(),
             queue: spec.gate.as_ref().map(|gate| gate.view()),
+            breaker: spec.protection.circuit_breaker.map(|limits| spec.shared.breaker.view(limits)),
         }
     }
 

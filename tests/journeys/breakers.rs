@@ -134,6 +134,8 @@ fn so_many_may_wait_and_so_long() {
     backend.wait_for(1);
     let mut waiting = [send(&gateway, "/a"), send(&gateway, "/b")];
     eventually("both wait", || waits(&gateway) == 2);
+    let view = gateway.upstream("kitchen")["circuit_breaker"].clone();
+    assert_eq!((&view["connections"], &view["pending"]), (&1.into(), &2.into()), "{view}");
     let refused = gateway.get("/");
     assert_eq!((refused.status, &refused.json()["type"]), (503, &"urn:maitred:fault:circuit_open".into()));
     for client in &mut waiting {

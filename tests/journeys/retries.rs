@@ -2,7 +2,7 @@
 //! unasked stands in `symptoms.rs` and `h2_upstream_faults.rs`.
 
 use maitred_testkit::h2::code;
-use maitred_testkit::{Backend, Gateway, H2Backend, eventually, gateway, nobody};
+use maitred_testkit::{Backend, Gateway, H2Backend, eventually, gateway, nobody, reluctant};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -239,6 +239,43 @@ fn the_upstream_s_own_patience_counts_as_a_timeout_too() {
     backend.wait_for(1);
     client.until_readable(|| gateway.turn(Duration::from_secs(5)));
     assert_eq!(client.response().text(), "late");
+}
+
+#[test]
+fn who_accepts_nobody_in_time_gives_way_to_another() {
+    for (method, retry) in [
+        ("GET", "conditions: [connect]"),
+        ("POST", "conditions: [connect]"),
+        ("POST", "conditions: [timeout], per_try_timeout: 1s"),
+    ] {
+        let good = Backend::named("good");
+        let (bad, _held) = reluctant();
+        let gateway = retrying_with(retry, ", timeouts: { connect: 2s }", "", &[bad, good.address()]);
+        let mut client = gateway.client();
+        for _ in 0..2 {
+            client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"));
+            client.until_readable(|| gateway.turn(Duration::from_millis(500)));
+            assert_eq!(client.response().text(), "good", "{method} {retry}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_has_begun_is_not_asked_for_again() {
+    let backend = Backend::new(|_, conn| {
+        conn.chunked_head(200, "");
+        conn.chunk("half");
+        conn.peer_leaves();
+    });
+    let gateway = retrying_with("conditions: [timeout, reset]", ", timeouts: { idle: 10s }", "", &[backend.address()]);
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.head().start[1], "200");
+    eventually("it is cut", || {
+        gateway.turn(Duration::from_secs(5));
+        backend.open() == 0
+    });
+    assert_eq!(backend.count(), 1);
 }
 
 #[test]

@@ -10,12 +10,11 @@ pub(crate) use http2::Link;
 pub use http2::LinkStream;
 
 use crate::upstream::RequestPlace;
-use maitred_core::balance::{Figures, InFlight};
+use maitred_core::balance::InFlight;
 use maitred_core::queue::Place;
 use maitred_core::{Body, Client, Duplex, Fault, Stream};
 use maitred_wire::{Framing, HeadLimits, ResponseHead};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -79,13 +78,10 @@ impl Carrier {
     }
 
     /// The request counts as under way at that endpoint until the response's body is over, or given up.
-    /// `counted`: it does already.
-    pub(crate) fn carry(&self, figures: &Arc<Figures>, counted: Option<InFlight>) {
-        match (self, counted) {
-            (Carrier::Http1(connection), None) => connection.carry(figures),
-            (Carrier::Http2(stream), None) => stream.carry(figures),
-            (Carrier::Http1(connection), Some(in_flight)) => connection.carry_counted(in_flight),
-            (Carrier::Http2(stream), Some(in_flight)) => stream.carry_counted(in_flight),
+    pub(crate) fn carry(&self, in_flight: InFlight) {
+        match self {
+            Carrier::Http1(connection) => connection.carry(in_flight),
+            Carrier::Http2(stream) => stream.carry(in_flight),
         }
     }
 

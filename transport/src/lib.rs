@@ -32,7 +32,7 @@ pub use tls::{
     TlsProblem, expiries,
 };
 pub use upstream::{
-    AffinityCookie, Breaker, Dial, Lease, Order, Picked, Pools, ProxyVersion, RequestPlace, Target, TargetCell, TargetSet,
-    Upstream, UpstreamShared, UpstreamSpec, Wanted,
+    AffinityCookie, Breaker, BreakerView, Dial, Lease, Order, Picked, Pools, ProxyVersion, RequestPlace, Target, TargetCell,
+    TargetSet, Upstream, UpstreamShared, UpstreamSpec, Wanted,
 };
 pub use worker::Worker;

@@ -3,15 +3,18 @@
 
 use maitred_core::Clock;
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use tokio::task::yield_now;
 
 /// Sweeps are never closer than this, plus a share for each slot: with 50,000 connections, two slots each, a deadline may be 100 ms late.
 const SWEEP_EVERY_MIN: Duration = Duration::from_millis(5);
 const SWEEP_PER_SLOT: Duration = Duration::from_micros(1);
+/// Tasks woken before others have their turn: a thousand deadlines at one moment hold up nobody for all of them.
+const WAKES_PER_TURN: usize = 32;
 /// Nothing armed: look again after so long.
 const SWEEP_EVERY_MAX: Duration = Duration::from_secs(3600);
 
@@ -44,8 +47,9 @@ impl Timers {
             *self.sweeper.borrow_mut() = Some(cx.waker().clone());
             loop {
                 let now = self.clock.now();
-                if self.next.get() <= now {
-                    self.fire(now);
+                if self.next.get() <= now && !self.fire(now) {
+                    put_off(cx);
+                    return Poll::Pending;
                 }
                 sleep.as_mut().reset(tokio::time::Instant::now() + self.next.get().saturating_duration_since(now));
                 if sleep.as_mut().poll(cx).is_pending() {
@@ -63,12 +67,19 @@ impl Timers {
         }
     }
 
-    fn fire(&self, now: Instant) {
+    /// False: more are due.
+    fn fire(&self, now: Instant) -> bool {
         let mut slots = self.slots.borrow_mut();
         let mut earliest = now + SWEEP_EVERY_MAX;
+        let mut woken = 0;
         for slot in slots.iter_mut() {
             match slot.due {
                 Some(due) if due <= now => {
+                    if woken == WAKES_PER_TURN {
+                        self.next.set(now);
+                        return false;
+                    }
+                    woken += 1;
                     slot.due = None;
                     slot.fired = true;
                     if let Some(waker) = &slot.waker {
@@ -81,6 +92,7 @@ impl Timers {
         }
         let pause = SWEEP_EVERY_MIN + SWEEP_PER_SLOT * slots.len() as u32;
         self.next.set(earliest.max(now + pause));
+        true
     }
 
     fn arm(&self, key: u32, due: Instant) {
@@ -92,6 +104,11 @@ impl Timers {
             self.look_again();
         }
     }
+}
+
+/// Has the task woken when everything that is ready by now has had its turn, sockets too.
+pub(crate) fn put_off(cx: &mut Context<'_>) {
+    let _ = pin!(yield_now()).poll(cx);
 }
 
 /// One deadline of one task.

@@ -15,7 +15,7 @@ mod view;
 use crate::client::{Carrier, Failure};
 use crate::worker::Worker;
 pub use affinity::AffinityCookie;
-pub use breaker::{Breaker, RequestPlace};
+pub use breaker::{Breaker, BreakerView, RequestPlace};
 pub use dial::{Dial, ProxyVersion};
 use gate::{Caretaker, Gate};
 use maitred_core::balance::{FAILURE_COST, InFlight, Rules, WHEEL_MAX};
@@ -144,7 +144,7 @@ pub struct Wanted {
     /// It is to become a tunnel.
     pub upgrade: bool,
     /// The client's two ends, where a PROXY header tells of them.
-    pub client: Option<(SocketAddr, SocketAddr)>,
+    pub client: Option<Box<(SocketAddr, SocketAddr)>>,
     /// Of the request's key, where it has one that picks go by.
     pub key: Option<u64>,
     /// What its cookie names, where there is one of affinity.
@@ -159,7 +159,7 @@ impl Wanted {
             fresh,
             deadline: exchange.deadline,
             upgrade: exchange.request.upgrade.is_some(),
-            client: spec.dial.proxy.map(|_| (exchange.peer, exchange.local)),
+            client: spec.dial.proxy.map(|_| Box::new((exchange.peer, exchange.local))),
             key: spec.hash_by.as_ref().and_then(|by| key::key(by, exchange)),
             home: spec.affinity.as_ref().and_then(|affinity| affinity.asked(exchange)),
             avoid: None,
@@ -231,21 +231,26 @@ impl Upstream {
     /// A connection: a pooled one at once, or a new one.
     pub async fn lease(&self, picked: Picked, wanted: &Wanted, record: &mut maitred_core::Record) -> Result<Lease, Failure> {
         let Picked { view, index } = picked;
-        let (index, reserved) = view.reserve(index, self.share());
+        let (index, in_flight) = view.enter(index, self.share());
+        let pool = self.at(&view, index, record);
+        // Out of tokio's budget: with it used up, a closed connection would look quiet.
+        if let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await {
+            return Ok(self.reused(connection, in_flight, view, index));
+        }
+        // Boxed: connecting is rare, and its future would make every connection's task larger.
+        Box::pin(self.connect((view, index, in_flight), wanted, record)).await
+    }
+
+    fn at<'v>(&self, view: &'v View, index: usize, record: &mut maitred_core::Record) -> &'v Rc<Pool> {
         let pool = &view.pools[index];
         record.endpoint = Some(pool.key.remote.clone());
         record.attempts += 1;
-        // Out of tokio's budget: with it used up, a closed connection would look quiet.
-        if let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await {
-            return Ok(self.reused(connection, view, index, reserved));
-        }
-        // Boxed: connecting is rare, and its future would make every connection's task larger.
-        Box::pin(self.connect(view, (index, reserved), wanted, record)).await
+        pool
     }
 
-    fn reused(&self, connection: Carrier, view: Rc<View>, index: usize, reserved: Option<InFlight>) -> Lease {
+    fn reused(&self, connection: Carrier, in_flight: InFlight, view: Rc<View>, index: usize) -> Lease {
         self.worker.shard().upstream_reuses.add(1);
-        connection.carry(&view.set.figures[index], reserved);
+        connection.carry(in_flight);
         Lease { connection, view, index, reused: true }
     }
 
@@ -253,20 +258,18 @@ impl Upstream {
     /// that alone says what is tried again, and its budget pays.
     async fn connect(
         &self,
-        view: Rc<View>,
-        (first, reserved): (usize, Option<InFlight>),
+        (view, first, mut in_flight): (Rc<View>, usize, InFlight),
         wanted: &Wanted,
         record: &mut maitred_core::Record,
     ) -> Result<Lease, Failure> {
         let most = if self.spec.protection.retry.is_some() { 1 } else { CONNECTS_MAX };
-        let (mut index, mut reserved) = (first, reserved);
+        let mut index = first;
         for attempt in 1..=most {
-            let (pool, figures) = (&view.pools[index], &view.set.figures[index]);
-            let in_flight = reserved.take().unwrap_or_else(|| InFlight::enter(figures));
             let gate = Gate::of(&self.spec, &self.pools);
+            let (pool, figures) = (&view.pools[index], &view.set.figures[index]);
             let fault = match pool.connect(wanted, self.spec.timeouts.connect, figures, gate).await {
                 Ok((connection, reused)) => {
-                    connection.carry(figures, Some(in_flight));
+                    connection.carry(in_flight);
                     return Ok(Lease { connection, view, index, reused });
                 }
                 Err(fault) if fault.kind == Kind::CircuitOpen => {
@@ -275,17 +278,16 @@ impl Upstream {
                 }
                 Err(fault) => fault,
             };
+            drop(in_flight);
             let now = self.worker.now();
             view.answered(index, FAILURE_COST, true, now);
             let is_late = wanted.deadline.is_some_and(|deadline| now >= deadline);
             let next = view.stand_ins(first).nth(attempt - 1).filter(|_| attempt < most && !is_late);
             let next = next.ok_or_else(|| Failure::unsent(fault))?;
-            (index, reserved) = view.reserve(next, self.share());
-            let pool = &view.pools[index];
-            record.endpoint = Some(pool.key.remote.clone());
-            record.attempts += 1;
+            (index, in_flight) = view.enter(next, self.share());
+            let pool = self.at(&view, index, record);
             if let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await {
-                return Ok(self.reused(connection, view, index, reserved));
+                return Ok(self.reused(connection, in_flight, view, index));
             }
         }
         Err(self.nobody())

@@ -196,7 +196,13 @@ impl Headers {
     pub(crate) fn is_plainly_padded(&self, name: Name) -> bool {
         let index = self.first[name as usize];
         let Some(entry) = (index as usize).checked_sub(1).map(|index| &self.entries[index]) else { return true };
-        let before = &self.bytes[(entry.name + u32::from(entry.name_len)) as usize + 1..];
+        let colon = entry.name + u32::from(entry.name_len);
+        let end = (entry.value + entry.value_len) as usize;
+        // As nearly everyone writes it: a space, the value, the end of the line.
+        if entry.value == colon + 2 && self.bytes[colon as usize + 1] == b' ' && self.bytes.get(end) == Some(&b'\r') {
+            return true;
+        }
+        let before = &self.bytes[colon as usize + 1..];
         let line = memchr::memchr(b'\r', before).map_or(before, |end| &before[..end]);
         let inner = self.value(entry);
         line.len() == inner.len()
@@ -213,11 +219,12 @@ impl Headers {
 
     /// Every value of a well-known name.
     pub fn all_known(&self, name: Name) -> impl Iterator<Item = &[u8]> {
-        let from = match self.first[name as usize] {
-            0 => self.entries.len(),
-            index => index as usize - 1,
+        let entries = match self.first[name as usize] {
+            0 => &[],
+            index if self.is_repeated(name) => &self.entries[index as usize - 1..],
+            index => &self.entries[index as usize - 1..index as usize],
         };
-        self.entries[from..].iter().filter(move |entry| entry.known == name && !entry.removed).map(|entry| self.value(entry))
+        entries.iter().filter(move |entry| entry.known == name && !entry.removed).map(|entry| self.value(entry))
     }
 
     /// The first value of any name, compared without regard to case.

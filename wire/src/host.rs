@@ -22,19 +22,23 @@ pub fn split_authority(bytes: &[u8]) -> Option<Authority<'_>> {
         };
         return Some(Authority { host: &bytes[..=end], port });
     }
-    let (host, port) = match memchr::memchr(b':', bytes) {
-        None => (bytes, None),
-        Some(at) => (&bytes[..at], Some(port(&bytes[at + 1..])?)),
-    };
     // sub-delims and percent-encoding are legal in a reg-name but no host that anyone serves has them, and
-    // implementations differ in how they read them.
-    let legal = !host.is_empty()
-        && host[0] != b'.'
-        && !host.windows(2).any(|pair| pair == b"..")
-        && host.len() <= 255
-        && host.iter().all(|&byte| is_unreserved(byte));
-    legal.then_some(Authority { host, port })
+    // implementations differ in how they read them. Nor does one begin with a dot, or have two in a row.
+    let (mut end, mut previous) = (0, b'.');
+    while end < bytes.len() && bytes[end] != b':' {
+        let byte = bytes[end];
+        if !is_unreserved(byte) || (byte == b'.' && previous == b'.') {
+            return None;
+        }
+        (end, previous) = (end + 1, byte);
+    }
+    let (host, rest) = bytes.split_at(end);
+    let port = if rest.is_empty() { None } else { Some(port(&rest[1..])?) };
+    (!host.is_empty() && host.len() <= HOST_BYTES_MAX).then_some(Authority { host, port })
 }
+
+/// No name of DNS is longer (RFC 1035 §2.3.4).
+const HOST_BYTES_MAX: usize = 255;
 
 fn port(digits: &[u8]) -> Option<u16> {
     if digits.is_empty() || digits.len() > 5 {

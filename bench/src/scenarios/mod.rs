@@ -2,9 +2,12 @@
 //! How a proxy is started is not known here (proxies.rs), nor how a row is judged (report.rs).
 
 pub mod counting;
+pub mod failing;
 pub mod floods;
 pub mod footprint;
 pub mod latency;
+pub mod outage;
+pub mod overload;
 pub mod protocols;
 pub mod reload;
 pub mod saturated;
@@ -39,13 +42,19 @@ impl Lab {
         Some(Contender::new(name, Kind::Maitred { binary, routes }))
     }
 
+    /// The gateway with a configuration written for one scenario.
+    pub fn maitred_written(&self, name: &str, text: String, probe: &'static str) -> Option<Contender> {
+        let program = self.maitred(name, Routes::CatchAll)?.kind;
+        Some(Contender::written(name, program, text, probe))
+    }
+
     /// nginx first: the others are compared with it.
     pub fn peers(&self) -> Vec<Contender> {
         vec![Contender::new(BASELINE, Kind::Nginx(Tuning::Plain)), Contender::new("haproxy", Kind::Haproxy)]
     }
 
     pub fn setup<'a>(folder: &'a Path, backend: &Backend, workers: usize) -> Setup<'a> {
-        Setup { workers, core: None, backend: backend.port, folder, wrapper: Vec::new(), modern: false, limits: "" }
+        Setup { workers, core: None, backend: backend.port, folder, wrapper: Vec::new(), modern: false, limits: "", guards: "" }
     }
 
     /// Starts all; one that does not start is a failed row, and the others go on.

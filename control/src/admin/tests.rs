@@ -98,7 +98,14 @@ impl Operations for Fake {
 }
 
 fn orders() -> UpstreamView {
-    UpstreamView { name: "orders".into(), balance: Balance::RoundRobin, panic: false, endpoints: Vec::new(), queue: None }
+    UpstreamView {
+        name: "orders".into(),
+        balance: Balance::RoundRobin,
+        panic: false,
+        endpoints: Vec::new(),
+        queue: None,
+        breaker: None,
+    }
 }
 
 fn unknown(name: &str) -> Unknown {

@@ -185,7 +185,7 @@ mod tests {
             let (_, from) = socket.recv_from(&mut query).await.unwrap();
             let end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
             let question = &query[12..end];
-            let records: &[&[u8]] = match (question.starts_with(b"\x06orders\x04test\0"), query[end - 3]) {
+            let records: &[&[u8]] = match (question[..question.len() - 4].ends_with(b"\x06orders\x04test\0"), query[end - 3]) {
                 (true, 1) => &[&[0, 0, 0, 42, 0, 4, 10, 0, 0, 2], &[0, 0, 0, 42, 0, 4, 10, 0, 0, 1]],
                 (true, 28) => &[&[0, 0, 0, 17, 0, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]],
                 (true, 33) => {
@@ -194,9 +194,10 @@ mod tests {
                 (_, _) => &[],
             };
             // Sent along: the address of the first host, for 42 s.
-            let along: &[u8] = if query[end - 3] == 33 { b"\x01a\xc0\x0c\0\x01\0\x01\0\0\0\x2a\0\x04\x0a\0\0\x07" } else { &[] };
+            let along: &[u8] =
+                if query[end - 3] == 33 { b"\x01a\x06orders\x04test\0\0\x01\0\x01\0\0\0\x2a\0\x04\x0a\0\0\x07" } else { &[] };
             let additional = u8::from(!along.is_empty());
-            let code = if question.starts_with(b"\x06orders") { 0x80 } else { 0x83 };
+            let code = if question.starts_with(b"\x07nothing") { 0x83 } else { 0x80 };
             let mut answer = [&query[..2], &[0x81, code, 0, 1, 0, records.len() as u8, 0, 0, 0, additional], question].concat();
             for record in records {
                 answer.extend_from_slice(&[0xc0, 12, 0, query[end - 3], 0, 1]);
@@ -223,7 +224,7 @@ mod tests {
         found.sort_unstable();
         assert_eq!(found, ["10.0.0.1", "10.0.0.2", "fd00::1"]);
         assert!(resolver.lookup("nothing.test").await.is_err());
-        let services = resolver.services("orders.test").await.unwrap();
+        let services = resolver.services("_http._tcp.orders.test").await.unwrap();
         let record = |priority, weight, port, host: &str| ServiceRecord { priority, weight, port, host: host.to_owned() };
         assert_eq!(services.records, [record(10, 5, 9000, "a.orders.test."), record(20, 0, 80, ".")]);
         assert!((1..=30).contains(&services.ttl.as_secs()), "{:?}", services.ttl);

@@ -219,7 +219,7 @@ fn endpoint(index: usize, state: EndpointState) -> EndpointView {
 }
 
 fn upstream(name: &str, endpoints: Vec<EndpointView>) -> UpstreamView {
-    UpstreamView { name: name.into(), balance: Balance::RoundRobin, panic: false, endpoints, queue: None }
+    UpstreamView { name: name.into(), balance: Balance::RoundRobin, panic: false, endpoints, queue: None, breaker: None }
 }
 
 #[test]

@@ -5,16 +5,18 @@ use crate::health::{Checked, LastCheck};
 use jiff::Timestamp;
 use maitred_core::health::EndpointState;
 use maitred_core::queue::GateView;
+use maitred_transport::BreakerView;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
 pub(super) fn upstream(view: &UpstreamView) -> Value {
-    let UpstreamView { name, balance, panic, endpoints, queue } = view;
+    let UpstreamView { name, balance, panic, endpoints, queue, breaker } = view;
     json!({
         "name": **name,
         "balance": balance.as_str(),
         "panic": panic,
         "queue": queue.as_ref().map(|GateView { in_flight, waiting, limit, tally: _ }| json!({ "in_flight": in_flight, "waiting": waiting, "limit": limit })),
+        "circuit_breaker": breaker.as_ref().map(|BreakerView { requests, connections, pending, limits: _ }| json!({ "requests": requests, "connections": connections, "pending": pending })),
         "endpoints": endpoints.iter().map(endpoint).collect::<Value>(),
     })
 }

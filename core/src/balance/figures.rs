@@ -185,20 +185,6 @@ impl OpenConnection {
         figures.connections.fetch_add(1, Relaxed);
         OpenConnection(figures.clone())
     }
-
-    /// Counts a request on its way over this connection, if it is one of the same endpoint: false where it is not.
-    pub fn enter(&self, figures: &Arc<Figures>) -> bool {
-        let is_same = Arc::ptr_eq(&self.0, figures);
-        if is_same {
-            self.0.in_flight.fetch_add(1, Relaxed);
-        }
-        is_same
-    }
-
-    /// After `enter`: that request is over.
-    pub fn leave(&self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
-    }
 }
 
 impl Drop for OpenConnection {

@@ -35,7 +35,7 @@ pub async fn run(
 }
 
 /// What a try came to.
-pub type Tried = Result<Answer, Miss>;
+pub type Tried = Result<Answer, Box<Miss>>;
 
 pub struct Answer {
     pub lease: Lease,
@@ -60,7 +60,7 @@ async fn once(exchange: &mut Exchange, tries: &Tries<'_>) -> Tried {
     };
     let lease = match leased {
         Ok(lease) => lease,
-        Err(failure) => return Err(Miss { failure, body, reused: false }),
+        Err(failure) => return Err(Box::new(Miss { failure, body, reused: false })),
     };
     let mut head = exchange.take_head();
     let (sent, took) = send(exchange, body, &lease, tries, wanted.deadline, &mut head).await;
@@ -69,7 +69,7 @@ async fn once(exchange: &mut Exchange, tries: &Tries<'_>) -> Tried {
         Ok(()) => Ok(Answer { lease, head, took }),
         Err(failure) => {
             exchange.keep_head(head);
-            Err(Miss { failure, body: lease.connection.take_back_body(), reused: lease.reused })
+            Err(Box::new(Miss { failure, body: lease.connection.take_back_body(), reused: lease.reused }))
         }
     }
 }

@@ -22,7 +22,7 @@ pub async fn race(exchange: &mut Exchange, tries: &mut Tries<'_>, after: Duratio
         let (exchange, tries) = (&*exchange, &*tries);
         let picked = match tries.upstream.pick(&wanted) {
             Ok(picked) => picked,
-            Err(failure) => return Err(Miss { failure, body, reused: false }),
+            Err(failure) => return Err(Box::new(Miss { failure, body, reused: false })),
         };
         let elsewhere = Wanted { avoid: Some(picked.endpoint().clone()), ..tries.wanted(exchange) };
         let mut first = pin!(run(exchange, tries, picked, &wanted, body, &mut one));
@@ -133,7 +133,7 @@ fn poll_into(
 async fn run(exchange: &Exchange, tries: &Tries<'_>, picked: Picked, wanted: &Wanted, body: Body, record: &mut Record) -> Tried {
     let lease = match tries.upstream.lease(picked, wanted, record).await {
         Ok(lease) => lease,
-        Err(failure) => return Err(Miss { failure, body, reused: false }),
+        Err(failure) => return Err(Box::new(Miss { failure, body, reused: false })),
     };
     let mut head = Box::default();
     let worker = &tries.reach.worker;
@@ -143,7 +143,7 @@ async fn run(exchange: &Exchange, tries: &Tries<'_>, picked: Picked, wanted: &Wa
     drop(running);
     match sent {
         Ok(()) => Ok(Answer { lease, head, took }),
-        Err(failure) => Err(Miss { failure, body: lease.connection.take_back_body(), reused: lease.reused }),
+        Err(failure) => Err(Box::new(Miss { failure, body: lease.connection.take_back_body(), reused: lease.reused })),
     }
 }
 

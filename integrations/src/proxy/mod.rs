@@ -21,6 +21,9 @@ const PASSES_MAX: usize = 8;
 
 /// Via tells (RFC 9110 §7.6.3); a request without it, as nearly all are, costs nothing.
 fn refuse_loops(exchange: &Exchange) -> Result<(), Fault> {
+    if !exchange.request.headers.has(Name::Via) {
+        return Ok(());
+    }
     let hops = exchange.request.headers.all_known(Name::Via).flat_map(|value| value.split(|&byte| byte == b','));
     let passes = hops.filter(|hop| hop.trim_ascii().ends_with(b" maitred")).count();
     if passes >= PASSES_MAX {

@@ -42,6 +42,8 @@ pub struct Tries<'a> {
     /// The next try is at another endpoint than the last.
     elsewhere: bool,
     pub hedged: bool,
+    /// There is `retry` or `hedge`: what comes of a try may be followed by another.
+    watches: bool,
 }
 
 /// What follows a try.
@@ -71,9 +73,9 @@ impl<'a> Tries<'a> {
             fresh: false,
             elsewhere: false,
             hedged: false,
+            watches: upstream.spec.protection.retry.is_some() || upstream.spec.protection.hedge.is_some(),
         };
-        let protection = &upstream.spec.protection;
-        if protection.retry.is_some() || protection.hedge.is_some() {
+        if tries.watches {
             tries.provide(exchange);
         }
         Ok(tries)
@@ -140,6 +142,10 @@ impl<'a> Tries<'a> {
     }
 
     pub fn judge(&mut self, exchange: &mut Exchange, tried: Tried) -> Next {
+        let tried = match tried {
+            Ok(answer) if !self.watches => return Next::Answer(answer),
+            other => other,
+        };
         if let Some(answer) = self.observed(&tried) {
             self.upstream.spec.shared.answers.record(answer.took, self.reach.worker.now());
         }

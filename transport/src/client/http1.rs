@@ -7,12 +7,11 @@ use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::upstream::{ConnectionPlace, ConnectionPool as Pool};
 use crate::worker::Worker;
-use maitred_core::balance::{Figures, InFlight, OpenConnection};
+use maitred_core::balance::{InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, HeadLimits, LAST_CHUNK, Parsed, ResponseHead, chunk_head};
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -65,11 +64,9 @@ pub struct ClientConnection {
     idle_timeout: Cell<Duration>,
     /// When the last response began, or was last waited for.
     pub(crate) idle_since: Cell<Instant>,
-    open: OpenConnection,
-    /// A request is counted as under way at the endpoint that this connection was made for,
-    counted: Cell<bool>,
-    /// or at another one with the same address.
+    /// The request's place in what its endpoint has under way.
     in_flight: Cell<Option<InFlight>>,
+    _open: OpenConnection,
     /// And in what its upstream has, where that is limited; with the connection's own.
     places: Cell<Places>,
     pub(crate) place: Option<ConnectionPlace>,
@@ -111,34 +108,15 @@ impl ClientConnection {
             response_timeout: Cell::new(Duration::ZERO),
             idle_timeout: Cell::new(Duration::ZERO),
             idle_since: Cell::new(worker.now()),
-            open,
-            counted: Cell::new(false),
             in_flight: Cell::new(None),
+            _open: open,
             places: Cell::default(),
             place,
         })
     }
 
-    pub(super) fn carry(&self, figures: &Arc<Figures>) {
-        let is_own = self.open.enter(figures);
-        self.counted.set(is_own);
-        if !is_own {
-            self.in_flight.set(Some(InFlight::enter(figures)));
-        }
-    }
-
-    pub(super) fn carry_counted(&self, in_flight: InFlight) {
-        self.counted.set(false);
+    pub(super) fn carry(&self, in_flight: InFlight) {
         self.in_flight.set(Some(in_flight));
-    }
-
-    /// The request is over.
-    fn uncount(&self) {
-        if self.counted.replace(false) {
-            self.open.leave();
-        } else {
-            self.in_flight.take();
-        }
     }
 
     pub(super) fn hold(&self, places: Places) {
@@ -568,7 +546,7 @@ impl Stream for ClientConnection {
         let reusable = done && self.keep_alive.get();
         drop(reader);
         *self.upload.borrow_mut() = Upload::default();
-        self.uncount();
+        self.in_flight.take();
         self.places.take();
         if let (true, Some(pool)) = (reusable, self.pool.upgrade()) {
             pool.put(self);
@@ -600,7 +578,6 @@ impl Duplex for ClientConnection {
 
 impl Drop for ClientConnection {
     fn drop(&mut self) {
-        self.uncount();
         self.worker.shard().upstream_open.sub(1);
         self.reader.borrow_mut().input.release(&self.worker);
         self.worker.give_output(std::mem::take(&mut *self.out.borrow_mut()));

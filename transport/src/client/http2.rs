@@ -7,7 +7,7 @@ use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::upstream::{ConnectionPlace, Fate, UpstreamShared};
 use crate::worker::Worker;
-use maitred_core::balance::{Figures, InFlight, OpenConnection};
+use maitred_core::balance::{InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
 use maitred_wire::{Framing, H2Code, HeadLimits, ResponseHead, WINDOW_MAX};
 use std::cell::{Cell, OnceCell, Ref, RefCell};
@@ -232,11 +232,7 @@ impl LinkStream {
         })
     }
 
-    pub(super) fn carry(&self, figures: &Arc<Figures>) {
-        self.in_flight.set(Some(InFlight::enter(figures)));
-    }
-
-    pub(super) fn carry_counted(&self, in_flight: InFlight) {
+    pub(super) fn carry(&self, in_flight: InFlight) {
         self.in_flight.set(Some(in_flight));
     }
 

@@ -262,12 +262,35 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    pub fn take_arrival(&self) -> Option<Arrival> {
-        self.state.borrow_mut().arrivals.pop_front()
+    /// The next request, and whether its client is cramped: it has room for hardly a byte of an answer. `cramped`: such ones too.
+    pub fn take_arrival(&self, cramped: bool) -> Option<(Arrival, bool)> {
+        let state = &mut *self.state.borrow_mut();
+        let at = state.next_arrival(cramped)?;
+        let arrival = state.arrivals.remove(at)?;
+        let is_cramped = state.is_cramped(&arrival.channel);
+        Some((arrival, is_cramped))
     }
 
-    pub fn has_arrivals(&self) -> bool {
-        !self.state.borrow().arrivals.is_empty()
+    pub fn has_arrival(&self, cramped: bool) -> bool {
+        self.state.borrow().next_arrival(cramped).is_some()
+    }
+
+    /// Since when the oldest request waits for room for its answer, if any does.
+    pub fn cramped_since(&self) -> Option<Instant> {
+        let state = self.state.borrow();
+        let cramped = state.arrivals.iter().filter(|arrival| state.is_cramped(&arrival.channel));
+        cramped.map(|arrival| arrival.exchange.record.started).min()
+    }
+
+    /// Resets the requests that have waited for room since `then` or longer.
+    pub fn give_up_cramped(&self, then: Instant, code: H2Code) {
+        let state = &mut *self.state.borrow_mut();
+        let is_late = |arrival: &&Arrival| arrival.exchange.record.started <= then && state.is_cramped(&arrival.channel);
+        let late: Vec<Rc<Channel>> = state.arrivals.iter().filter(is_late).map(|arrival| arrival.channel.clone()).collect();
+        for channel in late {
+            state.reset(&channel, code);
+        }
+        self.tell_driver();
     }
 
     /// Says that no further request is wanted; those that are on their way are answered.

@@ -26,6 +26,8 @@ const TABLE_BYTES: usize = 4096;
 const BOMB: usize = 4;
 /// Streams opened before the peer says how many it takes (RFC 9113 §6.5.2 recommends no fewer).
 const STREAMS_AT_FIRST: u32 = 100;
+/// A window below this is no room for an answer.
+const ROOM_MIN: i64 = 1024;
 /// Heads of responses kept for the next.
 const SPARE_HEADS: usize = 4;
 /// Memory for decoding that is kept from one header block to the next.
@@ -355,6 +357,16 @@ impl State {
     /// Goodbye was said and everything is answered.
     pub fn is_over(&self) -> bool {
         matches!(self.goodbye, Goodbye::Said(_)) && self.streams.is_empty() && self.arrivals.is_empty() && self.unsent() == 0
+    }
+
+    /// The peer has room for hardly a byte of an answer.
+    pub fn is_cramped(&self, channel: &Channel) -> bool {
+        channel.send_window.get().min(self.send_window) < ROOM_MIN && channel.broken().is_none()
+    }
+
+    /// The place of the request that is answered next. `cramped`: also one whose client has no room for an answer.
+    pub fn next_arrival(&self, cramped: bool) -> Option<usize> {
+        self.arrivals.iter().position(|arrival| cramped || !self.is_cramped(&arrival.channel))
     }
 
     /// Ends the connection for an error: its streams end with it, and nothing more is taken in.

@@ -4,25 +4,32 @@
 mod stream;
 
 use super::answer::{Outlet, answer};
-use super::streams::{self, Place, Streams, gone};
+use super::streams::{self, Place, Streams};
 use super::under_way::UnderWay;
 use super::{Ends, Service};
 use crate::http2::{Arrival, Connection, Terms, Turn};
 use crate::input::Input;
 use crate::socket::Socket;
-use crate::timers::Timer;
+use crate::timers::{Timer, put_off};
 use crate::worker::Worker;
 use maitred_wire::{H2Code, WINDOW_MAX};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use stream::Stream;
 use tokio::task::spawn_local;
 
 /// Requests begun before other connections have their turn: one that asks for everything at once makes nobody wait for all of it.
 const ARRIVALS_PER_TURN: usize = 8;
+/// Where a turn comes so late there is much to do, and fewer are begun in each.
+const LATE_TURN: Duration = Duration::from_micros(500);
+
+/// Requests answered at once whose client has no room for an answer; others of that kind wait until it has, or those are over. Each would
+/// hold a connection to a back end for nothing.
+const CRAMPED_MAX: usize = 8;
 
 /// What the streams of a connection share.
 struct Shared {
@@ -30,6 +37,31 @@ struct Shared {
     ends: Ends,
     worker: Rc<Worker>,
     streams: Streams,
+    /// Requests that are answered though their client had no room for an answer.
+    cramped: Cell<usize>,
+}
+
+impl Shared {
+    fn takes_cramped(&self) -> bool {
+        self.cramped.get() < CRAMPED_MAX
+    }
+}
+
+/// One of them.
+struct Cramped(Rc<Shared>);
+
+impl Cramped {
+    fn new(shared: &Rc<Shared>) -> Cramped {
+        shared.cramped.set(shared.cramped.get() + 1);
+        Cramped(shared.clone())
+    }
+}
+
+impl Drop for Cramped {
+    fn drop(&mut self) {
+        self.0.cramped.set(self.0.cramped.get() - 1);
+        self.0.streams.wake();
+    }
 }
 
 impl streams::Shared for Shared {
@@ -57,10 +89,21 @@ pub(super) async fn serve<S: Service>(
     };
     let connection = Connection::new(socket, input, terms, &worker, limits.write_timeout, !limits.half_close_aborts);
     timer.arm(worker.now() + limits.handshake_timeout);
-    let shared = Rc::new(Shared { connection, ends, worker, streams: Streams::default() });
+    let shared = Rc::new(Shared { connection, ends, worker, streams: Streams::default(), cramped: Cell::new(0) });
     shared.worker.shard().h2_open.add(1);
     let _open = Open(shared.clone());
-    Serving { shared: shared.clone(), service, timer, greeted: false, farewell: false }.run().await;
+    Serving {
+        shared: shared.clone(),
+        service,
+        timer,
+        greeted: false,
+        farewell: false,
+        pace: ARRIVALS_PER_TURN,
+        put_off: None,
+        room: None,
+    }
+    .run()
+    .await;
     // The client is still hearing it: the end of a drain waits for that, for a while, and does not count it as cut.
     shared.connection.linger().await;
 }
@@ -84,6 +127,11 @@ struct Serving<S: Service> {
     greeted: bool,
     /// GOAWAY was said.
     farewell: bool,
+    /// How many requests a turn begins, and since when others wait for theirs.
+    pace: usize,
+    put_off: Option<Instant>,
+    /// Of requests that wait for their client to make room.
+    room: Option<Timer>,
 }
 
 impl<S: Service> Serving<S> {
@@ -110,14 +158,37 @@ impl<S: Service> Serving<S> {
             Turn::Condemned(code) => self.condemned(code, now, cx),
             Turn::Waiting => {}
         }
-        for _ in 0..ARRIVALS_PER_TURN {
-            let Some(arrival) = self.shared.connection.take_arrival() else { break };
-            self.begin(arrival);
-        }
-        if self.shared.connection.has_arrivals() {
-            cx.waker().wake_by_ref();
-        }
+        self.give_up_some(cx, now);
+        self.begin_some(cx, now);
         self.poll_patience(cx, now)
+    }
+
+    fn begin_some(&mut self, cx: &mut Context<'_>, now: Instant) {
+        if let Some(since) = self.put_off.take() {
+            let is_late = now.saturating_duration_since(since) > LATE_TURN;
+            self.pace = if is_late { (self.pace / 2).max(1) } else { (self.pace * 2).min(ARRIVALS_PER_TURN) };
+        }
+        for _ in 0..self.pace {
+            let Some((arrival, cramped)) = self.shared.connection.take_arrival(self.shared.takes_cramped()) else { return };
+            self.begin(arrival, cramped);
+        }
+        if self.shared.connection.has_arrival(self.shared.takes_cramped()) {
+            self.put_off = Some(now);
+            put_off(cx);
+        }
+    }
+
+    /// A client that makes no room for answers has as much time as one that does not take them.
+    fn give_up_some(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let connection = &self.shared.connection;
+        let Some(since) = connection.cramped_since() else { return };
+        let patience = self.service.limits().write_timeout;
+        let timer = self.room.get_or_insert_with(|| Timer::new(&self.shared.worker.timers));
+        timer.arm(since + patience);
+        if since + patience <= now {
+            connection.give_up_cramped(now - patience, H2Code::CANCEL);
+        }
+        let _ = timer.poll(cx);
     }
 
     /// The client broke the rules, and is told: how long for it to listen?
@@ -169,10 +240,14 @@ impl<S: Service> Serving<S> {
         Poll::Pending
     }
 
-    fn begin(&self, arrival: Arrival) {
+    fn begin(&self, arrival: Arrival, cramped: bool) {
+        let cramped = cramped.then(|| Cramped::new(&self.shared));
         let place = Place::new(self.shared.clone());
         let service = self.service.clone();
-        spawn_local(async move { answer_one(&place.0, &*service, arrival).await });
+        spawn_local(async move {
+            answer_one(&place.0, &*service, arrival).await;
+            drop(cramped);
+        });
     }
 }
 
@@ -186,8 +261,8 @@ async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, arrival: Arriv
     exchange.client = Some(stream.clone());
     under_way.named = true;
     if stream.is_broken() {
-        // Taken back before its turn came: nobody is asked.
-        let gone = gone();
+        // Taken back, or given up, before its turn came: nobody is asked.
+        let gone = stream.why_broken();
         exchange.record.status = gone.kind.status();
         exchange.record.fault = Some((gone.kind, gone.detail));
         return under_way.end(worker.now(), 0);

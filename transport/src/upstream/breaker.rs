@@ -3,8 +3,10 @@
 
 use super::UpstreamShared;
 use maitred_core::{Fault, Kind};
+use maitred_model::CircuitBreaker;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+// tidy-allow: lock, because it is taken only where connections have run out
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot::{Receiver, Sender, channel};
 use tokio::sync::{Notify, futures::Notified};
@@ -20,6 +22,7 @@ pub struct Breaker {
     connections: AtomicU32,
     /// As long as the line is.
     waiting: AtomicU32,
+    // tidy-allow: lock, because it is taken only where connections have run out
     line: Mutex<VecDeque<Waiter>>,
     tickets: AtomicU64,
     /// Somebody waits: workers are to give up what lies idle.
@@ -34,6 +37,16 @@ struct Waiter {
     limit: u32,
     passed_over: u32,
     grant: Sender<Grant>,
+}
+
+/// What an upstream has at one moment, and what it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerView {
+    pub requests: u32,
+    pub connections: u32,
+    /// Requests that wait for a connection.
+    pub pending: u32,
+    pub limits: CircuitBreaker,
 }
 
 /// What is given to who waits.
@@ -65,17 +78,10 @@ pub struct RequestPlace(Arc<UpstreamShared>);
 pub(crate) struct ConnectionPlace(Arc<UpstreamShared>);
 
 impl Breaker {
-    pub fn requests(&self) -> u32 {
-        self.requests.load(Relaxed)
-    }
-
-    pub fn connections(&self) -> u32 {
-        self.connections.load(Relaxed)
-    }
-
-    /// Requests that wait for a connection.
-    pub fn pending(&self) -> u32 {
-        self.waiting.load(Relaxed)
+    pub fn view(&self, limits: CircuitBreaker) -> BreakerView {
+        let read = |number: &AtomicU32| number.load(Relaxed);
+        let (requests, connections, pending) = (read(&self.requests), read(&self.connections), read(&self.waiting));
+        BreakerView { requests, connections, pending, limits }
     }
 
     pub(crate) fn is_short(&self) -> bool {
@@ -214,5 +220,94 @@ impl Drop for Waiting {
         if let Some(index) = line.iter().position(|waiter| waiter.ticket == self.ticket) {
             self.shared.breaker.leave(&mut line, index);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maitred_core::Chance;
+    use std::time::Instant;
+
+    fn shared() -> Arc<UpstreamShared> {
+        Arc::new(UpstreamShared::new(Instant::now()))
+    }
+
+    fn counts(shared: &UpstreamShared) -> (u32, u32) {
+        let breaker = &shared.breaker;
+        (breaker.connections.load(SeqCst), breaker.waiting.load(SeqCst))
+    }
+
+    fn place(waiting: &mut Waiting) -> Option<ConnectionPlace> {
+        match waiting.granted().try_recv() {
+            Ok(Grant::Place(place)) => Some(place),
+            Ok(Grant::Freed) | Err(_) => None,
+        }
+    }
+
+    #[test]
+    fn places_that_are_left_go_to_the_first_in_line() {
+        let shared = shared();
+        let held: Vec<_> = (0..2).map(|_| shared.connect(2).unwrap()).collect();
+        assert!(shared.connect(2).is_none());
+        let mut line: Vec<_> = (0..3).map(|_| shared.wait(2, 3, 1, false).unwrap()).collect();
+        assert_eq!(shared.wait(2, 3, 1, false).map(|_| ()).unwrap_err().kind, Kind::CircuitOpen, "so many may wait");
+        let mut front = shared.wait(2, 9, 1, true).unwrap();
+        drop(held);
+        assert_eq!(counts(&shared), (2, 2));
+        assert!(shared.connect(3).is_none(), "nobody overtakes");
+        let placed = (place(&mut front).unwrap(), place(&mut line[0]).unwrap());
+        assert!(place(&mut line[1]).is_none());
+        drop(placed);
+        assert_eq!(counts(&shared), (2, 0), "both that were left are told");
+        drop(line);
+        assert_eq!(counts(&shared), (0, 0), "and whoever leaves gives back what it was given");
+    }
+
+    #[test]
+    fn a_place_that_was_given_and_not_taken_goes_on() {
+        let shared = shared();
+        let held = shared.connect(1).unwrap();
+        let first = shared.wait(1, 9, 1, false).unwrap();
+        let mut second = shared.wait(1, 9, 1, false).unwrap();
+        drop(held);
+        drop(first);
+        assert!(place(&mut second).is_some_and(|_| counts(&shared) == (1, 0)));
+    }
+
+    #[test]
+    fn a_connection_stays_where_it_is_but_nobody_is_passed_over_for_ever() {
+        let shared = shared();
+        assert_eq!(shared.breaker.settle(1), Fate::Keep);
+        let _held = shared.connect(1).unwrap();
+        let _first = shared.wait(1, 99, 1, false).unwrap();
+        let _others: Vec<_> = (0..20).map(|_| shared.wait(1, 99, 2, false).unwrap()).collect();
+        let fates: Vec<Fate> = (0..PASSED_OVER_MAX + 2).map(|_| shared.breaker.settle(2)).collect();
+        let kept = fates.iter().take_while(|fate| **fate == Fate::Promised).count();
+        assert_eq!(kept as u32, PASSED_OVER_MAX);
+        assert!(fates[kept..].iter().all(|fate| *fate == Fate::Close));
+        assert_eq!(shared.breaker.settle(1), Fate::Promised, "who is first is served where it is");
+    }
+
+    #[test]
+    fn many_threads_never_have_more_than_the_limit_and_lose_no_place() {
+        const LIMIT: u32 = 3;
+        let (shared, most) = (shared(), AtomicU32::new(0));
+        let work = |seed| {
+            let chance = Chance::seeded(seed);
+            for _ in 0..5_000 {
+                let place = shared.connect(LIMIT).or_else(|| {
+                    let mut waiting = shared.wait(LIMIT, 100, 1, false).ok()?;
+                    // Some lose patience, even as they are given a place.
+                    let patience = chance.below(2_000);
+                    (0..patience).find_map(|_| place(&mut waiting))
+                });
+                most.fetch_max(shared.breaker.connections.load(SeqCst), SeqCst);
+                drop(place);
+            }
+        };
+        std::thread::scope(|scope| (1..=4).for_each(|seed| _ = scope.spawn(move || work(seed))));
+        assert_eq!(counts(&shared), (0, 0));
+        assert!(most.load(SeqCst) <= LIMIT);
     }
 }

@@ -207,7 +207,7 @@ impl Pool {
             }
         };
         self.worker.shard().upstream_connects.add(1);
-        let socket = self.dial.connect(&self.key.remote, &self.key.name, wanted.client, &self.worker).await?;
+        let socket = self.dial.connect(&self.key.remote, &self.key.name, wanted.client.as_deref().copied(), &self.worker).await?;
         Ok((Carrier::Http1(ClientConnection::new(socket, &self.worker, pool, OpenConnection::open(figures), place)), false))
     }
 
@@ -267,12 +267,13 @@ impl Pool {
     ) -> Result<(Carrier, bool), Fault> {
         let _turn = Turn::take(&self.dialling);
         self.worker.shard().upstream_connects.add(1);
-        let linked = match self.dial.connect(&self.key.remote, &self.key.name, wanted.client, &self.worker).await {
-            Ok(socket) => {
-                Ok(Link::start(socket, &self.worker, OpenConnection::open(figures), place.map(|place| (place, self.id()))))
-            }
-            Err(fault) => Err(fault),
-        };
+        let linked =
+            match self.dial.connect(&self.key.remote, &self.key.name, wanted.client.as_deref().copied(), &self.worker).await {
+                Ok(socket) => {
+                    Ok(Link::start(socket, &self.worker, OpenConnection::open(figures), place.map(|place| (place, self.id()))))
+                }
+                Err(fault) => Err(fault),
+            };
         match linked {
             Ok(link) => {
                 if wanted.upgrade {

@@ -90,17 +90,18 @@ impl View {
         self.ready.as_ref().is_none_or(|ready| ready.takes_part(index))
     }
 
-    /// Where the limit is that of each endpoint: the one that was picked, or the next that takes part and has fewer under way; it counts there.
-    /// Who has a place at the gate finds one, unless endpoints have just changed; then it is the one that was picked.
-    pub fn reserve(&self, picked: usize, limit: Option<u32>) -> (usize, Option<InFlight>) {
-        let Some(limit) = limit else { return (picked, None) };
-        let count = self.pools.len();
+    /// A request goes to this endpoint, or to the next that takes part and has fewer than `limit` under way. Who has a place at the gate finds
+    /// one, unless endpoints have just changed; then it is the one that was picked.
+    pub fn enter(&self, picked: usize, limit: Option<u32>) -> (usize, InFlight) {
+        let figures = &self.set.figures;
+        let Some(limit) = limit else { return (picked, InFlight::enter(&figures[picked])) };
+        let count = figures.len();
         let others = (1..count).map(|step| (picked + step) % count).filter(|&other| self.takes_part(other));
-        let reserved = std::iter::once(picked).chain(others).find_map(|index| {
-            let in_flight = InFlight::enter_below(&self.set.figures[index], limit)?;
-            Some((index, Some(in_flight)))
+        let entered = std::iter::once(picked).chain(others).find_map(|index| {
+            let in_flight = InFlight::enter_below(&figures[index], limit)?;
+            Some((index, in_flight))
         });
-        reserved.unwrap_or((picked, None))
+        entered.unwrap_or_else(|| (picked, InFlight::enter(&figures[picked])))
     }
 
     pub fn is_usable(&self, index: usize) -> bool {

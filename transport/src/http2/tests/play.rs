@@ -138,7 +138,7 @@ impl Play {
         }
         drop(state);
         self.input.drain(..at);
-        while let Some(arrival) = self.connection.take_arrival() {
+        while let Some((arrival, _)) = self.connection.take_arrival(true) {
             self.worker.give_exchange(arrival.exchange);
             self.used.push(Used::new(arrival.channel));
         }

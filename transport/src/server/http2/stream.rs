@@ -1,7 +1,7 @@
 //! One stream as the exchange sees it: the request's body, the client who waits, and after an extended CONNECT (RFC 8441) a tunnel.
 
 use super::Shared;
-use crate::http2::{Answer, Channel, Hpack};
+use crate::http2::{Answer, Break, By, Channel, Hpack};
 use crate::server::ServerLimits;
 use crate::server::answer::Outlet;
 use crate::server::streams::{Talk, gone};
@@ -28,9 +28,18 @@ impl Stream {
         self.talk.read.get() + self.channel.at_hand() as u64
     }
 
-    /// The client has ended it before its time.
+    /// It was ended before its time.
     pub fn is_broken(&self) -> bool {
         self.channel.broken().is_some()
+    }
+
+    pub fn why_broken(&self) -> Fault {
+        match self.channel.broken() {
+            Some(Break { by: By::Us, .. }) => {
+                Fault::new(Kind::ClientGone, "the client made no room for an answer for limits.write_timeout")
+            }
+            Some(_) | None => gone(),
+        }
     }
 }
 
