@@ -242,8 +242,8 @@ fn those_who_wait_are_served_before_a_drain_is_over() {
 fn those_who_still_wait_when_it_stops_are_cut_off_and_counted() {
     let (backend, latch) = held();
     let mut gateway = start("limit: 1", &backend);
-    let mut clients = vec![first(&gateway, &backend), gateway.client()];
-    line_up(&gateway, &mut clients[1], &get("/"));
+    let (_first, mut second) = (first(&gateway, &backend), gateway.client());
+    line_up(&gateway, &mut second, &get("/"));
     assert!(!gateway.drain(Duration::from_millis(50)));
     gateway.stop();
     assert_eq!((gateway.queue("kitchen").waiting, gateway.queue("kitchen").in_flight), (0, 0));

@@ -1,12 +1,15 @@
 //! Back ends with a queue of their own, in a world whose clock is an argument: where a limit that finds itself ends. Seeded.
 
 use super::simulation::{exponential, secs};
-use crate::Chance;
+use super::{TIMEOUT, asked, concurrency};
 use crate::queue::adaptive::Adaptive;
-use maitred_model::ConcurrencyLimit;
+use crate::queue::{Entered, Gate};
+use crate::{Chance, Clock};
+use maitred_model::{Concurrency, ConcurrencyLimit};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A back end with slots, and a queue of its own before them: what comes too early waits there, and the gateway sees it as latency.
@@ -107,4 +110,31 @@ fn a_limit_that_finds_itself_ends_near_the_best_fixed_one() {
         }
     }
     assert!(off.is_empty(), "{off:#?}");
+}
+
+#[test]
+fn a_probe_that_brings_no_answers_keeps_nobody_out_for_long() {
+    let mut now = Instant::now();
+    let limit = ConcurrencyLimit::Adaptive { min: NonZeroU32::MIN, max: NonZeroU32::new(1000).unwrap() };
+    let concurrency = Concurrency { limit, ..concurrency(1, 100, TIMEOUT) };
+    let gate = Arc::new(Gate::new(&concurrency, Clock::default()));
+    let took = Duration::from_millis(10);
+    // Answers come at full use, until a probe halves the limit.
+    let mut held = Vec::new();
+    let mut before = 0;
+    while gate.view().limit >= before {
+        before = gate.view().limit;
+        held.extend(std::iter::from_fn(|| gate.try_enter()));
+        now += Duration::from_millis(1);
+        held[0].answered(took, now);
+    }
+    let probe = gate.view().limit;
+    // All that are in flight are WebSockets from now on.
+    let enter = |now| gate.enter(0, None, now);
+    let Entered::Line(mut first) = enter(now) else { panic!("there is no room") };
+    now += Duration::from_secs(3);
+    let second = enter(now);
+    assert!(gate.view().limit >= before.max(2 * probe - 1), "as before the probe: {before} {probe} {:?}", gate.view());
+    drop((held, second));
+    assert!(matches!(asked(&mut first, now), std::task::Poll::Ready(_)));
 }
