@@ -60,6 +60,9 @@ impl Default for Picker {
     }
 }
 
+/// By latency, one pick in so many asks nobody how long it takes: who was slow or failed would not be seen to have recovered.
+const LOOK_AGAIN: usize = 64;
+
 /// What a pick may look at.
 pub struct Asked<'a> {
     pub members: &'a [Member],
@@ -125,9 +128,10 @@ impl Picker {
             }
             Picker::Random(draw) => by_chance(draw, asked)?,
             Picker::LeastRequest(draw) => better(draw.two(asked.chance)?, asked, |two| load::least_request(two, asked)),
-            Picker::PeakEwma(draw) => {
-                better(draw.two(asked.chance)?, asked, |two| load::peak_ewma(two, draw.mean_weight(), now(), asked))
-            }
+            Picker::PeakEwma(draw) => better(draw.two(asked.chance)?, asked, |two| match asked.chance.below(LOOK_AGAIN) {
+                0 => two.0,
+                _ => load::peak_ewma(two, draw.mean_weight(), now(), asked),
+            }),
             Picker::RingHash(draw, ring) => match asked.hash {
                 Some(hash) => keyed(draw, asked, || ring.walk(hash))?,
                 None => by_chance(draw, asked)?,

@@ -8,8 +8,6 @@ mod knee;
 mod line;
 mod pace;
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;
 
 pub use gate::{Entered, Gate, GateView, Place, Refusal, Waiting};

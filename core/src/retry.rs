@@ -16,7 +16,7 @@ const RETRY: u64 = Share::ALL.ppm() as u64;
 pub const RESERVE: u64 = 10;
 
 /// Most retries that are saved up: a quiet hour must not pay for a storm.
-pub const SAVED_MAX: u64 = 100;
+pub const SAVED_MAX: u64 = 50;
 
 /// What an upstream's retries may cost, over all workers: each request pays its share in, each retry takes a whole one out. From the
 /// start on there are never more than `RESERVE` + share × requests.

@@ -201,7 +201,7 @@ fn answers_that_do_not_come_in_time_count() {
     let gateway = gateway(
         &yaml(
             "\"http://$hung\", \"http://$good\"",
-            &format!("timeouts: {{ response: 2s }}, outlier_detection: {{ consecutive_failures: 5, eject_for: 5min }}"),
+            "timeouts: { response: 2s }, outlier_detection: { consecutive_failures: 5, eject_for: 5min }",
         ),
         &[("hung", hung.address()), ("good", good.address())],
     );

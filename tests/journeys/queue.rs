@@ -1,5 +1,6 @@
 //! A back end that can only do so much: who waits for it, in which order, for how long, and what the others are told.
 
+use maitred_core::Kind;
 use maitred_testkit::{Backend, Client, Conn, Folder, Gateway, H2Backend, Latch, Received, eventually, gateway};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -235,6 +236,20 @@ fn those_who_wait_are_served_before_a_drain_is_over() {
         drop(clients);
         assert!(draining.join().expect("it does not panic"), "all have left");
     });
+}
+
+#[test]
+fn those_who_still_wait_when_it_stops_are_cut_off_and_counted() {
+    let (backend, latch) = held();
+    let mut gateway = start("limit: 1", &backend);
+    let (_first, mut second) = (first(&gateway, &backend), gateway.client());
+    line_up(&gateway, &mut second, &get("/"));
+    assert!(!gateway.drain(Duration::from_millis(50)));
+    gateway.stop();
+    assert_eq!((gateway.queue("kitchen").waiting, gateway.queue("kitchen").in_flight), (0, 0));
+    let cut = gateway.metrics().workers.iter().map(|shard| shard.faults[Kind::CutOff as usize].get()).sum::<u64>();
+    assert_eq!(cut, 2);
+    latch.open();
 }
 
 #[test]

@@ -82,6 +82,8 @@ pub struct Upstream {
     worker: Rc<Worker>,
     pools: Rc<Pools>,
     rules: Rules,
+    /// It has a circuit breaker, a concurrency limit, retries or hedges.
+    pub is_guarded: bool,
     /// `TargetCell::epoch` when the view was made.
     seen: Cell<u64>,
     /// When the view is over, though nothing changes but the time.
@@ -183,7 +185,9 @@ impl Upstream {
         let view = RefCell::new(Rc::new(View::new(&spec, &rules, Arc::default(), Rc::new([]), (worker.now(), 0))));
         let _caretaker = Caretaker::of(&spec, pools);
         let (worker, pools) = (worker.clone(), pools.clone());
-        Upstream { spec, worker, pools, rules, seen: Cell::new(0), until: Cell::new(None), turn, view, _caretaker }
+        let Protection { circuit_breaker, retry, hedge, .. } = &spec.protection;
+        let is_guarded = spec.gate.is_some() || circuit_breaker.is_some() || retry.is_some() || hedge.is_some();
+        Upstream { spec, worker, pools, rules, is_guarded, seen: Cell::new(0), until: Cell::new(None), turn, view, _caretaker }
     }
 
     /// A place for a request, where a circuit breaker counts them.

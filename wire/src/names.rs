@@ -141,10 +141,19 @@ impl Name {
 
 /// Whether `bytes`, its letters lower-cased, is `lower`; both have the same length. Eight bytes at a time.
 pub(crate) fn equals_lower(bytes: &[u8], lower: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let (lower_words, lower_rest) = lower.as_chunks::<8>();
-    let same_word = |(a, b): (&[u8; 8], &[u8; 8])| lower_case(u64::from_le_bytes(*a)) == u64::from_le_bytes(*b);
-    words.iter().zip(lower_words).all(same_word) && rest.iter().zip(lower_rest).all(|(a, b)| a.to_ascii_lowercase() == *b)
+    let same = |a: &[u8; 8], b: &[u8; 8]| lower_case(u64::from_le_bytes(*a)) == u64::from_le_bytes(*b);
+    let same_half = |a: &[u8; 4], b: &[u8; 4]| lower_case(u32::from_le_bytes(*a).into()) == u32::from_le_bytes(*b).into();
+    // What does not fill a word at the end is compared with bytes before it, once more.
+    if let (Some(last), Some(lower_last)) = (bytes.last_chunk(), lower.last_chunk()) {
+        let words = bytes.as_chunks().0.iter().zip(lower.as_chunks().0);
+        return same(last, lower_last) && words.into_iter().all(|(a, b)| same(a, b));
+    }
+    if let (Some(first), Some(lower_first)) = (bytes.first_chunk(), lower.first_chunk())
+        && let (Some(last), Some(lower_last)) = (bytes.last_chunk(), lower.last_chunk())
+    {
+        return same_half(first, lower_first) && same_half(last, lower_last);
+    }
+    bytes.eq_ignore_ascii_case(lower)
 }
 
 /// ASCII capitals of eight bytes made small, all others left alone.

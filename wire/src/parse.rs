@@ -71,6 +71,7 @@ pub(crate) fn keep(
 ) -> Result<(), &'static str> {
     headers.bytes.extend_from_slice(head);
     let base = head.as_ptr() as usize;
+    let drop_underscores = drop_underscores && memchr::memchr(b'_', head).is_some();
     for field in fields {
         if field.name.len() > NAME_BYTES_MAX {
             return Err("a header name that is too long");

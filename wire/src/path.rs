@@ -130,23 +130,21 @@ fn push_escaped(byte: u8, out: &mut Vec<u8>) {
 }
 
 /// RFC 3986 §2.3, a bit for each of the ASCII bytes.
-const UNRESERVED: [u64; 2] = unreserved();
+static UNRESERVED: [bool; 256] = unreserved();
 
-const fn unreserved() -> [u64; 2] {
-    let mut bits = [0u64; 2];
+const fn unreserved() -> [bool; 256] {
+    let mut table = [false; 256];
     let mut byte = 0u8;
     while byte < 128 {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            bits[byte as usize / 64] |= 1 << (byte % 64);
-        }
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
         byte += 1;
     }
-    bits
+    table
 }
 
 /// RFC 3986 §2.3.
 pub fn is_unreserved(byte: u8) -> bool {
-    byte < 128 && UNRESERVED[byte as usize / 64] >> (byte % 64) & 1 == 1
+    UNRESERVED[usize::from(byte)]
 }
 
 /// Appends `text` encoded so that it is exactly one path segment, or one query value: all but unreserved bytes are escaped.

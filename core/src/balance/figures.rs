@@ -84,6 +84,16 @@ impl Figures {
         self.written.store(self.standing.nanos(now), Relaxed);
     }
 
+    /// Nothing is known any more of how long it takes: what failures made of it says nothing of an endpoint that answers again.
+    pub fn forget(&self) {
+        self.latency.store(0, Relaxed);
+    }
+
+    /// The last attempt failed.
+    pub fn fails(&self) -> bool {
+        self.streak.load(Relaxed) != 0
+    }
+
     /// How much of the average counts still: e^(-age/decay).
     fn kept(&self, now: Instant) -> f64 {
         let age = self.standing.nanos(now).saturating_sub(self.written.load(Relaxed));
@@ -111,12 +121,16 @@ impl Figures {
         let is_back = self.standing.let_in(now);
         if is_back {
             self.streak.store(0, Relaxed);
+            self.forget();
         }
         is_back
     }
 
     /// What active checks say; true until they say otherwise.
     pub fn set_healthy(&self, is_healthy: bool, now: Instant) {
+        if is_healthy && !self.is_healthy() {
+            self.forget();
+        }
         self.standing.set_healthy(is_healthy, now);
     }
 

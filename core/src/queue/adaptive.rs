@@ -15,6 +15,8 @@ const SAMPLES_FEW: u64 = 10;
 /// A window is as long as several answers take, or those that take longest are not in it.
 const WINDOW_MIN: Duration = Duration::from_millis(100);
 const WINDOW_ANSWERS: u32 = 4;
+/// A probe without answers is given up when its window could have ended so long ago.
+const LAPSE: Duration = Duration::from_secs(1);
 /// Longer ones count as this: a sum of squares must fit.
 const SAMPLE_MICROS_MAX: u64 = 60_000_000;
 
@@ -101,6 +103,20 @@ impl Adaptive {
         let variance = (self.squares.load(Relaxed) as f64 / count - mean * mean).max(0.0);
         knee.window(&Window { count, mean, variance, peak: self.peak.load(Relaxed) }, now);
         self.begin_window(now, Duration::from_micros(mean as u64) * WINDOW_ANSWERS);
+        Some(knee.limit())
+    }
+
+    /// Called where nobody gets in. `Some`: the limit from now on, since a probe brings no answers.
+    pub fn lapse(&self, now: Instant) -> Option<u32> {
+        let is_late = || self.micros(now) >= self.due.load(Relaxed) + LAPSE.as_micros() as u64;
+        if !self.on.load(Relaxed) || !is_late() {
+            return None;
+        }
+        let mut knee = self.knee.try_lock().ok()?;
+        if !is_late() || self.count.load(Relaxed) >= SAMPLES_FEW || !knee.give_up(now) {
+            return None;
+        }
+        self.begin_window(now, Duration::ZERO);
         Some(knee.limit())
     }
 

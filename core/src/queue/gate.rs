@@ -123,6 +123,9 @@ impl Gate {
         if let Some(place) = self.try_enter() {
             return Entered::In(place);
         }
+        if let Some(limit) = self.adaptive.lapse(now) {
+            self.set_limit(limit, now);
+        }
         let mut line = self.line();
         // Somebody may have left meanwhile; with the lock held it is now or in line.
         if self.take_free() {

@@ -24,6 +24,8 @@ const FELL: f64 = 0.6;
 /// The floor is measured anew after so long; each time that it was the same, twice as long.
 const GAP_MIN: Duration = Duration::from_secs(2);
 const GAP_MAX: Duration = Duration::from_secs(30);
+/// After a probe that came to nothing.
+const GAP_GIVEN_UP: Duration = Duration::from_secs(600);
 /// Another floor, not the noise of the old one: by so much, and so many standard errors.
 const CHANGE: f64 = 0.1;
 const ERRORS: f64 = 3.0;
@@ -90,7 +92,7 @@ impl Knee {
     }
 
     pub fn window(&mut self, window: &Window, now: Instant) {
-        if self.probe.take().is_some() {
+        if self.probe.take().is_some() || self.floor.is_none() {
             self.measured(window, now);
             return;
         }
@@ -103,6 +105,14 @@ impl Knee {
         if now >= self.next_probe || self.limit < FELL * self.limit_at_probe {
             self.probe = Some((self.limit / 2.0).max(self.min));
         }
+    }
+
+    /// No answers come under the limit of a probe: those in flight are WebSockets or streams, and would keep everybody out for as long as they
+    /// last. True: there was a probe.
+    pub fn give_up(&mut self, now: Instant) -> bool {
+        self.next_probe = now + GAP_GIVEN_UP;
+        self.limit_at_probe = 0.0;
+        self.probe.take().is_some()
     }
 
     fn step(&mut self, window: &Window) {

@@ -1,5 +1,5 @@
-//! One request, at one upstream: pick → connect → send → classify. The second screen to read after `handle`. Whether it is tried once
-//! more is judged in `retry`; a second one beside it runs in `hedge`.
+//! One request, at one upstream: pick → connect → send → classify. The second screen to read after `handle`. Where the upstream is
+//! guarded, whether it is tried once more is judged in `retry`, and a second one beside it runs in `hedge`.
 
 use super::retry::{Next, Tries};
 use super::{forward, hedge};
@@ -7,12 +7,42 @@ use crate::Reach;
 use maitred_core::fault::Side;
 use maitred_core::queue::Place;
 use maitred_core::{Body, Exchange, Fault, Kind, Response};
-use maitred_transport::{Begin, Failure, Lease, Places, Upstream};
+use maitred_transport::{Begin, Failure, Lease, Places, Upstream, Wanted};
 use maitred_wire::{Framing, Method, ResponseHead};
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
-pub async fn run(
+/// Where nothing guards the upstream.
+pub async fn plain(exchange: &mut Exchange, upstream: &Upstream, reach: &Reach) -> Result<Response, Fault> {
+    let mut fresh = false;
+    loop {
+        let wanted = Wanted::by(exchange, &upstream.spec, fresh);
+        let picked = upstream.pick(&wanted).map_err(|failure| failure.fault)?;
+        let lease = upstream.lease(picked, &wanted, &mut exchange.record).await.map_err(|failure| failure.fault)?;
+        let (body, mut head) = (std::mem::take(&mut exchange.body), exchange.take_head());
+        let (sent, took) = send(exchange, body, &lease, (upstream, reach), wanted.deadline, &mut head).await;
+        exchange.record.upstream_time = Some(took);
+        let Err(failure) = sent else { return Ok(response(exchange, lease, head, Places::default())) };
+        exchange.keep_head(head);
+        let harmless = exchange.request.method.is_idempotent() && exchange.request.framing == Framing::None;
+        if fresh || !is_stale(&failure, lease.reused, harmless) {
+            return Err(failure.fault);
+        }
+        exchange.body = lease.connection.take_back_body();
+        fresh = true;
+    }
+}
+
+/// A pooled connection may be closed by the back end at the very moment it is used again, and a stream of HTTP/2 may be refused. Then,
+/// and only then, the request goes out once more unasked, on a new connection, which counts as no retry: if the back end has acted on
+/// nothing of it, or if repeating it is `harmless` and it has no body to lose.
+pub fn is_stale(failure: &Failure, reused: bool, harmless: bool) -> bool {
+    let reset = failure.unanswered && failure.fault.kind == Kind::UpstreamReset;
+    reset && (failure.unsent || (reused && harmless))
+}
+
+/// Where something does: circuit breaker, concurrency limit, retries, hedges.
+pub async fn guarded(
     exchange: &mut Exchange,
     upstream: &Upstream,
     reach: &Reach,
@@ -27,7 +57,7 @@ pub async fn run(
             None => once(exchange, &tries).await,
         };
         match tries.judge(exchange, tried) {
-            Next::Answer(answer) => return Ok(response(exchange, answer, tries.places)),
+            Next::Answer(Answer { lease, head, .. }) => return Ok(response(exchange, lease, head, tries.places)),
             Next::Fault(fault) => return Err(fault),
             Next::Again(wait) => tries.pause(exchange, wait).await?,
         }
@@ -63,7 +93,7 @@ async fn once(exchange: &mut Exchange, tries: &Tries<'_>) -> Tried {
         Err(failure) => return Err(Box::new(Miss { failure, body, reused: false })),
     };
     let mut head = exchange.take_head();
-    let (sent, took) = send(exchange, body, &lease, tries, wanted.deadline, &mut head).await;
+    let (sent, took) = tries.send(exchange, body, &lease, wanted.deadline, &mut head).await;
     exchange.record.upstream_time = Some(took);
     match sent {
         Ok(()) => Ok(Answer { lease, head, took }),
@@ -79,11 +109,11 @@ pub async fn send(
     exchange: &Exchange,
     body: Body,
     lease: &Lease,
-    tries: &Tries<'_>,
+    (upstream, reach): (&Upstream, &Reach),
     until: Option<Instant>,
     head: &mut ResponseHead,
 ) -> (Result<(), Failure>, Duration) {
-    let (connection, spec, worker) = (&lease.connection, &tries.upstream.spec, &tries.reach.worker);
+    let (connection, spec, worker) = (&lease.connection, &upstream.spec, &reach.worker);
     let started = worker.now();
     let mut begin = Some(Begin {
         body,
@@ -101,12 +131,11 @@ pub async fn send(
         if let Some(begin) = begin.take() {
             connection.begin(cx, begin, |out| forward::head(out, exchange, &spec.host, lease.target(), started))?;
         }
-        connection.poll_response(cx, head, client.as_deref(), &tries.reach.head_limits)
+        connection.poll_response(cx, head, client.as_deref(), &reach.head_limits)
     })
     .await;
     let now = worker.now();
     let took = now - started;
-    tell(tries, &answered, head.status, took, now);
     match &answered {
         Ok(()) => lease.answered(took, head.status >= 500, now),
         Err(failure) if failure.fault.kind.side() == Side::Upstream => lease.answered(took, true, now),
@@ -116,17 +145,7 @@ pub async fn send(
     (answered, took)
 }
 
-/// A limit that finds itself goes by the time of answers. A fault that comes at once tells nothing of it; one that is late does.
-fn tell(tries: &Tries<'_>, answered: &Result<(), Failure>, status: u16, took: Duration, now: Instant) {
-    let Some(place) = &tries.places.queue else { return };
-    match answered {
-        Ok(()) if status < 500 => place.answered(took, now),
-        Err(failure) if failure.fault.kind == Kind::UpstreamTimeout => place.answered(took, now),
-        Ok(()) | Err(_) => {}
-    }
-}
-
-fn response(exchange: &Exchange, Answer { lease, mut head, .. }: Answer, places: Places) -> Response {
+fn response(exchange: &Exchange, lease: Lease, mut head: Box<ResponseHead>, places: Places) -> Response {
     // Nobody is bound to an endpoint that fails.
     if head.status < 500
         && let Some(cookie) = lease.cookie(exchange)

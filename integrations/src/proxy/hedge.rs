@@ -1,7 +1,7 @@
 //! A second request beside one that takes long, at another endpoint: whichever is answered first counts, and the other is given up. Only for
 //! requests that may be repeated, whose body is all at hand; paid for like a retry.
 
-use super::attempt::{Answer, Miss, Tried, send};
+use super::attempt::{Answer, Miss, Tried};
 use super::retry::Tries;
 use maitred_core::fault::Side;
 use maitred_core::queue::Place;
@@ -139,7 +139,7 @@ async fn run(exchange: &Exchange, tries: &Tries<'_>, picked: Picked, wanted: &Wa
     let mut head = Box::default();
     let worker = &tries.reach.worker;
     let mut running = Running { lease: &lease, worker, started: worker.now(), done: false };
-    let (sent, took) = send(exchange, body, &lease, tries, wanted.deadline, &mut head).await;
+    let (sent, took) = tries.send(exchange, body, &lease, wanted.deadline, &mut head).await;
     running.done = true;
     drop(running);
     match sent {

@@ -82,7 +82,7 @@ impl Copy {
             if !body.is_empty() {
                 exchange.body = Body::Stream(Rc::new(Whole::new(body.into())));
             }
-            match attempt::run(&mut exchange, upstream, reach, None, place).await {
+            match attempt::guarded(&mut exchange, upstream, reach, None, place).await {
                 Ok(response) => read_away(response.body, ANSWER_BYTES_MAX).await,
                 Err(fault) => {
                     reach.worker.shard().mirror_failed.add(1);

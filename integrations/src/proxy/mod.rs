@@ -56,8 +56,11 @@ impl Proxy {
             mirror.copy(exchange, reach);
         }
         let upstream = &reach.upstreams[self.upstream as usize];
+        if !upstream.is_guarded {
+            return attempt::plain(exchange, upstream, reach).await;
+        }
         let place = upstream.admit(exchange, |exchange| self.priority(exchange)).await?; // waits, where it is busy
-        attempt::run(exchange, upstream, reach, self.idempotent, place).await
+        attempt::guarded(exchange, upstream, reach, self.idempotent, place).await
     }
 
     fn priority(&self, exchange: &Exchange) -> u8 {

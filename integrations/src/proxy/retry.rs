@@ -2,7 +2,7 @@
 //! it is harmless and its body is still at hand; on the conditions that the upstream names; within the request's time; and paid for by the
 //! upstream's budget.
 
-use super::attempt::{Answer, Miss, Tried};
+use super::attempt::{self, Answer, Miss, Tried};
 use super::mirror::read_away;
 use super::replay::Replay;
 use crate::Reach;
@@ -10,12 +10,12 @@ use maitred_core::metrics::RETRY_REASONS;
 use maitred_core::retry::backoff;
 use maitred_core::{Body, Exchange, Fault, Kind};
 use maitred_model::{HedgeAfter, Retry, RetryOn, Share};
-use maitred_transport::{Avoid, Places, Timer, Upstream, Wanted};
+use maitred_transport::{Avoid, Failure, Lease, Places, Timer, Upstream, Wanted};
 use maitred_wire::{Framing, ResponseHead};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 use tokio::task::spawn_local;
 
 /// Of an answer that is not passed on so much is read, for so long, that its connection can be used again; else it is closed.
@@ -174,15 +174,35 @@ impl<'a> Tries<'a> {
         tried.as_ref().ok().filter(|_| matches!(hedge.after, HedgeAfter::Percentile { .. }))
     }
 
-    /// A pooled connection may be closed by the back end at the very moment it is used again, and a stream of HTTP/2 may be refused. Then,
-    /// and only then, the request goes out once more unasked, on a new connection, which counts as no retry: if the back end has acted on
-    /// nothing of it, or if repeating it is harmless and it has no body to lose. Where there is `retry`, a refused stream is for that.
+    /// See there. Where there is `retry`, a refused stream is for that.
     fn is_stale(&self, exchange: &Exchange, miss: &Miss) -> bool {
-        let failure = &miss.failure;
-        let reset = failure.unanswered && failure.fault.kind == Kind::UpstreamReset;
         let harmless = self.idempotent && exchange.request.framing == Framing::None;
-        let for_retry = failure.refused && self.retry().is_some();
-        !self.fresh && reset && !for_retry && (failure.unsent || (miss.reused && harmless))
+        let for_retry = miss.failure.refused && self.retry().is_some();
+        !self.fresh && !for_retry && attempt::is_stale(&miss.failure, miss.reused, harmless)
+    }
+
+    /// Sends the request and waits for the head of its answer.
+    pub async fn send(
+        &self,
+        exchange: &Exchange,
+        body: Body,
+        lease: &Lease,
+        until: Option<Instant>,
+        head: &mut ResponseHead,
+    ) -> (Result<(), Failure>, Duration) {
+        let (sent, took) = attempt::send(exchange, body, lease, (self.upstream, self.reach), until, head).await;
+        self.tell(&sent, head.status, took);
+        (sent, took)
+    }
+
+    /// A limit that finds itself goes by the time of answers. A fault that comes at once tells nothing of it; one that is late does.
+    fn tell(&self, sent: &Result<(), Failure>, status: u16, took: Duration) {
+        let Some(place) = &self.places.queue else { return };
+        match sent {
+            Ok(()) if status < 500 => place.answered(took, self.reach.worker.now()),
+            Err(failure) if failure.fault.kind == Kind::UpstreamTimeout => place.answered(took, self.reach.worker.now()),
+            Ok(()) | Err(_) => {}
+        }
     }
 
     /// What went wrong, if it is what the upstream's retries are for.

@@ -65,7 +65,8 @@ impl Upstream {
         answer?.map_err(|refusal| self.refused(exchange, refusal, now))
     }
 
-    /// Until it is called or refused; `Err`: its client went away.
+    /// Until it is called or refused; `Err`: its client went away. The worker's timers are coarse: a place is given up 5 ms late, and a
+    /// microsecond for each timer that there is.
     async fn wait(&self, mut waiting: Waiting, exchange: &Exchange) -> Result<Result<Place, Refusal>, Fault> {
         let timer = Timer::new(&self.worker.timers);
         timer.arm(waiting.until());

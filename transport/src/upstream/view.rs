@@ -126,6 +126,12 @@ impl View {
 
     pub fn answered(&self, index: usize, took: Duration, has_failed: bool, now: Instant) {
         let figures = &self.set.figures[index];
+        if self.set.goes_by_time {
+            if figures.fails() && !has_failed {
+                figures.forget();
+            }
+            figures.observe(if has_failed { took.max(FAILURE_COST) } else { took }, now);
+        }
         match &self.spec.protection.outlier_detection {
             Some(_) => self.judge(index, has_failed, now),
             None if has_failed => {
@@ -134,9 +140,6 @@ impl View {
             None => {
                 figures.succeeded();
             }
-        }
-        if self.set.goes_by_time {
-            figures.observe(if has_failed { took.max(FAILURE_COST) } else { took }, now);
         }
     }
 

@@ -1,15 +1,10 @@
-//! Back ends in a world whose clock is an argument: what the queue keeps of a back end's work, how fresh it serves, and where a limit
-//! that finds itself ends. Seeded; each number here is the same on every machine.
+//! A back end in a world whose clock is an argument: what the queue keeps of its work, and how fresh it serves. Seeded.
 
-use super::adaptive::Adaptive;
-use super::line::Reason;
-use super::tests::{TIMEOUT, asked, counts, gate};
-use super::{Entered, Gate, Place, Waiting};
+use super::{TIMEOUT, asked, counts, gate};
 use crate::Chance;
-use maitred_model::ConcurrencyLimit;
+use crate::queue::{Entered, Gate, Place, Reason, Waiting};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -19,7 +14,7 @@ const SERVICE: Duration = Duration::from_millis(50);
 /// What the back end does each second.
 const CAPACITY: f64 = 400.0;
 
-fn secs(seconds: f64) -> Duration {
+pub(super) fn secs(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
@@ -28,7 +23,7 @@ fn uniform(chance: &Chance) -> f64 {
     (chance.below(1 << 53) + 1) as f64 / (1u64 << 53) as f64
 }
 
-fn exponential(mean: f64, chance: &Chance) -> f64 {
+pub(super) fn exponential(mean: f64, chance: &Chance) -> f64 {
     -uniform(chance).ln() * mean
 }
 
@@ -331,104 +326,4 @@ fn of_the_rules_compared_ours_alone_is_fresh_and_loses_no_work() {
         assert!(goodput > 0.98, "{goodput}");
         assert!(median <= target.max(2 * SERVICE) && p99 <= TIMEOUT, "{median:?} {p99:?}");
     }
-}
-
-/// A back end with slots, and a queue of its own before them: what comes too early waits there, and the gateway sees it as latency.
-#[derive(Debug, Clone, Copy)]
-struct Service {
-    slots: usize,
-    /// Seconds, at the least and on the average.
-    least: f64,
-    mean: f64,
-}
-
-impl Service {
-    fn time(&self, chance: &Chance) -> f64 {
-        self.least + exponential(self.mean - self.least, chance)
-    }
-}
-
-/// As many requests as `limit` says are always in flight. Gives answers each second, and the limit, averaged over the time from `from` to
-/// `to`.
-fn saturate(service: impl Fn(f64) -> Service, limit: &Limit, from: f64, to: f64, chance: &Chance) -> (f64, f64) {
-    let start = Instant::now();
-    let adaptive = Adaptive::new(start);
-    let (mut allowed, adapts) = match limit {
-        Limit::Fixed(limit) => (*limit, false),
-        Limit::Adaptive => {
-            let limit = ConcurrencyLimit::Adaptive { min: NonZeroU32::MIN, max: NonZeroU32::new(1000).unwrap() };
-            (adaptive.configure(limit, u32::MAX, start), true)
-        }
-    };
-    // Nanoseconds: floats have no order.
-    let nanos = |at: f64| (at * 1e9) as u64;
-    let mut ends: BinaryHeap<Reverse<(u64, u64)>> = BinaryHeap::new();
-    let (mut behind, mut at, mut flight) = (VecDeque::new(), 0.0, 0u32);
-    let (mut answers, mut area) = (0u64, 0.0);
-    while at < to {
-        while flight < allowed {
-            behind.push_back(at);
-            flight += 1;
-        }
-        while ends.len() < service(at).slots
-            && let Some(sent) = behind.pop_front()
-        {
-            ends.push(Reverse((nanos(at + service(at).time(chance)), nanos(sent))));
-        }
-        let Some(Reverse((end, sent))) = ends.pop() else { break };
-        let now = end as f64 / 1e9;
-        if at >= from {
-            area += f64::from(allowed) * (now - at);
-            answers += 1;
-        }
-        at = now;
-        if adapts && let Some(new) = adaptive.observe(Duration::from_nanos(end - sent), flight, start + secs(at)) {
-            allowed = new;
-        }
-        flight -= 1;
-    }
-    (answers as f64 / (at - from), area / (at - from))
-}
-
-enum Limit {
-    Fixed(u32),
-    Adaptive,
-}
-
-/// The smallest that brings 99% of what the best brings.
-fn best_fixed(service: Service) -> u32 {
-    let goodput = |limit| saturate(|_| service, &Limit::Fixed(limit), 1.0, 1.0 + 400.0 * service.mean, &Chance::seeded(0)).0;
-    let best = (1..=service.slots as u32 * 2).map(goodput).fold(0.0, f64::max);
-    (1..).find(|&limit| goodput(limit) >= 0.99 * best).expect("the best itself does")
-}
-
-#[test]
-fn a_limit_that_finds_itself_ends_near_the_best_fixed_one() {
-    let fast = Service { slots: 8, least: 0.001, mean: 0.002 };
-    let slow = Service { slots: 30, least: 0.3, mean: 0.4 };
-    let well = Service { slots: 40, least: 0.03, mean: 0.05 };
-    let fewer = Service { slots: 15, ..well };
-    let slower = Service { least: 0.09, mean: 0.15, ..well };
-    let mut off = Vec::new();
-    for (name, before, after) in [
-        ("fast", fast, fast),
-        ("slow", slow, slow),
-        ("medium", well, well),
-        ("loses slots", well, fewer),
-        ("becomes slow", well, slower),
-        ("recovers slots", fewer, well),
-        ("becomes fast", slower, well),
-    ] {
-        let best = f64::from(best_fixed(after));
-        for seed in 1..=3 {
-            let service = |at| if at < 40.0 { before } else { after };
-            let (goodput, limit) = saturate(service, &Limit::Adaptive, 75.0, 105.0, &Chance::seeded(seed));
-            let most = after.slots as f64 / after.mean;
-            println!("{name} {seed}: limit {limit:.1} of {best}, goodput {:.3}", goodput / most);
-            if (limit - best).abs() > 0.2 * best || goodput < 0.93 * most {
-                off.push(format!("{name}, seed {seed}: {limit:.1} beside {best}, goodput {:.3}", goodput / most));
-            }
-        }
-    }
-    assert!(off.is_empty(), "{off:#?}");
 }
