@@ -3,6 +3,7 @@
 use maitred_testkit::h2::setting;
 use maitred_testkit::{Backend, Client, Gateway, H2Backend, H2Options, Latch, eventually, gateway};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 fn breaking(breaker: &str, more: &str, workers: usize, endpoints: &[SocketAddr]) -> Gateway {
@@ -247,4 +248,46 @@ fn a_back_end_that_reads_nothing_is_not_connected_to_without_end() {
     }
     let connects: u64 = gateway.metrics().workers.iter().map(|worker| worker.upstream_connects.get()).sum();
     assert!(connects <= 20, "{connects}");
+}
+
+#[test]
+fn no_worker_starves_beside_a_link_that_is_always_in_use() {
+    let backend = H2Backend::new(|_, stream| {
+        std::thread::sleep(Duration::from_millis(3));
+        stream.head(200, &[], true);
+    });
+    let gateway = breaking("connections: 1", ", protocol: h2c", 2, &[backend.address()]);
+    let unserved = AtomicUsize::new(12);
+    std::thread::scope(|scope| {
+        let ask = || {
+            let mut client = gateway.client();
+            assert_eq!(client.get("/").status, 200);
+            unserved.fetch_sub(1, SeqCst);
+            while unserved.load(SeqCst) > 0 {
+                assert_eq!(client.get("/").status, 200);
+            }
+        };
+        let threads: Vec<_> = (0..12).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().for_each(|thread| thread.join().expect("every request is served"));
+    });
+    assert!(backend.open() <= 1, "{}", backend.open());
+}
+
+#[test]
+fn an_endpoint_is_not_to_blame_for_those_who_wait_here() {
+    let latch = Latch::new();
+    let backend = holding(&latch);
+    let more = ", timeouts: { connect: 5s }, outlier_detection: { consecutive_failures: 1 }, retry: { attempts: 1, per_try_timeout: 1s }";
+    let gateway = breaking("connections: 1", more, 1, &[backend.address()]);
+    let mut held = send(&gateway, "/hold");
+    backend.wait_for(1);
+    let mut late = send(&gateway, "/late");
+    eventually("it waits", || waits(&gateway) == 1);
+    gateway.turn(Duration::from_millis(900));
+    late.until_readable(|| gateway.turn(Duration::from_millis(10)));
+    assert_eq!(late.response().status, 504);
+    latch.open();
+    held.until_readable(|| {});
+    let endpoint = gateway.endpoint("kitchen", backend.address());
+    assert_eq!(endpoint["failures"], 0, "{endpoint}");
 }

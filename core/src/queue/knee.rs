@@ -89,6 +89,15 @@ impl Knee {
         self.probe.unwrap_or(self.limit).round() as u32
     }
 
+    /// All that are let in are being answered, without an end, so that nobody tells how the back end does: a probe is put off, or there is
+    /// room for some more.
+    pub fn held_up(&mut self, now: Instant) {
+        if self.probe.take().is_none() {
+            self.limit = (self.limit * GROW).max(self.limit + 1.0).min(self.max);
+        }
+        (self.limit_at_probe, self.next_probe) = (self.limit, now + self.gap);
+    }
+
     pub fn window(&mut self, window: &Window, now: Instant) {
         if self.probe.take().is_some() {
             self.measured(window, now);
@@ -109,7 +118,8 @@ impl Knee {
         let Some(floor) = self.floor else { return };
         let most = if self.ramps { RAMP } else { GROW };
         let gradient = (floor.mean * (1.0 + TOLERANCE) / window.mean.max(1.0)).clamp(SHRINK, most);
-        if gradient > 1.0 && f64::from(window.peak) < IN_USE * self.limit {
+        // Rounded, as it was in force: of 1.4 only one can be in use, and the limit would stay there for ever.
+        if gradient > 1.0 && f64::from(window.peak) < IN_USE * self.limit.round() {
             return;
         }
         self.ramps &= gradient > 1.0;

@@ -133,6 +133,9 @@ fn response(exchange: &Exchange, Answer { lease, mut head, .. }: Answer, places:
     {
         head.headers.add(b"set-cookie", cookie.as_bytes());
     }
+    if let Some(place) = &places.queue {
+        place.lasts();
+    }
     let connection = lease.connection;
     connection.hold(places);
     let body = match (head.status, head.framing) {
