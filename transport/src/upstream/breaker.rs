@@ -193,7 +193,8 @@ impl UpstreamShared {
             return;
         }
         let mut line = breaker.line();
-        while line.front().is_some_and(|first| breaker.take_connection(first.limit)) {
+        // Who came last knows the limit as it is now.
+        while line.back().is_some_and(|last| breaker.take_connection(last.limit)) {
             let place = Grant::Place(ConnectionPlace(self.clone()));
             let refused = breaker.leave(&mut line, 0).map(|first| first.grant.send(place));
             if let Some(Err(_)) = &refused {
@@ -295,6 +296,15 @@ mod tests {
         drop(held);
         drop(first);
         assert!(place(&mut second).is_some_and(|_| counts(&shared) == (1, 0)));
+    }
+
+    #[test]
+    fn a_limit_that_grew_counts_for_those_who_came_before() {
+        let shared = shared();
+        let _held = shared.connect(1).unwrap();
+        let mut first = shared.wait(1, 9, 1, false).unwrap();
+        let mut second = shared.wait(3, 9, 1, false).unwrap();
+        assert!(place(&mut first).is_some() && place(&mut second).is_some());
     }
 
     #[test]
