@@ -1,7 +1,7 @@
 //! The circuit breaker: what an upstream may have at once, over all workers, and what becomes of those who do not fit.
 
 use maitred_testkit::h2::{code, setting};
-use maitred_testkit::{Backend, Client, Gateway, H2Backend, H2Options, Latch, eventually, gateway};
+use maitred_testkit::{Backend, Client, Gateway, H2Backend, H2Options, H2Received, H2Stream, Latch, eventually, gateway};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -229,6 +229,37 @@ fn links_of_http_2_are_counted_and_their_streams_waited_for() {
     assert_eq!(held.response().text(), "/hold");
     waiting.iter_mut().enumerate().for_each(|(at, client)| assert_eq!(client.response().text(), format!("/{at}")));
     assert_eq!(backend.connections(), 1);
+}
+
+#[test]
+fn a_new_link_serves_all_who_waited_for_it() {
+    let (hold, slow) = (Latch::new(), Latch::new());
+    let (holding, slowing) = (hold.clone(), slow.clone());
+    let handler = move |request: &H2Received, stream: &mut H2Stream| {
+        match request.path.as_str() {
+            "/hold" => _ = holding.opens(),
+            "/slow" => _ = slowing.opens(),
+            _ => {}
+        }
+        stream.head(200, &[], false);
+        stream.data(&request.path, true);
+    };
+    let (one, two) = (H2Backend::new(handler.clone()), H2Backend::new(handler));
+    let gateway = breaking("connections: 1", ", protocol: h2c", 1, &[one.address(), two.address()]);
+    // By turns: every second one is for the other endpoint, to which there is no link.
+    let mut held = send(&gateway, "/hold");
+    eventually("it is there", || one.count() + two.count() == 1);
+    let mut late: Vec<Client> = Vec::new();
+    for path in ["/slow", "/a", "/b"] {
+        late.push(send(&gateway, path));
+        eventually("it waits", || waits(&gateway) == late.len() as u64);
+        assert_eq!(send(&gateway, "/x").response().text(), "/x");
+    }
+    hold.open();
+    assert_eq!(held.response().text(), "/hold");
+    assert_eq!((late[1].response().text(), late[2].response().text()), ("/a".to_owned(), "/b".to_owned()));
+    slow.open();
+    assert_eq!(late[0].response().text(), "/slow");
 }
 
 #[test]

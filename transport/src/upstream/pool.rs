@@ -235,10 +235,15 @@ impl Pool {
             if !self.dialling.under_way.get() {
                 match self.pass(gate, !wanted.fresh).await? {
                     // Another may have begun to connect while this one waited.
-                    Way::New(place) if !self.dialling.under_way.get() => return self.dial_link(wanted, figures, place).await,
+                    Way::New(place) if !self.dialling.under_way.get() => {
+                        let linked = self.dial_link(wanted, figures, place).await;
+                        self.call_next(gate);
+                        return linked;
+                    }
                     Way::New(_) => {}
                     Way::Freed => {
                         if let Some(stream) = self.stream(wanted) {
+                            self.call_next(gate);
                             return Ok((Carrier::Http2(stream), true));
                         }
                     }
@@ -257,6 +262,16 @@ impl Pool {
             {
                 return Ok((Carrier::Http2(stream), true));
             }
+        }
+    }
+
+    /// A link that has more room serves more of those in line, who call each other.
+    fn call_next(&self, gate: Option<&Gate<'_>>) {
+        let has_room = |link: &Rc<Link>| link.is_usable() && link.has_room() && !link.yields(|| self.worker.now());
+        if let Some(gate) = gate
+            && self.links.borrow().iter().any(has_room)
+        {
+            gate.shared.breaker.settle(self.id());
         }
     }
 
