@@ -1,8 +1,9 @@
 //! The circuit breaker: what an upstream may have at once, over all workers, and what becomes of those who do not fit.
 
-use maitred_testkit::h2::setting;
-use maitred_testkit::{Backend, Client, Gateway, H2Backend, H2Options, Latch, eventually, gateway};
+use maitred_testkit::h2::{code, setting};
+use maitred_testkit::{Backend, Client, Gateway, H2Backend, H2Options, H2Received, H2Stream, Latch, eventually, gateway};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 fn breaking(breaker: &str, more: &str, workers: usize, endpoints: &[SocketAddr]) -> Gateway {
@@ -231,6 +232,37 @@ fn links_of_http_2_are_counted_and_their_streams_waited_for() {
 }
 
 #[test]
+fn a_new_link_serves_all_who_waited_for_it() {
+    let (hold, slow) = (Latch::new(), Latch::new());
+    let (holding, slowing) = (hold.clone(), slow.clone());
+    let handler = move |request: &H2Received, stream: &mut H2Stream| {
+        match request.path.as_str() {
+            "/hold" => _ = holding.opens(),
+            "/slow" => _ = slowing.opens(),
+            _ => {}
+        }
+        stream.head(200, &[], false);
+        stream.data(&request.path, true);
+    };
+    let (one, two) = (H2Backend::new(handler.clone()), H2Backend::new(handler));
+    let gateway = breaking("connections: 1", ", protocol: h2c", 1, &[one.address(), two.address()]);
+    // By turns: every second one is for the other endpoint, to which there is no link.
+    let mut held = send(&gateway, "/hold");
+    eventually("it is there", || one.count() + two.count() == 1);
+    let mut late: Vec<Client> = Vec::new();
+    for path in ["/slow", "/a", "/b"] {
+        late.push(send(&gateway, path));
+        eventually("it waits", || waits(&gateway) == late.len() as u64);
+        assert_eq!(send(&gateway, "/x").response().text(), "/x");
+    }
+    hold.open();
+    assert_eq!(held.response().text(), "/hold");
+    assert_eq!((late[1].response().text(), late[2].response().text()), ("/a".to_owned(), "/b".to_owned()));
+    slow.open();
+    assert_eq!(late[0].response().text(), "/slow");
+}
+
+#[test]
 fn a_back_end_that_reads_nothing_is_not_connected_to_without_end() {
     // It accepts, and says nothing.
     let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -247,4 +279,182 @@ fn a_back_end_that_reads_nothing_is_not_connected_to_without_end() {
     }
     let connects: u64 = gateway.metrics().workers.iter().map(|worker| worker.upstream_connects.get()).sum();
     assert!(connects <= 20, "{connects}");
+}
+
+#[test]
+fn no_worker_starves_beside_a_link_that_is_always_in_use() {
+    const ALL: usize = 3000;
+    let backend = H2Backend::new(|_, stream| {
+        std::thread::sleep(Duration::from_millis(3));
+        stream.head(200, &[], true);
+    });
+    let more = ", protocol: h2c, timeouts: { connect: 10min, response: 10min }";
+    let gateway = breaking("connections: 1", more, 2, &[backend.address()]);
+    // How many answers others had while one request waited, at the most.
+    let (served, longest) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                let mut client = gateway.client();
+                while served.load(SeqCst) < ALL {
+                    let before = served.load(SeqCst);
+                    assert_eq!(client.get("/").status, 200);
+                    longest.fetch_max(served.fetch_add(1, SeqCst) - before, SeqCst);
+                }
+            });
+        }
+        eventually("all are served", || {
+            gateway.turn(Duration::from_millis(5));
+            served.load(SeqCst) >= ALL
+        });
+    });
+    assert!(longest.load(SeqCst) < ALL / 4, "{} others were served before it", longest.load(SeqCst));
+    assert!(
+        backend.connections() < ALL as u64 / 10,
+        "{} connections: they are not handed over at every answer",
+        backend.connections()
+    );
+}
+
+#[test]
+fn an_endpoint_is_not_to_blame_for_those_who_wait_here() {
+    let latch = Latch::new();
+    let ending = latch.clone();
+    let backend = Backend::new(move |_, conn| {
+        conn.chunked_head(200, "");
+        conn.chunk("first");
+        conn.wait(&ending);
+        conn.chunk("");
+    });
+    let more = ", timeouts: { connect: 5s }, outlier_detection: { consecutive_failures: 1 }, retry: { attempts: 1, per_try_timeout: 1s }";
+    let gateway = breaking("connections: 1", more, 1, &[backend.address()]);
+    let mut held = send(&gateway, "/");
+    held.head();
+    let mut late = send(&gateway, "/late");
+    eventually("it waits", || waits(&gateway) == 1);
+    late.until_readable(|| gateway.turn(Duration::from_millis(100)));
+    assert_eq!(late.response().status, 504);
+    let endpoint = gateway.endpoint("kitchen", backend.address());
+    assert_eq!((&endpoint["failures"], &endpoint["state"]), (&0.into(), &"healthy".into()), "{endpoint}");
+    latch.open();
+}
+
+/// Whatever a request is, and however it goes: every place that it had is given back.
+fn nothing_is_kept(protocol: &str, endpoints: [SocketAddr; 2]) {
+    let more = format!(
+        ", protocol: {protocol}, concurrency: {{ limit: 4, queue: {{ length: 8 }} }}, hedge: {{ after: 2ms }}
+        , retry: {{ attempts: 3, conditions: [connect, reset, timeout, 503], per_try_timeout: 80ms }}"
+    );
+    let gateway = breaking("connections: 3, requests: 100", &more, 2, &endpoints);
+    let left = AtomicUsize::new(6);
+    std::thread::scope(|scope| {
+        for thread in 0..6u64 {
+            let (gateway, left) = (&gateway, &left);
+            scope.spawn(move || {
+                let chance = maitred_core::Chance::seeded(thread);
+                for _ in 0..120 {
+                    let path = ["/ok", "/sick", "/reset", "/early", "/hint", "/slow"][chance.below(6)];
+                    let request = match chance.below(5) {
+                        0 => format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n"),
+                        1 => format!("PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"),
+                        2 => format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"),
+                        3 => format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: parrot\r\n\r\n"),
+                        _ => format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"),
+                    };
+                    let mut client = gateway.client();
+                    client.send(request.as_str());
+                    std::thread::sleep(Duration::from_micros(chance.below(6000) as u64));
+                    match chance.below(3) {
+                        0 => client.reset(),
+                        _ => drop(client),
+                    }
+                }
+                left.fetch_sub(1, SeqCst);
+            });
+        }
+        eventually("all have asked", || {
+            gateway.turn(Duration::from_millis(1));
+            left.load(SeqCst) == 0
+        });
+    });
+    let state = || {
+        let (queue, view) = (gateway.queue("kitchen"), gateway.upstream("kitchen"));
+        let under_way: Vec<u64> =
+            endpoints.iter().filter_map(|&address| gateway.endpoint("kitchen", address)["in_flight"].as_u64()).collect();
+        let breaker = &view["circuit_breaker"];
+        (queue.in_flight, queue.waiting, breaker["requests"].as_u64(), breaker["pending"].as_u64(), under_way)
+    };
+    eventually(&format!("{protocol}: all places are free"), || {
+        gateway.turn(Duration::from_millis(20));
+        state() == (0, 0, Some(0), Some(0), vec![0, 0])
+    });
+    let open = gateway.upstream("kitchen")["circuit_breaker"]["connections"].as_u64();
+    assert!(open.is_some_and(|open| open <= 3), "{open:?}");
+    // And they are fit for use.
+    for _ in 0..20 {
+        let mut client = send(&gateway, "/ok");
+        client.until_readable(|| gateway.turn(Duration::from_millis(1)));
+        assert_eq!(client.response().status, 200);
+    }
+}
+
+#[test]
+fn every_place_is_given_back_however_it_goes() {
+    let backend = || {
+        Backend::new(|request, conn| match request.target.as_str() {
+            "/sick" => _ = conn.answer(503, "", "no"),
+            "/reset" => conn.reset(),
+            "/early" => _ = conn.answer(200, "", "early"),
+            "/hint" => {
+                conn.send("HTTP/1.1 103 Early Hints\r\n\r\n");
+                conn.chunked_head(200, "");
+                conn.chunk("some");
+                conn.chunk("");
+            }
+            "/slow" => {
+                conn.body();
+                std::thread::sleep(Duration::from_millis(4));
+                conn.answer(200, "", "slow");
+            }
+            _ if request.headers.has("upgrade") => {
+                conn.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: parrot\r\n\r\n");
+                conn.peer_leaves();
+            }
+            _ => {
+                conn.body();
+                conn.answer(200, "", "ok");
+            }
+        })
+    };
+    let (one, two) = (backend(), backend());
+    nothing_is_kept("http1", [one.address(), two.address()]);
+}
+
+#[test]
+fn every_place_is_given_back_over_http_2_too() {
+    let backend = || {
+        H2Backend::new(|request, stream| match request.path.as_str() {
+            "/sick" => {
+                stream.head(503, &[], true);
+            }
+            "/reset" => {
+                stream.reset(code::REFUSED_STREAM);
+            }
+            "/slow" => {
+                std::thread::sleep(Duration::from_millis(4));
+                stream.head(200, &[], false);
+                stream.data("slow", true);
+            }
+            "/hint" => {
+                stream.interim(103, &[("link", "</a.css>")]);
+                stream.head(200, &[], true);
+            }
+            _ => {
+                stream.head(200, &[], false);
+                stream.data("ok", true);
+            }
+        })
+    };
+    let (one, two) = (backend(), backend());
+    nothing_is_kept("h2c", [one.address(), two.address()]);
 }

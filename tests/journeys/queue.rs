@@ -432,6 +432,29 @@ fn a_limit_that_finds_itself_moves() {
     });
 }
 
+#[test]
+fn tunnels_that_last_leave_room_for_others_where_the_limit_finds_itself() {
+    let backend = Backend::new(|request: &Received, conn: &mut Conn| {
+        if request.target == "/tunnel" {
+            conn.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: parrot\r\n\r\n");
+            conn.peer_leaves();
+        } else {
+            conn.answer(200, "", "served");
+        }
+    });
+    let gateway = start("limit: adaptive", &backend);
+    let mut tunnels = Vec::new();
+    for _ in 0..30 {
+        let mut tunnel = gateway.client();
+        gateway.turn(Duration::from_millis(120));
+        tunnel.send("GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: parrot\r\n\r\n");
+        assert_eq!(tunnel.response().status, 101);
+        tunnels.push(tunnel);
+    }
+    gateway.turn(Duration::from_millis(120));
+    assert_eq!(gateway.get("/").text(), "served");
+}
+
 /// What came of one request of many.
 struct Fate {
     status: u16,

@@ -280,7 +280,7 @@ impl Upstream {
         for attempt in 1..=CONNECTS_MAX {
             let gate = Gate::of(&self.spec, &self.pools);
             let (pool, figures) = (&view.pools[index], &view.set.figures[index]);
-            let fault = match pool.connect(wanted, self.spec.timeouts.connect, figures, gate).await {
+            let fault = match pool.connect(wanted, self.spec.timeouts.connect, figures, gate.as_ref()).await {
                 Ok((connection, reused)) => {
                     connection.carry(in_flight);
                     return Ok(Lease { connection, view, index, reused });
@@ -289,6 +289,8 @@ impl Upstream {
                     self.worker.shard().breaker_connections.add(1);
                     return Err(Failure::unsent(fault));
                 }
+                // Its time was over in line: that tells nothing of the endpoint.
+                Err(fault) if gate.is_some_and(|gate| gate.waits.get()) => return Err(Failure::unsent(fault)),
                 Err(fault) => fault,
             };
             drop(in_flight);

@@ -33,6 +33,8 @@ pub(super) struct Adaptive {
     changed: AtomicU64,
     /// The window ends no earlier.
     due: AtomicU64,
+    /// Places whose answers have begun and not ended.
+    held: AtomicU32,
     knee: Mutex<Knee>,
 }
 
@@ -48,6 +50,7 @@ impl Adaptive {
             peak: AtomicU32::new(0),
             changed: AtomicU64::new(0),
             due: AtomicU64::new(0),
+            held: AtomicU32::new(0),
             knee: Mutex::new(Knee::new(1, 1, now)),
         }
     }
@@ -78,7 +81,7 @@ impl Adaptive {
 
     /// Takes in an answer. `Some`: the limit from now on.
     pub fn observe(&self, took: Duration, in_flight: u32, now: Instant) -> Option<u32> {
-        if !self.on.load(Relaxed) {
+        if !self.is_on() {
             return None;
         }
         let took = (took.as_micros() as u64).min(SAMPLE_MICROS_MAX);
@@ -118,6 +121,33 @@ impl Adaptive {
         }
         self.begin_window(now, Duration::ZERO);
         Some(knee.limit())
+    }
+
+    /// An answer has begun, and keeps its place until it ends. False: it is not counted.
+    pub fn hold(&self) -> bool {
+        let is_on = self.is_on();
+        self.held.fetch_add(u32::from(is_on), Relaxed);
+        is_on
+    }
+
+    pub fn let_go(&self) {
+        self.held.fetch_sub(1, Relaxed);
+    }
+
+    /// Somebody finds all places taken. WebSockets and streams that last may have them all, and no answer will ever end the window: then `Some`,
+    /// the limit from now on.
+    pub fn held_up(&self, limit: u32, now: Instant) -> Option<u32> {
+        if self.held.load(Relaxed) < limit || !self.is_on() || self.micros(now) < self.due.load(Relaxed) {
+            return None;
+        }
+        let mut knee = self.knee.try_lock().ok()?;
+        knee.held_up(now);
+        self.begin_window(now, Duration::ZERO);
+        Some(knee.limit())
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.on.load(Relaxed)
     }
 
     fn is_whole(&self, at: u64) -> bool {

@@ -6,6 +6,7 @@ use super::adaptive::Adaptive;
 use super::line::{Called, Line, Reason, State, Tally};
 use crate::Clock;
 use maitred_model::{Concurrency, ConcurrencyLimit, ConcurrencyScope};
+use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -115,11 +116,14 @@ impl Gate {
 
     /// A place, if one is free and nobody waits for it.
     pub fn try_enter(self: &Arc<Self>) -> Option<Place> {
-        self.take_free().then(|| Place { gate: self.clone() })
+        self.take_free().then(|| Place::of(self))
     }
 
     /// A place at once, or one in line. `until`: the request's own deadline.
     pub fn enter(self: &Arc<Self>, priority: u8, until: Option<Instant>, now: Instant) -> Entered {
+        if let Some(limit) = self.adaptive.held_up(self.limit(), now) {
+            self.found(limit, now);
+        }
         if let Some(place) = self.try_enter() {
             return Entered::In(place);
         }
@@ -129,7 +133,7 @@ impl Gate {
         let mut line = self.line();
         // Somebody may have left meanwhile; with the lock held it is now or in line.
         if self.take_free() {
-            return Entered::In(Place { gate: self.clone() });
+            return Entered::In(Place::of(self));
         }
         let mut displaced = None;
         if line.waiting() >= line.settings.queue.length {
@@ -210,6 +214,21 @@ impl Gate {
         let line = self.line();
         self.limit.store(limit, Ordering::Relaxed);
         drop(line);
+        self.let_in(now);
+    }
+
+    /// The limit that found itself; unless it does so no more since it was computed.
+    pub(super) fn found(&self, limit: u32, now: Instant) {
+        let line = self.line();
+        if self.adaptive.is_on() {
+            self.limit.store(limit, Ordering::Relaxed);
+        }
+        drop(line);
+        self.let_in(now);
+    }
+
+    /// Who waits, as far as there is room.
+    fn let_in(&self, now: Instant) {
         loop {
             let line = self.line();
             if line.waiting() == 0 || self.in_flight() >= self.limit() {
@@ -268,14 +287,27 @@ fn wake(waker: Option<Waker>) {
 #[derive(Debug)]
 pub struct Place {
     gate: Arc<Gate>,
+    /// It counts among those that `lasts` was said of.
+    lasts: Cell<bool>,
 }
 
 impl Place {
+    fn of(gate: &Arc<Gate>) -> Place {
+        Place { gate: gate.clone(), lasts: Cell::new(false) }
+    }
+
     /// An answer came, after so long: a limit that finds itself goes by that.
     pub fn answered(&self, took: Duration, now: Instant) {
         let gate = &self.gate;
         if let Some(limit) = gate.adaptive.observe(took, gate.in_flight(), now) {
-            gate.set_limit(limit, now);
+            gate.found(limit, now);
+        }
+    }
+
+    /// An answer is passed on: the place is kept until it ends, and that says nothing of the back end.
+    pub fn lasts(&self) {
+        if !self.lasts.get() {
+            self.lasts.set(self.gate.adaptive.hold());
         }
     }
 
@@ -289,6 +321,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if self.lasts.get() {
+            self.gate.adaptive.let_go();
+        }
         self.gate.leave(|| self.gate.clock.now());
     }
 }
@@ -345,7 +380,7 @@ impl Waiting {
 
     fn end(&mut self, answer: Result<(), Refusal>) -> Result<Place, Refusal> {
         self.is_over = true;
-        answer.map(|()| Place { gate: self.gate.clone() })
+        answer.map(|()| Place::of(&self.gate))
     }
 
     pub(super) fn give_up(&mut self, now: impl FnOnce() -> Instant) {

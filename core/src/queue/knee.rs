@@ -91,6 +91,15 @@ impl Knee {
         self.probe.unwrap_or(self.limit).round() as u32
     }
 
+    /// All that are let in are being answered, without an end, so that nobody tells how the back end does: a probe is put off, or there is
+    /// room for some more.
+    pub fn held_up(&mut self, now: Instant) {
+        if self.probe.take().is_none() {
+            self.limit = (self.limit * GROW).max(self.limit + 1.0).min(self.max);
+        }
+        (self.limit_at_probe, self.next_probe) = (self.limit, now + self.gap);
+    }
+
     pub fn window(&mut self, window: &Window, now: Instant) {
         if self.probe.take().is_some() || self.floor.is_none() {
             self.measured(window, now);
@@ -110,16 +119,21 @@ impl Knee {
     /// No answers come under the limit of a probe: those in flight are WebSockets or streams, and would keep everybody out for as long as they
     /// last. True: there was a probe.
     pub fn give_up(&mut self, now: Instant) -> bool {
-        self.next_probe = now + GAP_GIVEN_UP;
-        self.limit_at_probe = 0.0;
-        self.probe.take().is_some()
+        // Of a back end that has not answered yet nothing is known.
+        let was_probe = self.floor.is_some() && self.probe.take().is_some();
+        if was_probe {
+            self.next_probe = now + GAP_GIVEN_UP;
+            self.limit_at_probe = 0.0;
+        }
+        was_probe
     }
 
     fn step(&mut self, window: &Window) {
         let Some(floor) = self.floor else { return };
         let most = if self.ramps { RAMP } else { GROW };
         let gradient = (floor.mean * (1.0 + TOLERANCE) / window.mean.max(1.0)).clamp(SHRINK, most);
-        if gradient > 1.0 && f64::from(window.peak) < IN_USE * self.limit {
+        // Rounded, as it was in force: of 1.4 only one can be in use, and the limit would stay there for ever.
+        if gradient > 1.0 && f64::from(window.peak) < IN_USE * self.limit.round() {
             return;
         }
         self.ramps &= gradient > 1.0;

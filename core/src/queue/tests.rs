@@ -335,3 +335,81 @@ fn threads_lose_no_wake_up_and_never_are_too_many() {
     assert_eq!(counts(&gate), (0, 0));
     assert!(served.load(Ordering::Relaxed) > THREADS * ROUNDS * 3 / 4);
 }
+
+/// A gate whose limit finds itself, from 1 to `max`.
+fn finding(max: u32) -> Arc<Gate> {
+    let limit = ConcurrencyLimit::Adaptive { min: NonZeroU32::MIN, max: NonZeroU32::new(max).unwrap() };
+    Arc::new(Gate::new(&Concurrency { limit, ..concurrency(1, 100, TIMEOUT) }, Clock::default()))
+}
+
+/// Places whose answers have begun and do not end; new ones come each 20 ms, those that must wait for 2 s at most.
+fn streams_held(gate: &Arc<Gate>, start: Instant, wanted: usize) -> Vec<Place> {
+    let (mut held, mut line) = (Vec::new(), Vec::new());
+    for step in 1..=1000 {
+        let now = start + ms(20) * step;
+        match gate.enter(0, None, now) {
+            Entered::In(place) => {
+                place.answered(ms(1), now);
+                place.lasts();
+                held.push(place);
+            }
+            Entered::Line(waiting) => line.push(waiting),
+            Entered::Refused(_) => {}
+        }
+        line.retain_mut(|waiting: &mut Waiting| {
+            let answer = if waiting.until() <= now { Poll::Ready(waiting.expire(now)) } else { asked(waiting, now) };
+            if let Poll::Ready(Ok(place)) = answer {
+                place.answered(ms(1), now);
+                place.lasts();
+                held.push(place);
+                return false;
+            }
+            answer.is_pending()
+        });
+        if held.len() >= wanted {
+            break;
+        }
+    }
+    held
+}
+
+#[test]
+fn answers_that_do_not_end_stop_nobody_where_the_limit_finds_itself() {
+    // WebSockets: their answers come at once, and nothing follows that the limit could go by.
+    let (gate, start) = (finding(200), Instant::now());
+    assert_eq!(streams_held(&gate, start, 100).len(), 100);
+    let (gate, start) = (finding(50), Instant::now());
+    let held = streams_held(&gate, start, 100);
+    assert_eq!(held.len(), 50, "never more than max");
+    drop(held);
+    assert_eq!(counts(&gate), (0, 0));
+}
+
+#[test]
+fn a_back_end_that_answers_nothing_is_not_let_have_more() {
+    let (gate, start) = (finding(200), Instant::now());
+    let mut line = Vec::new();
+    let held = (1..200).filter_map(|step| match gate.enter(0, None, start + ms(100) * step) {
+        Entered::In(place) => Some(place),
+        Entered::Line(waiting) => {
+            line.push(waiting);
+            None
+        }
+        Entered::Refused(_) => None,
+    });
+    let held: Vec<Place> = held.collect();
+    assert!(held.len() <= 4, "{}", held.len());
+}
+
+#[test]
+fn a_limit_that_was_found_too_late_counts_no_more() {
+    let (gate, now) = (finding(200), Instant::now());
+    gate.found(7, now);
+    assert_eq!(gate.view().limit, 7);
+    gate.configure(&concurrency(3, 9, TIMEOUT), now);
+    gate.found(7, now);
+    assert_eq!(gate.view().limit, 3);
+    gate.open(now);
+    gate.found(7, now);
+    assert_eq!(gate.view().limit, u32::MAX);
+}

@@ -152,6 +152,9 @@ fn response(exchange: &Exchange, lease: Lease, mut head: Box<ResponseHead>, plac
     {
         head.headers.add(b"set-cookie", cookie.as_bytes());
     }
+    if let Some(place) = &places.queue {
+        place.lasts();
+    }
     let connection = lease.connection;
     connection.hold(places);
     let body = match (head.status, head.framing) {

@@ -23,6 +23,11 @@ use tokio::task::spawn_local;
 const WINDOW: u32 = 64 * 1024;
 /// A link whose streams all ended waits for so long where no request said otherwise.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+/// A link that others wait for takes no new requests, so that it comes free, once it has served for so long, and for so long: some of its
+/// streams may last. Then it serves again.
+const SERVES_MIN: Duration = Duration::from_millis(100);
+const YIELDS_MAX: Duration = Duration::from_secs(1);
+const SERVES_AGAIN: Duration = Duration::from_secs(9);
 /// A write that the back end does not take gives up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// The head of a response, decoded.
@@ -38,6 +43,9 @@ pub(crate) struct Link {
     settled: Notify,
     idle_since: Cell<Instant>,
     idle_timeout: Cell<Duration>,
+    /// It is kept for those who use it until then, and after that it yields.
+    serves_until: Cell<Instant>,
+    yields_until: Cell<Option<Instant>>,
     /// Its place in what its upstream has open, where there is a circuit breaker, and what its pool is called there.
     place: RefCell<Option<(ConnectionPlace, usize)>>,
 }
@@ -60,6 +68,8 @@ impl Link {
             settled: Notify::new(),
             idle_since: Cell::new(worker.now()),
             idle_timeout: Cell::new(IDLE_MAX),
+            serves_until: Cell::new(worker.now() + SERVES_MIN),
+            yields_until: Cell::new(None),
             place: RefCell::new(place),
         });
         worker.shard().upstream_open.add(1);
@@ -104,18 +114,41 @@ impl Link {
     pub fn retire(&self) {
         self.broken.set(true);
         self.connection.say_goodbye();
-        drop(self.place.take());
+        let place = self.place.take();
+        if let (Some((place, _)), Some(_)) = (&place, self.yields_until.take()) {
+            place.shared().breaker.yielded();
+        }
     }
 
-    /// A stream has ended: who waits for one may come.
-    fn freed(&self) {
+    /// A stream has ended: who waits for one may come. Those who wait elsewhere get the whole link, when it comes free.
+    fn freed(&self, now: Instant) {
         let fate = match &*self.place.borrow() {
+            Some(_) if self.yields(|| now) => Fate::Close,
             Some((place, pool)) => place.shared().breaker.settle(*pool),
             None => Fate::Keep,
         };
-        if fate == Fate::Close && self.open.get() == 0 {
-            self.retire();
+        if fate != Fate::Close {
+            return;
         }
+        if self.open.get() == 0 {
+            self.retire();
+        } else if now >= self.serves_until.get() && self.may_yield(now) {
+            self.yields_until.set(Some(now + YIELDS_MAX));
+            self.serves_until.set(now + YIELDS_MAX + SERVES_AGAIN);
+        }
+    }
+
+    /// Takes no new requests: others wait for it.
+    pub fn yields(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.yields_until.get().is_some_and(|until| {
+            let place = self.place.borrow();
+            place.as_ref().is_some_and(|(place, _)| place.shared().breaker.is_short()) && now() < until
+        })
+    }
+
+    /// One link of an upstream does at a time.
+    fn may_yield(&self, now: Instant) -> bool {
+        self.place.borrow().as_ref().is_some_and(|(place, _)| place.shared().breaker.yields(now, now + YIELDS_MAX))
     }
 
     /// `None`: it is in use.
@@ -529,7 +562,8 @@ impl Drop for LinkStream {
             self.link.connection.abandon(channel);
         }
         self.link.open.set(self.link.open.get() - 1);
-        self.link.idle_since.set(self.worker.now());
-        self.link.freed();
+        let now = self.worker.now();
+        self.link.idle_since.set(now);
+        self.link.freed(now);
     }
 }

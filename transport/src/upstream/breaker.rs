@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 // tidy-allow: lock, because it is taken only where connections have run out
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::oneshot::{Receiver, Sender, channel};
 use tokio::sync::{Notify, futures::Notified};
 
@@ -25,6 +26,9 @@ pub struct Breaker {
     // tidy-allow: lock, because it is taken only where connections have run out
     line: Mutex<VecDeque<Waiter>>,
     tickets: AtomicU64,
+    /// Until when a link is kept free for those who wait.
+    // tidy-allow: lock, because it is taken only where connections have run out
+    yields_until: Mutex<Option<Instant>>,
     /// Somebody waits: workers are to give up what lies idle.
     short: Notify,
 }
@@ -88,6 +92,25 @@ impl Breaker {
         self.waiting.load(SeqCst) > 0
     }
 
+    /// One more link takes no new requests until then, unless one does already.
+    pub(crate) fn yields(&self, now: Instant, until: Instant) -> bool {
+        let mut known = self.yielding();
+        let is_free = known.is_none_or(|known| known <= now);
+        if is_free {
+            *known = Some(until);
+        }
+        is_free
+    }
+
+    /// It came free: the next one may.
+    pub(crate) fn yielded(&self) {
+        *self.yielding() = None;
+    }
+
+    fn yielding(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.yields_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Until somebody comes to wait.
     pub(super) fn short(&self) -> Notified<'_> {
         self.short.notified()
@@ -145,7 +168,7 @@ impl UpstreamShared {
     pub(crate) fn wait(self: &Arc<Self>, limit: u32, pending: u32, pool: usize, again: bool) -> Result<Waiting, Fault> {
         let breaker = &self.breaker;
         let mut line = breaker.line();
-        if line.len() >= pending as usize {
+        if !again && line.len() >= pending as usize {
             return Err(Fault::new(Kind::CircuitOpen, "over circuit_breaker.pending"));
         }
         let (grant, granted) = channel();
@@ -170,7 +193,8 @@ impl UpstreamShared {
             return;
         }
         let mut line = breaker.line();
-        while line.front().is_some_and(|first| breaker.take_connection(first.limit)) {
+        // Who came last knows the limit as it is now.
+        while line.back().is_some_and(|last| breaker.take_connection(last.limit)) {
             let place = Grant::Place(ConnectionPlace(self.clone()));
             let refused = breaker.leave(&mut line, 0).map(|first| first.grant.send(place));
             if let Some(Err(_)) = &refused {
@@ -227,7 +251,6 @@ impl Drop for Waiting {
 mod tests {
     use super::*;
     use maitred_core::Chance;
-    use std::time::Instant;
 
     fn shared() -> Arc<UpstreamShared> {
         Arc::new(UpstreamShared::new(Instant::now()))
@@ -273,6 +296,26 @@ mod tests {
         drop(held);
         drop(first);
         assert!(place(&mut second).is_some_and(|_| counts(&shared) == (1, 0)));
+    }
+
+    #[test]
+    fn a_limit_that_grew_counts_for_those_who_came_before() {
+        let shared = shared();
+        let _held = shared.connect(1).unwrap();
+        let mut first = shared.wait(1, 9, 1, false).unwrap();
+        let mut second = shared.wait(3, 9, 1, false).unwrap();
+        assert!(place(&mut first).is_some() && place(&mut second).is_some());
+    }
+
+    #[test]
+    fn who_stood_in_line_and_was_given_a_dead_one_is_not_refused_for_want_of_room() {
+        let shared = shared();
+        let _held = shared.connect(1).unwrap();
+        let mut first = shared.wait(1, 1, 1, false).unwrap();
+        assert_eq!(shared.breaker.settle(1), Fate::Promised);
+        assert!(matches!(first.granted().try_recv(), Ok(Grant::Freed)));
+        let _newcomer = shared.wait(1, 1, 1, false).unwrap();
+        assert!(shared.wait(1, 1, 1, true).is_ok());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, spawn_local};
 /// What a request has to pass that wants a new connection.
 pub(super) struct Gate<'a> {
     limits: CircuitBreaker,
-    shared: &'a Arc<UpstreamShared>,
+    pub shared: &'a Arc<UpstreamShared>,
     pools: &'a Pools,
     /// It stood in line, and did not get further.
     pub waits: Cell<bool>,

@@ -151,7 +151,8 @@ impl Pool {
     fn stream(&self, wanted: &Wanted) -> Option<Rc<LinkStream>> {
         let mut links = self.links.borrow_mut();
         links.retain(|link| link.is_usable());
-        let fits = |link: &&Rc<Link>| link.has_room() && (!wanted.upgrade || link.is_settled());
+        let offers = |link: &Link| link.has_room() && (!wanted.upgrade || link.is_settled());
+        let fits = |link: &&Rc<Link>| offers(link) && !link.yields(|| self.worker.now());
         links.iter().find(fits).map(|link| LinkStream::new(link, &self.worker))
     }
 
@@ -162,12 +163,12 @@ impl Pool {
         wanted: &Wanted,
         patience: Duration,
         figures: &Arc<Figures>,
-        gate: Option<Gate<'_>>,
+        gate: Option<&Gate<'_>>,
     ) -> Result<(Carrier, bool), Fault> {
         let timer = Timer::new(&self.worker.timers);
         let due = self.worker.now() + patience;
         timer.arm(wanted.deadline.map_or(due, |deadline| deadline.min(due)));
-        let mut connecting = pin!(self.connect_patiently(wanted, figures, gate.as_ref()));
+        let mut connecting = pin!(self.connect_patiently(wanted, figures, gate));
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending => timer.poll(cx).map(|()| None),
@@ -175,7 +176,7 @@ impl Pool {
         .await;
         // Whose own time is over has no answer in time; otherwise it is the back end that could not be reached.
         let is_over = || wanted.deadline.is_some_and(|deadline| deadline <= due);
-        let waits = || gate.as_ref().is_some_and(|gate| gate.waits.get());
+        let waits = || gate.is_some_and(|gate| gate.waits.get());
         let kind = || match (is_over(), waits()) {
             (true, _) => Kind::UpstreamTimeout,
             (false, true) => Kind::CircuitOpen,
@@ -234,10 +235,15 @@ impl Pool {
             if !self.dialling.under_way.get() {
                 match self.pass(gate, !wanted.fresh).await? {
                     // Another may have begun to connect while this one waited.
-                    Way::New(place) if !self.dialling.under_way.get() => return self.dial_link(wanted, figures, place).await,
+                    Way::New(place) if !self.dialling.under_way.get() => {
+                        let linked = self.dial_link(wanted, figures, place).await;
+                        self.call_next(gate);
+                        return linked;
+                    }
                     Way::New(_) => {}
                     Way::Freed => {
                         if let Some(stream) = self.stream(wanted) {
+                            self.call_next(gate);
                             return Ok((Carrier::Http2(stream), true));
                         }
                     }
@@ -256,6 +262,16 @@ impl Pool {
             {
                 return Ok((Carrier::Http2(stream), true));
             }
+        }
+    }
+
+    /// A link that has more room serves more of those in line, who call each other.
+    fn call_next(&self, gate: Option<&Gate<'_>>) {
+        let has_room = |link: &Rc<Link>| link.is_usable() && link.has_room() && !link.yields(|| self.worker.now());
+        if let Some(gate) = gate
+            && self.links.borrow().iter().any(has_room)
+        {
+            gate.shared.breaker.settle(self.id());
         }
     }
 

@@ -138,3 +138,14 @@ fn a_probe_that_brings_no_answers_keeps_nobody_out_for_long() {
     drop((held, second));
     assert!(matches!(asked(&mut first, now), std::task::Poll::Ready(_)));
 }
+
+#[test]
+fn a_limit_that_fell_to_its_least_rises_again() {
+    // Times that hardly vary: no chance helps it up.
+    let steady = |slots| Service { slots, least: 0.01999, mean: 0.02 };
+    for slots in [1, 2, 3] {
+        let service = |at| steady(if at < 60.0 { slots } else { 30 });
+        let (goodput, limit) = saturate(service, &Limit::Adaptive, 100.0, 120.0, &Chance::seeded(1));
+        assert!(goodput > 0.9 * 30.0 / 0.02, "from {slots}: goodput {goodput:.1}, limit {limit:.1}");
+    }
+}
