@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// After so long a sample counts for 37% of what it did (1/e), as in Finagle and Linkerd.
-const DECAY: Duration = Duration::from_secs(10);
+/// After so long a sample counts for 37% of what it did (1/e). Finagle and Linkerd take twice as long, and so does traffic to come back there.
+const DECAY: Duration = Duration::from_secs(5);
 
 /// What a failed attempt counts as, if it did not take longer: an endpoint that fails at once must not look like the fastest.
 pub const FAILURE_COST: Duration = Duration::from_secs(1);
