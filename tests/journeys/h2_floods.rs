@@ -246,9 +246,9 @@ apis: { all: { routes: [ \"GET /\": kitchen ] } }";
     let mut client = H2Client::silent(Stream::connect(gateway.address()).expect("a listener"));
     client.handshake(&[(setting::INITIAL_WINDOW_SIZE, 0)]);
     let streams: Vec<u32> = (0..20).map(|_| client.ask("GET", "/", &[])).collect();
-    backend.wait_for(8);
+    backend.wait_for(2);
     stays("every back end is blocked", || backend.written());
-    assert_eq!(backend.count(), 8, "the others wait for room");
+    assert_eq!(backend.count(), 2, "the others wait for room");
     gateway.turn(Duration::from_secs(20));
     client.ping();
     assert!(streams.iter().all(|stream| client.was_reset(*stream).is_none()), "ten seconds are left");
@@ -269,17 +269,17 @@ fn requests_without_room_for_an_answer_wait_until_there_is() {
     let mut client = H2Client::silent(Stream::connect(gateway.address()).expect("a listener"));
     client.handshake(&[(setting::INITIAL_WINDOW_SIZE, 0)]);
     let streams: Vec<u32> = (0..12).map(|_| client.ask("GET", "/", &[])).collect();
-    backend.wait_for(8);
+    backend.wait_for(2);
     client.ping();
     // A byte is no room; a kilobyte is, and whoever has it overtakes.
     client.grant(streams[9], 1);
     client.grant(streams[11], 1024);
-    backend.wait_for(9);
+    backend.wait_for(3);
     client.body(streams[11], 1024);
     // One that ends makes room for the next in line.
     client.grant(streams[0], 2000);
     client.body(streams[0], 2000);
-    backend.wait_for(10);
+    backend.wait_for(4);
     // One that was taken back is not asked for.
     client.send(Frame::reset(streams[9], code::CANCEL));
     for &stream in streams.iter().filter(|&&stream| ![streams[0], streams[9]].contains(&stream)) {

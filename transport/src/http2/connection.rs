@@ -275,6 +275,11 @@ impl Connection {
         self.state.borrow().next_arrival(cramped).is_some()
     }
 
+    /// Something is still to be sent on it, and the peer has no room.
+    pub fn is_cramped(&self, channel: &Channel) -> bool {
+        channel.sending.get() && self.state.borrow().is_cramped(channel)
+    }
+
     /// Since when the oldest request waits for room for its answer, if any does.
     pub fn cramped_since(&self) -> Option<Instant> {
         let state = self.state.borrow();

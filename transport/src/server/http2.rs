@@ -7,13 +7,13 @@ use super::answer::{Outlet, answer};
 use super::streams::{self, Place, Streams};
 use super::under_way::UnderWay;
 use super::{Ends, Service};
-use crate::http2::{Arrival, Connection, Terms, Turn};
+use crate::http2::{Arrival, Channel, Connection, Terms, Turn};
 use crate::input::Input;
 use crate::socket::Socket;
 use crate::timers::{Timer, put_off};
 use crate::worker::Worker;
 use maitred_wire::{H2Code, WINDOW_MAX};
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -29,7 +29,7 @@ const LATE_TURN: Duration = Duration::from_micros(500);
 
 /// Requests answered at once whose client has no room for an answer; others of that kind wait until it has, or those are over. Each would
 /// hold a connection to a back end for nothing.
-const CRAMPED_MAX: usize = 8;
+const CRAMPED_MAX: usize = 2;
 
 /// What the streams of a connection share.
 struct Shared {
@@ -37,29 +37,30 @@ struct Shared {
     ends: Ends,
     worker: Rc<Worker>,
     streams: Streams,
-    /// Requests that are answered though their client had no room for an answer.
-    cramped: Cell<usize>,
+    /// Requests that are answered though their client had no room for an answer when they began.
+    cramped: RefCell<Vec<Rc<Channel>>>,
 }
 
 impl Shared {
     fn takes_cramped(&self) -> bool {
-        self.cramped.get() < CRAMPED_MAX
+        let mut cramped = self.cramped.borrow_mut();
+        cramped.retain(|channel| self.connection.is_cramped(channel));
+        cramped.len() < CRAMPED_MAX
     }
 }
 
-/// One of them.
+/// One of them: when it is over, another may begin.
 struct Cramped(Rc<Shared>);
 
 impl Cramped {
-    fn new(shared: &Rc<Shared>) -> Cramped {
-        shared.cramped.set(shared.cramped.get() + 1);
+    fn new(shared: &Rc<Shared>, channel: &Rc<Channel>) -> Cramped {
+        shared.cramped.borrow_mut().push(channel.clone());
         Cramped(shared.clone())
     }
 }
 
 impl Drop for Cramped {
     fn drop(&mut self) {
-        self.0.cramped.set(self.0.cramped.get() - 1);
         self.0.streams.wake();
     }
 }
@@ -89,7 +90,7 @@ pub(super) async fn serve<S: Service>(
     };
     let connection = Connection::new(socket, input, terms, &worker, limits.write_timeout, !limits.half_close_aborts);
     timer.arm(worker.now() + limits.handshake_timeout);
-    let shared = Rc::new(Shared { connection, ends, worker, streams: Streams::default(), cramped: Cell::new(0) });
+    let shared = Rc::new(Shared { connection, ends, worker, streams: Streams::default(), cramped: RefCell::default() });
     shared.worker.shard().h2_open.add(1);
     let _open = Open(shared.clone());
     Serving {
@@ -241,7 +242,7 @@ impl<S: Service> Serving<S> {
     }
 
     fn begin(&self, arrival: Arrival, cramped: bool) {
-        let cramped = cramped.then(|| Cramped::new(&self.shared));
+        let cramped = cramped.then(|| Cramped::new(&self.shared, &arrival.channel));
         let place = Place::new(self.shared.clone());
         let service = self.service.clone();
         spawn_local(async move {
