@@ -172,7 +172,9 @@ fn peak_ewma_does_not_take_an_endpoint_that_fails_at_once_for_a_fast_one() {
     for _ in 0..30 {
         gateway.get("/");
     }
-    assert_eq!((bad.count(), good.count()), (1, 29));
+    // Once, and whenever a pick in 64 looks whether it has recovered.
+    assert!((1..=4).contains(&bad.count()), "{}", bad.count());
+    assert_eq!(bad.count() + good.count(), 30);
 }
 
 /// Where a key goes at rest, each time by a connection of its own. While the last answer still counts as under way the bound on load may
