@@ -14,6 +14,7 @@ pub mod percentile;
 pub mod policy;
 pub mod problem;
 pub mod queue;
+pub mod registry;
 pub mod render;
 pub mod response;
 pub mod retry;
@@ -25,6 +26,7 @@ pub use clock::Clock;
 pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId, Scheme, TlsInfo};
 pub use fault::{Fault, Kind};
 pub use policy::{Chain, Flow, Hook, Permit, Policy};
+pub use registry::Registry;
 pub use response::Response;
 
 pub use maitred_wire as wire;

@@ -9,7 +9,7 @@ use maitred_core::balance::KnownFigures;
 use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::metrics::Metrics;
 use maitred_core::render::Text;
-use maitred_core::{Chain, Clock, Remote};
+use maitred_core::{Chain, Clock, Registry, Remote};
 use maitred_integrations::Integration;
 use maitred_integrations::proxy::Proxy;
 use maitred_integrations::proxy::mirror::Mirror;
@@ -23,20 +23,20 @@ use maitred_transport::{
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// What outlives snapshots.
 pub struct State {
     pub metrics: Arc<Metrics>,
     /// By upstream, how it is balanced and the endpoints' text: unchanged endpoints keep their resolved addresses.
-    cells: Mutex<HashMap<(String, Order, String), Weak<TargetCell>>>,
+    cells: Registry<(String, Order, String), TargetCell>,
     /// What is known of endpoints, whatever list of their upstream they stand in.
     figures: KnownFigures,
     /// What workers share of upstreams, by name.
-    upstreams: Mutex<HashMap<String, Weak<UpstreamShared>>>,
+    upstreams: Registry<String, UpstreamShared>,
     /// By what they are to be: a reload that asks for the same goes on serving what was obtained.
-    issued: Mutex<HashMap<Obtained, Weak<IssuedCertificates>>>,
+    issued: Registry<Obtained, IssuedCertificates>,
     /// What authorities that ask in the clear are answered.
     pub challenges: Arc<HttpChallenges>,
     /// What session tickets are sealed with where no secret is configured.
@@ -56,10 +56,10 @@ impl State {
     pub fn with(workers: usize, ticket_secret: [u8; 32], clock: Clock) -> State {
         State {
             metrics: Arc::new(Metrics::new(workers)),
-            cells: Mutex::default(),
+            cells: Registry::default(),
             figures: KnownFigures::new(clock.clone()),
-            upstreams: Mutex::default(),
-            issued: Mutex::default(),
+            upstreams: Registry::default(),
+            issued: Registry::default(),
             challenges: Arc::default(),
             ticket_secret,
             clock,
@@ -78,11 +78,6 @@ impl State {
     /// The address list of these endpoints. Addresses written as numbers are there at once; names wait for discovery.
     fn cell(&self, upstream: &str, order: Order, endpoints: &[Endpoint]) -> Arc<TargetCell> {
         let key = (upstream.to_owned(), order.clone(), format!("{endpoints:?}"));
-        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cell) = cells.get(&key).and_then(Weak::upgrade) {
-            return cell;
-        }
-        cells.retain(|_, cell| cell.strong_count() > 0);
         let targets = endpoints.iter().filter_map(|endpoint| {
             let address = match &endpoint.authority {
                 Authority::Address(address) => Remote::Tcp(*address),
@@ -98,35 +93,18 @@ impl State {
                 priority: endpoint.priority,
             })
         });
-        let cell = Arc::new(TargetCell::new(targets.collect(), order, self.figures.roster(upstream)));
-        cells.insert(key, Arc::downgrade(&cell));
-        cell
+        self.cells.of(key, || Arc::new(TargetCell::new(targets.collect(), order, self.figures.roster(upstream))))
     }
 
     /// What workers share of the upstream of that name.
     fn shared(&self, name: &str) -> Arc<UpstreamShared> {
-        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = upstreams.get(name).and_then(Weak::upgrade) {
-            return known;
-        }
-        upstreams.retain(|_, known| known.strong_count() > 0);
-        let new = Arc::new(UpstreamShared::new(self.clock.now()));
-        upstreams.insert(name.to_string(), Arc::downgrade(&new));
-        new
+        self.upstreams.of(name.to_owned(), || Arc::new(UpstreamShared::new(self.clock.now())))
     }
 
     /// Where the certificates of an `acme` are put.
     fn issued(&self, acme: &model::Acme) -> Arc<IssuedCertificates> {
         let domains = acme.domains.iter().map(|domain| domain.value.clone()).collect();
-        let key = (acme.directory.clone(), acme.storage.clone(), domains);
-        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = issued.get(&key).and_then(Weak::upgrade) {
-            return known;
-        }
-        issued.retain(|_, known| known.strong_count() > 0);
-        let new = Arc::default();
-        issued.insert(key, Arc::downgrade(&new));
-        new
+        self.issued.of((acme.directory.clone(), acme.storage.clone(), domains), Arc::default)
     }
 }
 

@@ -2,7 +2,7 @@
 //! where requests go.
 
 use super::Figures;
-use crate::{Clock, Remote};
+use crate::{Clock, Registry, Remote};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -77,23 +77,16 @@ impl Roster {
 /// The rosters of all upstreams, by name.
 #[derive(Debug, Default)]
 pub struct KnownFigures {
-    by_upstream: Mutex<HashMap<String, Weak<Roster>>>,
+    by_upstream: Registry<String, Roster>,
     clock: Clock,
 }
 
 impl KnownFigures {
     pub fn new(clock: Clock) -> KnownFigures {
-        KnownFigures { by_upstream: Mutex::default(), clock }
+        KnownFigures { by_upstream: Registry::default(), clock }
     }
 
     pub fn roster(&self, upstream: &str) -> Arc<Roster> {
-        let mut known = self.by_upstream.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(roster) = known.get(upstream).and_then(Weak::upgrade) {
-            return roster;
-        }
-        known.retain(|_, roster| roster.strong_count() > 0);
-        let new = Arc::new(Roster { clock: self.clock.clone(), ..Roster::default() });
-        known.insert(upstream.to_owned(), Arc::downgrade(&new));
-        new
+        self.by_upstream.of(upstream.to_owned(), || Arc::new(Roster { clock: self.clock.clone(), ..Roster::default() }))
     }
 }
