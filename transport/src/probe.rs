@@ -5,13 +5,11 @@ use crate::client::{Begin, Carrier, ClientConnection, Link, LinkStream};
 use crate::upstream::Dial;
 use crate::worker::Worker;
 use maitred_core::balance::{Figures, OpenConnection};
-use maitred_core::{Body, Fault, Progress, Remote, Stream};
+use maitred_core::{Body, Fault, Progress, Remote, Stream, Whole};
 use maitred_wire::{Framing, HeadLimits, ResponseHead};
-use std::cell::{Cell, Ref, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Of an answer.
@@ -93,7 +91,7 @@ fn begin(body: Vec<u8>, started: Instant) -> Begin {
     let (framing, body) = if body.is_empty() {
         (Framing::None, Body::Empty)
     } else {
-        (Framing::Length(body.len() as u64), Body::Stream(Rc::new(Given::new(body))))
+        (Framing::Length(body.len() as u64), Body::Stream(Rc::new(Whole::new(body.into()))))
     };
     Begin {
         body,
@@ -127,33 +125,4 @@ fn trailer(lines: &[u8], wanted: &str) -> Option<String> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case(wanted).then(|| value.trim().to_owned())
     })
-}
-
-/// A body that is there.
-struct Given {
-    bytes: RefCell<Vec<u8>>,
-    consumed: Cell<usize>,
-}
-
-impl Given {
-    fn new(bytes: Vec<u8>) -> Given {
-        Given { bytes: RefCell::new(bytes), consumed: Cell::new(0) }
-    }
-}
-
-impl Stream for Given {
-    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<Progress, Fault>> {
-        let is_over = self.consumed.get() == self.bytes.borrow().len();
-        Poll::Ready(Ok(if is_over { Progress::End } else { Progress::Data }))
-    }
-
-    fn data(&self) -> Ref<'_, [u8]> {
-        Ref::map(self.bytes.borrow(), |bytes| &bytes[self.consumed.get()..])
-    }
-
-    fn consume(&self, count: usize) {
-        self.consumed.set(self.consumed.get() + count);
-    }
-
-    fn finish(self: Rc<Self>) {}
 }

@@ -112,7 +112,7 @@ impl Adaptive {
     /// Called where nobody gets in. `Some`: the limit from now on, since a probe brings no answers.
     pub fn lapse(&self, now: Instant) -> Option<u32> {
         let is_late = || self.micros(now) >= self.due.load(Relaxed) + LAPSE.as_micros() as u64;
-        if !self.on.load(Relaxed) || !is_late() {
+        if !self.is_on() || !is_late() {
             return None;
         }
         let mut knee = self.knee.try_lock().ok()?;

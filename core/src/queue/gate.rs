@@ -128,7 +128,7 @@ impl Gate {
             return Entered::In(place);
         }
         if let Some(limit) = self.adaptive.lapse(now) {
-            self.set_limit(limit, now);
+            self.found(limit, now);
         }
         let mut line = self.line();
         // Somebody may have left meanwhile; with the lock held it is now or in line.

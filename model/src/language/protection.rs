@@ -260,7 +260,7 @@ fn parse_hedge_after(text: &str) -> Result<HedgeAfter, ValueError> {
 }
 
 /// RFC 6265 §4.1.1: a cookie's name is a token.
-fn parse_cookie_name(text: &str) -> Result<String, ValueError> {
+pub(super) fn parse_cookie_name(text: &str) -> Result<String, ValueError> {
     match HeaderName::parse(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(ValueError::new(format!("`{text}` is not the name of a cookie"))

@@ -1,7 +1,7 @@
 //! Upstreams: where requests go, and what is spoken there.
 
 use super::endpoints::{EndpointLong, EndpointUrl, parse_authority};
-use super::protection::{HealthCheckShape, Long};
+use super::protection::{HealthCheckShape, Long, parse_cookie_name};
 use super::tls::UpstreamTlsShape;
 use super::values::{ShareText, Timeout};
 use crate::decode::{Cx, Defs, List, ScalarOr, Shape, default_of, record, texts, words};
@@ -314,12 +314,10 @@ fn parse_hash_by(text: &str) -> Result<HashBy, ValueError> {
             Err(ValueError::new(format!("`{kind}` needs a name")).hint(format!("write `{kind}:` and the name behind it")))
         }
         ("header", Some(name)) => HeaderName::parse(name).map(HashBy::Header),
-        // RFC 6265 §4.1.1: a cookie's name is a token.
-        ("cookie", Some(name)) if HeaderName::parse(name).is_err() => {
+        ("cookie", Some(name)) => {
             let hint = "a cookie's name has letters, digits, `-` and `_`: `cookie:session`";
-            Err(ValueError::new(format!("`{name}` is not the name of a cookie")).hint(hint))
+            parse_cookie_name(name).map(HashBy::Cookie).map_err(|error| error.hint(hint))
         }
-        ("cookie", Some(name)) => Ok(HashBy::Cookie(name.to_owned())),
         ("query", Some(name)) => Ok(HashBy::Query(name.to_owned())),
         ("consumer", None) => {
             Err(ValueError::new("`consumer` is no key in this version: the gateway knows no consumers yet").hint(FORMS))

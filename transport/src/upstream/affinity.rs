@@ -4,7 +4,7 @@
 use super::key::cookie;
 use super::targets::Target;
 use aws_lc_rs::hmac;
-use maitred_core::{Exchange, wire::Name};
+use maitred_core::Exchange;
 use maitred_model::Affinity;
 use std::fmt::Write;
 use std::time::Duration;
@@ -33,8 +33,7 @@ impl AffinityCookie {
 
     /// What a request names, if anything that may be a token.
     pub(super) fn asked(&self, exchange: &Exchange) -> Option<u64> {
-        let mut cookies = exchange.request.headers.all_known(Name::Cookie);
-        let value = cookies.find_map(|cookies| cookie(cookies, self.name.as_bytes()))?;
+        let value = cookie(&exchange.request.headers, self.name.as_bytes())?;
         let digits = std::str::from_utf8(value).ok().filter(|digits| digits.len() == 16)?;
         u64::from_str_radix(digits, 16).ok()
     }
