@@ -100,20 +100,17 @@ impl Figures {
         (-(age as f64) / DECAY.as_nanos() as f64).exp()
     }
 
-    /// An attempt went well: none failed in a row.
-    pub fn succeeded(&self) -> u32 {
+    /// Counts an attempt. Returns how many failed in a row, over all workers.
+    pub fn count(&self, has_failed: bool) -> u32 {
         self.requests.fetch_add(1, Relaxed);
-        if self.streak.load(Relaxed) != 0 {
+        if has_failed {
+            self.failures.fetch_add(1, Relaxed);
+            return self.streak.fetch_add(1, Relaxed).saturating_add(1);
+        }
+        if self.fails() {
             self.streak.store(0, Relaxed);
         }
         0
-    }
-
-    /// An attempt failed. Returns how many did in a row, over all workers.
-    pub fn failed(&self) -> u32 {
-        self.requests.fetch_add(1, Relaxed);
-        self.failures.fetch_add(1, Relaxed);
-        self.streak.fetch_add(1, Relaxed).saturating_add(1)
     }
 
     /// Ends an ejection whose time is over. True for the one who did.

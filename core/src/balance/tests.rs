@@ -140,7 +140,7 @@ fn peak_ewma_looks_again_at_who_failed() {
     for (figures, millis) in play.figures.iter().zip([10, 10, 1000]) {
         figures.observe(Duration::from_millis(millis), play.now);
     }
-    play.figures[2].failed();
+    play.figures[2].count(true);
     let share = play.shares(|_| None)[2];
     assert!((0.003..0.008).contains(&share), "a third of one in 64: {share}");
     assert!(play.figures[2].fails());

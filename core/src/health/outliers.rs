@@ -43,7 +43,7 @@ pub fn attempted(
     if has_failed && figures.let_in(now) {
         back(index);
     }
-    let streak = if has_failed { figures.failed() } else { figures.succeeded() };
+    let streak = figures.count(has_failed);
     let cause = if has_failed && streak >= rules.consecutive_failures.get() {
         Cause::Failures(streak)
     } else {

@@ -6,6 +6,7 @@ use super::{AffinityCookie, Avoid, UpstreamSpec, Wanted};
 use maitred_core::Chance;
 use maitred_core::balance::{Asked, FAILURE_COST, InFlight, Ready, Rules};
 use maitred_core::health::{News, attempted};
+use maitred_model::OutlierDetection;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -133,13 +134,8 @@ impl View {
             figures.observe(if has_failed { took.max(FAILURE_COST) } else { took }, now);
         }
         match &self.spec.protection.outlier_detection {
-            Some(_) => self.judge(index, has_failed, now),
-            None if has_failed => {
-                figures.failed();
-            }
-            None => {
-                figures.succeeded();
-            }
+            Some(rules) => self.judge(rules, index, has_failed, now),
+            None => _ = figures.count(has_failed),
         }
     }
 
@@ -150,8 +146,7 @@ impl View {
         }
     }
 
-    fn judge(&self, index: usize, has_failed: bool, now: Instant) {
-        let Some(rules) = &self.spec.protection.outlier_detection else { return };
+    fn judge(&self, rules: &OutlierDetection, index: usize, has_failed: bool, now: Instant) {
         let figures = &self.set.figures;
         let ejection =
             attempted(rules, (figures, self.set.in_turn), (index, has_failed), now, |index| self.tell_return(index, now));
