@@ -314,6 +314,33 @@ apis: { all: { routes: [ \"GET /\": kitchen ] } }";
     assert!(client.was_reset(piece).is_none(), "slow, but it takes something");
 }
 
+/// Windows wide open, and a socket that takes little.
+fn deaf(gateway: &Gateway) -> H2Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(16 * 1024).expect("a buffer size");
+    socket.connect(&gateway.address().into()).expect("a listener");
+    let mut client = H2Client::over(Stream::plain(socket).expect("a socket that works"));
+    client.send(Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 0x7fff_ffff)]));
+    client.send(Frame::window(0, 0x7000_0000));
+    client
+}
+
+#[test]
+fn a_client_that_does_not_read_is_asked_for_little_however_wide_its_windows() {
+    let backend = Backend::bytes(100_000);
+    let gateway = gateway_to(&backend);
+    let mut client = deaf(&gateway);
+    let mut streams: Vec<u32> = (0..20).map(|_| client.ask("GET", "/", &[])).collect();
+    stays("whoever was asked is blocked, or done", || backend.written());
+    streams.extend((0..70).map(|_| client.ask("GET", "/", &[])));
+    stays("the others wait", || backend.written());
+    assert!(backend.count() <= 20 + 2, "{} requests were sent on for answers that nobody reads", backend.count());
+    // It was slow, and no more than that.
+    for stream in streams {
+        assert_eq!(client.response(stream).body.len(), 100_000);
+    }
+}
+
 #[test]
 fn a_client_that_does_not_read_at_all_has_its_time() {
     let backend = Backend::bytes(50_000_000);
@@ -321,16 +348,11 @@ fn a_client_that_does_not_read_at_all_has_its_time() {
 upstreams: { kitchen: \"http://$kitchen\" }
 apis: { all: { routes: [ \"GET /\": kitchen ] } }";
     let gateway = gateway(yaml, &[("kitchen", backend.address())]);
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(16 * 1024).expect("a buffer size");
-    socket.connect(&gateway.address().into()).expect("a listener");
-    let mut client = H2Client::over(Stream::plain(socket).expect("a socket that works"));
-    client.send(Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 0x7fff_ffff)]));
-    client.send(Frame::window(0, 0x7000_0000));
+    let mut client = deaf(&gateway);
     for _ in 0..5 {
         client.ask("GET", "/", &[]);
     }
-    backend.wait_for(5);
+    backend.wait_for(2);
     let written = stays("every back end is blocked", || backend.written());
     assert!(written < 100_000_000, "{written} bytes were taken for a client that reads nothing");
     assert_eq!(gateway.open(), 1);

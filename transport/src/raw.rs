@@ -71,6 +71,16 @@ impl Raw {
         }
     }
 
+    /// The kernel takes no more than about this ahead of what it can send, where it knows how: otherwise it takes megabytes.
+    pub fn keep_unsent(&self, bytes: u32) {
+        #[cfg(target_os = "linux")]
+        if let Raw::Tcp(stream) = self {
+            let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = bytes;
+    }
+
     pub fn fd(&self) -> RawFd {
         either!(self, stream => stream.as_raw_fd())
     }

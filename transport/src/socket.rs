@@ -138,6 +138,14 @@ impl Socket {
         }
     }
 
+    /// The kernel takes no more than about `bytes` ahead of what it can send (TCP_NOTSENT_LOWAT).
+    pub fn keep_unsent(&self, bytes: u32) {
+        match &*self.0.borrow() {
+            Inner::Plain(raw) => raw.keep_unsent(bytes),
+            Inner::Tls(tls) => tls.keep_unsent(bytes),
+        }
+    }
+
     /// Looks without taking; one system call.
     pub fn peek(&self) -> Peek {
         match &mut *self.0.borrow_mut() {

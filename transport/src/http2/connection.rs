@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 const READS_PER_TURN: u32 = 4;
 /// Bytes that all streams of a connection together may have handed over and the socket has not taken.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that the kernel holds ahead of what a client's window takes: enough for a full turn, less than would delay an urgent answer.
+const KERNEL_UNSENT_BYTES: u32 = 128 * 1024;
 /// Of answers that nobody asked us for. Whoever makes us owe more does not read.
 const OWED_BYTES_MAX: usize = 1024 * 1024;
 /// Of requests that go out and are not taken. Others go elsewhere, until the peer reads on or is given up.
@@ -91,11 +93,14 @@ impl Connection {
         write_timeout: Duration,
         half_close: bool,
     ) -> Rc<Connection> {
-        let (now, preface) = (worker.now(), terms.server);
+        let (now, server) = (worker.now(), terms.server);
         // HPACK may make a block larger, though nobody with sense lets it; a frame of the usual size is always taken.
         let reader = H2Reader::new(terms.head.head_bytes.saturating_add(FRAME_BYTES_MAX));
         let mut state = State::new(terms, worker, now);
-        if !preface {
+        if server {
+            // What is stuck in the kernel holds up every stream, and nobody sees it.
+            socket.keep_unsent(KERNEL_UNSENT_BYTES);
+        } else {
             // The client's words, which stand ahead of its SETTINGS.
             state.out.splice(0..0, PREFACE.iter().copied());
         }
@@ -103,7 +108,7 @@ impl Connection {
             socket,
             worker: worker.clone(),
             state: RefCell::new(state),
-            receiving: RefCell::new(Receiving { input, reader, preface }),
+            receiving: RefCell::new(Receiving { input, reader, preface: server }),
             driver: RefCell::default(),
             told: Cell::new(false),
             owed: Cell::new(0),
@@ -265,19 +270,29 @@ impl Connection {
     /// The next request, and whether its client is cramped: it has room for hardly a byte of an answer. `cramped`: such ones too.
     pub fn take_arrival(&self, cramped: bool) -> Option<(Arrival, bool)> {
         let state = &mut *self.state.borrow_mut();
+        if !cramped && self.is_clogged(state) {
+            return None;
+        }
         let at = state.next_arrival(cramped)?;
         let arrival = state.arrivals.remove(at)?;
-        let is_cramped = state.is_cramped(&arrival.channel);
+        let is_cramped = self.is_clogged(state) || state.is_cramped(&arrival.channel);
         Some((arrival, is_cramped))
     }
 
     pub fn has_arrival(&self, cramped: bool) -> bool {
-        self.state.borrow().next_arrival(cramped).is_some()
+        let state = &*self.state.borrow();
+        (cramped || !self.is_clogged(state)) && state.next_arrival(cramped).is_some()
     }
 
     /// Something is still to be sent on it, and the peer has no room.
     pub fn is_cramped(&self, channel: &Channel) -> bool {
-        channel.sending.get() && self.state.borrow().is_cramped(channel)
+        let state = &*self.state.borrow();
+        channel.sending.get() && (self.is_clogged(state) || state.is_cramped(channel))
+    }
+
+    /// The peer's windows may be open: it does not read.
+    fn is_clogged(&self, state: &State) -> bool {
+        self.is_stuck.get() && state.unsent() >= UNSENT_BYTES_MAX
     }
 
     /// Since when the oldest request waits for room for its answer, if any does.

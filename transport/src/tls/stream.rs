@@ -387,6 +387,10 @@ impl TlsStream {
         self.closing = true;
         self.raw.reset();
     }
+
+    pub fn keep_unsent(&self, bytes: u32) {
+        self.raw.keep_unsent(bytes);
+    }
 }
 
 impl Drop for TlsStream {
