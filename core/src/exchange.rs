@@ -4,6 +4,7 @@
 use crate::address::{Forwarded, Remote};
 use crate::body::Body;
 use crate::fault::{Fault, Kind};
+use crate::identity::Principal;
 use crate::metrics::RouteSeries;
 use crate::policy::Chain;
 use maitred_wire::{Name, RequestHead, ResponseHead, Slice, is_grpc};
@@ -203,6 +204,8 @@ pub struct Exchange {
     pub deadline: Option<Instant>,
     /// Everything must be over by then: a gRPC client said so.
     pub lifetime: Option<Instant>,
+    /// Who it comes from, once that is known.
+    pub principal: Option<Arc<Principal>>,
     pub record: Record,
     pub hold: Hold,
     spare: Option<Box<ResponseHead>>,
@@ -230,6 +233,7 @@ impl Exchange {
             target: Vec::new(),
             deadline: None,
             lifetime: None,
+            principal: None,
             record: Record::new(now),
             hold: Hold::Nothing,
             spare: None,
@@ -250,6 +254,7 @@ impl Exchange {
         self.target.clear();
         self.deadline = None;
         self.lifetime = None;
+        self.principal = None;
         self.hold = Hold::Nothing;
         if let Some(spare) = &mut self.spare {
             spare.headers.shrink(16 * 1024, 128);

@@ -57,6 +57,10 @@ macro_rules! faults {
 faults! {
     /// The request breaks HTTP's rules, or could be read in two ways.
     BadRequest = "bad_request", 400, Internal, Client, retry: false, "The request is not valid HTTP.";
+    /// No credential that the route asks for, or one that is not valid.
+    Unauthenticated = "unauthenticated", 401, Unauthenticated, Client, retry: false, "A valid credential is needed.";
+    /// It is known who it is, and that one may not.
+    Forbidden = "forbidden", 403, PermissionDenied, Client, retry: false, "You may not do this.";
     AddressDenied = "address_denied", 403, PermissionDenied, Client, retry: false, "Your address may not use this API.";
     NoRoute = "no_route", 404, Unimplemented, Client, retry: false, "There is nothing at this address.";
     MethodNotAllowed = "method_not_allowed", 405, Unimplemented, Client, retry: false, "This address does not answer to that method.";
@@ -65,10 +69,14 @@ faults! {
     BodyTooLarge = "body_too_large", 413, ResourceExhausted, Client, retry: false, "The request's body is too large.";
     /// The Host belongs to another certificate than the one this connection was opened with.
     Misdirected = "misdirected", 421, Unavailable, Client, retry: false, "This connection was opened for another host.";
+    /// Too many credentials from this address were wrong.
+    TooManyFailures = "too_many_failures", 429, ResourceExhausted, Client, retry: false, "Too many credentials from your address were wrong.";
     UriTooLong = "uri_too_long", 414, Internal, Client, retry: false, "The request's target is too long.";
     HeadTooLarge = "head_too_large", 431, ResourceExhausted, Client, retry: false, "The request's headers are too large.";
     /// The client went away before it was answered; nobody reads this one.
     ClientGone = "client_gone", 499, Cancelled, Client, retry: false, "The client closed the connection.";
+    /// Whoever was asked who it is gave no answer that could be understood.
+    AuthorizerFailed = "authorizer_failed", 500, Internal, Gateway, retry: false, "Your credential could not be checked.";
     Internal = "internal", 500, Internal, Gateway, retry: false, "Something went wrong in the gateway.";
     NotImplemented = "not_implemented", 501, Unimplemented, Client, retry: false, "The gateway does not do that.";
     /// The back end's connection broke, or closed, before it answered.
@@ -83,6 +91,8 @@ faults! {
     CutOff = "cut_off", 503, Unavailable, Gateway, retry: false, "The gateway stopped before the answer was complete.";
     /// The configuration says that the route is closed for now.
     Maintenance = "maintenance", 503, Unavailable, Gateway, retry: true, "The service is closed for maintenance.";
+    /// Whoever knows could not be reached, or the gateway is too busy to find out.
+    AuthorizerUnavailable = "authorizer_unavailable", 503, Unavailable, Gateway, retry: true, "Your credential cannot be checked at the moment.";
     Overloaded = "overloaded", 503, Unavailable, Gateway, retry: true, "The gateway is at its limit of connections.";
     /// The upstream has as much under way as `concurrency` lets it have, and no place is left to wait in.
     QueueFull = "queue_full", 503, Unavailable, Upstream, retry: true, "The service is busy and too many wait for it.";
@@ -102,15 +112,21 @@ faults! {
 pub struct Fault {
     pub kind: Kind,
     pub detail: Cow<'static, str>,
-    /// For 405: what is allowed.
-    pub allow: Option<String>,
+    /// Headers that the answer has besides: Allow, WWW-Authenticate.
+    pub headers: Vec<(&'static [u8], Vec<u8>)>,
     /// What the client is told to wait before it tries again, where more is known than that it should; sent in whole seconds.
     pub retry_after: Option<Duration>,
 }
 
 impl Fault {
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { kind, detail: detail.into(), allow: None, retry_after: None }
+        Fault { kind, detail: detail.into(), headers: Vec::new(), retry_after: None }
+    }
+
+    /// One of its headers, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(own, _)| *own == name.as_bytes())?;
+        std::str::from_utf8(value).ok()
     }
 }
 

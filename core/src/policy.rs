@@ -2,6 +2,7 @@
 
 use crate::exchange::Exchange;
 use crate::fault::Fault;
+use crate::ports::Ports;
 use crate::response::Response;
 use std::future::Future;
 use std::pin::Pin;
@@ -25,7 +26,7 @@ pub trait Policy: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// On the way in; `Err` refuses.
-    fn enter<'a>(&'a self, exchange: &'a mut Exchange) -> Hook<'a, Result<Flow<()>, Fault>>;
+    fn enter<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>>;
 
     /// Its response side runs even if a policy before it refused.
     fn always_leaves(&self) -> bool {
@@ -58,10 +59,10 @@ impl Chain {
     }
 
     /// The first refusal wins.
-    pub async fn admit(&self, exchange: &mut Exchange) -> Result<Flow<Permit>, Fault> {
+    pub async fn admit(&self, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Flow<Permit>, Fault> {
         for policy in &self.policies {
             exchange.entered += 1;
-            let flow = match policy.enter(exchange) {
+            let flow = match policy.enter(exchange, ports) {
                 Hook::Ready(flow) => flow,
                 Hook::Pending(later) => later.await,
             };

@@ -28,10 +28,11 @@ impl Fault {
         let mut response = Response::with_body(exchange.take_head(), kind.status(), Body::Bytes(body.into_bytes().into()));
         let headers = &mut response.head.headers;
         headers.add(b"content-type", b"application/problem+json");
-        if let Some(allow) = &self.allow {
-            headers.add(b"allow", allow.as_bytes());
+        for (name, value) in &self.headers {
+            headers.add(name, value);
         }
-        let usual = matches!(kind, Kind::Overloaded | Kind::NoEndpoint | Kind::CircuitOpen).then_some(RETRY_AFTER);
+        let usual = matches!(kind, Kind::AuthorizerUnavailable | Kind::Overloaded | Kind::NoEndpoint | Kind::CircuitOpen)
+            .then_some(RETRY_AFTER);
         if let Some(wait) = self.retry_after.or(usual) {
             // Rounded up: who comes too early is refused again.
             let seconds = wait.as_millis().div_ceil(1000).max(1);

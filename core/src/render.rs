@@ -142,15 +142,27 @@ pub fn query_value<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 /// Every value of a query parameter, still encoded.
 pub fn query_values<'a>(query: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     query.split(|&byte| byte == b'&').filter_map(move |pair| {
-        let at = memchr(b'=', pair).unwrap_or(pair.len());
-        let (key, value) = (&pair[..at], pair.get(at + 1..).unwrap_or_default());
-        if key == name {
-            return Some(value);
-        }
-        let mut decoded = Vec::new();
-        if key.contains(&b'%') {
-            path::decode(key, &mut decoded);
-        }
-        (decoded == name && !decoded.is_empty()).then_some(value)
+        let (key, value) = key_and_value(pair);
+        is_key(key, name).then_some(value)
     })
+}
+
+/// A query without that parameter; the others stay as they were.
+pub fn query_without(query: &[u8], name: &[u8]) -> Vec<u8> {
+    let others = query.split(|&byte| byte == b'&').filter(|pair| !is_key(key_and_value(pair).0, name));
+    others.collect::<Vec<_>>().join(&b'&')
+}
+
+fn key_and_value(pair: &[u8]) -> (&[u8], &[u8]) {
+    let at = memchr(b'=', pair).unwrap_or(pair.len());
+    (&pair[..at], pair.get(at + 1..).unwrap_or_default())
+}
+
+fn is_key(key: &[u8], name: &[u8]) -> bool {
+    if key == name || !key.contains(&b'%') {
+        return key == name;
+    }
+    let mut decoded = Vec::new();
+    path::decode(key, &mut decoded);
+    decoded == name && !decoded.is_empty()
 }

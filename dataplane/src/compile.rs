@@ -2,11 +2,13 @@
 //! `check`, `run` and a reload all call this one function.
 
 use crate::hosts::Hosts;
+use crate::identity::{self, Identity};
 use crate::router::{Candidate, Conditions, Methods, Router};
 use crate::secure::{self, Tickets};
 use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
 use maitred_core::balance::KnownFigures;
 use maitred_core::exchange::PARAMS_MAX;
+use maitred_core::identity::Stored;
 use maitred_core::metrics::Metrics;
 use maitred_core::render::Text;
 use maitred_core::{Chain, Clock, Registry, Remote};
@@ -24,7 +26,7 @@ use maitred_transport::{
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What outlives snapshots.
 pub struct State {
@@ -41,6 +43,10 @@ pub struct State {
     pub challenges: Arc<HttpChallenges>,
     /// What session tickets are sealed with where no secret is configured.
     ticket_secret: [u8; 32],
+    /// Consumers that were added at run time.
+    pub consumers: Arc<Stored>,
+    /// How many authorizers were compiled: what is remembered of one is not another's.
+    authorizers: AtomicU64,
     pub clock: Clock,
 }
 
@@ -62,6 +68,8 @@ impl State {
             issued: Registry::default(),
             challenges: Arc::default(),
             ticket_secret,
+            consumers: Arc::default(),
+            authorizers: AtomicU64::new(0),
             clock,
         }
     }
@@ -69,6 +77,11 @@ impl State {
     /// For the process that comes after this one.
     pub fn ticket_secret(&self) -> [u8; 32] {
         self.ticket_secret
+    }
+
+    /// The number of the next authorizer.
+    pub(crate) fn number(&self) -> u64 {
+        self.authorizers.fetch_add(1, Ordering::Relaxed)
     }
 
     fn tickets(&self, configured: Option<&[u8]>) -> Tickets {
@@ -117,8 +130,10 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         upstreams: Vec::new(),
         upstream_index: HashMap::new(),
         routes: Vec::new(),
+        identity: Identity::default(),
         keys: Vec::new(),
     };
+    compiler.identity = Identity::compile(&document, state, &compiler.secret());
     for (name, upstream) in &document.upstreams {
         compiler.upstream(name, &upstream.value, upstream.span);
     }
@@ -174,6 +189,7 @@ struct Compiler<'a> {
     upstreams: Vec<Upstream>,
     upstream_index: HashMap<String, u32>,
     routes: Vec<Route>,
+    identity: Identity,
     /// API and route names, for the counters.
     keys: Vec<(Arc<str>, Arc<str>)>,
 }
@@ -263,6 +279,8 @@ impl Compiler<'_> {
         shared: &mut Option<Arc<Chain>>,
     ) -> Option<Arc<Chain>> {
         let own = route.policies.body_bytes.is_some()
+            || route.policies.authenticate.is_some()
+            || route.policies.authorize.is_some()
             || route.policies.transform.is_some()
             || route.cors.is_some()
             || route.maintenance.is_some()
@@ -283,6 +301,8 @@ impl Compiler<'_> {
             ip,
             cors: cors_of(api, route),
             maintenance: route.maintenance.as_ref().or(api.maintenance.as_ref()),
+            authenticate: self.identity.authentication(api, route),
+            authorize: identity::demands(api, route),
             transform: transform.map(|transform| Transforms {
                 request: &transform.request,
                 response: &transform.response,

@@ -27,7 +27,7 @@ async fn respond(world: &Rc<World>, exchange: &mut Exchange) -> Result<Response,
         return Ok(response); // a redirect to https
     }
     let route = choose(world, exchange)?; // host + base path → API, then path, method, conditions → route
-    match route.chain.admit(exchange).await? {
+    match route.chain.admit(exchange, &*world.reach).await? {
         Flow::Reply(response) => Ok(response), // a preflight
         Flow::Go(permit) => route.integration.invoke(exchange, permit, &world.reach).await,
     }

@@ -12,6 +12,7 @@ mod gateway;
 mod handle;
 mod handover;
 mod hosts;
+mod identity;
 mod last_words;
 mod offered;
 mod pulse;

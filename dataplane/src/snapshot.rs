@@ -182,12 +182,8 @@ impl Snapshot {
         if allow.is_empty() {
             return Fault::new(Kind::NoRoute, format!("API {} has no route for this path", api.name));
         }
-        Fault {
-            kind: Kind::MethodNotAllowed,
-            detail: "the path has routes for other methods".into(),
-            allow: Some(allow.join(", ")),
-            retry_after: None,
-        }
+        let fault = Fault::new(Kind::MethodNotAllowed, "the path has routes for other methods");
+        Fault { headers: vec![(b"allow", allow.join(", ").into_bytes())], ..fault }
     }
 
     /// Every route, in the order of the document.

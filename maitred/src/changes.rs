@@ -1,7 +1,7 @@
 //! What a reload changed, in words for the log: how many of each kind, and the first of them by name. Compares values and not texts: a
 //! comment is no change. Tells no value, for some are secret.
 
-use maitred_model::{Api, Document, Listener, PemFile, Route, Spanned, Upstream};
+use maitred_model::{Api, Authorizer, Consumer, Document, Listener, PemFile, Route, Spanned, Upstream};
 use std::collections::HashMap;
 use std::fmt::{self, Debug, Write};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,6 +17,8 @@ pub fn changes(before: &Document, after: &Document) -> String {
         ("routes", difference(&routes(before), &routes(after))),
         ("APIs", difference(&apis(before), &apis(after))),
         ("upstreams", difference(&upstreams(before), &upstreams(after))),
+        ("authorizers", difference(&authorizers(before), &authorizers(after))),
+        ("consumers", difference(&consumers(before), &consumers(after))),
         ("listeners", difference(&listeners(before), &listeners(after))),
         ("certificates", difference(&certificates(before), &certificates(after))),
     ];
@@ -80,6 +82,21 @@ fn upstreams(document: &Document) -> Vec<Thing> {
     document.upstreams.iter().map(of).collect()
 }
 
+fn authorizers(document: &Document) -> Vec<Thing> {
+    let of = |(name, authorizer): (&String, &Spanned<Authorizer>)| {
+        Thing::new(name, print(&(&authorizer.value, authorizer.kind.hidden())))
+    };
+    document.authorizers.iter().map(of).collect()
+}
+
+fn consumers(document: &Document) -> Vec<Thing> {
+    let of = |(name, consumer): (&String, &Spanned<Consumer>)| {
+        let keys: Vec<&str> = consumer.api_keys.iter().map(|key| key.expose()).collect();
+        Thing::new(name, print(&(&consumer.value, keys)))
+    };
+    document.consumers.iter().map(of).collect()
+}
+
 fn listeners(document: &Document) -> Vec<Thing> {
     let of = |listener: &Spanned<Listener>| {
         let tls = listener.tls.as_ref();
@@ -99,8 +116,20 @@ fn certificates(document: &Document) -> Vec<Thing> {
 
 /// Keys of which the value is one.
 fn others(document: &Document) -> [(&'static str, u64); 7] {
-    let Document { workers, secret_key, listen: _, trusted_proxies, zone, limits, admin, upstreams: _, apis: _, telemetry } =
-        document;
+    let Document {
+        workers,
+        secret_key,
+        listen: _,
+        trusted_proxies,
+        zone,
+        limits,
+        admin,
+        upstreams: _,
+        authorizers: _,
+        consumers: _,
+        apis: _,
+        telemetry,
+    } = document;
     let token = admin.token.as_ref().map(|token| token.expose().to_owned());
     [
         ("workers", print(workers)),

@@ -134,7 +134,7 @@ fn in_words(request: &str, explanation: &Explanation<'_>, taken: Option<&Taken<'
         (None, Some(fault)) => {
             line("answer", &format!("{} {}", fault.kind.status(), fault.kind.title()));
             line("because", &fault.detail);
-            if let Some(allow) = &fault.allow {
+            if let Some(allow) = fault.header("allow") {
                 line("allowed", allow);
             }
         }
@@ -264,7 +264,7 @@ fn as_json(explanation: &Explanation<'_>, taken: Option<&Taken<'_>>, closest: &[
 }
 
 fn fault_json(fault: &Fault) -> Value {
-    json!({ "kind": fault.kind.name(), "status": fault.kind.status(), "detail": fault.detail, "allow": fault.allow })
+    json!({ "kind": fault.kind.name(), "status": fault.kind.status(), "detail": fault.detail, "allow": fault.header("allow") })
 }
 
 /// Where nothing fits, what the user may have meant. Routes that fit but for method or conditions are told as misses already.

@@ -1,6 +1,7 @@
 //! What only the whole document shows: names that do not exist, addresses that clash, secrets that are missing. Pure: asks neither the
 //! network nor the clock. Routes have a file of their own.
 
+mod identity;
 mod protection;
 mod routes;
 
@@ -76,6 +77,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     let used = targets(document, &mut checker);
     places(document, &mut checker);
     protection::contradictions(document, &mut checker);
+    identity::check(document, &mut checker);
     for (_, api) in &document.apis {
         routes::check(api, &mut checker);
     }

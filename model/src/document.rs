@@ -1,10 +1,14 @@
 //! The configuration document: what a user wrote, decoded and checked for shape, with the span of everything that a later
 //! check may want to point at. Knows no sockets, no other crate of ours, and resolves no references: `compile` does.
 
+mod authorizers;
+mod identity;
 mod listeners;
 mod protection;
 mod upstreams;
 
+pub use authorizers::{ApiKey, Authorizer, AuthorizerKind, KeyPlace};
+pub use identity::{Authenticate, Authorize, Consumer, Demand, Identity};
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,
 };
@@ -39,6 +43,10 @@ pub struct Document {
     pub zone: Option<String>,
     pub admin: Admin,
     pub upstreams: IndexMap<String, Spanned<Upstream>>,
+    /// By name: who can say who somebody is.
+    pub authorizers: IndexMap<String, Spanned<Authorizer>>,
+    /// By name: callers that are known.
+    pub consumers: IndexMap<String, Spanned<Consumer>>,
     pub apis: IndexMap<String, Spanned<Api>>,
     pub telemetry: Telemetry,
 }
@@ -124,6 +132,10 @@ pub struct Policies {
     pub timeout: Option<Duration>,
     pub body_bytes: Option<u64>,
     pub transform: Option<Spanned<Transform>>,
+    /// A route's replaces its API's.
+    pub authenticate: Option<Spanned<Authenticate>>,
+    /// A route's adds to its API's, or drops it in writing.
+    pub authorize: Option<Setting<Spanned<Authorize>>>,
 }
 
 #[derive(Debug, Clone)]

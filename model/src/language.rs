@@ -2,7 +2,9 @@
 //! routes collide is `check`'s work.
 
 mod apis;
+mod authorizers;
 mod endpoints;
+mod identity;
 mod listeners;
 mod protection;
 mod root;
@@ -11,4 +13,5 @@ mod tls;
 mod upstreams;
 mod values;
 
+pub(crate) use identity::{ANONYMOUS, NONE};
 pub(crate) use root::{RawDocument, into_document};

@@ -1,6 +1,7 @@
 //! A document as JSON in the language's own words, defaults filled in: what the admin API shows. Secrets are `***`, PEM files are their
 //! paths, and header values that came by `${}` are shown as they were written. The body of `respond` is shown: every client of that route may read it.
 
+mod identity;
 mod protection;
 
 use crate::document::*;
@@ -10,7 +11,20 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 pub fn to_json(document: &Document) -> Value {
-    let Document { workers, secret_key, listen, trusted_proxies, zone, limits, admin, upstreams, apis, telemetry } = document;
+    let Document {
+        workers,
+        secret_key,
+        listen,
+        trusted_proxies,
+        zone,
+        limits,
+        admin,
+        upstreams,
+        authorizers,
+        consumers,
+        apis,
+        telemetry,
+    } = document;
     let mut value = json!({
         "version": 1,
         "workers": workers.map_or(json!("auto"), |workers| json!(workers.get())),
@@ -19,6 +33,8 @@ pub fn to_json(document: &Document) -> Value {
         "limits": print_limits(limits),
         "admin": print_admin(admin),
         "upstreams": upstreams.iter().map(|(name, upstream)| (name.clone(), print_upstream(upstream))).collect::<Map<_, _>>(),
+        "authorizers": authorizers.iter().map(|(name, authorizer)| (name.clone(), identity::authorizer(authorizer))).collect::<Map<_, _>>(),
+        "consumers": consumers.iter().map(|(name, consumer)| (name.clone(), identity::consumer(consumer))).collect::<Map<_, _>>(),
         "apis": apis.iter().map(|(name, api)| (name.clone(), print_api(api))).collect::<Map<_, _>>(),
         "telemetry": { "access_log": print_access_log(&telemetry.access_log) },
     });
@@ -360,7 +376,7 @@ fn print_integration(integration: &Integration) -> (&'static str, Value) {
 }
 
 fn print_policies(policies: &Policies, map: &mut Map<String, Value>) {
-    let Policies { timeout, body_bytes, transform } = policies;
+    let Policies { timeout, body_bytes, transform, authenticate, authorize } = policies;
     if let Some(timeout) = timeout {
         map.insert("timeout".to_owned(), duration(*timeout));
     }
@@ -371,6 +387,12 @@ fn print_policies(policies: &Policies, map: &mut Map<String, Value>) {
         let Transform { request, response } = &transform.value;
         let sides = json!({ "request": { "headers": print_edits(request) }, "response": { "headers": print_edits(response) } });
         map.insert("transform".to_owned(), sides);
+    }
+    if let Some(authenticate) = authenticate {
+        map.insert("authenticate".to_owned(), identity::authenticate(authenticate));
+    }
+    if let Some(authorize) = authorize {
+        map.insert("authorize".to_owned(), print_setting(authorize, identity::authorize));
     }
 }
 

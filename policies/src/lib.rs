@@ -1,5 +1,7 @@
 //! One folder each: what may refuse or alter an exchange. Policies never open a socket; what they wait for comes through ports.
 
+pub mod authenticate;
+pub mod authorize;
 pub mod body_bytes;
 pub mod cors;
 pub mod ip;
@@ -7,4 +9,4 @@ pub mod maintenance;
 mod registry;
 pub mod transform;
 
-pub use registry::{Configured, NAMES, Transforms, chain};
+pub use registry::{Authentication, Configured, NAMES, Transforms, chain};

@@ -1,17 +1,29 @@
 //! The order of policies, in one place: the order of these lines is the order of execution, and users do not sort it.
 
+use crate::authenticate::Choice;
 use maitred_core::{Chain, Policy};
-use maitred_model::{Cors, HeaderEdits, IpRules, Maintenance};
+use maitred_model::{Authorize, Cors, HeaderEdits, IpRules, Maintenance};
 
 /// What a route has after API and route were added up.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Configured<'a> {
     pub body_bytes: u64,
     /// Each must admit.
     pub ip: Vec<&'a IpRules>,
     pub cors: Option<&'a Cors>,
     pub maintenance: Option<&'a Maintenance>,
+    /// `None`: nobody is asked who it is.
+    pub authenticate: Option<Authentication>,
+    /// Each must admit.
+    pub authorize: Vec<&'a Authorize>,
     pub transform: Option<Transforms<'a>>,
+}
+
+/// Who decides who it is.
+pub struct Authentication {
+    pub choices: Vec<Choice>,
+    /// Who shows no credential comes in as nobody.
+    pub anonymous: bool,
 }
 
 /// Header edits of both sides, and the names of the route's path parameters.
@@ -23,8 +35,15 @@ pub struct Transforms<'a> {
 }
 
 /// Names in order of execution on the way in.
-pub const NAMES: &[&str] =
-    &[crate::body_bytes::NAME, crate::ip::NAME, crate::cors::NAME, crate::maintenance::NAME, crate::transform::NAME];
+pub const NAMES: &[&str] = &[
+    crate::body_bytes::NAME,
+    crate::ip::NAME,
+    crate::cors::NAME,
+    crate::maintenance::NAME,
+    crate::authenticate::NAME,
+    crate::authorize::NAME,
+    crate::transform::NAME,
+];
 
 /// The chain of a route. `Err`: a template names this parameter, which the path lacks.
 pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
@@ -38,6 +57,14 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     // After CORS: a browser may read that the API is closed. Before whatever costs anything.
     let maintenance = configured.maintenance.and_then(crate::maintenance::Maintenance::compile);
     policies.extend(maintenance.map(|maintenance| Box::new(maintenance) as Box<dyn Policy>));
+    // Before whatever asks who it is.
+    let authenticate = configured.authenticate.as_ref();
+    policies.extend(authenticate.map(|configured| {
+        Box::new(crate::authenticate::Authenticate::compile(&configured.choices, configured.anonymous)) as Box<dyn Policy>
+    }));
+    // After identity, which it judges.
+    let authorize = crate::authorize::Authorize::compile(&configured.authorize);
+    policies.extend(authorize.map(|authorize| Box::new(authorize) as Box<dyn Policy>));
     // Last: what is set here may use what the others learned, and nobody after it can be fooled by it.
     if let Some(transforms) = &configured.transform {
         policies.push(Box::new(crate::transform::Transform::compile(

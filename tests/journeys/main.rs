@@ -2,6 +2,7 @@
 //! or a back end sees.
 
 mod acme;
+mod authentication;
 mod balancing;
 mod breakers;
 mod breaking;

@@ -2,6 +2,7 @@
 
 use crate::input::{BUFFER_BYTES, RELAY_BYTES};
 use crate::timers::Timers;
+use maitred_core::identity::Verdicts;
 use maitred_core::metrics::{Metrics, WorkerShard};
 use maitred_core::{Chance, Clock, Exchange};
 use std::cell::{Cell, RefCell};
@@ -22,6 +23,7 @@ pub struct Worker {
     pub timers: Rc<Timers>,
     pub chance: Chance,
     pub metrics: Arc<Metrics>,
+    pub verdicts: RefCell<Verdicts>,
     /// Told when a drain begins: connections that wait for nothing else say goodbye then.
     pub draining: Notify,
     /// Told when a drain is over: tunnels say goodbye then.
@@ -51,6 +53,7 @@ impl Worker {
             clock,
             chance: Chance::default(),
             metrics,
+            verdicts: RefCell::default(),
             draining: Notify::new(),
             farewell: Notify::new(),
             handshakes: Turnstile::default(),

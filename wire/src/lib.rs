@@ -5,6 +5,7 @@
 //! forwarded is written anew from what was understood, never copied raw.
 
 mod chunked;
+mod cookie;
 mod emit;
 mod field_h2;
 mod grpc;
@@ -29,6 +30,7 @@ mod response_h2;
 mod websocket;
 
 pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};
+pub use cookie::{cookies, remove_cookie};
 pub use emit::{LAST_CHUNK, decimal, digits, field, reason, request_line, status_line};
 pub use field_h2::h2_trailer;
 pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, status_to_grpc, write_timeout};

@@ -1,12 +1,13 @@
 //! The top of the document: limits, admin, telemetry.
 
+use super::authorizers::AuthorizerShape;
 use super::listeners::ListenerForm;
 use super::upstreams::UpstreamForm;
 use super::values::{Address, Name, Network, SecretKey, SecretText, Size, SmallSize, Text, Timeout, WindowSize};
 use crate::decode::{
     Cx, Defs, List, NamedMap, Null, OneOrMany, ScalarOr, Shape, default_of, or_reference, record, text, whole, words,
 };
-use crate::document::{AccessLog, Admin, Api, Document, HalfClose, Limits, MetricsAccess, Telemetry, Underscores};
+use crate::document::{AccessLog, Admin, Api, Consumer, Document, HalfClose, Limits, MetricsAccess, Telemetry, Underscores};
 use crate::span::Spanned;
 use crate::values::ValueError;
 use crate::yaml::Node;
@@ -143,7 +144,7 @@ record! {
         workers: Workers = "auto",
         /// What sessions, tickets and hashes of keys are derived from: at least 32 bytes, by reference.
         secret_key: Option<SecretKey> = absent,
-        /// More files, relative to this one; `*` and `?` stand for characters. They may hold `upstreams`, `apis` and `include`.
+        /// More files, relative to this one; `*` and `?` stand for characters. They may hold `upstreams`, `authorizers`, `consumers`, `apis` and `include`.
         include: Option<OneOrMany<Text>> = absent,
         /// Where clients connect: one address, or a list.
         listen: OneOrMany<Spanned<ListenerForm>> = needed,
@@ -157,6 +158,10 @@ record! {
         admin: Admin = empty,
         /// Where requests are sent: names, each with a URL or a mapping.
         upstreams: Null<NamedMap<UpstreamForm>> = absent,
+        /// Who can say who somebody is: names, each with one kind.
+        authorizers: Null<NamedMap<AuthorizerShape>> = absent,
+        /// Callers that are known: names, each with keys and identities.
+        consumers: Null<NamedMap<Consumer>> = absent,
         /// What is served: names, each with routes.
         apis: Null<NamedMap<Api>> = absent,
         /// What the gateway tells about itself.
@@ -196,10 +201,25 @@ pub(crate) fn into_document(raw: RawDocument) -> Document {
         limits,
         admin,
         upstreams,
+        authorizers,
+        consumers,
         apis,
         telemetry,
     } = raw;
-    Document { workers, secret_key, listen, trusted_proxies, zone, limits, admin, upstreams, apis, telemetry }
+    Document {
+        workers,
+        secret_key,
+        listen,
+        trusted_proxies,
+        zone,
+        limits,
+        admin,
+        upstreams,
+        authorizers,
+        consumers,
+        apis,
+        telemetry,
+    }
 }
 
 pub(crate) struct Version;

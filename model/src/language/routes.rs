@@ -2,6 +2,7 @@
 
 use super::apis::{CorsShape, IpShape};
 use super::endpoints::{EndpointUrl, is_url};
+use super::identity::AuthenticateShape;
 use super::protection::{MaintenanceShape, PriorityShape};
 use super::values::{
     FixedHeader, HeaderTemplate, HeaderWord, Name, RedirectTemplate, RewriteTemplate, ShareText, Size, Text, Timeout,
@@ -12,8 +13,8 @@ use crate::decode::{
 };
 use crate::diagnostics::Diagnostic;
 use crate::document::{
-    HeaderEdits, Integration, Match, Mirror, Policies, ProxyTarget, Redirect, Respond, RespondBody, Route, Transform, ValueMatch,
-    When,
+    Authorize, HeaderEdits, Integration, Match, Mirror, Policies, ProxyTarget, Redirect, Respond, RespondBody, Route, Transform,
+    ValueMatch, When,
 };
 use crate::span::{Span, Spanned};
 use crate::values::{HeaderName, PathTemplate, Template, ValueError, parse_method};
@@ -76,6 +77,11 @@ record! {
         body_bytes: Option<Size> = absent,
         /// What to alter in requests and responses.
         transform: Option<Spanned<TransformShape>> = absent,
+        /// Who decides who it is: authorizers, of which the first that finds its credential decides; `anonymous` as the last lets in who
+        /// shows none.
+        authenticate: Option<Spanned<AuthenticateShape>> = absent,
+        /// What whoever comes in must be.
+        authorize: Option<Setting<Spanned<Authorize>>> = absent,
     }
 }
 
@@ -136,6 +142,10 @@ record! {
         body_bytes: Option<Size> = absent,
         /// What to alter in requests and responses; replaces the API's.
         transform: Option<Spanned<TransformShape>> = absent,
+        /// Who decides who it is; replaces the API's. `none` opens the route.
+        authenticate: Option<Spanned<AuthenticateShape>> = absent,
+        /// What whoever comes in must be, beside what the API demands; `none` drops that.
+        authorize: Option<Setting<Spanned<Authorize>>> = absent,
         /// Cross-origin rules; replace the API's, or `none`.
         cors: Option<Setting<Spanned<CorsShape>>> = absent,
         /// Address rules beside the API's, or `none`.
@@ -245,6 +255,8 @@ fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
         timeout,
         body_bytes,
         transform,
+        authenticate,
+        authorize,
         cors,
         ip,
         mirror,
@@ -281,7 +293,7 @@ fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
             cx.error("contradiction", found.span, message, format!("remove `{key}`"));
         }
     }
-    let policies = Policies { timeout, body_bytes, transform };
+    let policies = Policies { timeout, body_bytes, transform, authenticate, authorize };
     Some(Route { matcher, name, when, integration, rewrite, policies, cors, ip, mirror, priority, idempotent, maintenance })
 }
 

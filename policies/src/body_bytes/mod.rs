@@ -1,7 +1,7 @@
 //! Refuses bodies larger than `body_bytes`: by their declared length at once, a chunked one when it grows over it. It is a
 //! limit and not a buffer: nothing is held.
 
-use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Policy};
+use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Policy, Ports};
 use maitred_wire::Framing;
 
 pub const NAME: &str = "body_bytes";
@@ -21,7 +21,7 @@ impl Policy for BodyBytes {
         NAME
     }
 
-    fn enter<'a>(&'a self, exchange: &'a mut Exchange) -> Hook<'a, Result<Flow<()>, Fault>> {
+    fn enter<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
         let verdict = match exchange.request.framing {
             Framing::Length(length) if length > self.most => {
                 Err(Fault::new(Kind::BodyTooLarge, format!("{length} bytes are declared, body_bytes is {}", self.most)))

@@ -1,7 +1,7 @@
 //! Cross-origin rules (the Fetch standard's CORS protocol): answers preflights itself and marks responses, refusals too, so that
 //! scripts can read why. It protects browsers' users, not the back end: whoever is no browser is not stopped by it.
 
-use maitred_core::{Body, Exchange, Fault, Flow, Hook, Policy, Response};
+use maitred_core::{Body, Exchange, Fault, Flow, Hook, Policy, Ports, Response};
 use maitred_model::Cors;
 use maitred_wire::{Method, Name};
 
@@ -106,7 +106,7 @@ impl Policy for CorsPolicy {
         true
     }
 
-    fn enter<'a>(&'a self, exchange: &'a mut Exchange) -> Hook<'a, Result<Flow<()>, Fault>> {
+    fn enter<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
         Hook::Ready(Ok(match is_preflight(exchange) {
             true => Flow::Reply(self.preflight(exchange)),
             false => Flow::Go(()),

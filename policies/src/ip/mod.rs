@@ -1,7 +1,7 @@
 //! Admits by the client's address: `deny` wins, an empty `allow` means everyone. The address is the peer's, or what trusted proxies
 //! say. Several rules (of the API and of the route) must all admit. It is no authentication: addresses are shared and borrowed.
 
-use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy};
+use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports};
 use maitred_model::IpRules;
 use std::net::IpAddr;
 
@@ -30,7 +30,7 @@ impl Policy for Ip {
         NAME
     }
 
-    fn enter<'a>(&'a self, exchange: &'a mut Exchange) -> Hook<'a, Result<Flow<()>, Fault>> {
+    fn enter<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
         let client = exchange.client_ip();
         Hook::Ready(match self.admits(client) {
             true => Ok(Flow::Go(())),

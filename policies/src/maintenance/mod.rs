@@ -1,7 +1,7 @@
 //! Refuses everyone for now, and says when to come again. Stands where the configuration says so and nowhere else: a route without it has
 //! no such policy. It is no lock: what was let in before goes on.
 
-use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy};
+use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports};
 use std::time::Duration;
 
 pub const NAME: &str = "maintenance";
@@ -21,7 +21,7 @@ impl Policy for Maintenance {
         NAME
     }
 
-    fn enter<'a>(&'a self, _: &'a mut Exchange) -> Hook<'a, Result<Flow<()>, Fault>> {
+    fn enter<'a>(&'a self, _: &'a mut Exchange, _: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
         let fault = Fault::new(Kind::Maintenance, "`maintenance` is on for this route");
         Hook::Ready(Err(Fault { retry_after: Some(self.retry_after), ..fault }))
     }

@@ -2,7 +2,7 @@
 //! the variables of docs/configuration.md. It never touches what frames or addresses a message.
 
 use maitred_core::render::Text;
-use maitred_core::{Exchange, Fault, Flow, Hook, Policy, Response};
+use maitred_core::{Exchange, Fault, Flow, Hook, Policy, Ports, Response};
 use maitred_model::{HeaderEdits, HeaderName};
 use maitred_wire::Headers;
 
@@ -63,7 +63,7 @@ impl Policy for Transform {
         NAME
     }
 
-    fn enter<'a>(&'a self, exchange: &'a mut Exchange) -> Hook<'a, Result<Flow<()>, Fault>> {
+    fn enter<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
         let rendered: Result<Vec<_>, Fault> = self.request.render(exchange).map(|value| value.map(Some)).collect();
         Hook::Ready(rendered.map(|values| {
             self.request.write(&values, &mut exchange.request.headers);

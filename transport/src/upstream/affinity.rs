@@ -1,10 +1,10 @@
 //! The cookie that sends a client where it was before. It names an endpoint by a keyed hash, so that it tells nobody an address, and
 //! nobody can make one.
 
-use super::key::cookie;
 use super::targets::Target;
 use aws_lc_rs::hmac;
 use maitred_core::Exchange;
+use maitred_core::wire::cookies;
 use maitred_model::Affinity;
 use std::fmt::Write;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl AffinityCookie {
 
     /// What a request names, if anything that may be a token.
     pub(super) fn asked(&self, exchange: &Exchange) -> Option<u64> {
-        let value = cookie(&exchange.request.headers, self.name.as_bytes())?;
+        let value = cookies(&exchange.request.headers, self.name.as_bytes()).next()?;
         let digits = std::str::from_utf8(value).ok().filter(|digits| digits.len() == 16)?;
         u64::from_str_radix(digits, 16).ok()
     }

@@ -1,0 +1,57 @@
+//! The one outcome of every authorizer.
+
+use super::Consumer;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// Who a request comes from, as an authorizer vouches for it.
+#[derive(Debug, Clone, Default)]
+pub struct Principal {
+    /// The name of who vouches; empty for nobody.
+    pub authorizer: Arc<str>,
+    /// Who issued the credential, where it says so: `iss` of a token.
+    pub issuer: Option<Box<str>>,
+    /// What authorizer and issuer call it, for good; `None` where the credential names nobody.
+    pub subject: Option<Box<str>>,
+    /// The registered caller behind it.
+    pub consumer: Option<Arc<Consumer>>,
+    /// What the credential says of it.
+    pub claims: Map<String, Value>,
+    pub scopes: Box<[Box<str>]>,
+    /// Of the credential; a consumer has its own.
+    pub groups: Box<[Box<str>]>,
+}
+
+impl Principal {
+    /// Who shows no credential where that is allowed.
+    pub fn anonymous() -> Principal {
+        Principal::default()
+    }
+
+    pub fn is_anonymous(&self) -> bool {
+        self.authorizer.is_empty()
+    }
+
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|own| **own == *scope)
+    }
+
+    /// By the credential, or by the consumer behind it.
+    pub fn is_in(&self, group: &str) -> bool {
+        let consumer = self.consumer.iter().flat_map(|consumer| &consumer.groups);
+        self.groups.iter().chain(consumer).any(|own| **own == *group)
+    }
+
+    pub fn consumer_name(&self) -> Option<&str> {
+        self.consumer.as_ref().map(|consumer| &*consumer.name)
+    }
+
+    /// A claim by its path: `tenant`, or `realm.roles`. A claim whose own name has the dots comes first.
+    pub fn claim(&self, path: &str) -> Option<&Value> {
+        if let Some(value) = self.claims.get(path) {
+            return Some(value);
+        }
+        let (first, rest) = path.split_once('.')?;
+        rest.split('.').try_fold(self.claims.get(first)?, |value, name| value.as_object()?.get(name))
+    }
+}

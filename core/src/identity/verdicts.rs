@@ -1,0 +1,173 @@
+//! What a worker verified a moment ago, so that it need not be verified again: bounded, until it ends, or until keys or consumers
+//! change. A credential is found by its last bytes and compared whole, in constant time.
+
+use super::Principal;
+use crate::chance::Chance;
+use std::sync::Arc;
+use std::time::Instant;
+use subtle::ConstantTimeEq;
+
+/// Places in which a credential may be looked for, each with room for `WAYS`: 4096 credentials in all.
+const SETS: usize = 512;
+const WAYS: usize = 8;
+/// A longer credential is verified each time; so 16 MiB is the most that all of them take.
+const CREDENTIAL_BYTES_MAX: usize = 4 * 1024;
+/// Bytes by which a credential is found: the end of a signature or of a key, which is as good as random.
+const TAIL: usize = 16;
+
+/// What a verdict rests on besides the credential: when one of them moves it is worth nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Generations {
+    /// Of the keys that signatures are verified with.
+    pub keys: u64,
+    /// Of the consumers.
+    pub consumers: u64,
+}
+
+/// What was found out about a credential.
+#[derive(Debug, Clone)]
+pub enum Remembered {
+    Valid(Arc<Principal>),
+    /// Only where finding out is costly.
+    Refused,
+}
+
+#[derive(Debug)]
+struct Verdict {
+    authorizer: u64,
+    credential: Box<[u8]>,
+    until: Instant,
+    generations: Generations,
+    remembered: Remembered,
+}
+
+/// The memory of one worker.
+#[derive(Debug)]
+pub struct Verdicts {
+    seed: u64,
+    chance: Chance,
+    /// Made when the first verdict comes.
+    sets: Vec<Vec<Verdict>>,
+}
+
+impl Default for Verdicts {
+    fn default() -> Verdicts {
+        let chance = Chance::default();
+        Verdicts { seed: chance.next(), chance, sets: Vec::new() }
+    }
+}
+
+impl Verdicts {
+    /// `authorizer`: the number that it was compiled with.
+    pub fn get(&self, authorizer: u64, credential: &[u8], generations: Generations, now: Instant) -> Option<&Remembered> {
+        let set = self.sets.get(self.place(authorizer, credential))?;
+        let found = set.iter().find(|verdict| {
+            let same = verdict.authorizer == authorizer && verdict.generations == generations && now < verdict.until;
+            same && verdict.credential.ct_eq(credential).into()
+        })?;
+        Some(&found.remembered)
+    }
+
+    /// `until`: no later than the credential's own end.
+    pub fn put(
+        &mut self,
+        authorizer: u64,
+        credential: &[u8],
+        generations: Generations,
+        remembered: Remembered,
+        (now, until): (Instant, Instant),
+    ) {
+        if credential.len() > CREDENTIAL_BYTES_MAX || until <= now {
+            return;
+        }
+        if self.sets.is_empty() {
+            self.sets.resize_with(SETS, Vec::new);
+        }
+        let place = self.place(authorizer, credential);
+        let set = &mut self.sets[place];
+        set.retain(|verdict| {
+            let same = verdict.authorizer == authorizer && *verdict.credential == *credential;
+            now < verdict.until && !same
+        });
+        if set.len() == WAYS {
+            set.swap_remove(self.chance.below(WAYS));
+        }
+        set.push(Verdict { authorizer, credential: credential.into(), until, generations, remembered });
+    }
+
+    fn place(&self, authorizer: u64, credential: &[u8]) -> usize {
+        let tail = &credential[credential.len().saturating_sub(TAIL)..];
+        let mut bytes = [0u8; TAIL];
+        bytes[..tail.len()].copy_from_slice(tail);
+        let number = u128::from_le_bytes(bytes);
+        let (low, high) = (number as u64, (number >> 64) as u64);
+        let mix = |a: u64, b: u64| {
+            let product = u128::from(a) * u128::from(b);
+            product as u64 ^ (product >> 64) as u64
+        };
+        let folded = mix(low ^ self.seed, high ^ 0xa076_1d64_78bd_642f);
+        mix(folded ^ authorizer, self.seed ^ 0xe703_7ed1_a0b4_28db ^ credential.len() as u64) as usize % SETS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn valid(name: &str) -> Remembered {
+        Remembered::Valid(Arc::new(Principal { subject: Some(name.into()), ..Principal::default() }))
+    }
+
+    fn name(remembered: Option<&Remembered>) -> Option<String> {
+        match remembered? {
+            Remembered::Valid(principal) => principal.subject.as_deref().map(str::to_owned),
+            Remembered::Refused => Some("refused".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_verdict_holds_for_its_authorizer_its_credential_its_keys_and_its_time() {
+        let mut verdicts = Verdicts::default();
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let one = Generations { keys: 1, consumers: 1 };
+        verdicts.put(7, b"a token", one, valid("alice"), (now, now + second));
+        let at = |verdicts: &Verdicts, authorizer, credential: &[u8], generations, now| {
+            name(verdicts.get(authorizer, credential, generations, now))
+        };
+        assert_eq!(at(&verdicts, 7, b"a token", one, now).as_deref(), Some("alice"));
+        for (authorizer, credential, generations, now) in [
+            (8, &b"a token"[..], one, now),
+            (7, b"b token", one, now),
+            (7, b"", one, now),
+            (7, b"a token", Generations { keys: 2, consumers: 1 }, now),
+            (7, b"a token", Generations { keys: 1, consumers: 2 }, now),
+            (7, b"a token", one, now + second),
+        ] {
+            assert_eq!(at(&verdicts, authorizer, credential, generations, now), None);
+        }
+        verdicts.put(7, b"a token", one, Remembered::Refused, (now, now + second));
+        assert_eq!(at(&verdicts, 7, b"a token", one, now).as_deref(), Some("refused"));
+    }
+
+    #[test]
+    fn it_is_bounded_whatever_comes() {
+        let mut verdicts = Verdicts::default();
+        let now = Instant::now();
+        let times = (now, now + Duration::from_secs(60));
+        for at in 0..20_000u32 {
+            verdicts.put(
+                1,
+                format!("the same tail for all {at:5} ................").as_bytes(),
+                Generations::default(),
+                valid("x"),
+                times,
+            );
+            verdicts.put(1, &at.to_le_bytes(), Generations::default(), valid("x"), times);
+        }
+        verdicts.put(1, &[b'x'; CREDENTIAL_BYTES_MAX + 1], Generations::default(), valid("x"), times);
+        assert!(verdicts.get(1, &[b'x'; CREDENTIAL_BYTES_MAX + 1], Generations::default(), now).is_none());
+        assert!(verdicts.sets.iter().all(|set| set.len() <= WAYS));
+        assert!(verdicts.sets.iter().map(Vec::len).sum::<usize>() > SETS * WAYS / 2);
+    }
+}

@@ -1,0 +1,50 @@
+//! What a policy may reach of the worker it runs on. Policies open no socket: what they must ask others goes through here, so that it has
+//! pool, timeouts, breaker and metrics like any other request.
+
+use crate::fault::Fault;
+use crate::identity::Verdicts;
+use maitred_wire::ResponseHead;
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+/// A request of the gateway's own.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The index that `compile` gave the upstream.
+    pub upstream: u32,
+    /// In upper case.
+    pub method: &'a str,
+    /// Path and query, canonical; the endpoint's own path is prefixed.
+    pub target: &'a [u8],
+    /// Names in lower case. Host and framing are not among them.
+    pub headers: &'a [(&'a [u8], &'a [u8])],
+    pub body: Vec<u8>,
+    /// The whole answer must be there by then.
+    pub deadline: Instant,
+    /// A longer body is a fault.
+    pub body_bytes_max: usize,
+}
+
+/// What it was answered.
+#[derive(Debug)]
+pub struct Called {
+    pub head: Box<ResponseHead>,
+    pub body: Vec<u8>,
+}
+
+pub type Calling<'a> = Pin<Box<dyn Future<Output = Result<Called, Fault>> + 'a>>;
+
+pub trait Ports {
+    fn now(&self) -> Instant;
+
+    /// Since 1970, at `now`.
+    fn unix_time(&self, now: Instant) -> Duration;
+
+    /// What this worker has verified. Not to be held across a wait.
+    fn verdicts(&self) -> &RefCell<Verdicts>;
+
+    /// Asks a back end, through its upstream.
+    fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a>;
+}

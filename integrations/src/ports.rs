@@ -1,0 +1,26 @@
+//! What policies may reach of a worker.
+
+use crate::Reach;
+use maitred_core::identity::Verdicts;
+use maitred_core::{Call, Calling, Fault, Kind, Ports};
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+impl Ports for Reach {
+    fn now(&self) -> Instant {
+        self.worker.now()
+    }
+
+    fn unix_time(&self, now: Instant) -> Duration {
+        self.worker.unix_time(now)
+    }
+
+    fn verdicts(&self) -> &RefCell<Verdicts> {
+        &self.worker.verdicts
+    }
+
+    fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a> {
+        let _ = call;
+        Box::pin(async { Err(Fault::new(Kind::NotImplemented, "calls")) })
+    }
+}

@@ -1,0 +1,55 @@
+//! `authorizers`: each entry is a mapping with exactly one kind.
+
+mod api_key;
+
+use crate::decode::{Bool, Cx, Defs, Shape, record};
+use crate::diagnostics::Diagnostic;
+use crate::document::{Authorizer, AuthorizerKind};
+use crate::span::Spanned;
+use crate::yaml::Node;
+use api_key::ApiKeyShape;
+use serde_json::Value;
+
+record! {
+    /// One way to find out who it is: exactly one kind.
+    "an authorizer" => struct RawAuthorizer {
+        /// A key that a consumer was given.
+        api_key: Option<Spanned<ApiKeyShape>> = absent,
+        /// Take the credential out of the request before a back end sees it.
+        strip: Bool = "false",
+    }
+}
+
+/// An authorizer of exactly one kind.
+pub(crate) struct AuthorizerShape;
+
+impl Shape for AuthorizerShape {
+    type Out = Authorizer;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Authorizer> {
+        if !cx.is_mapping(node, "an authorizer", "write `{ api_key: { in: header, name: x-api-key } }`") {
+            return None;
+        }
+        let RawAuthorizer { api_key, strip } = RawAuthorizer::decode(node, cx)?;
+        let choices = [api_key.map(|kind| kind.map(AuthorizerKind::ApiKey))];
+        let kinds = RawAuthorizer::KEYS.iter().filter(|key| **key != "strip");
+        let mut chosen = choices.into_iter().flatten();
+        let Some(kind) = chosen.next() else {
+            if kinds.clone().all(|key| node.get(key).is_none()) {
+                let list = kinds.map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+                cx.error("missing-key", node.span, "the authorizer has no kind", format!("add one of {list}"));
+            }
+            return None;
+        };
+        if let Some(second) = chosen.next() {
+            let diagnostic = Diagnostic::error("contradiction", second.span, "an authorizer has exactly one kind");
+            cx.push(diagnostic.hint("give each a name of its own").also(kind.span, "the other stands here"));
+            return None;
+        }
+        Some(Authorizer { kind: kind.value, strip })
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        RawAuthorizer::schema(defs)
+    }
+}

@@ -1,0 +1,113 @@
+//! `authenticate`, `authorize` and `consumers`.
+
+use super::values::{Name, SecretText, Text};
+use crate::decode::{Cx, Defs, List, Shape, record};
+use crate::document::{Authenticate, Authorize, Consumer, Demand, Identity};
+use crate::span::Spanned;
+use crate::yaml::{Kind, Node};
+use serde_json::{Value, json};
+
+/// Names that no authorizer has.
+pub(crate) const ANONYMOUS: &str = "anonymous";
+pub(crate) const NONE: &str = "none";
+
+/// `none`, or a list of authorizers.
+pub(crate) struct AuthenticateShape;
+
+impl Shape for AuthenticateShape {
+    type Out = Authenticate;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Authenticate> {
+        if matches!(&node.kind, Kind::Scalar(scalar) if scalar.text == NONE) {
+            return Some(Authenticate::Open);
+        }
+        let Kind::Sequence(items) = &node.kind else {
+            return List::<Spanned<Name>>::decode(node, cx).map(|_| Authenticate::Open);
+        };
+        let names = List::<Spanned<Name>>::decode(node, cx)?;
+        // A list that lost a name to a mistake must not become a wider door.
+        if names.len() < items.len() {
+            return None;
+        }
+        let (anonymous, authorizers): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.value == ANONYMOUS);
+        if authorizers.is_empty() {
+            let hint = "name an authorizer, or write `authenticate: none` if everyone may come in";
+            cx.error("missing-value", node.span, "`authenticate` names no authorizer", hint);
+            return None;
+        }
+        if let Some(none) = authorizers.iter().find(|name| name.value == NONE) {
+            let hint = "write `authenticate: none` to open it, or `anonymous` to let in who shows nothing";
+            cx.error("contradiction", none.span, "`none` stands alone", hint);
+            return None;
+        }
+        Some(Authenticate::Any { authorizers, anonymous: !anonymous.is_empty() })
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        let names = List::<Name>::schema(defs);
+        json!({ "anyOf": [{ "const": NONE }, names] })
+    }
+}
+
+record! {
+    /// Words to have: each of `all`, and one of `any`.
+    "a demand" => struct RawDemand {
+        /// Each of them.
+        all: List<Text> = absent,
+        /// At least one of them.
+        any: List<Text> = absent,
+    }
+}
+
+/// A list of which each is demanded, or `{ any: […] }`.
+pub(crate) struct DemandShape;
+
+impl Shape for DemandShape {
+    type Out = Demand;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Demand> {
+        match &node.kind {
+            Kind::Mapping(_) => RawDemand::decode(node, cx).map(|RawDemand { all, any }| Demand { all, any }),
+            Kind::Scalar(_) | Kind::Sequence(_) | Kind::Poisoned => {
+                List::<Text>::decode(node, cx).map(|all| Demand { all, any: Vec::new() })
+            }
+        }
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        let list = List::<Text>::schema(defs);
+        json!({ "anyOf": [list, RawDemand::schema(defs)] })
+    }
+}
+
+record! {
+    /// What whoever comes in must be: all of it.
+    "`authorize`" => Authorize {
+        /// OAuth scopes: a list of which each is needed, or `{ any: […] }`.
+        scopes: DemandShape = absent,
+        /// Groups, of the consumer or the credential: a list of which each is needed, or `{ any: […] }`.
+        groups: DemandShape = absent,
+    }
+}
+
+record! {
+    /// What an authorizer calls a consumer.
+    "an identity" => Identity {
+        /// Who vouches for it.
+        authorizer: Spanned<Name> = required,
+        /// What that authorizer calls it.
+        subject: Text = required,
+    }
+}
+
+record! {
+    /// A registered caller.
+    "a consumer" => Consumer {
+        /// Groups that it belongs to.
+        groups: List<Text> = absent,
+        /// Its keys, by reference: `${env:NAME}` or `${file:path}`.
+        api_keys: List<Spanned<SecretText>> = absent,
+        /// What authorizers call it.
+        identities: List<Spanned<Identity>> = absent,
+    }
+}
