@@ -206,6 +206,8 @@ pub struct Exchange {
     pub lifetime: Option<Instant>,
     /// Who it comes from, once that is known.
     pub principal: Option<Arc<Principal>>,
+    /// Set-Cookie lines that the answer has, whoever answers.
+    pub set_cookies: Vec<String>,
     pub record: Record,
     pub hold: Hold,
     spare: Option<Box<ResponseHead>>,
@@ -234,6 +236,7 @@ impl Exchange {
             deadline: None,
             lifetime: None,
             principal: None,
+            set_cookies: Vec::new(),
             record: Record::new(now),
             hold: Hold::Nothing,
             spare: None,
@@ -255,6 +258,7 @@ impl Exchange {
         self.deadline = None;
         self.lifetime = None;
         self.principal = None;
+        self.set_cookies.clear();
         self.hold = Hold::Nothing;
         if let Some(spare) = &mut self.spare {
             spare.headers.shrink(16 * 1024, 128);

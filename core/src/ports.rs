@@ -48,3 +48,30 @@ pub trait Ports {
     /// Asks a back end, through its upstream.
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a>;
 }
+
+/// A request that leaves by the control side: rare, and to a place of which only the network tells.
+#[derive(Debug, Clone)]
+pub struct FetchRequest {
+    pub url: String,
+    /// Names in lower case.
+    pub headers: Vec<(&'static str, String)>,
+    /// POST with these fields as `application/x-www-form-urlencoded`; without it is GET.
+    pub form: Option<String>,
+    /// From the name lookup to the last byte.
+    pub time_max: Duration,
+    /// A longer answer is an error.
+    pub body_bytes_max: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+/// `Err` says why, for the log.
+pub type Fetching = Pin<Box<dyn Future<Output = Result<Fetched, String>> + Send>>;
+
+pub trait Fetch: Send + Sync {
+    fn fetch(&self, request: FetchRequest) -> Fetching;
+}

@@ -278,7 +278,8 @@ impl Compiler<'_> {
         params: &[&str],
         shared: &mut Option<Arc<Chain>>,
     ) -> Option<Arc<Chain>> {
-        let own = route.policies.body_bytes.is_some()
+        let own = route.is_login()
+            || route.policies.body_bytes.is_some()
             || route.policies.authenticate.is_some()
             || route.policies.authorize.is_some()
             || route.policies.transform.is_some()
@@ -356,6 +357,8 @@ impl Compiler<'_> {
                 }))
             }
             model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
+            // Its policy answers.
+            model::Integration::Login(..) => Some(Integration::Respond(Box::new(Respond::compile(&model::Respond::nothing())))),
             model::Integration::Redirect(redirect) => match Redirect::compile(redirect, params) {
                 Ok(redirect) => Some(Integration::Redirect(Box::new(redirect))),
                 Err(param) => {

@@ -2,10 +2,10 @@
 
 use crate::compile::State;
 use maitred_core::identity::{Consumer, ConsumerSet, Roll};
-use maitred_model::{Api, Authenticate, Authorize, Document, Route, Setting};
+use maitred_model::{Api, Integration, Authenticate, Authorize, Document, Route, Setting};
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::api_key::KeyHasher;
-use maitred_policies::authenticate::{Choice, Making, make};
+use maitred_policies::authenticate::{Choice, Login, Making, make};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -27,12 +27,16 @@ impl Identity {
 
     /// Who decides on a route, where anybody does. `check` saw to it that every name is known.
     pub fn authentication(&self, api: &Api, route: &Route) -> Option<Authentication> {
+        if let Integration::Login(name, step) = &route.integration.value {
+            let authorizer = self.choices.get(name)?.authorizer.clone();
+            return Some(Authentication::Login(Login { authorizer, step: *step }));
+        }
         let configured = route.policies.authenticate.as_ref().or(api.policies.authenticate.as_ref())?;
         match &configured.value {
             Authenticate::Open => None,
             Authenticate::Any { authorizers, anonymous } => {
                 let choices = authorizers.iter().filter_map(|name| self.choices.get(&name.value)).cloned().collect();
-                Some(Authentication { choices, anonymous: *anonymous })
+                Some(Authentication::Demanded { choices, anonymous: *anonymous })
             }
         }
     }
@@ -40,6 +44,9 @@ impl Identity {
 
 /// What API and route demand of whoever comes in: it adds up. A route that is open makes no demands on anybody.
 pub(crate) fn demands<'a>(api: &'a Api, route: &'a Route) -> Vec<&'a Authorize> {
+    if route.is_login() {
+        return Vec::new();
+    }
     if route.policies.authenticate.as_ref().is_some_and(|own| own.value == Authenticate::Open) {
         return Vec::new();
     }

@@ -221,6 +221,7 @@ fn describe(integration: &maitred_model::Integration) -> String {
         Integration::Proxy(ProxyTarget::Named(name)) => format!("proxy {name}"),
         Integration::Proxy(ProxyTarget::Url(endpoint)) => format!("proxy {}", endpoint_url(endpoint)),
         Integration::Respond(respond) => format!("respond {}", respond.status),
+        Integration::Login(name, step) => format!("login {name} {}", step.name()),
         Integration::Redirect(redirect) => format!("redirect {} {}", redirect.status, redirect.to.source),
     }
 }

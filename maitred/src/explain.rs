@@ -97,7 +97,7 @@ fn behind<'a>(snapshot: &'a Snapshot, route: &Route) -> (Option<&'a Upstream>, V
             (upstream, endpoints.map(|endpoint| placed(endpoint)).collect())
         }
         Integration::Proxy(ProxyTarget::Url(endpoint)) => (None, vec![placed(endpoint)]),
-        Integration::Respond(_) | Integration::Redirect(_) => (None, Vec::new()),
+        Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => (None, Vec::new()),
     }
 }
 

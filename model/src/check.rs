@@ -220,7 +220,7 @@ fn targets<'d>(document: &'d Document, checker: &mut Checker<'_>) -> HashSet<&'d
 fn route_targets(route: &Route) -> impl Iterator<Item = (&ProxyTarget, Span)> {
     let answers = match &route.integration.value {
         Integration::Proxy(target) => Some((target, route.integration.span)),
-        Integration::Respond(_) | Integration::Redirect(_) => None,
+        Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => None,
     };
     answers.into_iter().chain(route.mirror.iter().map(|mirror| (&mirror.to, mirror.span)))
 }

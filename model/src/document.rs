@@ -4,10 +4,11 @@
 mod authorizers;
 mod identity;
 mod listeners;
+pub(crate) mod logins;
 mod protection;
 mod upstreams;
 
-pub use authorizers::{ApiKey, Authorizer, AuthorizerKind, KeyPlace};
+pub use authorizers::{ApiKey, Authorizer, AuthorizerKind, KeyPlace, Oidc, OidcSession, SameSite};
 pub use identity::{Authenticate, Authorize, Consumer, Demand, Identity};
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,
@@ -158,6 +159,13 @@ pub struct Route {
     pub maintenance: Option<Maintenance>,
 }
 
+impl Route {
+    /// Nobody wrote it: it is a step of a login.
+    pub fn is_login(&self) -> bool {
+        matches!(&self.integration.value, Integration::Login(..))
+    }
+}
+
 /// A copy of requests, whose answers nobody sees.
 #[derive(Debug, Clone)]
 pub struct Mirror {
@@ -200,6 +208,25 @@ pub enum Integration {
     Proxy(ProxyTarget),
     Respond(Respond),
     Redirect(Redirect),
+    /// A step of the login of an authorizer; nobody writes these, they follow from `oidc`.
+    Login(String, LoginStep),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginStep {
+    /// The provider sends the browser back.
+    Callback,
+    /// The session ends.
+    Logout,
+}
+
+impl LoginStep {
+    pub fn name(self) -> &'static str {
+        match self {
+            LoginStep::Callback => "callback",
+            LoginStep::Logout => "logout",
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -215,6 +242,12 @@ pub struct Respond {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `text:` (text/plain; charset=utf-8), `json:` (application/json), or none. A `content-type` in `headers` wins.
     pub body: RespondBody,
+}
+
+impl Respond {
+    pub fn nothing() -> Respond {
+        Respond { status: 404, headers: Vec::new(), body: RespondBody::Empty }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

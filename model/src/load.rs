@@ -106,7 +106,7 @@ impl<'s> Loader<'s> {
         for secret in std::mem::take(&mut cx.plain_secrets) {
             self.files.mask(secret);
         }
-        let document = raw.map(into_document);
+        let document = raw.map(into_document).map(crate::document::logins::add);
         if let Some(document) = &document {
             let written = check::Written { root: &root, tainted: &self.tainted };
             check::check(document, &written, &mut self.diagnostics);

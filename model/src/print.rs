@@ -371,6 +371,7 @@ fn print_integration(integration: &Integration) -> (&'static str, Value) {
             }
             ("respond", Value::Object(map))
         }
+        Integration::Login(name, step) => ("login", json!(format!("{name} {}", step.name()))),
         Integration::Redirect(Redirect { to, status }) => ("redirect", json!({ "to": to.source, "status": status })),
     }
 }

@@ -1,6 +1,6 @@
 //! The order of policies, in one place: the order of these lines is the order of execution, and users do not sort it.
 
-use crate::authenticate::Choice;
+use crate::authenticate::{Authenticate, Choice, Login};
 use maitred_core::{Chain, Policy};
 use maitred_model::{Authorize, Cors, HeaderEdits, IpRules, Maintenance};
 
@@ -20,10 +20,11 @@ pub struct Configured<'a> {
 }
 
 /// Who decides who it is.
-pub struct Authentication {
-    pub choices: Vec<Choice>,
-    /// Who shows no credential comes in as nobody.
-    pub anonymous: bool,
+pub enum Authentication {
+    /// `anonymous`: who shows no credential comes in as nobody.
+    Demanded { choices: Vec<Choice>, anonymous: bool },
+    /// The route is a step of finding it out.
+    Login(Login),
 }
 
 /// Header edits of both sides, and the names of the route's path parameters.
@@ -58,9 +59,9 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     let maintenance = configured.maintenance.and_then(crate::maintenance::Maintenance::compile);
     policies.extend(maintenance.map(|maintenance| Box::new(maintenance) as Box<dyn Policy>));
     // Before whatever asks who it is.
-    let authenticate = configured.authenticate.as_ref();
-    policies.extend(authenticate.map(|configured| {
-        Box::new(crate::authenticate::Authenticate::compile(&configured.choices, configured.anonymous)) as Box<dyn Policy>
+    policies.extend(configured.authenticate.as_ref().map(|configured| match configured {
+        Authentication::Demanded { choices, anonymous } => Box::new(Authenticate::compile(choices, *anonymous)) as Box<dyn Policy>,
+        Authentication::Login(login) => Box::new(login.clone()),
     }));
     // After identity, which it judges.
     let authorize = crate::authorize::Authorize::compile(&configured.authorize);

@@ -16,7 +16,7 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
     }
     for api in document.apis.values() {
         named(document, &api.policies, checker);
-        for route in &api.routes {
+        for route in api.routes.iter().filter(|route| !route.is_login()) {
             named(document, &route.policies, checker);
             demands(api, route, checker);
         }

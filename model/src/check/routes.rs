@@ -146,7 +146,7 @@ fn templates(route: &Route, checker: &mut Checker<'_>) {
     }
     match &route.integration.value {
         Integration::Redirect(redirect) => params(&redirect.to, route.integration.span, path, checker),
-        Integration::Proxy(_) | Integration::Respond(_) => {}
+        Integration::Proxy(_) | Integration::Respond(_) | Integration::Login(..) => {}
     }
     for template in header_templates(&route.policies) {
         params(template, template.span, path, checker);

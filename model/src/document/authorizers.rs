@@ -1,8 +1,10 @@
 //! Authorizers: each knows one way to find out who it is.
 
 mod api_key;
+mod oidc;
 
 pub use api_key::{ApiKey, KeyPlace};
+pub use oidc::{Oidc, OidcSession, SameSite};
 
 /// One entry of `authorizers`.
 #[derive(Debug, Clone)]
@@ -15,6 +17,7 @@ pub struct Authorizer {
 #[derive(Debug, Clone)]
 pub enum AuthorizerKind {
     ApiKey(ApiKey),
+    Oidc(Box<Oidc>),
 }
 
 impl AuthorizerKind {
@@ -22,6 +25,7 @@ impl AuthorizerKind {
     pub fn name(&self) -> &'static str {
         match self {
             AuthorizerKind::ApiKey(_) => "api_key",
+            AuthorizerKind::Oidc(_) => "oidc",
         }
     }
 
@@ -29,6 +33,7 @@ impl AuthorizerKind {
     pub fn hidden(&self) -> Vec<&[u8]> {
         match self {
             AuthorizerKind::ApiKey(_) => Vec::new(),
+            AuthorizerKind::Oidc(oidc) => oidc.client_secret.iter().map(|secret| secret.expose().as_bytes()).collect(),
         }
     }
 }

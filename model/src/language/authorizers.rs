@@ -1,6 +1,7 @@
 //! `authorizers`: each entry is a mapping with exactly one kind.
 
 mod api_key;
+mod oidc;
 
 use crate::decode::{Bool, Cx, Defs, Shape, record};
 use crate::diagnostics::Diagnostic;
@@ -8,6 +9,7 @@ use crate::document::{Authorizer, AuthorizerKind};
 use crate::span::Spanned;
 use crate::yaml::Node;
 use api_key::ApiKeyShape;
+use oidc::OidcShape;
 use serde_json::Value;
 
 record! {
@@ -15,6 +17,8 @@ record! {
     "an authorizer" => struct RawAuthorizer {
         /// A key that a consumer was given.
         api_key: Option<Spanned<ApiKeyShape>> = absent,
+        /// People log in with a browser, at an OpenID provider.
+        oidc: Option<Spanned<OidcShape>> = absent,
         /// Take the credential out of the request before a back end sees it.
         strip: Bool = "false",
     }
@@ -30,8 +34,11 @@ impl Shape for AuthorizerShape {
         if !cx.is_mapping(node, "an authorizer", "write `{ api_key: { in: header, name: x-api-key } }`") {
             return None;
         }
-        let RawAuthorizer { api_key, strip } = RawAuthorizer::decode(node, cx)?;
-        let choices = [api_key.map(|kind| kind.map(AuthorizerKind::ApiKey))];
+        let RawAuthorizer { api_key, oidc, strip } = RawAuthorizer::decode(node, cx)?;
+        let choices = [
+            api_key.map(|kind| kind.map(AuthorizerKind::ApiKey)),
+            oidc.map(|kind| kind.map(|oidc| AuthorizerKind::Oidc(Box::new(oidc)))),
+        ];
         let kinds = RawAuthorizer::KEYS.iter().filter(|key| **key != "strip");
         let mut chosen = choices.into_iter().flatten();
         let Some(kind) = chosen.next() else {

@@ -131,7 +131,7 @@ fn parse_base_path(text: &str) -> Result<String, ValueError> {
     Ok(canonical)
 }
 
-fn parse_origin(text: &str) -> Result<String, ValueError> {
+pub(crate) fn parse_origin(text: &str) -> Result<String, ValueError> {
     if text == "*" {
         return Ok(text.to_owned());
     }

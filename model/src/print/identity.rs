@@ -1,12 +1,14 @@
 //! Who may come in, in the language's words. Keys are not shown.
 
 use crate::document::{ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, Consumer, Demand, Identity, KeyPlace};
+use crate::values::format_duration;
 use serde_json::{Value, json};
 
 pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
     let Authorizer { kind, strip } = authorizer;
     let shown = match kind {
         AuthorizerKind::ApiKey(key) => api_key(key),
+        AuthorizerKind::Oidc(configured) => oidc(configured),
     };
     let mut value = json!({ "strip": strip });
     value[kind.name()] = shown;
@@ -21,6 +23,26 @@ fn api_key(key: &ApiKey) -> Value {
         KeyPlace::Cookie(name) => ("cookie", name.as_str()),
     };
     json!({ "in": place, "name": name })
+}
+
+fn oidc(oidc: &Oidc) -> Value {
+    let Oidc { issuer, client_id, client_secret, scopes, groups_claim, callback, logout, session, origins, timeout } = oidc;
+    let OidcSession { ttl, cookie, same_site } = session;
+    let mut value = json!({
+        "issuer": issuer,
+        "client_id": client_id,
+        "scopes": scopes,
+        "groups_claim": groups_claim,
+        "callback": callback,
+        "logout": logout,
+        "session": { "ttl": format_duration(*ttl), "cookie": cookie, "same_site": same_site.word().to_ascii_lowercase() },
+        "origins": origins,
+        "timeout": format_duration(*timeout),
+    });
+    if let Some(secret) = client_secret {
+        value["client_secret"] = secret.to_string().into();
+    }
+    value
 }
 
 pub(super) fn consumer(consumer: &Consumer) -> Value {

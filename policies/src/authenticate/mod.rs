@@ -2,11 +2,13 @@
 //! it. Without a principal no request passes, but where `anonymous` stands in the list. What a principal may do is `authorize`'s affair.
 
 pub mod api_key;
+mod oidc;
 mod place;
 
 use maitred_core::identity::Roll;
-use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal};
-use maitred_model::{self as model, AuthorizerKind};
+use maitred_core::ports::Fetch;
+use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Response};
+use maitred_model::{self as model, AuthorizerKind, LoginStep};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -21,6 +23,8 @@ pub enum Refusal {
     Forbidden(Cow<'static, str>),
     /// It could not be found out, and nobody is let in for that.
     Failed(Fault),
+    /// The authorizer has an answer of its own, such as the way to a login.
+    Answered(Box<Response>),
 }
 
 impl Refusal {
@@ -50,6 +54,21 @@ pub trait Authorizer: Send + Sync {
 
     /// Takes its credential out of the request.
     fn strip(&self, exchange: &mut Exchange);
+
+    /// Its credential is nobody's business but the gateway's, whatever `strip` says.
+    fn always_strips(&self) -> bool {
+        false
+    }
+
+    /// An answer for who shows nothing that is of more use than a refusal.
+    fn invite(&self, _exchange: &mut Exchange, _ports: &dyn Ports) -> Option<Response> {
+        None
+    }
+
+    /// Serves a route of its own.
+    fn serve<'a>(&'a self, _step: LoginStep, _: &'a mut Exchange, _: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
+        Hook::Ready(Err(Fault::new(Kind::NoRoute, "the authorizer has no such route")))
+    }
 }
 
 /// What authorizers are made with.
@@ -59,6 +78,8 @@ pub struct Making<'a> {
     pub roll: &'a Arc<Roll>,
     /// The number of this authorizer: what was remembered under another is not its own.
     pub number: u64,
+    /// For what is rare, and where only the network says.
+    pub fetch: &'a Arc<dyn Fetch>,
 }
 
 /// An authorizer as it is configured.
@@ -92,7 +113,7 @@ impl Authenticate {
             Ok(principal) => match &principal.consumer {
                 Some(consumer) if consumer.disabled => Refusal::Forbidden(format!("{} is disabled", consumer.name).into()),
                 Some(_) | None => {
-                    if choice.strip {
+                    if choice.strip || choice.authorizer.always_strips() {
                         choice.authorizer.strip(exchange);
                     }
                     exchange.principal = Some(principal);
@@ -108,6 +129,7 @@ impl Authenticate {
                 unauthenticated(format!("{name}: {detail}"), challenge)
             }
             Refusal::Forbidden(detail) => Fault::new(Kind::Forbidden, format!("{name}: {detail}")),
+            Refusal::Answered(response) => return Ok(Flow::Reply(*response)),
             Refusal::Failed(fault) => Fault { detail: format!("{name}: {}", fault.detail).into(), ..fault },
         })
     }
@@ -131,6 +153,9 @@ impl Policy for Authenticate {
                     Ok(Flow::Go(()))
                 }
                 None => {
+                    if let Some(response) = self.choices.iter().find_map(|choice| choice.authorizer.invite(exchange, ports)) {
+                        return Hook::Ready(Ok(Flow::Reply(response)));
+                    }
                     let challenges = self.choices.iter().filter_map(|choice| choice.authorizer.challenge());
                     Err(unauthenticated("the request has no credential that this route takes", challenges))
                 }
@@ -146,5 +171,28 @@ impl Policy for Authenticate {
             };
             Self::conclude(choice, exchange, decision)
         }))
+    }
+
+    fn leave(&self, exchange: &Exchange, response: &mut Response) {
+        for cookie in &exchange.set_cookies {
+            response.head.headers.add(b"set-cookie", cookie.as_bytes());
+        }
+    }
+}
+
+/// A route that belongs to a login.
+#[derive(Clone)]
+pub struct Login {
+    pub authorizer: Arc<dyn Authorizer>,
+    pub step: LoginStep,
+}
+
+impl Policy for Login {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn enter<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
+        self.authorizer.serve(self.step, exchange, ports)
     }
 }

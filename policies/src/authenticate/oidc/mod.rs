@@ -1,0 +1,450 @@
+//! People log in with a browser at an OpenID provider, by authorization code and PKCE; after that a sealed cookie says who they are. Keeps
+//! nothing about anybody: a session is in the browser alone, so every gateway with the same secret knows it, and it cannot be ended from
+//! here before its time, but by the provider at the next refresh.
+
+mod login;
+mod seal;
+mod session;
+
+use super::{Authorizer, Decision, Making, Refusal};
+use login::{Attempt, Brought, RANDOM_BYTES, Tokens, brought, form, of_id_token};
+use maitred_core::identity::{Generations, Remembered, Roll};
+use maitred_core::ports::{Fetch, FetchRequest};
+use maitred_core::wire::{Method, cookies};
+use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Ports, Principal, Response, Scheme};
+use maitred_model::{self as model, LoginStep};
+use seal::Sealer;
+use serde_json::{Map, Value};
+use session::{Session, SessionCookie};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::OnceCell;
+
+/// Bytes of what the token endpoint answers.
+const TOKENS_BYTES_MAX: usize = 256 * 1024;
+/// Requests that a browser sent with the old cookie while it was refreshed find the new session for so long.
+const REFRESHED_KEPT: Duration = Duration::from_secs(60);
+/// Refreshes under way or just over; more people at once than this are asked to wait.
+const REFRESHES_MAX: usize = 4096;
+/// An access token that says not how long it holds is asked about after this, in seconds.
+const STALE_SECONDS: u64 = 300;
+
+/// What became of a refresh: the new session, or why there is none.
+type Refreshed = Result<Session, Broken>;
+
+#[derive(Debug, Clone)]
+enum Broken {
+    /// The provider says that it is over.
+    Over(String),
+    /// It could not be asked.
+    Unknown(String),
+}
+
+pub struct Oidc {
+    name: Arc<str>,
+    number: u64,
+    configured: model::Oidc,
+    sealer: Sealer,
+    cookie: SessionCookie,
+    login_cookie: String,
+    provider: Arc<dyn Provider>,
+    fetch: Arc<dyn Fetch>,
+    roll: Arc<Roll>,
+    // tidy-allow: lock, because only a session that must be refreshed takes it
+    refreshes: Mutex<HashMap<[u8; 32], (Instant, Arc<OnceCell<Refreshed>>)>>,
+}
+
+/// Where a provider answers, by its discovery document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    pub authorization: String,
+    pub token: String,
+    pub end_session: Option<String>,
+}
+
+/// What is known of a provider, for as long as it is fresh.
+pub trait Provider: Send + Sync {
+    /// `None`: it has not been reached yet.
+    fn endpoints(&self) -> Option<Arc<Endpoints>>;
+
+    /// The claims of an ID token of its own for this client: signature, issuer, audience and times are right.
+    fn id_token<'a>(&'a self, token: &'a str, ports: &'a dyn Ports) -> Hook<'a, Result<Map<String, Value>, String>>;
+}
+
+impl Oidc {
+    /// `None`: the system has no cryptography to seal cookies with.
+    pub fn compile(name: Arc<str>, configured: &model::Oidc, making: &Making<'_>, provider: Arc<dyn Provider>) -> Option<Oidc> {
+        Some(Oidc {
+            number: making.number,
+            configured: configured.clone(),
+            sealer: Sealer::new(making.secret, &name)?,
+            cookie: SessionCookie::new(&configured.session.cookie, configured.session.same_site.word()),
+            login_cookie: format!("{}_login", configured.session.cookie),
+            provider,
+            fetch: making.fetch.clone(),
+            roll: making.roll.clone(),
+            refreshes: Mutex::default(),
+            name,
+        })
+    }
+
+    fn generations(&self) -> Generations {
+        Generations { keys: 0, consumers: self.roll.generation() }
+    }
+
+    fn principal(&self, session: &Session) -> Arc<Principal> {
+        let groups = match session.claims.get(&self.configured.groups_claim) {
+            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(Box::from).collect(),
+            Some(Value::String(group)) => Box::from([Box::from(group.as_str())]),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Box::default(),
+        };
+        Arc::new(Principal {
+            authorizer: self.name.clone(),
+            issuer: Some(self.configured.issuer.as_str().into()),
+            subject: Some(session.subject.as_str().into()),
+            consumer: self.roll.by_identity(&self.name, &session.subject),
+            claims: session.claims.clone(),
+            scopes: session.scopes.iter().map(|scope| scope.as_str().into()).collect(),
+            groups,
+        })
+    }
+
+    /// A cookie comes along whatever page makes the browser ask: what changes something must come from a page of ours.
+    fn comes_from_here(&self, exchange: &Exchange) -> Result<(), Refusal> {
+        let request = &exchange.request;
+        let is_safe = matches!(request.method, Method::Get | Method::Head | Method::Options);
+        if is_safe && request.upgrade.is_none() {
+            return Ok(());
+        }
+        let mut origins = request.headers.get_all(b"origin");
+        let (Some(origin), None) = (origins.next(), origins.next()) else {
+            return Err(Refusal::Forbidden("a request that changes something has no Origin".into()));
+        };
+        let listed = self.configured.origins.iter().any(|own| own.as_bytes() == origin);
+        match listed || origin.eq_ignore_ascii_case(own_origin(exchange).as_bytes()) {
+            true => Ok(()),
+            false => Err(Refusal::Forbidden("a request that changes something comes from another site".into())),
+        }
+    }
+
+    /// For who is not logged in: people are sent to log in, programs are told so.
+    fn not_logged_in(&self, exchange: &mut Exchange, ports: &dyn Ports, why: &'static str) -> Refusal {
+        match self.invite(exchange, ports) {
+            Some(response) => Refusal::Answered(Box::new(response)),
+            None => Refusal::invalid(why),
+        }
+    }
+
+    fn redirect(&self, exchange: &mut Exchange, status: u16, location: &str, set: &[String]) -> Response {
+        let mut response = Response::with_body(exchange.take_head(), status, Body::Empty);
+        let headers = &mut response.head.headers;
+        headers.add(b"location", location.as_bytes());
+        headers.add(b"cache-control", b"no-store");
+        for cookie in set {
+            headers.add(b"set-cookie", cookie.as_bytes());
+        }
+        response
+    }
+
+    fn login_line(&self, value: &str, age: u64, secure: bool) -> String {
+        let secure = if secure { "; Secure" } else { "" };
+        // Strict would be held back on the way from the provider.
+        format!("{}={value}; Max-Age={age}; Path=/; HttpOnly; SameSite=Lax{secure}", self.login_cookie)
+    }
+
+    /// Asks the token endpoint (RFC 6749 §4.1.3, §6).
+    async fn ask(&self, fields: &[(&str, &str)]) -> Result<Tokens, Broken> {
+        let endpoints = self.provider.endpoints().ok_or_else(|| Broken::Unknown("the provider was not reached yet".to_owned()))?;
+        let (mut fields, mut headers) = (fields.to_vec(), vec![("accept", "application/json".to_owned())]);
+        match &self.configured.client_secret {
+            // §2.3.1: each half is encoded as in a form before it is joined.
+            Some(secret) => {
+                let [id, secret] = [self.configured.client_id.as_str(), secret.expose()].map(|half| form(&[(half, "")]));
+                let pair = format!("{}:{}", id.trim_end_matches('='), secret.trim_end_matches('='));
+                headers.push(("authorization", format!("Basic {}", maitred_core::identity::base64::encode(pair.as_bytes()))));
+            }
+            None => fields.push(("client_id", &self.configured.client_id)),
+        }
+        let request = FetchRequest {
+            url: endpoints.token.clone(),
+            headers,
+            form: Some(form(&fields)),
+            time_max: self.configured.timeout,
+            body_bytes_max: TOKENS_BYTES_MAX,
+        };
+        let fetched = self.fetch.fetch(request).await.map_err(Broken::Unknown)?;
+        match fetched.status {
+            200 => Tokens::read(&fetched.body).map_err(|why| Broken::Unknown(format!("the token endpoint's answer: {why}"))),
+            // RFC 6749 §5.2.
+            400 | 401 => Err(Broken::Over(format!("the token endpoint says {}", error_word(&fetched.body)))),
+            status => Err(Broken::Unknown(format!("the token endpoint answers {status}"))),
+        }
+    }
+
+    fn session(&self, tokens: Tokens, claims: Map<String, Value>, ends: u64, now: u64) -> Result<Session, String> {
+        let subject = claims.get("sub").and_then(Value::as_str).filter(|sub| !sub.is_empty()).ok_or("the ID token has no `sub`")?;
+        let stale = match &tokens.refresh {
+            Some(_) => now.saturating_add(tokens.expires_in.unwrap_or(STALE_SECONDS)).min(ends),
+            None => ends,
+        };
+        Ok(Session {
+            subject: subject.to_owned(),
+            scopes: tokens.scopes.unwrap_or_else(|| self.configured.scopes.clone()),
+            claims,
+            ends,
+            stale,
+            refresh: tokens.refresh,
+        })
+    }
+
+    async fn claims(&self, token: Option<&str>, nonce: Option<&str>, ports: &dyn Ports) -> Result<Map<String, Value>, String> {
+        let token = token.ok_or("the provider gave no ID token")?;
+        let claims = match self.provider.id_token(token, ports) {
+            Hook::Ready(claims) => claims,
+            Hook::Pending(later) => later.await,
+        }?;
+        of_id_token(claims, &self.configured.client_id, nonce).map_err(|why| format!("the ID token: {why}"))
+    }
+
+    /// The browser is back from the provider.
+    async fn called_back(&self, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Response, Fault> {
+        let refused = |why: String| Fault::new(Kind::Unauthenticated, format!("{}: {why}", self.name));
+        let now = seconds(ports);
+        let mut sealed = cookies(&exchange.request.headers, self.login_cookie.as_bytes());
+        let (Some(only), None) = (sealed.next(), sealed.next()) else {
+            return Err(refused("the browser has no login under way, or keeps no cookies".to_owned()));
+        };
+        let attempt = Attempt::open(only, &self.sealer, now).ok_or_else(|| refused("the login took too long".to_owned()))?;
+        drop(sealed);
+        let query = exchange.request.query().unwrap_or_default();
+        let code = match brought(query, &attempt, &self.configured.issuer).map_err(|why| refused(why.to_owned()))? {
+            Brought::Code(code) => code,
+            Brought::Error(word) => return Err(Fault::new(Kind::Forbidden, format!("{}: the provider says {word}", self.name))),
+        };
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("code", &code),
+            ("redirect_uri", &attempt.redirect_uri),
+            ("code_verifier", &attempt.verifier),
+        ];
+        let tokens = self.ask(&fields).await.map_err(|broken| match broken {
+            Broken::Over(why) => refused(why),
+            Broken::Unknown(why) => Fault::new(Kind::AuthorizerUnavailable, format!("{}: {why}", self.name)),
+        })?;
+        let claims = self.claims(tokens.id_token.as_deref(), Some(&attempt.nonce), ports).await.map_err(refused)?;
+        let session = self.session(tokens, claims, now + self.configured.session.ttl.as_secs(), now).map_err(refused)?;
+        let secure = is_secure(exchange);
+        let mut set = self.cookie.set(&session, &self.sealer, now, secure).ok_or_else(|| {
+            Fault::new(Kind::AuthorizerFailed, format!("{}: the session is too large for cookies: ask for fewer claims", self.name))
+        })?;
+        set.push(self.login_line("", 0, secure));
+        Ok(self.redirect(exchange, 303, &attempt.back, &set))
+    }
+
+    fn logged_out(&self, exchange: &mut Exchange) -> Response {
+        let set = self.cookie.clear(is_secure(exchange));
+        let home = format!("{}{}/", own_origin(exchange), base_path(exchange, &self.configured.logout));
+        let endpoints = self.provider.endpoints();
+        let location = match endpoints.as_ref().and_then(|endpoints| endpoints.end_session.as_deref()) {
+            // RP-Initiated Logout 1.0 §2.
+            Some(endpoint) => {
+                let separator = if endpoint.contains('?') { '&' } else { '?' };
+                let fields = [("client_id", self.configured.client_id.as_str()), ("post_logout_redirect_uri", &home)];
+                format!("{endpoint}{separator}{}", form(&fields))
+            }
+            None => home,
+        };
+        self.redirect(exchange, 303, &location, &set)
+    }
+
+    /// One request to the provider, however many of a browser's come at once, on whatever worker.
+    async fn refreshed(&self, sealed: &[u8], session: &Session, ports: &dyn Ports) -> Refreshed {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, sealed);
+        let mut key = [0; 32];
+        key.copy_from_slice(digest.as_ref());
+        let now = ports.now();
+        let cell = {
+            let mut refreshes = self.refreshes.lock().unwrap_or_else(PoisonError::into_inner);
+            if refreshes.len() >= REFRESHES_MAX {
+                refreshes.retain(|_, (begun, _)| now.saturating_duration_since(*begun) < REFRESHED_KEPT);
+            }
+            if refreshes.len() >= REFRESHES_MAX && !refreshes.contains_key(&key) {
+                return Err(Broken::Unknown("too many sessions are being refreshed".to_owned()));
+            }
+            let (begun, cell) = refreshes.entry(key).or_insert_with(|| (now, Arc::default()));
+            let is_over = now.saturating_duration_since(*begun) >= REFRESHED_KEPT;
+            // What failed for want of an answer is tried again.
+            if is_over || matches!(cell.get(), Some(Err(Broken::Unknown(_)))) {
+                (*begun, *cell) = (now, Arc::default());
+            }
+            cell.clone()
+        };
+        cell.get_or_init(|| self.refresh(session, ports)).await.clone()
+    }
+
+    async fn refresh(&self, session: &Session, ports: &dyn Ports) -> Refreshed {
+        let Some(refresh) = session.refresh.as_deref() else { return Ok(session.clone()) };
+        let mut tokens = self.ask(&[("grant_type", "refresh_token"), ("refresh_token", refresh)]).await?;
+        // One that is not replaced goes on being good (RFC 6749 §6).
+        tokens.refresh.get_or_insert_with(|| refresh.to_owned());
+        tokens.scopes.get_or_insert_with(|| session.scopes.clone());
+        let claims = match tokens.id_token.as_deref() {
+            None => session.claims.clone(),
+            Some(token) => self.claims(Some(token), None, ports).await.map_err(Broken::Over)?,
+        };
+        let new = self.session(tokens, claims, session.ends, seconds(ports)).map_err(Broken::Over)?;
+        match new.subject == session.subject {
+            true => Ok(new),
+            false => Err(Broken::Over("the provider speaks of somebody else".to_owned())),
+        }
+    }
+
+    async fn decided(&self, exchange: &mut Exchange, ports: &dyn Ports) -> Decision {
+        let now = seconds(ports);
+        let mut whole = Vec::new();
+        let opened = self.cookie.open(exchange, &self.sealer);
+        let Some(session) = opened.filter(|session| now < session.ends) else {
+            return Err(self.not_logged_in(exchange, ports, "the session is over, or none of ours"));
+        };
+        self.comes_from_here(exchange)?;
+        let sealed = self.cookie.sealed(exchange, &mut whole).unwrap_or_default().to_vec();
+        if now < session.stale {
+            let principal = self.principal(&session);
+            let (at, remembered) = (ports.now(), Remembered::Valid(principal.clone()));
+            let until = at + Duration::from_secs(session.stale.min(session.ends) - now);
+            ports.verdicts().borrow_mut().put(self.number, &sealed, self.generations(), remembered, (at, until));
+            return Ok(principal);
+        }
+        match self.refreshed(&sealed, &session, ports).await {
+            Ok(new) => {
+                let set = self.cookie.set(&new, &self.sealer, now, is_secure(exchange));
+                exchange.set_cookies.extend(set.into_iter().flatten());
+                Ok(self.principal(&new))
+            }
+            Err(Broken::Over(why)) => {
+                tracing::debug!(authorizer = %self.name, %why, "a session was not refreshed");
+                Err(self.not_logged_in(exchange, ports, "the provider has ended the session"))
+            }
+            Err(Broken::Unknown(why)) => Err(Refusal::Failed(Fault::new(Kind::AuthorizerUnavailable, why))),
+        }
+    }
+}
+
+impl Authorizer for Oidc {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn finds(&self, exchange: &Exchange) -> bool {
+        self.cookie.is_there(exchange)
+    }
+
+    fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision> {
+        let mut whole = Vec::new();
+        let sealed = self.cookie.sealed(exchange, &mut whole)?;
+        let verdicts = ports.verdicts().borrow();
+        let Remembered::Valid(principal) = verdicts.get(self.number, sealed, self.generations(), ports.now())? else { return None };
+        Some(self.comes_from_here(exchange).map(|()| principal.clone()))
+    }
+
+    fn decide<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Decision> {
+        Hook::Pending(Box::pin(self.decided(exchange, ports)))
+    }
+
+    /// No scheme is registered for a login by browser.
+    fn challenge(&self) -> Option<String> {
+        Some(format!(r#"Login realm="{}""#, self.name))
+    }
+
+    fn strip(&self, exchange: &mut Exchange) {
+        self.cookie.strip(exchange);
+    }
+
+    /// It is the gateway's own.
+    fn always_strips(&self) -> bool {
+        true
+    }
+
+    /// Only for a browser that shows a page: a script could do nothing with another site's form.
+    fn invite(&self, exchange: &mut Exchange, ports: &dyn Ports) -> Option<Response> {
+        if !shows_a_page(exchange) {
+            return None;
+        }
+        let endpoints = self.provider.endpoints()?;
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let mut bytes = [[0; RANDOM_BYTES]; 3];
+        for one in &mut bytes {
+            aws_lc_rs::rand::SecureRandom::fill(&random, one).ok()?;
+        }
+        let request = &exchange.request;
+        let mut back = request.path().to_vec();
+        if let Some(query) = request.query() {
+            back.push(b'?');
+            back.extend_from_slice(query);
+        }
+        let redirect_uri = format!("{}{}{}", own_origin(exchange), exchange_base(exchange), self.configured.callback);
+        let attempt = Attempt::new(&bytes, &back, redirect_uri, seconds(ports));
+        let location = attempt.location(&endpoints.authorization, &self.configured.client_id, &self.configured.scopes);
+        let cookie = self.login_line(&attempt.seal(&self.sealer)?, login::LOGIN_SECONDS, is_secure(exchange));
+        Some(self.redirect(exchange, 302, &location, &[cookie]))
+    }
+
+    fn serve<'a>(&'a self, step: LoginStep, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
+        match step {
+            LoginStep::Logout => Hook::Ready(Ok(Flow::Reply(self.logged_out(exchange)))),
+            LoginStep::Callback => {
+                Hook::Pending(Box::pin(async move { self.called_back(exchange, ports).await.map(Flow::Reply) }))
+            }
+        }
+    }
+}
+
+fn seconds(ports: &dyn Ports) -> u64 {
+    ports.unix_time(ports.now()).as_secs()
+}
+
+/// RFC 6749 §5.2: the word alone, and only its plain characters.
+fn error_word(body: &[u8]) -> String {
+    let object: Option<Map<String, Value>> = serde_json::from_slice(body).ok();
+    let word = object.as_ref().and_then(|object| object.get("error")?.as_str()).unwrap_or("no");
+    word.chars().filter(|c| c.is_ascii_graphic()).take(100).collect()
+}
+
+/// A document for a window, and no picture, script or fetch.
+fn shows_a_page(exchange: &Exchange) -> bool {
+    let headers = &exchange.request.headers;
+    let is_page = headers.get(b"sec-fetch-mode").is_none_or(|mode| mode == b"navigate")
+        && headers.get(b"sec-fetch-dest").is_none_or(|dest| dest == b"document");
+    let takes_html = headers.get(b"accept").is_some_and(|accept| accept.windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html")));
+    exchange.request.method == Method::Get && exchange.request.upgrade.is_none() && is_page && takes_html
+}
+
+/// Whether the client's own connection is encrypted: this one, or, if a trusted proxy says so, that to it.
+fn is_secure(exchange: &Exchange) -> bool {
+    let told = exchange.request.headers.get(b"x-forwarded-proto").filter(|_| exchange.forwarded.trusted);
+    match told {
+        Some(proto) => proto.eq_ignore_ascii_case(b"https"),
+        None => exchange.scheme == Scheme::Https,
+    }
+}
+
+/// As browsers say it: without the port that is usual (RFC 6454 §6.2).
+fn own_origin(exchange: &Exchange) -> String {
+    let secure = is_secure(exchange);
+    let authority = String::from_utf8_lossy(exchange.request.authority()).to_ascii_lowercase();
+    let (scheme, usual) = if secure { ("https", ":443") } else { ("http", ":80") };
+    format!("{scheme}://{}", authority.strip_suffix(usual).unwrap_or(&authority))
+}
+
+/// The API's base path, which stands before the route's in the request.
+fn exchange_base(exchange: &Exchange) -> String {
+    let (path, local) = (exchange.request.path(), exchange.local_path());
+    let base = path.len().saturating_sub(local.len());
+    String::from_utf8_lossy(&path[..base]).into_owned()
+}
+
+fn base_path(exchange: &Exchange, own: &str) -> String {
+    let path = String::from_utf8_lossy(exchange.request.path()).into_owned();
+    path.strip_suffix(own).unwrap_or_default().to_owned()
+}
