@@ -1,0 +1,64 @@
+//! A bell that tasks of any thread wait for. A lock is taken by those who ring and those who wait, and by nobody else.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Tasks that wait at once. Whoever comes to more of them is not waited for: a flood of tokens with invented keys.
+const WAITING_MAX: usize = 10_000;
+
+#[derive(Debug, Default)]
+pub struct Bell {
+    rung: AtomicU64,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Bell {
+    /// How often it was rung. Read before whatever makes one wait, so that no ring is missed.
+    pub fn count(&self) -> u64 {
+        self.rung.load(Ordering::Acquire)
+    }
+
+    pub fn ring(&self) {
+        self.rung.fetch_add(1, Ordering::AcqRel);
+        let woken = std::mem::take(&mut *self.waiting());
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ready once it was rung after `count`, or where too many wait already.
+    pub fn poll(&self, count: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waiting = self.waiting();
+        // Looked at under the lock: whoever rings after this finds the waker.
+        if self.count() != count {
+            return Poll::Ready(());
+        }
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            if waiting.len() >= WAITING_MAX {
+                return Poll::Ready(());
+            }
+            waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_is_heard_by_those_who_came_before_it() {
+        let bell = Bell::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        let before = bell.count();
+        assert!(bell.poll(before, &mut cx).is_pending() && bell.poll(before, &mut cx).is_pending());
+        assert_eq!(bell.waiting().len(), 1);
+        bell.ring();
+        assert!(bell.poll(before, &mut cx).is_ready() && bell.waiting().is_empty());
+        assert!(bell.poll(bell.count(), &mut cx).is_pending());
+    }
+}
