@@ -35,7 +35,7 @@ pub struct KeyCell {
     /// From when on a token may ask for a fetch, in nanoseconds after `born`.
     asking_from: AtomicU64,
     under_way: AtomicBool,
-    wanted: Bell,
+    wanted: Arc<Bell>,
     fetched: Bell,
 }
 
@@ -49,7 +49,7 @@ impl KeyCell {
             born: now,
             asking_from: AtomicU64::new(0),
             under_way: AtomicBool::new(false),
-            wanted: Bell::default(),
+            wanted: Arc::default(),
             fetched: Bell::default(),
         }
     }
@@ -75,7 +75,7 @@ impl KeyCell {
     }
 
     /// Rings when a token wants keys that are not there.
-    pub fn wanted(&self) -> &Bell {
+    pub fn wanted(&self) -> &Arc<Bell> {
         &self.wanted
     }
 

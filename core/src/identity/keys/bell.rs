@@ -32,6 +32,10 @@ impl Bell {
         if self.count() != count {
             return Poll::Ready(());
         }
+        // Whoever waits alone, and looks again and again, stands here once.
+        if waiting.last().is_some_and(|last| last.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
         if waiting.len() >= WAITING_MAX {
             return Poll::Ready(());
         }
@@ -47,6 +51,8 @@ impl Bell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::task::Wake;
 
     #[test]
     fn a_ring_is_heard_by_those_who_came_before_it() {
@@ -59,10 +65,22 @@ mod tests {
         assert!(bell.poll(bell.count(), &mut cx).is_pending());
     }
 
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(self: Arc<Self>) {}
+    }
+
     #[test]
-    fn more_than_so_many_do_not_wait() {
+    fn more_than_so_many_do_not_wait_and_who_looks_again_waits_once() {
         let bell = Bell::default();
-        let mut cx = Context::from_waker(Waker::noop());
-        assert_eq!((0..WAITING_MAX + 5).filter(|_| bell.poll(0, &mut cx).is_ready()).count(), 5);
+        let wakers: Vec<Waker> = (0..WAITING_MAX + 5).map(|_| Arc::new(Nobody).into()).collect();
+        let refused = wakers.iter().filter(|waker| bell.poll(0, &mut Context::from_waker(waker)).is_ready());
+        assert_eq!(refused.count(), 5);
+        bell.ring();
+        for _ in 0..5 {
+            assert!(bell.poll(1, &mut Context::from_waker(&wakers[0])).is_pending());
+        }
+        assert_eq!(bell.waiting().len(), 1);
     }
 }
