@@ -1,4 +1,5 @@
-//! A token under the lamp: every rule with its answer, for who asks why one fails. Uses the gate's own rules, and opens nothing.
+//! A token under the lamp: every rule with its answer, for who asks why one fails. Uses the gate's own rules, and opens nothing. What the
+//! token says is written with its quotes: it goes to a terminal.
 
 use super::rules::{Claims, Rules};
 use super::token::{Token, shown};
@@ -38,7 +39,7 @@ pub fn inspect(rules: &Rules, keys: Result<&KeySet, &str>, text: &[u8], now: Dur
     let token = Token::parse(text);
     note("form", token.as_ref().map(|_| format!("{} bytes of {TOKEN_BYTES_MAX}", text.len())).map_err(Flaw::clone));
     if let Ok(token) = &token {
-        note("typ", rules.typ(&token.header).map(|()| token.header.typ.clone().unwrap_or_else(|| "any".to_owned())));
+        note("typ", rules.typ(&token.header).map(|()| token.header.typ.as_ref().map_or_else(|| "none".to_owned(), |typ| format!("{typ:?}"))));
         let algorithm = rules.algorithm(&token.header);
         note("alg", algorithm.as_ref().map(|algorithm| algorithm.as_str().to_owned()).map_err(Flaw::clone));
         note("key", key(token, keys));
@@ -60,10 +61,10 @@ fn key(token: &Token<'_>, keys: Result<&KeySet, &str>) -> Result<String, Flaw> {
     let keys = keys.map_err(|why| Flaw::UnknownKey(why.to_owned()))?;
     match &token.header.key {
         None => Ok(format!("it names none; the issuer has {}", keys.keys().len())),
-        Some(id) if keys.has(id) => Ok(id.clone()),
+        Some(id) if keys.has(id) => Ok(format!("{id:?}")),
         Some(id) if keys.keys().iter().any(|key| key.id().is_none()) => Ok(format!("{id:?} is not known; one without a name may be it")),
         Some(id) => {
-            let names: Vec<&str> = keys.keys().iter().filter_map(|key| key.id()).collect();
+            let names: Vec<String> = keys.keys().iter().filter_map(|key| key.id()).map(|id| format!("{id:?}")).collect();
             Err(Flaw::UnknownKey(format!("no key has the name {id:?}; there are {}", names.join(", "))))
         }
     }
@@ -86,9 +87,9 @@ fn said(rules: &Rules, claims: &Claims, now: Duration, note: &mut impl FnMut(&'s
     note("iat", rules.issued_at(claims, now).map(|()| time("iat")));
     note("required", rules.required(claims).map(|()| "all there".to_owned()));
     let principal = rules.principal(claims.clone());
-    note("subject", principal.as_ref().map(|who| who.subject.as_deref().unwrap_or("nobody").to_owned()).map_err(Flaw::clone));
+    note("subject", principal.as_ref().map(|who| who.subject.as_ref().map_or_else(|| "nobody".to_owned(), |subject| format!("{subject:?}"))).map_err(Flaw::clone));
     if let Ok(who) = principal {
-        let list = |words: &[Box<str>]| if words.is_empty() { "none".to_owned() } else { words.join(" ") };
+        let list = |words: &[Box<str>]| if words.is_empty() { "none".to_owned() } else { format!("{words:?}") };
         note("scopes", Ok(list(&who.scopes)));
         note("groups", Ok(list(&who.groups)));
     }
