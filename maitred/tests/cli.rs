@@ -38,6 +38,7 @@ fn every_verb_has_help() {
         "healthy",
         "check",
         "explain",
+        "token",
         "routes",
         "init",
         "demo",

@@ -60,7 +60,9 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     policies.extend(maintenance.map(|maintenance| Box::new(maintenance) as Box<dyn Policy>));
     // Before whatever asks who it is.
     policies.extend(configured.authenticate.as_ref().map(|configured| match configured {
-        Authentication::Demanded { choices, anonymous } => Box::new(Authenticate::compile(choices, *anonymous)) as Box<dyn Policy>,
+        Authentication::Demanded { choices, anonymous } => {
+            Box::new(Authenticate::compile(choices, *anonymous)) as Box<dyn Policy>
+        }
         Authentication::Login(login) => Box::new(login.clone()),
     }));
     // After identity, which it judges.

@@ -1,9 +1,11 @@
 //! Authorizers: each knows one way to find out who it is.
 
 mod api_key;
+mod jwt;
 mod oidc;
 
 pub use api_key::{ApiKey, KeyPlace};
+pub use jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use oidc::{Oidc, OidcSession, SameSite};
 
 /// One entry of `authorizers`.
@@ -18,6 +20,7 @@ pub struct Authorizer {
 pub enum AuthorizerKind {
     ApiKey(ApiKey),
     Oidc(Box<Oidc>),
+    Jwt(Box<Jwt>),
 }
 
 impl AuthorizerKind {
@@ -26,6 +29,7 @@ impl AuthorizerKind {
         match self {
             AuthorizerKind::ApiKey(_) => "api_key",
             AuthorizerKind::Oidc(_) => "oidc",
+            AuthorizerKind::Jwt(_) => "jwt",
         }
     }
 
@@ -34,6 +38,11 @@ impl AuthorizerKind {
         match self {
             AuthorizerKind::ApiKey(_) => Vec::new(),
             AuthorizerKind::Oidc(oidc) => oidc.client_secret.iter().map(|secret| secret.expose().as_bytes()).collect(),
+            AuthorizerKind::Jwt(jwt) => match &jwt.keys {
+                JwtKeys::Secret(secret) => vec![secret.expose().as_bytes()],
+                JwtKeys::File { path: _, bytes } => vec![bytes],
+                JwtKeys::Discovery(_) | JwtKeys::Url(_) => Vec::new(),
+            },
         }
     }
 }

@@ -1,9 +1,7 @@
 //! The routes that nobody writes: where a provider sends browsers back to, and where a session ends. They stand in every API that lets
 //! people in by that login, so that whatever knows routes knows them.
 
-use super::{
-    Api, Authenticate, AuthorizerKind, Document, Integration, LoginStep, Match, Oidc, Policies, Route, When,
-};
+use super::{Api, Authenticate, AuthorizerKind, Document, Integration, LoginStep, Match, Oidc, Policies, Route, When};
 use crate::span::{Span, Spanned};
 use crate::values::PathTemplate;
 
@@ -31,10 +29,7 @@ fn named_at(api: &Api, name: &str) -> Option<Span> {
 }
 
 fn routes(name: &str, oidc: &Oidc, span: Span) -> impl Iterator<Item = Spanned<Route>> {
-    let steps = [
-        (LoginStep::Callback, &oidc.callback, &["GET"][..]),
-        (LoginStep::Logout, &oidc.logout, &["GET", "POST"]),
-    ];
+    let steps = [(LoginStep::Callback, &oidc.callback, &["GET"][..]), (LoginStep::Logout, &oidc.logout, &["GET", "POST"])];
     // Their paths were parsed as such before.
     let route = move |(step, path, methods): (LoginStep, &String, &[&str])| {
         let path = PathTemplate::parse(path).ok()?;

@@ -1,7 +1,9 @@
 //! `authorizers`: each entry is a mapping with exactly one kind.
 
 mod api_key;
+mod jwt;
 mod oidc;
+mod place;
 
 use crate::decode::{Bool, Cx, Defs, Shape, record};
 use crate::diagnostics::Diagnostic;
@@ -9,6 +11,7 @@ use crate::document::{Authorizer, AuthorizerKind};
 use crate::span::Spanned;
 use crate::yaml::Node;
 use api_key::ApiKeyShape;
+use jwt::JwtShape;
 use oidc::OidcShape;
 use serde_json::Value;
 
@@ -19,6 +22,8 @@ record! {
         api_key: Option<Spanned<ApiKeyShape>> = absent,
         /// People log in with a browser, at an OpenID provider.
         oidc: Option<Spanned<OidcShape>> = absent,
+        /// A signed token of an issuer, as OAuth and OpenID Connect hand them out.
+        jwt: Option<Spanned<JwtShape>> = absent,
         /// Take the credential out of the request before a back end sees it.
         strip: Bool = "false",
     }
@@ -34,10 +39,11 @@ impl Shape for AuthorizerShape {
         if !cx.is_mapping(node, "an authorizer", "write `{ api_key: { in: header, name: x-api-key } }`") {
             return None;
         }
-        let RawAuthorizer { api_key, oidc, strip } = RawAuthorizer::decode(node, cx)?;
+        let RawAuthorizer { api_key, jwt, oidc, strip } = RawAuthorizer::decode(node, cx)?;
         let choices = [
             api_key.map(|kind| kind.map(AuthorizerKind::ApiKey)),
             oidc.map(|kind| kind.map(|oidc| AuthorizerKind::Oidc(Box::new(oidc)))),
+            jwt.map(|kind| kind.map(|jwt| AuthorizerKind::Jwt(Box::new(jwt)))),
         ];
         let kinds = RawAuthorizer::KEYS.iter().filter(|key| **key != "strip");
         let mut chosen = choices.into_iter().flatten();

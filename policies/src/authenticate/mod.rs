@@ -2,10 +2,12 @@
 //! it. Without a principal no request passes, but where `anonymous` stands in the list. What a principal may do is `authorize`'s affair.
 
 pub mod api_key;
+mod bearer;
+pub mod jwt;
 mod oidc;
 mod place;
 
-use maitred_core::identity::Roll;
+use maitred_core::identity::{KeyCell, Roll};
 use maitred_core::ports::Fetch;
 use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Response};
 use maitred_model::{self as model, AuthorizerKind, LoginStep};
@@ -15,7 +17,6 @@ use std::sync::Arc;
 pub const NAME: &str = "authenticate";
 
 /// Why somebody does not come in.
-#[derive(Debug)]
 pub enum Refusal {
     /// The credential is not valid: 401. `challenge` replaces the authorizer's own, where it can say more.
     Invalid { detail: Cow<'static, str>, challenge: Option<String> },
@@ -80,14 +81,18 @@ pub struct Making<'a> {
     pub number: u64,
     /// For what is rare, and where only the network says.
     pub fetch: &'a Arc<dyn Fetch>,
+    /// The keys that its tokens are verified with, where it takes tokens.
+    pub keys: Option<Arc<KeyCell>>,
 }
 
-/// An authorizer as it is configured.
-pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> Arc<dyn Authorizer> {
+/// An authorizer as it is configured. `None`: it has no keys, and whoever makes it has said why.
+pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
     let name: Arc<str> = name.into();
-    match &configured.kind {
+    Some(match &configured.kind {
         AuthorizerKind::ApiKey(key) => Arc::new(api_key::ApiKey::compile(name, key, making)),
-    }
+        AuthorizerKind::Oidc(oidc) => Arc::new(oidc::Oidc::compile(name, oidc, making)?),
+        AuthorizerKind::Jwt(jwt) => Arc::new(jwt::Jwt::compile(name, jwt, making.keys.clone()?, making)),
+    })
 }
 
 /// One of a route's authorizers.

@@ -2,7 +2,7 @@
 //! RFC 7636, `iss` of RFC 9207). Pure: talks to nobody, and takes the time and random bytes.
 
 use super::seal::{Purpose, Sealer};
-use maitred_core::base64url;
+use maitred_core::identity::base64url;
 use maitred_core::wire::path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -173,7 +173,11 @@ impl Tokens {
 const OF_THE_TOKEN: [&str; 10] = ["aud", "azp", "at_hash", "c_hash", "nonce", "exp", "iat", "nbf", "jti", "s_hash"];
 
 /// What an ID token says beyond its signature, issuer, audience and times, which are checked before (§3.1.3.7). Gives what is kept.
-pub fn of_id_token(mut claims: Map<String, Value>, client_id: &str, nonce: Option<&str>) -> Result<Map<String, Value>, &'static str> {
+pub fn of_id_token(
+    mut claims: Map<String, Value>,
+    client_id: &str,
+    nonce: Option<&str>,
+) -> Result<Map<String, Value>, &'static str> {
     let said = claims.get("nonce").and_then(Value::as_str);
     // At a refresh there need be none (§12.2).
     if let Some(nonce) = nonce
@@ -207,7 +211,10 @@ mod tests {
         let location = attempt().location("https://id.example/auth?tenant=1", "web", &["openid".to_owned(), "a b".to_owned()]);
         let (endpoint, rest) = location.split_once("&response_type=code&").unwrap();
         assert_eq!(endpoint, "https://id.example/auth?tenant=1");
-        assert!(rest.starts_with("client_id=web&redirect_uri=https%3A%2F%2Fx.example%2Fcb&scope=openid%20a%20b&state="), "{rest}");
+        assert!(
+            rest.starts_with("client_id=web&redirect_uri=https%3A%2F%2Fx.example%2Fcb&scope=openid%20a%20b&state="),
+            "{rest}"
+        );
         assert!(rest.ends_with("&code_challenge_method=S256"), "{rest}");
     }
 
@@ -266,9 +273,14 @@ mod tests {
     #[test]
     fn what_the_token_endpoint_gives_is_read_strictly() {
         let read = |value: Value| Tokens::read(value.to_string().as_bytes());
-        let whole = read(json!({ "token_type": "bearer", "id_token": "a.b.c", "refresh_token": "r", "expires_in": 60, "scope": "openid x" }));
+        let whole = read(
+            json!({ "token_type": "bearer", "id_token": "a.b.c", "refresh_token": "r", "expires_in": 60, "scope": "openid x" }),
+        );
         let scopes = Some(vec!["openid".to_owned(), "x".to_owned()]);
-        assert_eq!(whole, Ok(Tokens { id_token: Some("a.b.c".to_owned()), refresh: Some("r".to_owned()), expires_in: Some(60), scopes }));
+        assert_eq!(
+            whole,
+            Ok(Tokens { id_token: Some("a.b.c".to_owned()), refresh: Some("r".to_owned()), expires_in: Some(60), scopes })
+        );
         for wrong in [json!([]), json!({}), json!({ "token_type": "mac" }), json!({ "token_type": "Bearer", "id_token": 1 })] {
             assert!(read(wrong.clone()).is_err(), "{wrong}");
         }

@@ -6,9 +6,10 @@ mod login;
 mod seal;
 mod session;
 
+use super::jwt::Jwt;
 use super::{Authorizer, Decision, Making, Refusal};
 use login::{Attempt, Brought, RANDOM_BYTES, Tokens, brought, form, of_id_token};
-use maitred_core::identity::{Generations, Remembered, Roll};
+use maitred_core::identity::{Generations, KeyCell, Remembered, Roll, base64url};
 use maitred_core::ports::{Fetch, FetchRequest};
 use maitred_core::wire::{Method, cookies};
 use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Ports, Principal, Response, Scheme};
@@ -30,6 +31,9 @@ const REFRESHES_MAX: usize = 4096;
 /// An access token that says not how long it holds is asked about after this, in seconds.
 const STALE_SECONDS: u64 = 300;
 
+/// How far the provider's clock may be from ours.
+const LEEWAY: Duration = Duration::from_secs(30);
+
 /// What became of a refresh: the new session, or why there is none.
 type Refreshed = Result<Session, Broken>;
 
@@ -48,45 +52,63 @@ pub struct Oidc {
     sealer: Sealer,
     cookie: SessionCookie,
     login_cookie: String,
-    provider: Arc<dyn Provider>,
+    /// The provider's keys, and what it says of itself.
+    keys: Arc<KeyCell>,
+    /// What its ID tokens must be.
+    id_tokens: Jwt,
     fetch: Arc<dyn Fetch>,
     roll: Arc<Roll>,
     // tidy-allow: lock, because only a session that must be refreshed takes it
     refreshes: Mutex<HashMap<[u8; 32], (Instant, Arc<OnceCell<Refreshed>>)>>,
 }
 
-/// Where a provider answers, by its discovery document.
+/// Where a provider answers, by what it says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoints {
-    pub authorization: String,
-    pub token: String,
-    pub end_session: Option<String>,
+struct Endpoints {
+    authorization: String,
+    token: String,
+    end_session: Option<String>,
 }
 
-/// What is known of a provider, for as long as it is fresh.
-pub trait Provider: Send + Sync {
-    /// `None`: it has not been reached yet.
-    fn endpoints(&self) -> Option<Arc<Endpoints>>;
-
-    /// The claims of an ID token of its own for this client: signature, issuer, audience and times are right.
-    fn id_token<'a>(&'a self, token: &'a str, ports: &'a dyn Ports) -> Hook<'a, Result<Map<String, Value>, String>>;
+impl Endpoints {
+    /// `None`: it names none that could be used. Whoever asked by TLS does not go on without.
+    fn of(document: &Map<String, Value>, issuer: &str) -> Option<Endpoints> {
+        let endpoint = |name: &str| {
+            let url = document.get(name)?.as_str()?;
+            let plain = issuer.starts_with("http://") && url.starts_with("http://");
+            let sane = url.bytes().all(|byte| byte.is_ascii_graphic()) && !url.contains('#');
+            ((url.starts_with("https://") || plain) && sane).then(|| url.to_owned())
+        };
+        Some(Endpoints {
+            authorization: endpoint("authorization_endpoint")?,
+            token: endpoint("token_endpoint")?,
+            end_session: endpoint("end_session_endpoint"),
+        })
+    }
 }
 
 impl Oidc {
-    /// `None`: the system has no cryptography to seal cookies with.
-    pub fn compile(name: Arc<str>, configured: &model::Oidc, making: &Making<'_>, provider: Arc<dyn Provider>) -> Option<Oidc> {
+    /// `None`: there are no keys to verify with, or no cryptography to seal cookies with.
+    pub fn compile(name: Arc<str>, configured: &model::Oidc, making: &Making<'_>) -> Option<Oidc> {
+        let keys = making.keys.clone()?;
+        let id_tokens = Jwt::compile(name.clone(), &rules_of(configured), keys.clone(), making);
         Some(Oidc {
             number: making.number,
             configured: configured.clone(),
             sealer: Sealer::new(making.secret, &name)?,
             cookie: SessionCookie::new(&configured.session.cookie, configured.session.same_site.word()),
             login_cookie: format!("{}_login", configured.session.cookie),
-            provider,
+            keys,
+            id_tokens,
             fetch: making.fetch.clone(),
             roll: making.roll.clone(),
             refreshes: Mutex::default(),
             name,
         })
+    }
+
+    fn endpoints(&self) -> Option<Endpoints> {
+        Endpoints::of(&*self.keys.document()?, &self.configured.issuer)
     }
 
     fn generations(&self) -> Generations {
@@ -155,14 +177,14 @@ impl Oidc {
 
     /// Asks the token endpoint (RFC 6749 §4.1.3, §6).
     async fn ask(&self, fields: &[(&str, &str)]) -> Result<Tokens, Broken> {
-        let endpoints = self.provider.endpoints().ok_or_else(|| Broken::Unknown("the provider was not reached yet".to_owned()))?;
+        let endpoints = self.endpoints().ok_or_else(|| Broken::Unknown("the provider was not reached yet".to_owned()))?;
         let (mut fields, mut headers) = (fields.to_vec(), vec![("accept", "application/json".to_owned())]);
         match &self.configured.client_secret {
             // §2.3.1: each half is encoded as in a form before it is joined.
             Some(secret) => {
                 let [id, secret] = [self.configured.client_id.as_str(), secret.expose()].map(|half| form(&[(half, "")]));
                 let pair = format!("{}:{}", id.trim_end_matches('='), secret.trim_end_matches('='));
-                headers.push(("authorization", format!("Basic {}", maitred_core::identity::base64::encode(pair.as_bytes()))));
+                headers.push(("authorization", format!("Basic {}", base64(pair.as_bytes()))));
             }
             None => fields.push(("client_id", &self.configured.client_id)),
         }
@@ -183,7 +205,8 @@ impl Oidc {
     }
 
     fn session(&self, tokens: Tokens, claims: Map<String, Value>, ends: u64, now: u64) -> Result<Session, String> {
-        let subject = claims.get("sub").and_then(Value::as_str).filter(|sub| !sub.is_empty()).ok_or("the ID token has no `sub`")?;
+        let subject =
+            claims.get("sub").and_then(Value::as_str).filter(|sub| !sub.is_empty()).ok_or("the ID token has no `sub`")?;
         let stale = match &tokens.refresh {
             Some(_) => now.saturating_add(tokens.expires_in.unwrap_or(STALE_SECONDS)).min(ends),
             None => ends,
@@ -200,10 +223,8 @@ impl Oidc {
 
     async fn claims(&self, token: Option<&str>, nonce: Option<&str>, ports: &dyn Ports) -> Result<Map<String, Value>, String> {
         let token = token.ok_or("the provider gave no ID token")?;
-        let claims = match self.provider.id_token(token, ports) {
-            Hook::Ready(claims) => claims,
-            Hook::Pending(later) => later.await,
-        }?;
+        let claims = self.id_tokens.verify(token.as_bytes(), ports).await;
+        let claims = claims.map_err(|flaw| format!("the ID token: {}", flaw.detail()))?;
         of_id_token(claims, &self.configured.client_id, nonce).map_err(|why| format!("the ID token: {why}"))
     }
 
@@ -236,7 +257,10 @@ impl Oidc {
         let session = self.session(tokens, claims, now + self.configured.session.ttl.as_secs(), now).map_err(refused)?;
         let secure = is_secure(exchange);
         let mut set = self.cookie.set(&session, &self.sealer, now, secure).ok_or_else(|| {
-            Fault::new(Kind::AuthorizerFailed, format!("{}: the session is too large for cookies: ask for fewer claims", self.name))
+            Fault::new(
+                Kind::AuthorizerFailed,
+                format!("{}: the session is too large for cookies: ask for fewer claims", self.name),
+            )
         })?;
         set.push(self.login_line("", 0, secure));
         Ok(self.redirect(exchange, 303, &attempt.back, &set))
@@ -245,7 +269,7 @@ impl Oidc {
     fn logged_out(&self, exchange: &mut Exchange) -> Response {
         let set = self.cookie.clear(is_secure(exchange));
         let home = format!("{}{}/", own_origin(exchange), base_path(exchange, &self.configured.logout));
-        let endpoints = self.provider.endpoints();
+        let endpoints = self.endpoints();
         let location = match endpoints.as_ref().and_then(|endpoints| endpoints.end_session.as_deref()) {
             // RP-Initiated Logout 1.0 §2.
             Some(endpoint) => {
@@ -344,7 +368,9 @@ impl Authorizer for Oidc {
         let mut whole = Vec::new();
         let sealed = self.cookie.sealed(exchange, &mut whole)?;
         let verdicts = ports.verdicts().borrow();
-        let Remembered::Valid(principal) = verdicts.get(self.number, sealed, self.generations(), ports.now())? else { return None };
+        let Remembered::Valid(principal) = verdicts.get(self.number, sealed, self.generations(), ports.now())? else {
+            return None;
+        };
         Some(self.comes_from_here(exchange).map(|()| principal.clone()))
     }
 
@@ -371,7 +397,7 @@ impl Authorizer for Oidc {
         if !shows_a_page(exchange) {
             return None;
         }
-        let endpoints = self.provider.endpoints()?;
+        let endpoints = self.endpoints()?;
         let random = aws_lc_rs::rand::SystemRandom::new();
         let mut bytes = [[0; RANDOM_BYTES]; 3];
         for one in &mut bytes {
@@ -390,7 +416,12 @@ impl Authorizer for Oidc {
         Some(self.redirect(exchange, 302, &location, &[cookie]))
     }
 
-    fn serve<'a>(&'a self, step: LoginStep, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
+    fn serve<'a>(
+        &'a self,
+        step: LoginStep,
+        exchange: &'a mut Exchange,
+        ports: &'a dyn Ports,
+    ) -> Hook<'a, Result<Flow<()>, Fault>> {
         match step {
             LoginStep::Logout => Hook::Ready(Ok(Flow::Reply(self.logged_out(exchange)))),
             LoginStep::Callback => {
@@ -398,6 +429,33 @@ impl Authorizer for Oidc {
             }
         }
     }
+}
+
+/// What every ID token of a provider must be (OpenID Connect Core §3.1.3.7).
+fn rules_of(configured: &model::Oidc) -> model::Jwt {
+    model::Jwt {
+        issuer: Some(configured.issuer.clone()),
+        audience: vec![configured.client_id.clone()],
+        algorithms: model::JwtAlgorithm::SIGNATURES.to_vec(),
+        keys: model::JwtKeys::Discovery(configured.issuer.clone()),
+        leeway: LEEWAY,
+        required_claims: vec!["sub".to_owned(), "iat".to_owned()],
+        typ: None,
+        // It comes from the provider, and never from a request.
+        place: model::KeyPlace::Header(model::HeaderName::parse("authorization").expect("a name")),
+        subject_claim: "sub".to_owned(),
+        scopes_claim: Vec::new(),
+        groups_claim: configured.groups_claim.clone(),
+        refresh: configured.timeout,
+        timeout: configured.timeout,
+    }
+}
+
+/// As RFC 7617 wants it.
+fn base64(bytes: &[u8]) -> String {
+    let mut text = base64url::encode(bytes).replace('-', "+").replace('_', "/");
+    text.extend(std::iter::repeat_n('=', (4 - text.len() % 4) % 4));
+    text
 }
 
 fn seconds(ports: &dyn Ports) -> u64 {
@@ -416,7 +474,8 @@ fn shows_a_page(exchange: &Exchange) -> bool {
     let headers = &exchange.request.headers;
     let is_page = headers.get(b"sec-fetch-mode").is_none_or(|mode| mode == b"navigate")
         && headers.get(b"sec-fetch-dest").is_none_or(|dest| dest == b"document");
-    let takes_html = headers.get(b"accept").is_some_and(|accept| accept.windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html")));
+    let takes_html =
+        headers.get(b"accept").is_some_and(|accept| accept.windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html")));
     exchange.request.method == Method::Get && exchange.request.upgrade.is_none() && is_page && takes_html
 }
 

@@ -1,8 +1,8 @@
 //! What browsers keep for us and can neither read nor alter: sealed with AES-256-GCM under a key that follows from the gateway's secret,
 //! and bound to what it is for. Says nothing about who may use it.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, NONCE_LEN, RandomizedNonceKey};
-use maitred_core::base64url;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use maitred_core::identity::base64url;
 
 /// A sealed text that is longer is not looked at.
 const SEALED_BYTES_MAX: usize = 16 * 1024;
@@ -32,7 +32,7 @@ impl Sealer {
     pub fn seal(&self, purpose: Purpose, text: &[u8]) -> Option<String> {
         let mut sealed = text.to_vec();
         let nonce = self.key.seal_in_place_append_tag(self.aad(purpose), &mut sealed).ok()?;
-        let whole = [nonce.as_ref(), &sealed].concat();
+        let whole = [&nonce.as_ref()[..], &sealed].concat();
         Some(base64url::encode(&whole))
     }
 

@@ -81,7 +81,8 @@ impl SessionCookie {
         }
         let age = session.ends.saturating_sub(now);
         // Base64 is ASCII: every place is between two characters.
-        let pieces: Vec<&str> = sealed.as_bytes().chunks(COOKIE_BYTES_MAX).filter_map(|piece| std::str::from_utf8(piece).ok()).collect();
+        let pieces: Vec<&str> =
+            sealed.as_bytes().chunks(COOKIE_BYTES_MAX).filter_map(|piece| std::str::from_utf8(piece).ok()).collect();
         let set = |(at, name): (usize, &String)| match pieces.get(at) {
             Some(piece) => self.line(name, piece, age, secure),
             None => self.line(name, "", 0, secure),
@@ -121,7 +122,8 @@ mod tests {
     /// A browser: what it was told to keep, it sends.
     fn sent(lines: &[String]) -> Exchange {
         let mut exchange = Exchange::new(Instant::now());
-        let kept: Vec<&str> = lines.iter().filter(|line| !line.contains("Max-Age=0;")).map(|line| line.split(';').next().unwrap()).collect();
+        let kept: Vec<&str> =
+            lines.iter().filter(|line| !line.contains("Max-Age=0;")).map(|line| line.split(';').next().unwrap()).collect();
         exchange.request.headers.add(b"cookie", kept.join("; ").as_bytes());
         exchange
     }
@@ -131,7 +133,10 @@ mod tests {
         let (cookie, sealer) = (SessionCookie::new("web", "Lax"), Sealer::new(b"secret", "web").unwrap());
         for (bytes, pieces) in [(0, 1), (2000, 1), (3000, 2), (5000, 2), (7000, 3), (10_000, 4)] {
             let lines = cookie.set(&session(bytes), &sealer, 1000, true).expect("it fits");
-            assert!(lines.iter().all(|line| line.len() < 4096 && line.ends_with("; Path=/; HttpOnly; SameSite=Lax; Secure")), "{lines:?}");
+            assert!(
+                lines.iter().all(|line| line.len() < 4096 && line.ends_with("; Path=/; HttpOnly; SameSite=Lax; Secure")),
+                "{lines:?}"
+            );
             let kept = lines.iter().filter(|line| line.contains("Max-Age=4000;")).count();
             assert_eq!(kept, pieces, "{bytes}");
             assert_eq!(cookie.open(&sent(&lines), &sealer), Some(session(bytes)), "{bytes}");
