@@ -72,13 +72,7 @@ impl Drop for Source {
 
 impl Keys {
     pub fn new(clock: Clock, metrics: Arc<Metrics>) -> Keys {
-        let shared = Shared {
-            clock,
-            metrics,
-            tls: OnceLock::new(),
-            sources: Mutex::default(),
-            turned: watch::Sender::new(()),
-        };
+        let shared = Shared { clock, metrics, tls: OnceLock::new(), sources: Mutex::default(), turned: watch::Sender::new(()) };
         Keys { shared: Arc::new(shared) }
     }
 
@@ -141,7 +135,8 @@ impl Shared {
                 }
                 None => {
                     let (refresh, (told, last)) = (Arc::new(AtomicU64::new(millis)), watch::channel(None));
-                    let follower = Follower { source: source.clone(), cell: Arc::downgrade(cell), refresh: refresh.clone(), told };
+                    let follower =
+                        Follower { source: source.clone(), cell: Arc::downgrade(cell), refresh: refresh.clone(), told };
                     let task = tokio::spawn(follower.follow(Arc::downgrade(self), cell.wanted().clone())).abort_handle();
                     let entry = Source { cell: Arc::downgrade(cell), refresh, last: last.clone(), task };
                     sources.insert(source.clone(), entry);

@@ -3,7 +3,8 @@
 use crate::compile::State;
 use maitred_core::identity::{Consumer, ConsumerSet, KeyCell, KeySet, KeySource, Roll};
 use maitred_model::{
-    Api, Authenticate, Authorize, Authorizer, AuthorizerKind, Diagnostic, Diagnostics, Document, Jwt, JwtKeys, Route, Setting, Spanned,
+    Api, Authenticate, Authorize, Authorizer, AuthorizerKind, Diagnostic, Diagnostics, Document, Jwt, JwtKeys, Route, Setting,
+    Spanned,
 };
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::api_key::KeyHasher;

@@ -92,7 +92,10 @@ fn rounds(upstream: &str, method: &str, identity: &str) -> [u64; 6] {
     let mut buffer = [0u8; 16384];
     let get = b"GET /v1/x/%61b?c=d HTTP/1.1\r\nHost: example.com\r\nUser-Agent: test\r\nAccept: */*\r\nCookie: a=b\r\n\r\n";
     let get = String::from_utf8_lossy(get).replace("Cookie", &format!("Authorization: Bearer {TOKEN}\r\nCookie"));
-    let mut put = format!("{method} /v1/x/1 HTTP/1.1\r\nHost: example.com\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 4096\r\n\r\n").into_bytes();
+    let mut put = format!(
+        "{method} /v1/x/1 HTTP/1.1\r\nHost: example.com\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 4096\r\n\r\n"
+    )
+    .into_bytes();
     put.extend_from_slice(&[b'y'; 4096]);
     std::array::from_fn(|_| {
         let before = ALLOCATIONS.load(Ordering::Relaxed);
@@ -108,7 +111,8 @@ const PAIRS: u64 = 500;
 
 const AUTHORIZERS: &str = "authorizers: { staff: { jwt: { secret: 0123456789abcdef0123456789abcdef } } }\n";
 /// Signed with that, and good until 2200.
-const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6NzI1ODExODQwMH0.Xke45Ies15NbmNzUaB8LSWueZlH2HaXGUCe1F77E3ck";
+const TOKEN: &str =
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6NzI1ODExODQwMH0.Xke45Ies15NbmNzUaB8LSWueZlH2HaXGUCe1F77E3ck";
 
 #[test]
 fn a_steady_state_request_allocates_nothing() {

@@ -8,17 +8,15 @@ use maitred_policies::authenticate::jwt::{TOKEN_BYTES_MAX, Token};
 pub fn jwt(data: &[u8]) {
     let Ok(token) = Token::parse(data) else { return };
     assert!(data.len() <= TOKEN_BYTES_MAX);
-    let text = std::str::from_utf8(data).expect("base64url and dots");
-    let parts: Vec<&str> = text.split('.').collect();
+    let parts: Vec<&[u8]> = data.split(|byte| *byte == b'.').collect();
     let [header, payload, signature] = parts[..] else { panic!("{} parts", parts.len()) };
     assert!([header, payload, signature].iter().all(|part| !part.is_empty()));
-    assert_eq!(token.signed, format!("{header}.{payload}").as_bytes());
-    assert_eq!(base64url::encode(&token.signature), signature);
-    for part in [header, payload, signature] {
-        let bytes = base64url::decode(part.as_bytes());
-        assert!(part == payload && bytes.is_none() || bytes.map(|bytes| base64url::encode(&bytes)).as_deref() == Some(part));
-    }
-    let header = json::object(&base64url::decode(header.as_bytes()).expect("it was read")).expect("it was read");
+    assert_eq!(token.signed, [header, b".", payload].concat());
+    assert_eq!(base64url::encode(&token.signature).as_bytes(), signature);
+    let plain = |part: &[u8]| base64url::decode(part).map(|bytes| base64url::encode(&bytes).into_bytes());
+    assert_eq!(plain(header).as_deref(), Some(header));
+    assert!(token.claims().is_err() || plain(payload).as_deref() == Some(payload));
+    let header = json::object(&base64url::decode(header).expect("it was read")).expect("it was read");
     assert_eq!(header["alg"].as_str(), Some(token.header.algorithm.as_str()));
     assert!(!header.contains_key("crit") && !header.contains_key("b64"));
     if let Ok(claims) = token.claims() {
@@ -43,8 +41,11 @@ pub fn jwks(data: &[u8]) {
         assert!(algorithms.iter().all(|algorithm| algorithm.secret_bytes_min().is_none()), "a public key is no secret");
         for algorithm in JwtAlgorithm::SIGNATURES.into_iter().chain(JwtAlgorithm::SHARED) {
             // A key of Ed25519 may be a point of small order, of which zeros may well be a signature: who has it has no secret to keep.
-            let zeros: &[&[u8]] =
-                if algorithm == JwtAlgorithm::EdDsa { &[b""] } else { &[b"", &[0; 64], &[0; 96], &[0; 132], &[0; 256], &[0xff; 64]] };
+            let zeros: &[&[u8]] = if algorithm == JwtAlgorithm::EdDsa {
+                &[b""]
+            } else {
+                &[b"", &[0; 64], &[0; 96], &[0; 132], &[0; 256], &[0xff; 64]]
+            };
             for signature in zeros {
                 assert!(!key.verifies(algorithm, b"a message", signature), "{}", algorithm.as_str());
             }

@@ -43,7 +43,9 @@ fn authorizer<'a>(document: &'a Document, name: Option<&str>) -> anyhow::Result<
     match (name, all.as_slice()) {
         (_, []) => bail!("no authorizer of the configuration takes tokens"),
         (None, [only]) => Ok(*only),
-        (None, _) => bail!("several authorizers take tokens: add --authorizer with one of {}", names.collect::<Vec<_>>().join(", ")),
+        (None, _) => {
+            bail!("several authorizers take tokens: add --authorizer with one of {}", names.collect::<Vec<_>>().join(", "))
+        }
         (Some(name), _) => {
             let found = all.iter().find(|(own, _)| *own == name).copied();
             found.with_context(|| format!("no authorizer `{name}` takes tokens: {}", suggest(name, names, "there are")))

@@ -325,7 +325,8 @@ fn an_issuer_says_where_its_keys_are() {
     let told = wrong.clone();
     let issuer = Backend::new(move |request, conn| {
         let host = request.header("host").unwrap_or_default().to_owned();
-        let name = if told.load(Ordering::SeqCst) == 1 { "http://other.example".to_owned() } else { format!("http://{host}/realm/") };
+        let name =
+            if told.load(Ordering::SeqCst) == 1 { "http://other.example".to_owned() } else { format!("http://{host}/realm/") };
         match request.target.as_str() {
             "/realm/.well-known/openid-configuration" => {
                 conn.answer(200, "", json!({ "issuer": name, "jwks_uri": format!("http://{host}/k") }).to_string())
@@ -379,4 +380,19 @@ apis: { all: { policies: { authenticate: [cookie, query] }, routes: [ GET /: kit
     assert_eq!(kitchen.last().target, "/?x=1");
     assert_eq!(status(&format!("/cooks?access_token={alice}"), ""), 403, "an identity names who vouches for it");
     assert_eq!(status("/", &format!("Authorization: Bearer {alice}\r\n")), 401);
+}
+
+#[test]
+fn a_file_without_keys_is_refused_when_it_is_loaded() {
+    let key = Key::new("one");
+    let (kitchen, text) = (Backend::status(200), KITCHEN.replace("\"http://$issuer/keys\"", "keys.json"));
+    let gateway = gateway_with(&text, &[("kitchen", kitchen.address())], &[("keys.json", jwks(&[&key]))]);
+    for wrong in ["", "{}", "{\"keys\":[]}", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}"] {
+        let refused = gateway.try_publish_with(&text, &[("keys.json", wrong.to_owned())]).expect_err("no keys");
+        assert!(refused.contains("bad-keys"), "{refused}");
+        assert_eq!(ask(&gateway, &key.good("alice")).status, 200);
+    }
+    let other = Key::new("other");
+    gateway.publish_with(&text, &[("keys.json", jwks(&[&other]))]);
+    assert_eq!((ask(&gateway, &key.good("alice")).status, ask(&gateway, &other.good("alice")).status), (401, 200));
 }

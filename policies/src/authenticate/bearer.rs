@@ -26,7 +26,9 @@ pub fn find<'a>(place: &'a KeyPlace, exchange: &'a Exchange) -> Found<'a> {
     match second {
         None => found.map_or(Found::Nothing, |token| Found::One(Cow::Borrowed(token))),
         // Of two a back end might read the other.
-        Some(second) if found.is_some() || token(second).is_some() || values.any(|value| token(value).is_some()) => Found::Several,
+        Some(second) if found.is_some() || token(second).is_some() || values.any(|value| token(value).is_some()) => {
+            Found::Several
+        }
         Some(_) => Found::Nothing,
     }
 }

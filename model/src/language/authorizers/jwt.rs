@@ -239,8 +239,12 @@ fn algorithms(written: Option<Spanned<Vec<Spanned<JwtAlgorithm>>>>, shared: bool
     if let Some(wrong) = written.value.iter().find(|word| word.value.secret_bytes_min().is_some() != shared) {
         let name = wrong.value.as_str();
         let (message, hint) = match shared {
-            true => (format!("`{name}` verifies with a public key, and here is a secret"), "write `[HS256]`, or `jwks` for `secret`"),
-            false => (format!("`{name}` needs a `secret`, and public keys are none"), "write `[RS256, ES256]`, or `secret` for `jwks`"),
+            true => {
+                (format!("`{name}` verifies with a public key, and here is a secret"), "write `[HS256]`, or `jwks` for `secret`")
+            }
+            false => {
+                (format!("`{name}` needs a `secret`, and public keys are none"), "write `[RS256, ES256]`, or `secret` for `jwks`")
+            }
         };
         cx.error("contradiction", wrong.span, message, hint);
         return None;

@@ -39,7 +39,12 @@ pub fn inspect(rules: &Rules, keys: Result<&KeySet, &str>, text: &[u8], now: Dur
     let token = Token::parse(text);
     note("form", token.as_ref().map(|_| format!("{} bytes of {TOKEN_BYTES_MAX}", text.len())).map_err(Flaw::clone));
     if let Ok(token) = &token {
-        note("typ", rules.typ(&token.header).map(|()| token.header.typ.as_ref().map_or_else(|| "none".to_owned(), |typ| format!("{typ:?}"))));
+        note(
+            "typ",
+            rules
+                .typ(&token.header)
+                .map(|()| token.header.typ.as_ref().map_or_else(|| "none".to_owned(), |typ| format!("{typ:?}"))),
+        );
         let algorithm = rules.algorithm(&token.header);
         note("alg", algorithm.as_ref().map(|algorithm| algorithm.as_str().to_owned()).map_err(Flaw::clone));
         note("key", key(token, keys));
@@ -62,7 +67,9 @@ fn key(token: &Token<'_>, keys: Result<&KeySet, &str>) -> Result<String, Flaw> {
     match &token.header.key {
         None => Ok(format!("it names none; the issuer has {}", keys.keys().len())),
         Some(id) if keys.has(id) => Ok(format!("{id:?}")),
-        Some(id) if keys.keys().iter().any(|key| key.id().is_none()) => Ok(format!("{id:?} is not known; one without a name may be it")),
+        Some(id) if keys.keys().iter().any(|key| key.id().is_none()) => {
+            Ok(format!("{id:?} is not known; one without a name may be it"))
+        }
         Some(id) => {
             let names: Vec<String> = keys.keys().iter().filter_map(|key| key.id()).map(|id| format!("{id:?}")).collect();
             Err(Flaw::UnknownKey(format!("no key has the name {id:?}; there are {}", names.join(", "))))
@@ -87,7 +94,13 @@ fn said(rules: &Rules, claims: &Claims, now: Duration, note: &mut impl FnMut(&'s
     note("iat", rules.issued_at(claims, now).map(|()| time("iat")));
     note("required", rules.required(claims).map(|()| "all there".to_owned()));
     let principal = rules.principal(claims.clone());
-    note("subject", principal.as_ref().map(|who| who.subject.as_ref().map_or_else(|| "nobody".to_owned(), |subject| format!("{subject:?}"))).map_err(Flaw::clone));
+    note(
+        "subject",
+        principal
+            .as_ref()
+            .map(|who| who.subject.as_ref().map_or_else(|| "nobody".to_owned(), |subject| format!("{subject:?}")))
+            .map_err(Flaw::clone),
+    );
     if let Ok(who) = principal {
         let list = |words: &[Box<str>]| if words.is_empty() { "none".to_owned() } else { format!("{words:?}") };
         note("scopes", Ok(list(&who.scopes)));

@@ -51,7 +51,9 @@ impl Flaw {
             Flaw::Malformed(_) => "the token is malformed",
             Flaw::Expired(_) => "the token has expired",
             Flaw::TooEarly(_) => "the token is not valid yet",
-            Flaw::Algorithm(_) | Flaw::Type(_) | Flaw::UnknownKey(_) | Flaw::Signature(_) | Flaw::NoKeys => "the token is not valid",
+            Flaw::Algorithm(_) | Flaw::Type(_) | Flaw::UnknownKey(_) | Flaw::Signature(_) | Flaw::NoKeys => {
+                "the token is not valid"
+            }
             Flaw::Issuer(_) | Flaw::Audience(_) | Flaw::Claim(_) => "the token is not valid here",
         }
     }
@@ -129,7 +131,9 @@ impl Jwt {
     fn conclude(&self, judged: Result<Arc<Principal>, Flaw>) -> Decision {
         judged.map_err(|flaw| match flaw {
             Flaw::NoKeys => Refusal::Failed(Fault::new(Kind::AuthorizerUnavailable, flaw.detail().to_owned())),
-            Flaw::Malformed(_) | Flaw::Algorithm(_) | Flaw::Type(_) | Flaw::UnknownKey(_) | Flaw::Signature(_) => self.refusal(&flaw),
+            Flaw::Malformed(_) | Flaw::Algorithm(_) | Flaw::Type(_) | Flaw::UnknownKey(_) | Flaw::Signature(_) => {
+                self.refusal(&flaw)
+            }
             Flaw::Issuer(_) | Flaw::Audience(_) | Flaw::Expired(_) | Flaw::TooEarly(_) | Flaw::Claim(_) => self.refusal(&flaw),
         })
     }

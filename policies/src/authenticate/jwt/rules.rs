@@ -121,7 +121,11 @@ impl Rules {
 
     pub fn expiry(&self, claims: &Claims, now: Duration) -> Rule {
         let over = now.as_secs_f64() - self.end(claims)?;
-        if over < 0.0 { Ok(()) } else { Err(Flaw::Expired(format!("it ended {} s ago", (over + self.leeway.as_secs_f64()) as u64))) }
+        if over < 0.0 {
+            Ok(())
+        } else {
+            Err(Flaw::Expired(format!("it ended {} s ago", (over + self.leeway.as_secs_f64()) as u64)))
+        }
     }
 
     pub fn not_before(&self, claims: &Claims, now: Duration) -> Rule {
@@ -135,7 +139,11 @@ impl Rules {
     fn begun(&self, claims: &Claims, name: &str, now: Duration) -> Rule {
         let Some(begins) = time(claims, name)? else { return Ok(()) };
         let wait = begins - now.as_secs_f64();
-        if wait <= self.leeway.as_secs_f64() { Ok(()) } else { Err(Flaw::TooEarly(format!("its `{name}` is in {} s", wait as u64))) }
+        if wait <= self.leeway.as_secs_f64() {
+            Ok(())
+        } else {
+            Err(Flaw::TooEarly(format!("its `{name}` is in {} s", wait as u64)))
+        }
     }
 
     pub fn required(&self, claims: &Claims) -> Rule {

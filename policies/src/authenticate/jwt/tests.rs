@@ -200,9 +200,11 @@ fn each_algorithm_verifies_what_it_signed_and_nothing_else() {
 fn shared_secrets_of_each_length() {
     let secret = b"0123456789012345678901234567890123456789012345678901234567890123";
     let rules = shared_rules();
-    for (algorithm, hash) in
-        [(JwtAlgorithm::Hs256, hmac::HMAC_SHA256), (JwtAlgorithm::Hs384, hmac::HMAC_SHA384), (JwtAlgorithm::Hs512, hmac::HMAC_SHA512)]
-    {
+    for (algorithm, hash) in [
+        (JwtAlgorithm::Hs256, hmac::HMAC_SHA256),
+        (JwtAlgorithm::Hs384, hmac::HMAC_SHA384),
+        (JwtAlgorithm::Hs512, hmac::HMAC_SHA512),
+    ] {
         let keys = KeySet::shared(secret, &JwtAlgorithm::SHARED);
         let header = json!({"alg": algorithm.as_str()}).to_string();
         let signed = format!("{}.{}", base64url::encode(header.as_bytes()), base64url::encode(good().to_string().as_bytes()));
@@ -469,7 +471,7 @@ fn a_text_that_is_almost_a_token_is_none() {
         &format!("{header}=.{payload}.{signature}"),
         &format!("{token} "),
         &format!("{token}\n"),
-        &format!("{header}.{payload}.{}", signature.replace(['-', '_'], "+")) .replace('+', "/"),
+        &format!("{header}.{payload}.{}", signature.replace(['-', '_'], "+")).replace('+', "/"),
         &uncanonical,
         &long,
         &"A".repeat(1_000_000),
@@ -541,7 +543,8 @@ fn the_lamp_and_the_gate_say_the_same() {
     let right = look(&ISSUER.token(&ed(), &claims));
     assert!(right.is_valid(), "{:?}", right.checks);
     let names: Vec<_> = right.checks.iter().map(|check| check.name).collect();
-    let all = ["form", "typ", "alg", "key", "signature", "iss", "aud", "exp", "nbf", "iat", "required", "subject", "scopes", "groups"];
+    let all =
+        ["form", "typ", "alg", "key", "signature", "iss", "aud", "exp", "nbf", "iat", "required", "subject", "scopes", "groups"];
     assert_eq!(names, all);
     claims["aud"] = "bar".into();
     claims["exp"] = 1.into();
