@@ -252,6 +252,10 @@ impl Page {
         self.family("maitred_acme_orders_total", "counter", "Orders of certificates by ACME, renewals too, by how they went.");
         self.line(format_args!("maitred_acme_orders_total{{result=\"ok\"}} {}", read(&metrics.acme_ok)));
         self.line(format_args!("maitred_acme_orders_total{{result=\"failed\"}} {}", read(&metrics.acme_failed)));
+        let help = "Fetches of issuers' keys, by how they went. After one that failed the keys that were there go on being used.";
+        self.family("maitred_key_fetches_total", "counter", help);
+        self.line(format_args!("maitred_key_fetches_total{{result=\"ok\"}} {}", read(&metrics.keys_ok)));
+        self.line(format_args!("maitred_key_fetches_total{{result=\"failed\"}} {}", read(&metrics.keys_failed)));
     }
 
     /// The names that every Prometheus client library uses.

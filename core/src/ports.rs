@@ -34,6 +34,7 @@ pub struct Called {
     pub body: Vec<u8>,
 }
 
+pub type Waiting<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 pub type Calling<'a> = Pin<Box<dyn Future<Output = Result<Called, Fault>> + 'a>>;
 
 pub trait Ports {
@@ -44,6 +45,9 @@ pub trait Ports {
 
     /// What this worker has verified. Not to be held across a wait.
     fn verdicts(&self) -> &RefCell<Verdicts>;
+
+    /// Until a moment of `now` has come.
+    fn until(&self, moment: Instant) -> Waiting<'_>;
 
     /// Asks a back end, through its upstream.
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a>;

@@ -41,6 +41,8 @@ pub enum Verb {
     Check(Check),
     /// Says which route takes a request, why, and where it would go; asks nobody
     Explain(Explain),
+    /// Says whether an authorizer takes a JWT, and of each rule whether it holds
+    Token(Token),
     /// Lists the routes of a configuration
     Routes(Routes),
     /// Writes a first maitred.yaml that works at once
@@ -236,6 +238,37 @@ pub struct Explain {
     /// A header of the request
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
+    /// The configuration
+    #[arg(long, default_value = DEFAULT_FILE)]
+    pub file: PathBuf,
+    /// Writes JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+const TOKEN_HELP: &str = "\
+Examples:
+  maitred token < token.txt                         of the only authorizer that takes tokens
+  maitred token --authorizer staff --fetch - < token.txt
+  maitred token --authorizer staff --file gateway.yaml --json \"$TOKEN\"
+
+Keys in a file, and a secret, are taken from the configuration; those at a URL are asked for with --fetch alone. What is on a \
+command line other users of the machine may see, and a shell keeps it: a token that still opens is better read from stdin.
+
+Exits with 0 when the token is valid, with 1 when it is not.";
+
+#[derive(Debug, Args)]
+#[command(after_help = TOKEN_HELP)]
+pub struct Token {
+    /// The token, or `-` to read it from stdin
+    #[arg(default_value = "-", hide_default_value = true, allow_hyphen_values = true)]
+    pub token: String,
+    /// The authorizer; needed where several take tokens
+    #[arg(long, value_name = "NAME")]
+    pub authorizer: Option<String>,
+    /// Asks the issuer for its keys, where they are not in the configuration
+    #[arg(long)]
+    pub fetch: bool,
     /// The configuration
     #[arg(long, default_value = DEFAULT_FILE)]
     pub file: PathBuf,

@@ -20,6 +20,7 @@ mod run;
 mod signals;
 mod sockets;
 mod systemd;
+mod token;
 mod upgrade;
 mod upstreams;
 mod version;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Verb::Healthy(arguments) => healthy::main(&arguments),
         Verb::Check(arguments) => check::main(&arguments),
         Verb::Explain(arguments) => explain::main(&arguments),
+        Verb::Token(arguments) => token::main(&arguments),
         Verb::Routes(arguments) => routes::main(&arguments),
         Verb::Init(arguments) => init::main(&arguments),
         Verb::Demo(arguments) => demo::main(&arguments),

@@ -4,7 +4,7 @@
 use crate::changes::changes;
 use crate::check::summary;
 use crate::configuration::{compiled, read};
-use crate::wire::{House, follow, leads_to_admin, lock, now, plan, resolve, warn_unresolved, workers};
+use crate::wire::{House, fetch, follow, leads_to_admin, lock, now, plan, resolve, warn_unfetched, warn_unresolved, workers};
 use jiff::Timestamp;
 use maitred_dataplane::LogTarget;
 use maitred_model::Document;
@@ -93,6 +93,7 @@ impl House {
         if let Some(wrong) = leads_to_admin(&snapshot) {
             return Err(wrong);
         }
+        warn_unfetched(&self.runtime.block_on(fetch(&self.keys, &snapshot)));
         let log = LogTarget::open(&snapshot.document.telemetry.access_log)
             .map_err(|error| format!("cannot open the access log: {error}"))?;
         for key in self.needs_restart(&snapshot.document) {

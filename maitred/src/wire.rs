@@ -1,4 +1,4 @@
-//! Puts the house together in its order: watch → read → compile → names → certificates → bind → the word of the process before → admin;
+//! Puts the house together in its order: watch → read → compile → names → keys → certificates → bind → the word of the process before → admin;
 //! and takes it apart again. What each part does is that part's own affair.
 
 use crate::cli::LogFormat;
@@ -15,7 +15,8 @@ use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{
-    Acme, Admin, AdminConfig, Checks, Discovery, Plan, Request, SystemResolver, Unresolved, Watched, Watcher, watch,
+    Acme, Admin, AdminConfig, Checks, Discovery, Keys, Plan, Request, SystemResolver, Unfetched, Unresolved, WantedKeys, Watched,
+    Watcher, watch,
 };
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
@@ -35,6 +36,8 @@ use tokio::task::JoinHandle;
 
 /// For the names of all upstreams at a start or a reload: who waits longer wonders whether it hangs.
 const NAMES_TIME_MAX: Duration = Duration::from_secs(5);
+/// For the keys of all issuers, likewise: an issuer that is down does not keep the gateway from starting.
+const KEYS_TIME_MAX: Duration = Duration::from_secs(5);
 /// Threads of the control side: one may be busy with a long list while the other answers a probe.
 const CONTROL_THREADS: usize = 2;
 /// Reloads asked for and not begun; one more would say the same.
@@ -57,6 +60,7 @@ pub struct House {
     pub source: Source,
     pub runtime: tokio::runtime::Handle,
     pub discovery: Discovery,
+    pub keys: Keys,
     pub acme: Acme,
     pub checks: Checks,
     pub watcher: Option<Watcher>,
@@ -156,6 +160,8 @@ fn assemble(
         error(&anyhow::anyhow!(wrong.clone()));
         return Err(NotStarted::Refused(wrong));
     }
+    let keys = Keys::new(state.clock.clone(), state.metrics.clone());
+    warn_unfetched(&runtime.block_on(fetch(&keys, &snapshot)));
     let admin = snapshot.document.admin.clone();
     let acme = Acme::start(runtime.handle(), state.clock.clone(), state.metrics.clone(), state.challenges.clone());
     let certificates = acme.prepare(plan(&snapshot)).map_err(anyhow::Error::msg)?;
@@ -170,6 +176,7 @@ fn assemble(
         source,
         runtime: runtime.handle().clone(),
         discovery,
+        keys,
         acme,
         checks,
         watcher,
@@ -271,6 +278,18 @@ pub async fn resolve(discovery: &Discovery, snapshot: &Snapshot) -> Vec<Unresolv
     let requests: Vec<Request> =
         upstreams.filter_map(|(spec, endpoints)| Request::of(&spec.targets, endpoints, authority)).collect();
     discovery.resolve_all(&requests, NAMES_TIME_MAX).await
+}
+
+/// Fetches the keys of all issuers, and keeps them fresh from here on.
+pub async fn fetch(keys: &Keys, snapshot: &Snapshot) -> Vec<Unfetched> {
+    let wanted = snapshot.keys().map(|(cell, refresh)| WantedKeys { cell: cell.clone(), refresh });
+    keys.fetch_all(&wanted.collect::<Vec<_>>(), KEYS_TIME_MAX).await
+}
+
+pub fn warn_unfetched(unfetched: &[Unfetched]) {
+    for Unfetched { source, reason } in unfetched {
+        tracing::warn!(source, reason, "no keys are known; tokens of this issuer are answered 503 until there are some");
+    }
 }
 
 /// The certificates that a configuration wants from authorities.

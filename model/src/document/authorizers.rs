@@ -1,8 +1,10 @@
 //! Authorizers: each knows one way to find out who it is.
 
 mod api_key;
+mod jwt;
 
 pub use api_key::{ApiKey, KeyPlace};
+pub use jwt::{Jwt, JwtAlgorithm, JwtKeys};
 
 /// One entry of `authorizers`.
 #[derive(Debug, Clone)]
@@ -15,6 +17,7 @@ pub struct Authorizer {
 #[derive(Debug, Clone)]
 pub enum AuthorizerKind {
     ApiKey(ApiKey),
+    Jwt(Box<Jwt>),
 }
 
 impl AuthorizerKind {
@@ -22,6 +25,7 @@ impl AuthorizerKind {
     pub fn name(&self) -> &'static str {
         match self {
             AuthorizerKind::ApiKey(_) => "api_key",
+            AuthorizerKind::Jwt(_) => "jwt",
         }
     }
 
@@ -29,6 +33,11 @@ impl AuthorizerKind {
     pub fn hidden(&self) -> Vec<&[u8]> {
         match self {
             AuthorizerKind::ApiKey(_) => Vec::new(),
+            AuthorizerKind::Jwt(jwt) => match &jwt.keys {
+                JwtKeys::Secret(secret) => vec![secret.expose().as_bytes()],
+                JwtKeys::File { path: _, bytes } => vec![bytes],
+                JwtKeys::Discovery(_) | JwtKeys::Url(_) => Vec::new(),
+            },
         }
     }
 }

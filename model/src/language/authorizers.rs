@@ -1,6 +1,8 @@
 //! `authorizers`: each entry is a mapping with exactly one kind.
 
 mod api_key;
+mod jwt;
+mod place;
 
 use crate::decode::{Bool, Cx, Defs, Shape, record};
 use crate::diagnostics::Diagnostic;
@@ -8,6 +10,7 @@ use crate::document::{Authorizer, AuthorizerKind};
 use crate::span::Spanned;
 use crate::yaml::Node;
 use api_key::ApiKeyShape;
+use jwt::JwtShape;
 use serde_json::Value;
 
 record! {
@@ -15,6 +18,8 @@ record! {
     "an authorizer" => struct RawAuthorizer {
         /// A key that a consumer was given.
         api_key: Option<Spanned<ApiKeyShape>> = absent,
+        /// A signed token of an issuer, as OAuth and OpenID Connect hand them out.
+        jwt: Option<Spanned<JwtShape>> = absent,
         /// Take the credential out of the request before a back end sees it.
         strip: Bool = "false",
     }
@@ -30,8 +35,11 @@ impl Shape for AuthorizerShape {
         if !cx.is_mapping(node, "an authorizer", "write `{ api_key: { in: header, name: x-api-key } }`") {
             return None;
         }
-        let RawAuthorizer { api_key, strip } = RawAuthorizer::decode(node, cx)?;
-        let choices = [api_key.map(|kind| kind.map(AuthorizerKind::ApiKey))];
+        let RawAuthorizer { api_key, jwt, strip } = RawAuthorizer::decode(node, cx)?;
+        let choices = [
+            api_key.map(|kind| kind.map(AuthorizerKind::ApiKey)),
+            jwt.map(|kind| kind.map(|jwt| AuthorizerKind::Jwt(Box::new(jwt)))),
+        ];
         let kinds = RawAuthorizer::KEYS.iter().filter(|key| **key != "strip");
         let mut chosen = choices.into_iter().flatten();
         let Some(kind) = chosen.next() else {

@@ -2,9 +2,11 @@
 //! it. Without a principal no request passes, but where `anonymous` stands in the list. What a principal may do is `authorize`'s affair.
 
 pub mod api_key;
+mod bearer;
+pub mod jwt;
 mod place;
 
-use maitred_core::identity::Roll;
+use maitred_core::identity::{KeyCell, Roll};
 use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal};
 use maitred_model::{self as model, AuthorizerKind};
 use std::borrow::Cow;
@@ -59,14 +61,17 @@ pub struct Making<'a> {
     pub roll: &'a Arc<Roll>,
     /// The number of this authorizer: what was remembered under another is not its own.
     pub number: u64,
+    /// The keys that its tokens are verified with, where it takes tokens.
+    pub keys: Option<Arc<KeyCell>>,
 }
 
-/// An authorizer as it is configured.
-pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> Arc<dyn Authorizer> {
+/// An authorizer as it is configured. `None`: it has no keys, and whoever makes it has said why.
+pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
     let name: Arc<str> = name.into();
-    match &configured.kind {
+    Some(match &configured.kind {
         AuthorizerKind::ApiKey(key) => Arc::new(api_key::ApiKey::compile(name, key, making)),
-    }
+        AuthorizerKind::Jwt(jwt) => Arc::new(jwt::Jwt::compile(name, jwt, making.keys.clone()?, making)),
+    })
 }
 
 /// One of a route's authorizers.
