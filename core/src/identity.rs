@@ -2,9 +2,11 @@
 //! credential is verified is not known on this floor.
 
 pub mod consumers;
+mod key_hasher;
 mod principal;
 mod verdicts;
 
-pub use consumers::{Consumer, ConsumerSet, KeyHash, Roll, Stored, Taken};
+pub use consumers::{Consumer, ConsumerSet, Roll, Stored, Taken};
+pub use key_hasher::{Fingerprint, KeyHash, KeyHasher};
 pub use principal::Principal;
 pub use verdicts::{Generations, Remembered, Verdicts};
