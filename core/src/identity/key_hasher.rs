@@ -5,7 +5,10 @@
 pub type KeyHash = [u8; 32];
 
 /// Tells hashers apart, and nothing about their secrets.
-pub type Fingerprint = [u8; 8];
+pub type Fingerprint = [u8; FINGERPRINT_BYTES];
+
+/// There are a handful of hashers.
+const FINGERPRINT_BYTES: usize = 8;
 
 /// Hashes keys, with a key of its own.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,7 +26,7 @@ impl KeyHasher {
     pub fn fingerprint(&self) -> Fingerprint {
         let derived = blake3::derive_key("maitred 2026 fingerprint of a hasher of API keys", &self.0);
         let mut fingerprint = Fingerprint::default();
-        fingerprint.copy_from_slice(&derived[..fingerprint.len()]);
+        fingerprint.copy_from_slice(&derived[..FINGERPRINT_BYTES]);
         fingerprint
     }
 }

@@ -21,12 +21,7 @@ pub struct ApiKey {
 
 impl ApiKey {
     pub fn compile(name: Arc<str>, configured: &model::ApiKey, making: &Making<'_>) -> ApiKey {
-        ApiKey {
-            name,
-            number: making.number,
-            place: configured.place.clone(),
-            roll: making.roll.clone(),
-        }
+        ApiKey { name, number: making.number, place: configured.place.clone(), roll: making.roll.clone() }
     }
 
     fn generations(&self) -> Generations {
