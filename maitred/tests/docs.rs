@@ -5,7 +5,7 @@
 //! what they say; they find the last file before them on their page as maitred.yaml. Other blocks are not looked at.
 //! With UPDATE_GOLDEN=1 the output is written anew.
 
-use maitred_control::{Extra, exposition};
+use maitred_control::{ConsumerCounts, Extra, exposition};
 use maitred_core::metrics::Metrics;
 use maitred_dataplane::{State, compile};
 use maitred_model::{Memory, load_text, render};
