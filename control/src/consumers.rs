@@ -8,6 +8,7 @@ use crate::store::{Change, Changed, Name, NotChanged, Store, StoredConsumer, Sto
 use jiff::Timestamp;
 use maitred_model::{Document, suggest};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 /// Names listed where none is near to what was asked for.
 const LISTED_MAX: usize = 20;
@@ -121,7 +122,20 @@ fn done(change: &Change) -> &'static str {
 
 /// Those that stand in both: the configuration's count, and who added the others should know.
 pub fn warn_hidden(document: &Document, store: &Store) {
+    let configured = document.consumers.values().flat_map(|consumer| &consumer.identities);
+    let configured: HashSet<(&str, &str)> =
+        configured.map(|identity| (identity.authorizer.value.as_str(), identity.subject.as_str())).collect();
     for stored in store.consumers() {
+        for Name { authorizer, subject } in &stored.identities {
+            if configured.contains(&(authorizer.as_str(), subject.as_str())) {
+                tracing::warn!(
+                    consumer = stored.name,
+                    authorizer,
+                    subject,
+                    "an identity stands in the configuration and in the store; the configuration's counts"
+                );
+            }
+        }
         if document.consumers.contains_key(&stored.name) {
             tracing::warn!(
                 consumer = stored.name,

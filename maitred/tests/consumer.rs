@@ -6,6 +6,8 @@ mod process;
 
 use process::{Done, Folder, Maitred, ask, back_end, until};
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 fn text() -> String {
@@ -113,6 +115,52 @@ fn a_consumer_comes_in_at_once_and_no_more_when_it_is_disabled_rotated_or_remove
     for key in [&first, &second, &third, &fourth, &short] {
         assert!(!done.stderr.contains(key.as_str()), "no key is logged: {}", done.stderr);
     }
+}
+
+/// One request on a connection that is kept; its status.
+fn again(connection: &mut BufReader<TcpStream>, key: &str) -> u16 {
+    let request = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\n\r\n");
+    connection.get_mut().write_all(request.as_bytes()).unwrap();
+    let (mut status, mut length) = (0, 0);
+    loop {
+        let mut line = String::new();
+        assert!(connection.read_line(&mut line).unwrap() > 0, "it ended");
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(rest) = line.strip_prefix("http/1.1 ") {
+            status = rest[..3].parse().unwrap();
+        }
+        if let Some(rest) = line.strip_prefix("content-length: ") {
+            length = rest.parse().unwrap();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    connection.read_exact(&mut vec![0; length]).unwrap();
+    status
+}
+
+#[test]
+fn every_worker_forgets_what_it_remembered() {
+    let folder = Folder::new("consumer-workers");
+    let gateway = folder.file("maitred.yaml", &format!("workers: 3\n{}", text())).run(&["run"]);
+    let desk = desk(&folder, &gateway);
+    let key = desk.key(&["add", "shop-app"]);
+    let connect = || BufReader::new(TcpStream::connect(gateway.listening()).unwrap());
+    let mut connections: Vec<_> = std::iter::repeat_with(connect).take(12).collect();
+    let mut all = |status: u16| {
+        for connection in &mut connections {
+            assert_eq!((again(connection, &key), again(connection, &key)), (status, status));
+        }
+    };
+    for _ in 0..3 {
+        all(200);
+        desk.done(&["disable", "shop-app"]);
+        all(403);
+        desk.done(&["enable", "shop-app"]);
+    }
+    desk.done(&["remove", "shop-app"]);
+    all(401);
 }
 
 #[test]

@@ -15,6 +15,8 @@ use std::time::{Duration, SystemTime};
 
 /// Between two looks for the writes of another process: a change is live everywhere in under a second.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// No connection counts down to it: what is there has yet to be read.
+const UNREAD: i64 = -1;
 /// Changes in one transaction.
 const BATCH_MAX: usize = 64;
 
@@ -183,13 +185,15 @@ impl Keeper {
 
     fn take(&mut self, connection: Connection) -> Result<(), StoreError> {
         let file = file::identified(&self.path)?;
-        self.open = Some(Open { connection, file, data_version: 0 });
+        self.open = Some(Open { connection, file, data_version: UNREAD });
         self.reread()
     }
 
     fn reread(&mut self) -> Result<(), StoreError> {
         let now = self.now();
         let Some(open) = &mut self.open else { return Err(StoreError::Gone) };
+        // Our own writes do not move it: one that could not be read back is tried again at the next look.
+        open.data_version = UNREAD;
         // First: what is written while this reads is read next time.
         let data_version = data_version(&open.connection)?;
         let contents = consumers::read(&open.connection, now)?;
@@ -212,8 +216,9 @@ impl Keeper {
         }
         self.publish();
         let Some(open) = &self.open else { return };
-        let deleted = open.connection.execute("DELETE FROM api_keys WHERE ends <= ?1", [now]);
-        self.complain(deleted.err().map(StoreError::from));
+        let delete = || Ok(open.connection.execute("DELETE FROM api_keys WHERE ends <= ?1", [now])?);
+        let deleted: Result<usize, StoreError> = layout::still_ours(&open.connection).and_then(|()| delete());
+        self.complain(deleted.err());
     }
 
     /// To authorizers, and to those who ask what there is.
