@@ -178,7 +178,8 @@ mod tests {
             consumer("carol", true, true, false),
             consumer("dave", false, false, true),
         ]);
-        let states: Vec<&str> = told.lines().skip(1).map(|line| line[17..].split("  ").next().unwrap_or_default()).collect();
+        let column = told.find("STATE").unwrap();
+        let states: Vec<&str> = told.lines().skip(1).map(|line| line[column..].split("  ").next().unwrap_or_default()).collect();
         assert_eq!(
             states,
             ["enabled", "disabled", "hidden by the configuration", "enabled; 1 key of another secret_key"],
