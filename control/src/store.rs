@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -71,6 +71,7 @@ struct Known {
     /// What keys can be verified with.
     fingerprints: Mutex<Vec<Fingerprint>>,
     errors: AtomicU64,
+    is_failing: AtomicBool,
 }
 
 /// A store that is open, or that will be made when there is something to keep.
@@ -119,6 +120,11 @@ impl Store {
     /// How often it failed.
     pub fn errors(&self) -> u64 {
         self.known.errors.load(Ordering::Relaxed)
+    }
+
+    /// The last look at it failed: what was known before goes on.
+    pub fn is_failing(&self) -> bool {
+        self.known.is_failing.load(Ordering::Relaxed)
     }
 
     /// It is on the disk, and live on every worker, when this returns.

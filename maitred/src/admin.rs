@@ -36,7 +36,8 @@ impl Operations for House {
         // Anyone may read this: what was wrong is in the log and in /status.
         let failed = failed.then(|| "the last reload failed; the configuration from before is live".to_owned());
         // No reason to send no traffic: the authority must reach this gateway, or there will never be a certificate.
-        let warnings: Vec<String> = failed.into_iter().chain(self.acme.waiting()).collect();
+        let store = self.store.is_failing().then(|| "the store cannot be read; consumers stay as they were known".to_owned());
+        let warnings: Vec<String> = failed.into_iter().chain(store).chain(self.acme.waiting()).collect();
         Readiness::Ready { warning: (!warnings.is_empty()).then(|| warnings.join("; ")) }
     }
 

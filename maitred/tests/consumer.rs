@@ -7,7 +7,8 @@ mod process;
 use process::{Done, Folder, Maitred, ask, back_end, until};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 fn text() -> String {
@@ -186,6 +187,66 @@ fn what_was_added_survives_a_kill_and_a_new_secret() {
     assert!(list.contains("enabled; 1 key of another secret_key"), "{list}");
     let done = gateway.terminate();
     assert!(done.stderr.contains("keys in the store were made under another secret_key"), "{}", done.stderr);
+}
+
+/// The key, if it was answered.
+fn add_over_http(admin: SocketAddr, name: &str) -> Option<String> {
+    let body = format!("{{\"name\":\"{name}\"}}");
+    let length = body.len();
+    let head = format!(
+        "POST /consumers HTTP/1.1\r\nhost: localhost\r\nx-maitred: 1\r\ncontent-length: {length}\r\nconnection: close\r\n"
+    );
+    let mut stream = TcpStream::connect(admin).ok()?;
+    stream.write_all(format!("{head}\r\n{body}").as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    let body: Value = serde_json::from_str(body).ok()?;
+    Some(body["key"].as_str()?.to_owned())
+}
+
+#[test]
+fn what_was_answered_outlives_a_kill_in_the_middle_of_writing() {
+    let folder = Folder::new("consumer-writing");
+    let gateway = folder.file("maitred.yaml", &text()).run(&["run"]);
+    let (admin, answered) = (gateway.address("admin"), AtomicUsize::new(0));
+    let add_many = |writer: usize| {
+        let keys = (0..).map_while(|number| {
+            let key = add_over_http(admin, &format!("c-{writer}-{number}"));
+            answered.fetch_add(usize::from(key.is_some()), Ordering::Relaxed);
+            key
+        });
+        keys.collect::<Vec<String>>()
+    };
+    let keys: Vec<String> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4).map(|writer| scope.spawn(move || add_many(writer))).collect();
+        until(|| answered.load(Ordering::Relaxed) >= 40);
+        gateway.signal(libc::SIGKILL);
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    });
+    drop(gateway);
+    let gateway = folder.run(&["run"]);
+    assert!(keys.len() >= 40);
+    for key in &keys {
+        assert_eq!(status(&gateway, "/", key), 200);
+    }
+}
+
+#[test]
+fn a_store_that_is_taken_away_is_told_and_takes_nobody_with_it() {
+    let folder = Folder::new("consumer-gone");
+    let gateway = folder.file("maitred.yaml", &text()).run(&["run"]);
+    let key = desk(&folder, &gateway).key(&["add", "shop-app"]);
+    assert!(!gateway.admin("GET", "/readyz").contains("warning"));
+    std::fs::rename(folder.path("maitred.db"), folder.path("aside.db")).unwrap();
+    until(|| gateway.admin("GET", "/readyz").contains("the store cannot be read"));
+    assert!(gateway.admin("GET", "/readyz").starts_with("HTTP/1.1 200"), "traffic may be sent here still");
+    assert_eq!(status(&gateway, "/", &key), 200);
+    let failed = desk(&folder, &gateway).consumer(&["add", "other"]);
+    assert!(failed.code == 1 && failed.stderr.contains("its file is gone"), "{}", failed.stderr);
+    std::fs::rename(folder.path("aside.db"), folder.path("maitred.db")).unwrap();
+    until(|| !gateway.admin("GET", "/readyz").contains("warning"));
+    desk(&folder, &gateway).key(&["add", "other"]);
 }
 
 #[test]

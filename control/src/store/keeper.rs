@@ -257,6 +257,7 @@ impl Keeper {
 
     /// Once, until it is another thing that is wrong.
     fn complain(&mut self, error: Option<StoreError>) {
+        self.known.is_failing.store(error.is_some(), Ordering::Relaxed);
         let Some(error) = error else {
             self.complaint = None;
             return;

@@ -1,6 +1,7 @@
 //! Real files in folders of their own. Where time passes, it is the clock that is turned.
 
 use super::*;
+use maitred_core::Chance;
 use maitred_core::identity::Roll;
 use rusqlite::Connection;
 use std::os::unix::fs::PermissionsExt;
@@ -335,7 +336,8 @@ fn an_empty_file_becomes_a_store_and_one_of_a_newer_program_does_not() {
     let alice = first.key(add("alice"));
     // As a newer gateway would at an upgrade.
     meddle(&folder.path(), "PRAGMA user_version = 99");
-    eventually(|| first.store.errors() > 0);
+    assert!(!first.store.is_failing());
+    eventually(|| first.store.is_failing() && first.store.errors() > 0);
     assert_eq!(first.who(&alice).as_deref(), Some("alice"), "what was known goes on");
     let failed = first.store.change(add("bob")).unwrap_err();
     assert!(matches!(&failed, NotChanged::Failed(words) if words.contains("newer maitred")), "{failed}");
@@ -380,7 +382,7 @@ fn a_file_that_is_taken_away_takes_nobody_with_it_until_another_is_there() {
         let name = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
         let _ = std::fs::rename(name(&folder.path()), name(&aside));
     }
-    eventually(|| opened.store.errors() > 0);
+    eventually(|| opened.store.is_failing());
     assert_eq!(opened.who(&alice).as_deref(), Some("alice"));
     let failed = opened.store.change(add("bob")).unwrap_err();
     assert!(matches!(&failed, NotChanged::Failed(words) if words.contains("its file is gone")), "{failed}");
@@ -391,4 +393,81 @@ fn a_file_that_is_taken_away_takes_nobody_with_it_until_another_is_there() {
     std::fs::rename(other.path(), folder.path()).unwrap();
     eventually(|| opened.who(&carol).as_deref() == Some("carol"));
     assert_eq!(opened.who(&alice), None);
+    eventually(|| !opened.store.is_failing());
+}
+
+#[test]
+fn a_key_that_ended_while_no_gateway_ran_opens_nothing() {
+    let folder = Folder::new();
+    let first = opened(&folder.path());
+    let old = first.key(add("alice"));
+    let new = first.key(rotate("alice", Duration::from_secs(60)));
+    drop(first);
+    let (roll, clock) = (Roll::default(), Clock::default());
+    clock.turn(Duration::from_secs(61));
+    let store = Store::open(&folder.path(), None, roll.stored.clone(), clock.clone()).unwrap();
+    let later = Opened { store, roll, clock };
+    assert_eq!((later.who(&old), later.who(&new).as_deref()), (None, Some("alice")));
+}
+
+/// What a consumer is, told without a store.
+#[derive(Default)]
+struct Told {
+    disabled: bool,
+    keys: Vec<String>,
+}
+
+/// Any change, of any of three.
+fn any(opened: &Opened, chance: &Chance) -> Change {
+    let name = ["alice", "bob", "carol"][chance.below(3)].to_owned();
+    match chance.below(7) {
+        0 => add(&name),
+        1 => Change::Remove { name },
+        2 | 3 => disabled(&name, chance.below(2) == 0),
+        4 => Change::AddKey { name },
+        5 => rotate(&name, Duration::ZERO),
+        _ => {
+            let first = opened.store.consumer(&name).and_then(|consumer| Some(consumer.keys.first()?.id.clone()));
+            Change::RemoveKey { name, id: first.unwrap_or_default() }
+        }
+    }
+}
+
+#[test]
+fn whatever_is_done_those_come_in_who_should_and_nobody_else() {
+    let folder = Folder::new();
+    let mut opened = opened(&folder.path());
+    let (mut told, mut made) = (BTreeMap::<String, Told>::new(), Vec::new());
+    let chance = Chance::seeded(20_261_122);
+    let mut refused = 0;
+    for round in 0..300 {
+        let change = any(&opened, &chance);
+        let name = change.name().to_owned();
+        match opened.store.change(change.clone()) {
+            Err(_) => refused += 1,
+            Ok(Changed { key }) => {
+                let one = told.entry(name.clone()).or_default();
+                match change {
+                    Change::Remove { .. } | Change::RotateKey { .. } => one.keys.clear(),
+                    Change::RemoveKey { id, .. } => one.keys.retain(|key| !key.starts_with(&format!("mk_{id}_"))),
+                    Change::Set { disabled, .. } => one.disabled = disabled.unwrap(),
+                    Change::Add { .. } => one.disabled = false,
+                    Change::AddKey { .. } | Change::AddIdentity { .. } | Change::RemoveIdentity { .. } => {}
+                }
+                let key = key.map(|(_, key)| key.expose().to_owned());
+                one.keys.extend(key.clone());
+                made.extend(key);
+            }
+        }
+        if round % 50 == 49 {
+            drop(opened);
+            opened = self::opened(&folder.path());
+        }
+        for key in &made {
+            let owner = told.iter().find(|(_, one)| one.keys.contains(key));
+            let wanted = owner.map(|(name, one)| format!("{name}{}", if one.disabled { "!" } else { "" }));
+            assert_eq!(opened.who(key), wanted, "after {round} changes");
+        }
+    }
+    assert!(made.len() > 50 && refused > 20 && refused < 200, "{} keys, {refused} refused", made.len());
 }
