@@ -183,6 +183,55 @@ async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 mod tests {
     use super::*;
 
+    fn tls() -> Arc<ClientConfig> {
+        let spec = maitred_transport::ClientTlsSpec::default();
+        maitred_transport::ClientTls::new(&spec).expect("a client of TLS").config()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_is_not_waited_for() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", silent.local_addr().unwrap());
+        let before = tokio::time::Instant::now();
+        let error = get(&url, &tls(), 100).await.expect_err("no answer");
+        assert_eq!((error.as_str(), before.elapsed().as_secs()), ("no answer within 5 s", 5));
+    }
+
+    #[tokio::test]
+    async fn a_document_is_200_and_no_larger_than_it_may_be() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys?v=1", server.local_addr().unwrap());
+        for (answer, expected) in [
+            ("200 OK\r\nContent-Length: 10\r\n\r\n0123456789", Ok("0123456789")),
+            ("200 OK\r\n\r\n0123456789", Ok("0123456789")),
+            ("200 OK\r\nContent-Length: 11\r\n\r\n0123456789a", Err("length limit exceeded")),
+            ("200 OK\r\n\r\n0123456789a", Err("length limit exceeded")),
+            ("200 OK\r\nContent-Length: 11\r\n\r\n012", Err("")),
+            ("204 No Content\r\n\r\n", Err("204")),
+            ("302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", Err("redirects are not followed")),
+            ("503 Busy\r\nContent-Length: 0\r\n\r\n", Err("503")),
+        ] {
+            let serving = async {
+                let (mut stream, _) = server.accept().await.expect("a client");
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.expect("a request"));
+                }
+                stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await.expect("a client that reads");
+                String::from_utf8(head).expect("text")
+            };
+            let tls = tls();
+            let (head, got) = tokio::join!(serving, get(&url, &tls, 10));
+            assert!(head.starts_with("GET /keys?v=1 HTTP/1.1\r\n") && head.contains("connection: close\r\n"), "{head}");
+            match (got, expected) {
+                (Ok(got), Ok(expected)) => assert_eq!(got, expected),
+                (Err(got), Err(expected)) => assert!(got.contains(expected), "{answer}: {got}"),
+                (got, expected) => panic!("{answer}: {got:?}, expected {expected:?}"),
+            }
+        }
+    }
+
     #[test]
     fn a_url_leads_to_a_host_and_a_port() {
         for (url, expected) in [

@@ -10,6 +10,7 @@ mod hpack;
 mod paths;
 mod proxy;
 mod routes;
+mod tokens;
 mod websocket;
 
 pub use chunks::{chunked, trailers};
@@ -21,6 +22,7 @@ pub use hpack::hpack;
 pub use paths::{host, path};
 pub use proxy::proxy_protocol;
 pub use routes::router;
+pub use tokens::{jwks, jwt};
 pub use websocket::websocket;
 
 /// The configuration language: any bytes load or are complained about.
@@ -31,7 +33,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 19] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -49,6 +51,8 @@ pub const TARGETS: [Target; 17] = [
     ("websocket", websocket),
     ("config", config),
     ("router", router),
+    ("jwt", jwt),
+    ("jwks", jwks),
 ];
 
 /// Where to cut an input: everywhere while that is cheap, else at places spread over it that its length decides.

@@ -293,6 +293,61 @@ fn an_issuer_that_is_down_or_serves_garbage_takes_no_key_away() {
 }
 
 #[test]
+fn under_load_nobody_notices_what_the_issuer_goes_through() {
+    let (key, second) = (Key::new("one"), Key::new("two"));
+    let (issuer, kitchen) = (Issuer::default(), Backend::status(200));
+    issuer.answers(200, jwks(&[&key]));
+    let keys = issuer.serve();
+    // No other time than that of the keys is to run out when the clock is turned.
+    let text = format!("workers: 2\nlimits: {{ header_timeout: 1h, idle_timeout: 1h }}\n{KITCHEN}")
+        .replace("GET /: kitchen", "{ match: GET /, respond: { status: 200 } }")
+        .replace("timeout: 1s", "refresh: 10s");
+    let gateway = gateway(&text, &[("kitchen", kitchen.address()), ("issuer", keys.address())]);
+    let over = Latch::new();
+    let mut long = claims("alice");
+    long["exp"] = (unix() + 1_000_000).into();
+    let failures = || gateway.metrics().keys_failed.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..4)
+            .map(|client| {
+                let (gateway, over, key, long) = (&gateway, &over, &key, &long);
+                scope.spawn(move || {
+                    let mut connection = gateway.client();
+                    let mut asked = 0u64;
+                    while !over.is_open() {
+                        // Each another token, so that none of them is remembered.
+                        let mut claims = long.clone();
+                        claims["jti"] = format!("{client} {asked}").into();
+                        let token = format!("Authorization: Bearer {}\r\n", key.token(&claims));
+                        assert_eq!(connection.request("GET", "/", &token, "").status, 200);
+                        let bad = format!("Authorization: Bearer {}\r\n", Key::new("one").token(&claims));
+                        assert_eq!(connection.request("GET", "/", &bad, "").status, 401);
+                        asked += 1;
+                    }
+                    asked
+                })
+            })
+            .collect();
+        for (round, (status, text)) in [(500, ""), (200, "garbage"), (200, "{\"keys\":[]}")].into_iter().enumerate() {
+            issuer.answers(status, text);
+            gateway.turn(Duration::from_secs(11));
+            eventually("a fetch failed", || failures() > round as u64);
+        }
+        let latch = issuer.hold();
+        let before = keys.count();
+        gateway.turn(Duration::from_secs(11));
+        keys.wait_for(before + 1);
+        issuer.answers(200, jwks(&[&key, &second]));
+        latch.open();
+        eventually("the second key opens", || ask(&gateway, &second.token(&long)).status == 200);
+        over.open();
+        let asked: u64 = asking.into_iter().map(|client| client.join().expect("every answer was right")).sum();
+        assert!(asked > 0);
+    });
+    assert_eq!(issuer.most.load(Ordering::SeqCst), 1, "one fetch in flight");
+}
+
+#[test]
 fn without_any_keys_nobody_comes_in_and_it_says_so() {
     let key = Key::new("one");
     let issuer = Issuer::default();
@@ -380,4 +435,19 @@ apis: { all: { policies: { authenticate: [cookie, query] }, routes: [ GET /: kit
     assert_eq!(kitchen.last().target, "/?x=1");
     assert_eq!(status(&format!("/cooks?access_token={alice}"), ""), 403, "an identity names who vouches for it");
     assert_eq!(status("/", &format!("Authorization: Bearer {alice}\r\n")), 401);
+}
+
+#[test]
+fn a_file_without_keys_is_refused_when_it_is_loaded() {
+    let key = Key::new("one");
+    let (kitchen, text) = (Backend::status(200), KITCHEN.replace("\"http://$issuer/keys\"", "keys.json"));
+    let gateway = gateway_with(&text, &[("kitchen", kitchen.address())], &[("keys.json", jwks(&[&key]))]);
+    for wrong in ["", "{}", "{\"keys\":[]}", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}"] {
+        let refused = gateway.try_publish_with(&text, &[("keys.json", wrong.to_owned())]).expect_err("no keys");
+        assert!(refused.contains("bad-keys"), "{refused}");
+        assert_eq!(ask(&gateway, &key.good("alice")).status, 200);
+    }
+    let other = Key::new("other");
+    gateway.publish_with(&text, &[("keys.json", jwks(&[&other]))]);
+    assert_eq!((ask(&gateway, &key.good("alice")).status, ask(&gateway, &other.good("alice")).status), (401, 200));
 }

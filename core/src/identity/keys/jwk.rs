@@ -32,7 +32,7 @@ pub struct Key {
 
 enum Part {
     Public(ParsedPublicKey),
-    Shared(hmac::Key),
+    Shared(Box<hmac::Key>),
 }
 
 impl fmt::Debug for Key {
@@ -77,7 +77,8 @@ impl KeySet {
 
     /// One key that the issuer has too.
     pub fn shared(secret: &[u8], algorithms: &[JwtAlgorithm]) -> KeySet {
-        let part = |algorithm: &JwtAlgorithm| Some((*algorithm, Part::Shared(hmac::Key::new(hash(*algorithm)?, secret))));
+        let part =
+            |algorithm: &JwtAlgorithm| Some((*algorithm, Part::Shared(Box::new(hmac::Key::new(hash(*algorithm)?, secret)))));
         let key = Key { id: None, parts: algorithms.iter().filter_map(part).collect() };
         KeySet { keys: vec![key], text: Box::default() }
     }

@@ -109,7 +109,10 @@ impl Rules {
             None if self.audience.is_empty() => Ok(()),
             None => Err(Flaw::Audience("it has no `aud`".to_owned())),
             Some(audience) if audience.iter().any(|word| self.audience.iter().any(|own| own == word)) => Ok(()),
-            Some(audience) => Err(Flaw::Audience(format!("it is for {}", quoted(&audience.join(", "))))),
+            Some(audience) => {
+                let nobody = if self.audience.is_empty() { ", and no `audience` is configured" } else { "" };
+                Err(Flaw::Audience(format!("it is for {}{nobody}", quoted(&audience.join(", ")))))
+            }
         }
     }
 
