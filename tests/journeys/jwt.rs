@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Written once more, so that the gateway's reader is not tested with its own writer.
-fn base64url(bytes: &[u8]) -> String {
+pub(crate) fn base64url(bytes: &[u8]) -> String {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let bits: Vec<bool> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1 == 1)).collect();
     let digit = |six: &[bool]| {
@@ -18,18 +18,18 @@ fn base64url(bytes: &[u8]) -> String {
     bits.chunks(6).map(digit).collect()
 }
 
-fn unix() -> u64 {
+pub(crate) fn unix() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
 /// A key of an issuer, by its name.
-struct Key {
+pub(crate) struct Key {
     name: &'static str,
     pair: Ed25519KeyPair,
 }
 
 impl Key {
-    fn new(name: &'static str) -> Key {
+    pub fn new(name: &'static str) -> Key {
         Key { name, pair: Ed25519KeyPair::generate().expect("a key") }
     }
 
@@ -37,7 +37,7 @@ impl Key {
         json!({ "kty": "OKP", "crv": "Ed25519", "kid": self.name, "alg": "EdDSA", "use": "sig", "x": base64url(self.pair.public_key().as_ref()) })
     }
 
-    fn token(&self, claims: &Value) -> String {
+    pub fn token(&self, claims: &Value) -> String {
         let header = json!({ "alg": "EdDSA", "kid": self.name, "typ": "at+jwt" });
         let signed = format!("{}.{}", base64url(header.to_string().as_bytes()), base64url(claims.to_string().as_bytes()));
         format!("{signed}.{}", base64url(self.pair.sign(signed.as_bytes()).as_ref()))
@@ -52,7 +52,7 @@ fn claims(subject: &str) -> Value {
     json!({ "iss": "joe", "sub": subject, "aud": ["kitchen"], "exp": unix() + 3600, "iat": unix(), "scope": "read write" })
 }
 
-fn jwks(keys: &[&Key]) -> String {
+pub(crate) fn jwks(keys: &[&Key]) -> String {
     json!({ "keys": keys.iter().map(|key| key.jwk()).collect::<Vec<_>>() }).to_string()
 }
 

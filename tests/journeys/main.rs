@@ -30,6 +30,7 @@ mod http3;
 mod interim;
 mod jwt;
 mod limits;
+mod login;
 mod maintenance;
 mod mirror;
 mod names;
