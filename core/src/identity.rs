@@ -4,11 +4,13 @@
 pub mod base64url;
 pub mod consumers;
 pub mod json;
+mod key_hasher;
 pub mod keys;
 mod principal;
 mod verdicts;
 
-pub use consumers::{Consumer, ConsumerSet, KeyHash, Roll, Stored, Taken};
+pub use consumers::{Consumer, ConsumerSet, Roll, Stored, Taken};
+pub use key_hasher::{Fingerprint, KeyHash, KeyHasher};
 pub use keys::{KeyCell, KeySet, KeySource};
 pub use principal::Principal;
 pub use verdicts::{Generations, Remembered, Verdicts};

@@ -1,13 +1,12 @@
 //! What a document says about identity, compiled: authorizers by name, consumers with their keys hashed, and what each route demands.
 
 use crate::compile::State;
-use maitred_core::identity::{Consumer, ConsumerSet, KeyCell, KeySet, KeySource, Roll};
+use maitred_core::identity::{Consumer, ConsumerSet, KeyCell, KeyHasher, KeySet, KeySource, Roll};
 use maitred_model::{
     Api, Authenticate, Authorize, Authorizer, AuthorizerKind, Diagnostic, Diagnostics, Document, Jwt, JwtKeys, Route, Setting,
     Spanned,
 };
 use maitred_policies::Authentication;
-use maitred_policies::authenticate::api_key::KeyHasher;
 use maitred_policies::authenticate::{Choice, Making, make};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -98,7 +97,7 @@ pub(crate) fn demands<'a>(api: &'a Api, route: &'a Route) -> Vec<&'a Authorize> 
 /// The consumers of a document. That no key and no identity is anybody else's, `check` saw to.
 fn consumers(document: &Document, secret: &[u8]) -> ConsumerSet {
     let hasher = KeyHasher::new(secret);
-    let mut set = ConsumerSet::default();
+    let mut set = ConsumerSet::new(vec![hasher.clone()]);
     for (name, configured) in &document.consumers {
         let consumer = Arc::new(Consumer {
             name: name.as_str().into(),

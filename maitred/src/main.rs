@@ -6,6 +6,7 @@ mod changes;
 mod check;
 mod cli;
 mod configuration;
+mod consumers;
 mod demo;
 mod explain;
 mod healthy;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         }
         Verb::Upgrade(arguments) => upgrade::main(&arguments),
         Verb::Upstream(arguments) => upstreams::main(&arguments),
+        Verb::Consumer(arguments) => consumers::main(&arguments),
         Verb::Healthy(arguments) => healthy::main(&arguments),
         Verb::Check(arguments) => check::main(&arguments),
         Verb::Explain(arguments) => explain::main(&arguments),

@@ -15,12 +15,12 @@ use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{
-    Acme, Admin, AdminConfig, Checks, Discovery, Keys, Plan, Request, SystemResolver, Unfetched, Unresolved, WantedKeys, Watched,
-    Watcher, watch,
+    Acme, Admin, AdminConfig, Checks, Discovery, Keys, Plan, Request, Store, SystemResolver, Unfetched, Unresolved, WantedKeys,
+    Watched, Watcher, consumers, watch,
 };
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
-use maitred_model::ListenAddress;
+use maitred_model::{Document, ListenAddress};
 use maitred_transport::UpstreamSpec;
 use std::fmt;
 use std::io;
@@ -63,6 +63,7 @@ pub struct House {
     pub keys: Keys,
     pub acme: Acme,
     pub checks: Checks,
+    pub store: Store,
     pub watcher: Option<Watcher>,
     /// What the admin listener was started with.
     pub admin: maitred_model::Admin,
@@ -154,6 +155,7 @@ fn assemble(
     let watcher = watcher(&source, reloads);
     let (state, snapshot, watched) = load(&source, format, sockets.ticket_secret)?;
     follow(watcher.as_ref(), watched);
+    let store = open_store(&snapshot.document, &state)?;
     let discovery = Discovery::new(Arc::new(SystemResolver::new()));
     warn_unresolved(&runtime.block_on(resolve(&discovery, &snapshot)));
     if let Some(wrong) = leads_to_admin(&snapshot) {
@@ -179,6 +181,7 @@ fn assemble(
         keys,
         acme,
         checks,
+        store,
         watcher,
         admin,
         started,
@@ -235,6 +238,23 @@ fn load(
     }
     let snapshot = snapshot.ok_or_else(|| NotStarted::Refused(read.render(false)))?;
     Ok((state, snapshot, read.watched))
+}
+
+/// Whoever was disabled in it must not come in because it cannot be read: then nothing starts.
+fn open_store(document: &Document, state: &State) -> anyhow::Result<Store> {
+    let store = Store::open(&document.store, secret_key(document), state.consumers.clone(), state.clock.clone());
+    let store = store.with_context(|| {
+        let path = document.store.display();
+        format!(
+            "cannot use the store {path} (put it right, move it away to begin with an empty one, or name another with `store:`)"
+        )
+    })?;
+    consumers::warn_hidden(document, &store);
+    Ok(store)
+}
+
+pub fn secret_key(document: &Document) -> Option<&[u8]> {
+    document.secret_key.as_ref().map(|secret| secret.expose().as_bytes())
 }
 
 /// How many workers a configuration means.

@@ -42,6 +42,8 @@ pub struct Document {
     /// Where this gateway stands: endpoints of its own zone are preferred.
     pub zone: Option<String>,
     pub admin: Admin,
+    /// The file of the embedded store. Default `maitred.db` beside the main file.
+    pub store: PathBuf,
     pub upstreams: IndexMap<String, Spanned<Upstream>>,
     /// By name: who can say who somebody is.
     pub authorizers: IndexMap<String, Spanned<Authorizer>>,
