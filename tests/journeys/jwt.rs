@@ -268,8 +268,7 @@ fn an_issuer_that_is_down_or_serves_garbage_takes_no_key_away() {
     let key = Key::new("one");
     let House { gateway, issuer, keys, .. } = &house_with(&[&key]);
     let mut asked = keys.count();
-    let mut failed = 0;
-    for (status, text) in [
+    let answers = [
         (500, String::new()),
         (200, "<html>".to_owned()),
         (200, "{}".to_owned()),
@@ -278,12 +277,12 @@ fn an_issuer_that_is_down_or_serves_garbage_takes_no_key_away() {
         (200, "x".repeat(300 * 1024)),
         (404, jwks(&[&Key::new("other")])),
         (302, jwks(&[&Key::new("other")])),
-    ] {
+    ];
+    for (failed, (status, text)) in (1..).zip(answers) {
         issuer.answers(status, text);
         gateway.turn(Duration::from_secs(601));
         keys.wait_for(asked + 1);
         asked = keys.count();
-        failed += 1;
         eventually("the failure is counted", || gateway.metrics().keys_failed.load(Ordering::Relaxed) >= failed);
         let mut long = claims("alice");
         long["exp"] = (unix() + 1_000_000).into();

@@ -1,3 +1,5 @@
+//! What a JWT authorizer asks of a token, and where the keys are. Parses no key and reads no token.
+
 use super::KeyPlace;
 use crate::values::Secret;
 use std::path::PathBuf;

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 /// Bytes of a token. A hundred groups and an RSA signature take three quarters of it.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
+type Object = Map<String, Value>;
+
 #[derive(Debug)]
 pub struct Token<'a> {
     pub header: Header,
@@ -35,13 +37,13 @@ impl<'a> Token<'a> {
     }
 
     /// To be believed once the signature was verified.
-    pub fn claims(&self) -> Result<Map<String, Value>, Flaw> {
+    pub fn claims(&self) -> Result<Object, Flaw> {
         object(self.payload, "payload")
     }
 }
 
 impl Header {
-    fn parse(header: &Map<String, Value>) -> Result<Header, Flaw> {
+    fn parse(header: &Object) -> Result<Header, Flaw> {
         // RFC 7515 §4.1.11: no extension is understood here. RFC 7797 §6: `b64` would have to be among them.
         if let Some(extension) = ["crit", "b64"].into_iter().find(|name| header.contains_key(*name)) {
             return Err(Flaw::Malformed(format!("its header has `{extension}`, which is not understood").into()));
@@ -69,13 +71,13 @@ fn parts(text: &[u8]) -> Result<[&[u8]; 3], Flaw> {
     Ok(three)
 }
 
-fn object(part: &[u8], what: &str) -> Result<Map<String, Value>, Flaw> {
+fn object(part: &[u8], what: &str) -> Result<Object, Flaw> {
     let bytes = base64url::decode(part).ok_or_else(|| Flaw::Malformed(format!("the {what} is no base64url").into()))?;
     json::object(&bytes).map_err(|why| Flaw::Malformed(format!("the {what}: {why}").into()))
 }
 
 /// Header and claims as they stand there, for whoever inspects a token.
-pub fn shown(text: &[u8]) -> Result<(Map<String, Value>, Map<String, Value>), Flaw> {
+pub fn shown(text: &[u8]) -> Result<(Object, Object), Flaw> {
     let [header, payload, _] = parts(text)?;
     Ok((object(header, "header")?, object(payload, "payload")?))
 }
