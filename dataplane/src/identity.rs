@@ -2,10 +2,11 @@
 
 use crate::compile::State;
 use maitred_core::identity::{Consumer, ConsumerSet, Roll};
-use maitred_model::{Api, Authenticate, Authorize, Document, Route, Setting};
+use maitred_model::{Api, Authenticate, Authorize, Diagnostic, Diagnostics, Document, Route, Setting};
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::api_key::KeyHasher;
 use maitred_policies::authenticate::{Choice, Making, make};
+use maitred_policies::authorize::condition::{Condition, Problem};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -52,6 +53,31 @@ pub(crate) fn demands<'a>(api: &'a Api, route: &'a Route) -> Vec<&'a Authorize> 
         Some(Setting::None) | None => None,
     };
     inherited.into_iter().chain(own).collect()
+}
+
+/// Every condition of a document, by what is written. Those that cannot be read are complained about, each where it stands.
+pub(crate) fn conditions(document: &Document, diagnostics: &mut Diagnostics) -> HashMap<String, Arc<Condition>> {
+    let mut compiled = HashMap::new();
+    let policies = document.apis.values().flat_map(|api| {
+        std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies))
+    });
+    for authorize in policies.filter_map(|policies| policies.authorize.as_ref()) {
+        let Setting::Some(rules) = authorize else { continue };
+        for source in &rules.condition {
+            if compiled.contains_key(&source.value) {
+                continue;
+            }
+            match Condition::compile(&source.value) {
+                Ok(condition) => {
+                    compiled.insert(source.value.clone(), Arc::new(condition));
+                }
+                Err(Problem { message, hint }) => {
+                    diagnostics.push(Diagnostic::error("bad-condition", source.span, message).hint(hint));
+                }
+            }
+        }
+    }
+    compiled
 }
 
 /// The consumers of a document. That no key and no identity is anybody else's, `check` saw to.

@@ -8,7 +8,7 @@ mod protection;
 mod upstreams;
 
 pub use authorizers::{ApiKey, Authorizer, AuthorizerKind, KeyPlace};
-pub use identity::{Authenticate, Authorize, Consumer, Demand, Identity};
+pub use identity::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,
 };

@@ -17,6 +17,19 @@ pub enum Authenticate {
 pub struct Authorize {
     pub scopes: Demand,
     pub groups: Demand,
+    /// By the path of each claim.
+    pub claims: Vec<(String, ClaimDemand)>,
+    /// In CEL. Each must hold.
+    pub condition: Vec<Spanned<String>>,
+}
+
+/// What a claim must be. One that is a list is it if one of its elements is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClaimDemand {
+    /// `*`: there, whatever it is.
+    Present,
+    /// One of these: texts, numbers, booleans.
+    OneOf(Vec<serde_json::Value>),
 }
 
 /// Words that a principal must have.

@@ -1,6 +1,6 @@
 //! Who may come in, in the language's words. Keys are not shown.
 
-use crate::document::{ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, Consumer, Demand, Identity, KeyPlace};
+use crate::document::{ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, ClaimDemand, Consumer, Demand, Identity, KeyPlace};
 use serde_json::{Value, json};
 
 pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
@@ -44,8 +44,21 @@ pub(super) fn authenticate(authenticate: &Authenticate) -> Value {
 }
 
 pub(super) fn authorize(authorize: &Authorize) -> Value {
-    let Authorize { scopes, groups } = authorize;
-    json!({ "scopes": demand(scopes), "groups": demand(groups) })
+    let Authorize { scopes, groups, claims, condition } = authorize;
+    let claims = claims.iter().map(|(path, demand)| (path.clone(), claim(demand)));
+    json!({
+        "scopes": demand(scopes),
+        "groups": demand(groups),
+        "claims": claims.collect::<serde_json::Map<_, _>>(),
+        "condition": condition.iter().map(|condition| condition.value.as_str()).collect::<Vec<_>>(),
+    })
+}
+
+fn claim(demand: &ClaimDemand) -> Value {
+    match demand {
+        ClaimDemand::Present => "*".into(),
+        ClaimDemand::OneOf(values) => values.iter().cloned().collect(),
+    }
 }
 
 fn demand(demand: &Demand) -> Value {

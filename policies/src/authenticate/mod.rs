@@ -113,7 +113,7 @@ impl Authenticate {
     }
 }
 
-fn unauthenticated(detail: impl Into<Cow<'static, str>>, challenges: impl IntoIterator<Item = String>) -> Fault {
+pub(crate) fn unauthenticated(detail: impl Into<Cow<'static, str>>, challenges: impl IntoIterator<Item = String>) -> Fault {
     let headers = challenges.into_iter().map(|text| (&b"www-authenticate"[..], text.into_bytes())).collect();
     Fault { headers, ..Fault::new(Kind::Unauthenticated, detail) }
 }

@@ -1,0 +1,263 @@
+use super::condition::{Condition, SOURCE_BYTES_MAX};
+use super::given::Given;
+use super::{claim, insufficient};
+use maitred_core::identity::Consumer;
+use maitred_core::wire::HeadLimits;
+use maitred_core::{Exchange, Principal};
+use maitred_model::ClaimDemand;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const LIMITS: HeadLimits = HeadLimits { head_bytes: 256 * 1024, fields: 100, target_bytes: 128 * 1024, drop_underscores: false };
+
+fn exchange(head: &str) -> Exchange {
+    let mut exchange = Exchange::new(Instant::now());
+    let head = format!("{head}\r\n");
+    exchange.request.parse(head.as_bytes(), &LIMITS).expect("a good head");
+    exchange
+}
+
+const HEAD: &str = "GET /orders/a%2Fb?v=2&tenant=a&tenant=b&k%C3%A9=%20x HTTP/1.1\r\nHost: API.example.com\r\nX-Team: one\r\nx-team: two\r\n";
+
+fn alice() -> Principal {
+    let Value::Object(claims) = json!({
+        "tenant": "acme", "level": 3, "ratio": 0.5, "admin": true, "nothing": null,
+        "roles": ["cook", "waiter"], "realm": { "role": "chef" }, "a.b": "dotted",
+    }) else {
+        unreachable!()
+    };
+    Principal {
+        authorizer: "staff".into(),
+        issuer: Some("https://id.example.com".into()),
+        subject: Some("alice".into()),
+        consumer: Some(Arc::new(Consumer { name: "alice-inc".into(), groups: ["paying".into()].into(), disabled: false })),
+        claims,
+        scopes: ["orders:read".into()].into(),
+        groups: ["staff".into()].into(),
+        ..Principal::default()
+    }
+}
+
+fn judge(source: &str, head: &str, principal: &Principal) -> Result<(), String> {
+    let condition = Condition::compile(source).map_err(|problem| format!("{problem:?}"))?;
+    let exchange = exchange(head);
+    let given = Given { exchange: &exchange, principal, params: &[], time: 1_700_000_000 };
+    condition.holds(&given).map_err(|why| why.into_owned())
+}
+
+#[test]
+fn a_condition_sees_the_request_and_who_makes_it() {
+    for source in [
+        "request.method == 'GET' && request.scheme == 'http' && request.client_ip == '0.0.0.0'",
+        "request.path.startsWith('/orders/') && request.host == 'api.example.com'",
+        "request.headers['x-team'] == 'one, two' && !('X-Team' in request.headers)",
+        "request.query.v == '2' && request.query['tenant'] == 'a,b' && request.query['ké'] == ' x'",
+        "request.time == 1700000000",
+        "principal.authorizer == 'staff' && principal.issuer == 'https://id.example.com' && principal.subject == 'alice'",
+        "'orders:read' in principal.scopes && 'paying' in principal.groups && 'staff' in principal.groups && !principal.anonymous",
+        "consumer.name == 'alice-inc' && consumer.groups == ['paying'] && has(consumer.name)",
+        "claims.tenant == 'acme' && claims.level >= 3 && claims.ratio < 1.0 && claims.admin && claims.nothing == null",
+        "claims.realm.role == 'chef' && claims['a.b'] == 'dotted' && !has(claims.other)",
+        "claims.roles.exists(role, role == 'cook') && claims.roles.all(r, r.size() > 3) && size(claims.roles.filter(r, r == 'cook')) == 1",
+        "claims.roles.exists_one(r, r.matches('^c..k$')) && request.path.matches('^/orders/[^/]+$')",
+        "[1, 2].map(x, x * 2) == [2, 4] && (true ? int('3') == 3 : false) && {'a': 1}.a == 1 && -claims.level == -3",
+        "size(claims.tenant + claims.realm.role) == 8",
+        "has(claims.other) || claims.tenant == 'acme'",
+    ] {
+        assert_eq!(judge(source, HEAD, &alice()), Ok(()), "{source}");
+    }
+}
+
+#[test]
+fn whatever_is_not_true_is_a_deny() {
+    let nobody = Principal::anonymous();
+    for (source, principal, words) in [
+        ("claims.tenant == 'other'", &alice(), "does not hold"),
+        ("claims.tenant", &alice(), "neither true nor false"),
+        ("claims.other != 'evil'", &alice(), "needs `other`"),
+        ("claims.tenant > 3", &alice(), "cannot be evaluated"),
+        ("claims.level / 0 == 1", &alice(), "cannot be evaluated"),
+        ("claims.roles[7] == 'x'", &alice(), "cannot be evaluated"),
+        ("request.headers['x-none'] == ''", &alice(), "needs `x-none`"),
+        ("principal.subject != 'evil'", &nobody, "needs `subject`"),
+        ("consumer.name != 'evil'", &nobody, "needs `name`"),
+        ("principal.authorizer != 'evil'", &nobody, "needs `authorizer`"),
+        ("!principal.anonymous", &nobody, "does not hold"),
+        ("path.other == ''", &alice(), "needs `other`"),
+    ] {
+        let why = judge(source, HEAD, principal).expect_err(source);
+        assert!(why.contains(words), "{source}: {why}");
+    }
+    // What a request holds is in no message: it may be a secret.
+    let secret = HEAD.to_owned() + "x-secret: hunter2\r\n";
+    for source in ["request.headers['x-secret']", "request.headers['x-secret'] > 3", "request.headers['x-secret'][0] == 1"] {
+        let why = judge(source, &secret, &alice()).expect_err(source);
+        assert!(!why.contains("hunter2"), "{why}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_condition_is_said_at_load() {
+    let deep = |times: usize| format!("{}true{}", "(!".repeat(times), ")".repeat(times));
+    let long = "true && ".repeat(600) + "true";
+    let loops = vec!["claims.a.all(x, x)"; 5].join(" && ");
+    let joins = format!("{} == ''", vec!["claims.a"; 18].join(" + "));
+    for (source, message, hint) in [
+        ("claims.tenant ==", "cannot be read at its column", "written in CEL"),
+        ("claims.tenant ==\n  'x' &&& true", "cannot be read at its line 2, column", "written in CEL"),
+        ("", "cannot be read", "written in CEL"),
+        ("claim.tenant == 'x'", "a variable that there is not: `claim` at its column 1", "did you mean `claims`?"),
+        ("true && user == 'x'", "a variable that there is not: `user` at its column 9", "the variables are: `request`"),
+        ("request.methud == 'GET'", "`request.methud`, which there is not", "did you mean `method`?"),
+        ("principal.sub == 'x'", "`principal.sub`, which there is not", "`principal` has: `authorizer`"),
+        ("claims.a.startswith('x')", "calls `startswith`, which there is not", "did you mean `startsWith`?"),
+        ("duration('1s') == 1", "calls `duration`, which there is not", "the functions are: `size`"),
+        ("has(claims.a, 1)", "calls `has` in a way", "write `has(claims.x)`"),
+        ("claims.a.all(x, claims.b.all(y, x == y))", "a loop inside a loop", "one list only"),
+        ("claims.a.filter(x, x).all(y, y)", "a loop inside a loop", "one list only"),
+        ("claims.a.all(claims, claims)", "calls an element `claims`", "another name"),
+        ("claims.a.all(x, x + x == '')", "a `+` inside a loop", "without joining"),
+        ("claims.a.matches(claims.b)", "a pattern that is not written out", "write it out"),
+        ("claims.a.matches('(')", "a pattern that cannot be used (unclosed group)", "shorter pattern"),
+        ("claims.a.matches('(a{50}){50}')", "takes too much memory", "shorter pattern"),
+        ("request{a: 1} == 1", "makes something that there is not", ""),
+        (&loops, "more than 4 loops", "split it"),
+        (&joins, "more than 16 times `+`", "without joining"),
+        (&long, "longer than 4096 bytes", "split it"),
+        (&deep(100), "cannot be read", ""),
+        (&deep(26), "levels deep", "split it"),
+    ] {
+        let problem = Condition::compile(source).err().unwrap_or_else(|| panic!("{source} is taken"));
+        assert!(problem.message.contains(message) && problem.hint.contains(hint), "{source}: {problem:?}");
+    }
+}
+
+/// Everything that the parser could be made to do with 4 KiB, in a debug build: it neither overflows its stack nor takes long.
+#[test]
+fn no_source_hurts_the_reader() {
+    for (before, middle, after) in [
+        ("(", "1", ")"),
+        ("[", "1", "]"),
+        ("!", "true", ""),
+        ("-", "1", ""),
+        ("1+", "1", ""),
+        ("", "a", ".b"),
+        ("", "a", "[0]"),
+        ("a?b:", "c", ""),
+        ("a||", "b", ""),
+        ("size(", "a", ")"),
+        ("{1:", "1", "}"),
+        ("", "a", ".f()"),
+        ("", "[]", ".map(x,x)"),
+    ] {
+        let times = (SOURCE_BYTES_MAX - middle.len()) / (before.len() + after.len());
+        let source = format!("{}{middle}{}", before.repeat(times), after.repeat(times));
+        let started = Instant::now();
+        let taken = Condition::compile(&source).is_ok();
+        assert!(!taken || before == "!", "{before}{middle}{after}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{before}{middle}{after} took {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn a_condition_looks_at_so_much_and_no_more() {
+    let with = |claims: Value| {
+        let Value::Object(claims) = claims else { unreachable!() };
+        Principal { claims, ..alice() }
+    };
+    let many = |count: usize| json!({ "a": vec!["x"; count] });
+    let nested = (0..20).fold(json!(1), |inner, _| json!([inner]));
+    let too_much = "is given more than it may look at";
+    for (source, principal, fits) in [
+        ("claims.a.all(x, x == 'x')", with(many(998)), true),
+        ("claims.a.all(x, x == 'x')", with(many(1_001)), false),
+        ("claims.a == claims.a", with(json!({ "a": "x".repeat(70_000) })), false),
+        ("has(claims.a)", with(json!({ "a": nested })), false),
+        ("has(claims.a)", with(json!({ "a": 1, "b": nested })), true),
+        // What it does not ask for is not looked at.
+        ("claims.b == 1", with(json!({ "b": 1, "a": "x".repeat(70_000) })), true),
+        ("claims.a.all(x, claims.b.contains(x) || true)", with(json!({ "a": vec!["x"; 900], "b": "y".repeat(60_000) })), false),
+        ("claims.a.matches('^x*$')", with(json!({ "a": "x".repeat(4_096) })), true),
+    ] {
+        let outcome = judge(source, HEAD, &principal);
+        assert_eq!(outcome.is_ok(), fits, "{source}: {outcome:?}");
+        assert!(fits || outcome.is_err_and(|why| why.contains(too_much)), "{source}");
+    }
+    assert!(judge("claims.a.matches('^x*$')", HEAD, &with(json!({ "a": "x".repeat(4_097) }))).is_err());
+    let flood: String = (0..1_001).map(|at| format!("{at}&")).collect();
+    let head = HEAD.replace("v=2", &flood);
+    assert!(judge("has(request.query.tenant)", &head, &alice()).is_err_and(|why| why.contains(too_much)));
+    assert_eq!(judge("has(request.headers.host)", &head, &alice()), Ok(()));
+}
+
+/// The worst that is accepted, on a thread with as little stack as a worker has. The bound is generous: a debug build on a busy
+/// machine; a release build takes some milliseconds.
+#[test]
+fn the_worst_condition_that_is_taken_ends_soon() {
+    let words: Vec<String> = (0..490).map(|at| format!("word-{at}")).collect();
+    let Value::Object(claims) = json!({ "a": words, "b": words, "t": "y".repeat(4_000), "u": "y".repeat(22_000) }) else { unreachable!() };
+    let principal = Principal { claims, ..alice() };
+    let quadratic = "claims.a.all(x, x in claims.b)";
+    let patterns = "claims.a.all(x, x.matches('^(w|wo|wor|word)*-[0-9]+$'))";
+    let scanning = "claims.a.all(x, !claims.u.contains(x))";
+    let joined = format!("size({}) > 0", vec!["claims.b"; 17].join(" + "));
+    let collecting = "size(claims.a.map(x, claims.t)) > 0 && size(claims.a.filter(x, x != 'q')) > 0";
+    let deep = format!("{}true{}", "[".repeat(22), "]".repeat(22)) + " != []";
+    let wide = vec!["claims.t.contains('z')"; 100].iter().fold("true".to_owned(), |all, one| all + " && !" + one);
+    let sources: Vec<String> =
+        [quadratic, patterns, scanning, collecting].map(str::to_owned).into_iter().chain([joined, deep, wide]).collect();
+    let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(move || {
+        for source in sources {
+            let shown = source.chars().take(60).collect::<String>();
+            let condition = Condition::compile(&source).unwrap_or_else(|problem| panic!("{shown}: {problem:?}"));
+            let exchange = exchange(HEAD);
+            let given = Given { exchange: &exchange, principal: &principal, params: &[], time: 0 };
+            let started = Instant::now();
+            let outcome = condition.holds(&given);
+            assert_eq!(outcome, Ok(()), "{shown}");
+            assert!(started.elapsed() < Duration::from_secs(5), "{shown} took {:?}", started.elapsed());
+        }
+    });
+    thread.expect("a thread").join().expect("nothing panics");
+}
+
+#[test]
+fn a_claim_is_what_is_demanded_or_a_list_that_has_it() {
+    let one_of = |value: Value| match value {
+        Value::Array(values) => ClaimDemand::OneOf(values),
+        one => ClaimDemand::OneOf(vec![one]),
+    };
+    for (path, demand, met) in [
+        ("tenant", one_of(json!("acme")), true),
+        ("tenant", one_of(json!("ACME")), false),
+        ("tenant", one_of(json!(["other", "acme"])), true),
+        ("tenant", ClaimDemand::Present, true),
+        ("nothing", ClaimDemand::Present, false),
+        ("other", ClaimDemand::Present, false),
+        ("other", one_of(json!("acme")), false),
+        ("level", one_of(json!(3)), true),
+        ("level", one_of(json!(3.0)), true),
+        ("level", one_of(json!("3")), false),
+        ("level", one_of(json!(true)), false),
+        ("ratio", one_of(json!(0.5)), true),
+        ("admin", one_of(json!(true)), true),
+        ("admin", one_of(json!("true")), false),
+        ("roles", one_of(json!("cook")), true),
+        ("roles", one_of(json!(["owner", "waiter"])), true),
+        ("roles", one_of(json!("owner")), false),
+        ("realm.role", one_of(json!("chef")), true),
+        ("realm", one_of(json!("chef")), false),
+        ("realm.role.x", ClaimDemand::Present, false),
+        ("a.b", one_of(json!("dotted")), true),
+    ] {
+        assert_eq!(claim(path, &demand, &alice()).is_ok(), met, "{path} {demand:?}");
+    }
+}
+
+#[test]
+fn scopes_that_would_do_are_named_where_they_can_be() {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    assert_eq!(insufficient(&words(&["a:b", "c"])), "Bearer error=\"insufficient_scope\", scope=\"a:b c\"");
+    assert_eq!(insufficient(&words(&["a\"b", "c\r\nd", "e f", "g"])), "Bearer error=\"insufficient_scope\", scope=\"g\"");
+}
