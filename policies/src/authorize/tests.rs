@@ -155,7 +155,7 @@ fn no_source_hurts_the_reader() {
         let source = format!("{}{middle}{}", before.repeat(times), after.repeat(times));
         let started = Instant::now();
         let taken = Condition::compile(&source).is_ok();
-        assert!(!taken || before == "!", "{before}{middle}{after}");
+        assert!(!taken || ["!", "-"].contains(&before), "{before}{middle}{after}");
         assert!(started.elapsed() < Duration::from_secs(20), "{before}{middle}{after} took {:?}", started.elapsed());
     }
 }
