@@ -3,8 +3,11 @@
 
 use crate::exchange::Exchange;
 use crate::fault::{Fault, Kind};
-use maitred_model::{Part, Template, Variable};
+use crate::identity::Principal;
+use maitred_model::{Part, Template, Variable, Who};
 use maitred_wire::path;
+use serde_json::Value;
+use std::borrow::Cow;
 
 /// A template whose parameters are known by index.
 #[derive(Debug, Clone)]
@@ -36,7 +39,7 @@ impl Text {
     /// Appends a path. A result with a dot segment, or anything else that is not canonical, is refused.
     pub fn path(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
         let start = out.len();
-        self.encoded(exchange, out);
+        self.encoded(exchange, out)?;
         if !is_canonical(&out[start..]) {
             return Err(Fault::new(Kind::BadRequest, "a rewritten path that is not canonical"));
         }
@@ -46,7 +49,7 @@ impl Text {
     /// Appends a URL or path with perhaps a query.
     pub fn url(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
         let start = out.len();
-        self.encoded(exchange, out);
+        self.encoded(exchange, out)?;
         let whole = &out[start..];
         let end = memchr(b'?', whole).unwrap_or(whole.len());
         // Behind "scheme://authority", or from the start where the target is a path.
@@ -62,7 +65,8 @@ impl Text {
         Ok(())
     }
 
-    fn encoded(&self, exchange: &Exchange, out: &mut Vec<u8>) {
+    /// `Err`: it says something of who makes the request that is not known. Half a path leads somewhere else.
+    fn encoded(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
         let mut in_query = false;
         for piece in &self.pieces {
             match piece {
@@ -80,25 +84,35 @@ impl Text {
                 Piece::Param(index) => out.extend_from_slice(exchange.param(*index as usize)),
                 // So is the whole path.
                 Piece::Variable(Variable::RequestPath) if !in_query => out.extend_from_slice(exchange.request.path()),
-                Piece::Variable(variable) => with_variable(variable, exchange, |text| path::encode(text, out)),
+                Piece::Variable(variable) => {
+                    if !with_variable(variable, exchange, |text| path::encode(text, out)) {
+                        return Err(Fault::new(Kind::Forbidden, format!("the address needs `{{{variable}}}`, which is not there")));
+                    }
+                }
             }
         }
+        Ok(())
     }
 
-    /// Appends a header value; a control character, as an escape may hide in a parameter, is refused.
-    pub fn header(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let start = out.len();
+    /// A header's value; `None`: it says something of who makes the request that is not known, and there is no header then. A control
+    /// character, as an escape may hide in a parameter, is refused.
+    pub fn header(&self, exchange: &Exchange) -> Result<Option<Vec<u8>>, Fault> {
+        let mut out = Vec::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
-                Piece::Param(index) => path::decode(exchange.param(*index as usize), out),
-                Piece::Variable(variable) => with_variable(variable, exchange, |text| out.extend_from_slice(text)),
+                Piece::Param(index) => path::decode(exchange.param(*index as usize), &mut out),
+                Piece::Variable(variable) => {
+                    if !with_variable(variable, exchange, |text| out.extend_from_slice(text)) {
+                        return Ok(None);
+                    }
+                }
             }
         }
-        if out[start..].iter().any(|&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
+        if out.iter().any(|&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
             return Err(Fault::new(Kind::BadRequest, "a control character on its way into a header"));
         }
-        Ok(())
+        Ok(Some(out))
     }
 }
 
@@ -115,7 +129,8 @@ fn memchr(byte: u8, text: &[u8]) -> Option<usize> {
     text.iter().position(|&b| b == byte)
 }
 
-fn with_variable(variable: &Variable, exchange: &Exchange, mut then: impl FnMut(&[u8])) {
+/// Whether it is there. Only what says who makes the request may be absent; anything else is empty then.
+fn with_variable(variable: &Variable, exchange: &Exchange, mut then: impl FnMut(&[u8])) -> bool {
     match variable {
         Variable::ClientIp => then(exchange.client_ip().to_string().as_bytes()),
         Variable::RequestId => then(exchange.request_id()),
@@ -131,7 +146,54 @@ fn with_variable(variable: &Variable, exchange: &Exchange, mut then: impl FnMut(
             }
             then(&decoded);
         }
+        Variable::Identity(who) => {
+            let Some(text) = exchange.principal.as_deref().and_then(|principal| said(who, principal)) else { return false };
+            then(text.as_bytes());
+        }
     }
+    true
+}
+
+/// What a back end gets to know of a principal: nothing rather than something that could be read as another's.
+fn said<'a>(who: &Who, principal: &'a Principal) -> Option<Cow<'a, str>> {
+    let text = match who {
+        Who::Subject => Cow::Borrowed(principal.subject.as_deref()?),
+        Who::Authorizer => Cow::Borrowed(&*principal.authorizer),
+        Who::Issuer => Cow::Borrowed(principal.issuer.as_deref()?),
+        Who::Scopes => Cow::Owned(joined(principal.scopes.iter().map(|scope| Cow::Borrowed(&**scope)))?),
+        Who::Groups => Cow::Owned(joined(principal.groups().map(Cow::Borrowed))?),
+        Who::Consumer => Cow::Borrowed(principal.consumer_name()?),
+        Who::Claim(path) => match principal.claim(path)? {
+            Value::Array(items) => Cow::Owned(joined(items.iter().map(scalar).collect::<Option<Vec<_>>>()?.into_iter())?),
+            value => scalar(value)?,
+        },
+    };
+    // White space at an end is lost on the way, and ` alice` would arrive as `alice`.
+    (!text.is_empty() && text.trim() == text).then_some(text)
+}
+
+fn scalar(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        Value::Bool(value) => Some(Cow::Borrowed(if *value { "true" } else { "false" })),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// `None` where an element could be read as two.
+fn joined<'a>(items: impl Iterator<Item = Cow<'a, str>>) -> Option<String> {
+    let mut out = String::new();
+    for item in items {
+        if item.is_empty() || item.contains(',') || item.trim() != item {
+            return None;
+        }
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.push_str(&item);
+    }
+    Some(out)
 }
 
 /// The first value of a query parameter, still encoded. Names are compared decoded.

@@ -165,7 +165,8 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     state.metrics.snapshots.fetch_add(1, Ordering::Relaxed);
     let https_port = https_port(&document);
     let (metrics, challenges) = (state.metrics.clone(), state.challenges.clone());
-    Ok(Snapshot { https_port, hosts, doors, issued, challenges, apis, routes, series, upstreams, metrics, document })
+    let (told, masked) = (document.identity_headers().into(), document.credential_queries().into());
+    Ok(Snapshot { https_port, hosts, doors, issued, challenges, apis, routes, series, upstreams, metrics, told, masked, document })
 }
 
 /// The port of the first listener with TLS, 443 if there is any; where there is none at all, somebody else ends TLS.

@@ -22,6 +22,7 @@ mod service;
 mod snapshot;
 mod warnings;
 mod worker;
+mod told;
 mod world;
 
 pub use access_log::LogTarget;

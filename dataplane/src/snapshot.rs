@@ -2,6 +2,7 @@
 
 use crate::hosts::Hosts;
 use crate::router::{Candidate, Params, Router, choose};
+use crate::told::Told;
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::{Chain, Exchange, Fault, Kind};
 use maitred_integrations::Integration;
@@ -30,6 +31,10 @@ pub struct Snapshot {
     pub(crate) series: Vec<Arc<RouteSeries>>,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Headers that no client may send.
+    pub(crate) told: Told,
+    /// Parameters of the query that no log shows.
+    pub(crate) masked: Box<[String]>,
 }
 
 const _: fn() = || {

@@ -2,6 +2,8 @@
 
 mod api_key;
 
+use crate::values::HeaderName;
+
 pub use api_key::{ApiKey, KeyPlace};
 
 /// One entry of `authorizers`.
@@ -22,6 +24,20 @@ impl AuthorizerKind {
     pub fn name(&self) -> &'static str {
         match self {
             AuthorizerKind::ApiKey(_) => "api_key",
+        }
+    }
+
+    /// Where it looks for credentials.
+    pub fn places(&self) -> Vec<KeyPlace> {
+        match self {
+            AuthorizerKind::ApiKey(key) => vec![key.place.clone()],
+        }
+    }
+
+    /// Headers by which it tells back ends who makes a request.
+    pub fn tells(&self) -> &[HeaderName] {
+        match self {
+            AuthorizerKind::ApiKey(_) => &[],
         }
     }
 

@@ -196,10 +196,7 @@ impl Given<'_> {
             };
             let value = match (field, text) {
                 ("scopes", _) => budget.list(principal.scopes.iter().map(|scope| &**scope))?,
-                ("groups", _) => {
-                    let consumer = principal.consumer.iter().flat_map(|consumer| &consumer.groups);
-                    budget.list(principal.groups.iter().chain(consumer).map(|group| &**group))?
-                }
+                ("groups", _) => budget.list(principal.groups())?,
                 ("anonymous", _) => Value::Bool(principal.is_anonymous()),
                 (_, Some(text)) => budget.text(text.as_bytes())?,
                 (_, None) => continue,
