@@ -228,3 +228,50 @@ fn is_key(key: &[u8], name: &[u8]) -> bool {
     path::decode(key, &mut decoded);
     decoded == name && !decoded.is_empty()
 }
+
+/// A path and its query, with `***` for the values of these parameters. Names are compared decoded.
+pub fn masked<'a>(target: &'a [u8], names: &[String]) -> Cow<'a, [u8]> {
+    let Some(at) = memchr(b'?', target).filter(|_| !names.is_empty()) else { return Cow::Borrowed(target) };
+    let (path, query) = target.split_at(at + 1);
+    let is_masked = |pair: &[u8]| names.iter().any(|name| is_key(key_and_value(pair).0, name.as_bytes()));
+    if !query.split(|&byte| byte == b'&').any(is_masked) {
+        return Cow::Borrowed(target);
+    }
+    let mut out = path.to_vec();
+    for (index, pair) in query.split(|&byte| byte == b'&').enumerate() {
+        if index > 0 {
+            out.push(b'&');
+        }
+        match is_masked(pair) {
+            true => {
+                out.extend_from_slice(key_and_value(pair).0);
+                out.extend_from_slice(b"=***");
+            }
+            false => out.extend_from_slice(pair),
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_in_a_query_is_masked_and_nothing_else() {
+        let names = ["key".to_owned(), "token".to_owned()];
+        for (target, shown) in [
+            ("/a", "/a"),
+            ("/a?", "/a?"),
+            ("/key=1", "/key=1"),
+            ("/a?b=1", "/a?b=1"),
+            ("/a?key=1", "/a?key=***"),
+            ("/a?b=1&key=1&key=&c&token=x=y?z", "/a?b=1&key=***&key=***&c&token=***"),
+            ("/a?k%65y=1&Key=2&keys=3", "/a?k%65y=***&Key=2&keys=3"),
+            ("/a?b=?key=1", "/a?b=?key=1"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&masked(target.as_bytes(), &names)), shown, "{target}");
+            assert_eq!(masked(target.as_bytes(), &[]), target.as_bytes());
+        }
+    }
+}

@@ -20,7 +20,8 @@ impl Identity {
         let roll = Arc::new(Roll { configured: consumers(document, secret), stored: state.consumers.clone() });
         let choice = |(name, configured): (&String, &maitred_model::Spanned<maitred_model::Authorizer>)| {
             let making = Making { secret, roll: &roll, number: state.number() };
-            let choice = Choice { authorizer: make(name, configured, &making), strip: configured.strip };
+            let series = state.metrics.authorizer(&name.as_str().into());
+            let choice = Choice { authorizer: make(name, configured, &making), strip: configured.strip, series };
             (name.clone(), choice)
         };
         Identity { choices: document.authorizers.iter().map(choice).collect() }

@@ -5,6 +5,7 @@ pub mod api_key;
 mod place;
 
 use maitred_core::identity::Roll;
+use maitred_core::metrics::{AuthorizerSeries, Decided};
 use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal};
 use maitred_model::{self as model, AuthorizerKind};
 use std::borrow::Cow;
@@ -74,6 +75,8 @@ pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> 
 pub struct Choice {
     pub authorizer: Arc<dyn Authorizer>,
     pub strip: bool,
+    /// Where its decisions are counted.
+    pub series: Arc<AuthorizerSeries>,
 }
 
 pub struct Authenticate {
@@ -87,11 +90,18 @@ impl Authenticate {
         Authenticate { choices: choices.into(), anonymous: anonymous.then(|| Arc::new(Principal::anonymous())) }
     }
 
-    fn conclude(choice: &Choice, exchange: &mut Exchange, decision: Decision) -> Result<Flow<()>, Fault> {
+    fn conclude(
+        choice: &Choice,
+        exchange: &mut Exchange,
+        ports: &dyn Ports,
+        decision: Decision,
+    ) -> Result<Flow<()>, Fault> {
+        let count = |decided| choice.series.count(ports.worker(), decided);
         let refusal = match decision {
             Ok(principal) => match &principal.consumer {
                 Some(consumer) if consumer.disabled => Refusal::Forbidden(format!("{} is disabled", consumer.name).into()),
                 Some(_) | None => {
+                    count(Decided::Authenticated);
                     if choice.strip {
                         choice.authorizer.strip(exchange);
                     }
@@ -104,11 +114,18 @@ impl Authenticate {
         let name = choice.authorizer.name();
         Err(match refusal {
             Refusal::Invalid { detail, challenge } => {
+                count(Decided::Refused);
                 let challenge = challenge.or_else(|| choice.authorizer.challenge());
                 unauthenticated(format!("{name}: {detail}"), challenge)
             }
-            Refusal::Forbidden(detail) => Fault::new(Kind::Forbidden, format!("{name}: {detail}")),
-            Refusal::Failed(fault) => Fault { detail: format!("{name}: {}", fault.detail).into(), ..fault },
+            Refusal::Forbidden(detail) => {
+                count(Decided::Forbidden);
+                Fault::new(Kind::Forbidden, format!("{name}: {detail}"))
+            }
+            Refusal::Failed(fault) => {
+                count(Decided::Failed);
+                Fault { detail: format!("{name}: {}", fault.detail).into(), ..fault }
+            }
         })
     }
 }
@@ -137,14 +154,14 @@ impl Policy for Authenticate {
             });
         };
         if let Some(known) = choice.authorizer.recall(exchange, ports) {
-            return Hook::Ready(Self::conclude(choice, exchange, known));
+            return Hook::Ready(Self::conclude(choice, exchange, ports, known));
         }
         Hook::Pending(Box::pin(async move {
             let decision = match choice.authorizer.decide(exchange, ports) {
                 Hook::Ready(decision) => decision,
                 Hook::Pending(later) => later.await,
             };
-            Self::conclude(choice, exchange, decision)
+            Self::conclude(choice, exchange, ports, decision)
         }))
     }
 }

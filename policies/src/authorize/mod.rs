@@ -9,6 +9,7 @@ mod tests;
 use crate::authenticate::{Choice, unauthenticated};
 use condition::Condition;
 use given::Given;
+use maitred_core::metrics::Decided;
 use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal};
 use maitred_model::{self as model, ClaimDemand, Demand};
 use serde_json::Value;
@@ -75,11 +76,14 @@ impl Authorize {
         Ok(())
     }
 
-    fn refusal(&self, principal: &Principal, missing: Missing<'_>) -> Fault {
+    fn refusal(&self, principal: &Principal, ports: &dyn Ports, missing: Missing<'_>) -> Fault {
         if principal.is_anonymous() {
             return unauthenticated(missing.detail, self.choices.iter().filter_map(|choice| choice.authorizer.challenge()));
         }
         let decided = self.choices.iter().find(|choice| *choice.authorizer.name() == principal.authorizer);
+        if let Some(choice) = decided {
+            choice.series.count(ports.worker(), Decided::Forbidden);
+        }
         let by_bearer = decided.is_some_and(|choice| choice.authorizer.challenge().is_some_and(|text| is_bearer(&text)));
         let headers = match missing.scopes {
             Some(scopes) if by_bearer => vec![(&b"www-authenticate"[..], insufficient(scopes).into_bytes())],
@@ -153,7 +157,7 @@ impl Policy for Authorize {
         };
         Hook::Ready(match self.judge(exchange, principal, ports) {
             Ok(()) => Ok(Flow::Go(())),
-            Err(missing) => Err(self.refusal(principal, missing)),
+            Err(missing) => Err(self.refusal(principal, ports, missing)),
         })
     }
 }
