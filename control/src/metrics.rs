@@ -5,7 +5,8 @@ use crate::process::Process;
 use crate::upstreams::UpstreamView;
 use maitred_core::Kind;
 use maitred_core::metrics::{
-    BUCKETS_MICROS, Counter, DECISIONS, Histogram, METHODS, Metrics, RETRY_REASONS, RouteSeries, RouteShard, STATUSES, WorkerShard,
+    BUCKETS_MICROS, Counter, DECISIONS, Histogram, METHODS, Metrics, RETRY_REASONS, RouteSeries, RouteShard, STATUSES,
+    WorkerShard,
 };
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};

@@ -86,7 +86,10 @@ impl Text {
                 Piece::Variable(Variable::RequestPath) if !in_query => out.extend_from_slice(exchange.request.path()),
                 Piece::Variable(variable) => {
                     if !with_variable(variable, exchange, |text| path::encode(text, out)) {
-                        return Err(Fault::new(Kind::Forbidden, format!("the address needs `{{{variable}}}`, which is not there")));
+                        return Err(Fault::new(
+                            Kind::Forbidden,
+                            format!("the address needs `{{{variable}}}`, which is not there"),
+                        ));
                     }
                 }
             }
@@ -256,6 +259,84 @@ pub fn masked<'a>(target: &'a [u8], names: &[String]) -> Cow<'a, [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn principal(claims: Value) -> Principal {
+        let Value::Object(claims) = claims else { unreachable!() };
+        let consumer = crate::identity::Consumer { name: "acme".into(), groups: ["paying".into()].into(), disabled: false };
+        Principal {
+            authorizer: "staff".into(),
+            subject: Some("alice/../x".into()),
+            consumer: Some(std::sync::Arc::new(consumer)),
+            claims,
+            scopes: ["a".into(), "b".into()].into(),
+            groups: ["staff".into()].into(),
+            ..Principal::default()
+        }
+    }
+
+    fn rendered(template: &str, principal: Option<Principal>) -> Result<Option<String>, Kind> {
+        let mut exchange = Exchange::new(std::time::Instant::now());
+        exchange.principal = principal.map(std::sync::Arc::new);
+        let text = Text::compile(&Template::parse(template).expect("a good template"), &[]).expect("no parameters");
+        let value = text.header(&exchange).map_err(|fault| fault.kind)?;
+        Ok(value.map(|value| String::from_utf8(value).expect("text")))
+    }
+
+    #[test]
+    fn a_header_says_who_it_is_as_a_whole_or_not_at_all() {
+        let claims = serde_json::json!({
+            "tenant": "acme", "level": 3, "ratio": 0.5, "admin": true, "none": null, "empty": "", "spaced": " x",
+            "roles": ["cook", 3, true], "no_roles": [], "sly": ["a", "b,admin"], "deep": [["a"]], "realm": { "role": "chef" },
+            "split": "a\r\nx-admin: 1", "ünï": "ü",
+        });
+        for (template, value) in [
+            ("{principal.subject}", Some("alice/../x")),
+            ("{principal.authorizer}", Some("staff")),
+            ("{principal.issuer}", None),
+            ("{principal.scopes}", Some("a,b")),
+            ("{principal.groups}", Some("staff,paying")),
+            ("{consumer}", Some("acme")),
+            ("{claims.tenant}", Some("acme")),
+            ("{claims.level}/{claims.ratio}/{claims.admin}", Some("3/0.5/true")),
+            ("{claims.realm.role}", Some("chef")),
+            ("{claims.realm}", None),
+            ("{claims.roles}", Some("cook,3,true")),
+            ("{claims.ünï}", Some("ü")),
+            ("{claims.none}", None),
+            ("{claims.empty}", None),
+            ("{claims.spaced}", None),
+            ("{claims.no_roles}", None),
+            ("{claims.sly}", None),
+            ("{claims.deep}", None),
+            ("{claims.other}", None),
+            ("for {claims.tenant} by {claims.other}", None),
+            ("{{{consumer}}}", Some("{acme}")),
+        ] {
+            assert_eq!(rendered(template, Some(principal(claims.clone()))), Ok(value.map(str::to_owned)), "{template}");
+            assert_eq!(rendered(template, None), Ok(None), "{template} of nobody");
+            assert_eq!(rendered(template, Some(Principal::anonymous())), Ok(None), "{template} of somebody unknown");
+        }
+        assert_eq!(rendered("{claims.split}", Some(principal(claims))), Err(Kind::BadRequest));
+    }
+
+    #[test]
+    fn what_a_path_says_of_who_it_is_stays_one_segment_and_is_never_half() {
+        let of = |template: &str, principal: Option<Principal>| {
+            let mut exchange = Exchange::new(std::time::Instant::now());
+            exchange.principal = principal.map(std::sync::Arc::new);
+            let text = Text::compile(&Template::parse_rewrite(template).expect("a good template"), &[]).expect("no parameters");
+            let mut out = Vec::new();
+            text.path(&exchange, &mut out).map_err(|fault| fault.kind)?;
+            Ok(String::from_utf8(out).expect("text"))
+        };
+        let claims = serde_json::json!({ "dots": "..", "tenant": "a?b#c" });
+        let alice = || Some(principal(claims.clone()));
+        assert_eq!(of("/u/{principal.subject}/x", alice()), Ok("/u/alice%2F..%2Fx/x".to_owned()));
+        assert_eq!(of("/u/{claims.tenant}", alice()), Ok("/u/a%3Fb%23c".to_owned()));
+        assert_eq!(of("/u/{claims.dots}/x", alice()), Err(Kind::BadRequest));
+        assert_eq!(of("/u/{claims.other}/x", alice()), Err(Kind::Forbidden));
+        assert_eq!(of("/u/{principal.subject}/x", None), Err(Kind::Forbidden));
+    }
 
     #[test]
     fn a_credential_in_a_query_is_masked_and_nothing_else() {

@@ -166,7 +166,21 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     let https_port = https_port(&document);
     let (metrics, challenges) = (state.metrics.clone(), state.challenges.clone());
     let (told, masked) = (document.identity_headers().into(), document.credential_queries().into());
-    Ok(Snapshot { https_port, hosts, doors, issued, challenges, apis, routes, series, upstreams, metrics, told, masked, document })
+    Ok(Snapshot {
+        https_port,
+        hosts,
+        doors,
+        issued,
+        challenges,
+        apis,
+        routes,
+        series,
+        upstreams,
+        metrics,
+        told,
+        masked,
+        document,
+    })
 }
 
 /// The port of the first listener with TLS, 443 if there is any; where there is none at all, somebody else ends TLS.
@@ -312,10 +326,7 @@ impl Compiler<'_> {
             maintenance: route.maintenance.as_ref().or(api.maintenance.as_ref()),
             authenticate: self.identity.authentication(api, route),
             authorize,
-            transform: transform.map(|transform| Transforms {
-                request: &transform.request,
-                response: &transform.response,
-            }),
+            transform: transform.map(|transform| Transforms { request: &transform.request, response: &transform.response }),
             params,
         };
         match maitred_policies::chain(&configured) {

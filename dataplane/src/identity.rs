@@ -59,9 +59,10 @@ pub(crate) fn demands<'a>(api: &'a Api, route: &'a Route) -> Vec<&'a Authorize> 
 /// Every condition of a document, by what is written. Those that cannot be read are complained about, each where it stands.
 pub(crate) fn conditions(document: &Document, diagnostics: &mut Diagnostics) -> HashMap<String, Arc<Condition>> {
     let mut compiled = HashMap::new();
-    let policies = document.apis.values().flat_map(|api| {
-        std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies))
-    });
+    let policies = document
+        .apis
+        .values()
+        .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
     for authorize in policies.filter_map(|policies| policies.authorize.as_ref()) {
         let Setting::Some(rules) = authorize else { continue };
         for source in &rules.condition {

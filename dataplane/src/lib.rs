@@ -20,9 +20,9 @@ mod router;
 mod secure;
 mod service;
 mod snapshot;
+mod told;
 mod warnings;
 mod worker;
-mod told;
 mod world;
 
 pub use access_log::LogTarget;

@@ -91,9 +91,10 @@ fn told_by_api(api: &Api, checker: &mut Checker<'_>) {
 
 /// A header that says who it is comes from no client: no credential can come in it.
 fn taken_from(document: &Document, checker: &mut Checker<'_>) {
-    let policies = document.apis.values().flat_map(|api| {
-        std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies))
-    });
+    let policies = document
+        .apis
+        .values()
+        .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
     for header in policies.flat_map(Policies::identity_headers) {
         let reads = |authorizer: &&Spanned<Authorizer>| {
             authorizer.kind.places().iter().any(|place| match place {
@@ -122,7 +123,8 @@ fn hashed(document: &Document, checker: &mut Checker<'_>) {
         let routes = || document.apis.values().flat_map(|api| api.routes.iter().map(move |route| (api, route)));
         let mut there = routes().filter(|(_, route)| leads(route)).peekable();
         if there.peek().is_some() && there.all(|(api, route)| is_open(api, route)) {
-            let message = format!("`{name}` keeps the requests of a consumer together, and no route that leads there says who calls");
+            let message =
+                format!("`{name}` keeps the requests of a consumer together, and no route that leads there says who calls");
             let hint = "add `authenticate: [NAME]` to the routes, or write another `hash_by`";
             checker.warning("no-identity", upstream.span, message, hint);
         }

@@ -60,9 +60,10 @@ pub struct Identity {
 impl Document {
     /// Headers by which back ends are told who makes a request, wherever in the document: no client may send them.
     pub fn identity_headers(&self) -> Vec<HeaderName> {
-        let policies = self.apis.values().flat_map(|api| {
-            std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies))
-        });
+        let policies = self
+            .apis
+            .values()
+            .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
         let set = policies.flat_map(Policies::identity_headers).map(|header| header.value.clone());
         let told = self.authorizers.values().flat_map(|authorizer| authorizer.kind.tells().iter().cloned());
         let mut names: Vec<HeaderName> = set.chain(told).collect();

@@ -237,7 +237,12 @@ fn keys(balance: Spanned<Balance>, hash_by: Option<&Spanned<HashBy>>, node: &Nod
         // One that could not be read is complained about already.
         None if balance.is_by_key() && node.get("hash_by").is_none() => {
             let message = format!("`{word}` sends requests of one key to one endpoint, and needs `hash_by`: what the key is");
-            cx.error("missing-key", balance.span, message, "add `hash_by: header:x-user`, or `cookie:`, `query:`, `path`, `ip`, `consumer`");
+            cx.error(
+                "missing-key",
+                balance.span,
+                message,
+                "add `hash_by: header:x-user`, or `cookie:`, `query:`, `path`, `ip`, `consumer`",
+            );
         }
         Some(by) if !balance.is_by_key() => {
             let message = format!("`hash_by` goes with `ring_hash` and `maglev`, and does nothing with `{word}`");

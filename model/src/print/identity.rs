@@ -1,6 +1,8 @@
 //! Who may come in, in the language's words. Keys are not shown.
 
-use crate::document::{ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, ClaimDemand, Consumer, Demand, Identity, KeyPlace};
+use crate::document::{
+    ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, ClaimDemand, Consumer, Demand, Identity, KeyPlace,
+};
 use serde_json::{Value, json};
 
 pub(super) fn authorizer(authorizer: &Authorizer) -> Value {

@@ -90,12 +90,7 @@ impl Authenticate {
         Authenticate { choices: choices.into(), anonymous: anonymous.then(|| Arc::new(Principal::anonymous())) }
     }
 
-    fn conclude(
-        choice: &Choice,
-        exchange: &mut Exchange,
-        ports: &dyn Ports,
-        decision: Decision,
-    ) -> Result<Flow<()>, Fault> {
+    fn conclude(choice: &Choice, exchange: &mut Exchange, ports: &dyn Ports, decision: Decision) -> Result<Flow<()>, Fault> {
         let count = |decided| choice.series.count(ports.worker(), decided);
         let refusal = match decision {
             Ok(principal) => match &principal.consumer {

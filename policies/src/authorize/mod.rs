@@ -106,8 +106,7 @@ fn insufficient(scopes: &[String]) -> String {
 }
 
 fn scoped<'a>(demand: &'a Demand, principal: &Principal) -> Result<(), Missing<'a>> {
-    meets(demand, "scope", |scope| principal.has_scope(scope))
-        .map_err(|(detail, words)| Missing { detail, scopes: Some(words) })
+    meets(demand, "scope", |scope| principal.has_scope(scope)).map_err(|(detail, words)| Missing { detail, scopes: Some(words) })
 }
 
 /// `Err`: what is missing, in words, and the words that would do.

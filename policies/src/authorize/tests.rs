@@ -1,11 +1,14 @@
 use super::condition::{Condition, SOURCE_BYTES_MAX};
 use super::given::Given;
-use super::{claim, insufficient};
-use maitred_core::identity::Consumer;
+use super::{Authorize, Demands, claim, insufficient};
+use crate::authenticate::{Authorizer, Choice, Decision};
+use maitred_core::identity::{Consumer, Verdicts};
+use maitred_core::metrics::AuthorizerSeries;
 use maitred_core::wire::HeadLimits;
-use maitred_core::{Exchange, Principal};
-use maitred_model::ClaimDemand;
+use maitred_core::{Call, Calling, Exchange, Fault, Hook, Kind, Policy, Ports, Principal};
+use maitred_model::{self as model, ClaimDemand, Demand};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +21,8 @@ fn exchange(head: &str) -> Exchange {
     exchange
 }
 
-const HEAD: &str = "GET /orders/a%2Fb?v=2&tenant=a&tenant=b&k%C3%A9=%20x HTTP/1.1\r\nHost: API.example.com\r\nX-Team: one\r\nx-team: two\r\n";
+const HEAD: &str =
+    "GET /orders/a%2Fb?v=2&tenant=a&tenant=b&k%C3%A9=%20x HTTP/1.1\r\nHost: API.example.com\r\nX-Team: one\r\nx-team: two\r\n";
 
 fn alice() -> Principal {
     let Value::Object(claims) = json!({
@@ -196,7 +200,9 @@ fn a_condition_looks_at_so_much_and_no_more() {
 #[test]
 fn the_worst_condition_that_is_taken_ends_soon() {
     let words: Vec<String> = (0..490).map(|at| format!("word-{at}")).collect();
-    let Value::Object(claims) = json!({ "a": words, "b": words, "t": "y".repeat(4_000), "u": "y".repeat(22_000) }) else { unreachable!() };
+    let Value::Object(claims) = json!({ "a": words, "b": words, "t": "y".repeat(4_000), "u": "y".repeat(22_000) }) else {
+        unreachable!()
+    };
     let principal = Principal { claims, ..alice() };
     let quadratic = "claims.a.all(x, x in claims.b)";
     let patterns = "claims.a.all(x, x.matches('^(w|wo|wor|word)*-[0-9]+$'))";
@@ -260,4 +266,112 @@ fn scopes_that_would_do_are_named_where_they_can_be() {
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     assert_eq!(insufficient(&words(&["a:b", "c"])), "Bearer error=\"insufficient_scope\", scope=\"a:b c\"");
     assert_eq!(insufficient(&words(&["a\"b", "c\r\nd", "e f", "g"])), "Bearer error=\"insufficient_scope\", scope=\"g\"");
+}
+
+/// An authorizer that is there for its name and its challenge.
+struct Named(Arc<str>, &'static str);
+
+impl Authorizer for Named {
+    fn name(&self) -> &Arc<str> {
+        &self.0
+    }
+
+    fn finds(&self, _: &Exchange) -> bool {
+        false
+    }
+
+    fn recall(&self, _: &Exchange, _: &dyn Ports) -> Option<Decision> {
+        None
+    }
+
+    fn decide<'a>(&'a self, _: &'a mut Exchange, _: &'a dyn Ports) -> Hook<'a, Decision> {
+        unreachable!("nobody asks it")
+    }
+
+    fn challenge(&self) -> Option<String> {
+        Some(self.1.to_owned())
+    }
+
+    fn strip(&self, _: &mut Exchange) {}
+}
+
+struct Still(RefCell<Verdicts>);
+
+impl Ports for Still {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn unix_time(&self, _: Instant) -> Duration {
+        Duration::from_secs(1_700_000_000)
+    }
+
+    fn verdicts(&self) -> &RefCell<Verdicts> {
+        &self.0
+    }
+
+    fn call<'a>(&'a self, _: Call<'a>) -> Calling<'a> {
+        unreachable!("nobody is asked")
+    }
+}
+
+/// `staff` takes bearer tokens, `keys` does not.
+fn refusal(configured: &model::Authorize, conditions: &[&str], principal: Principal) -> Option<Fault> {
+    let choice = |name: &'static str, challenge| Choice {
+        authorizer: Arc::new(Named(name.into(), challenge)),
+        strip: false,
+        series: Arc::new(AuthorizerSeries::new(name.into(), 1)),
+    };
+    let choices = [choice("staff", "Bearer realm=\"x\""), choice("keys", "ApiKey in=\"header\"")];
+    let forbidden = !principal.is_anonymous();
+    let conditions = conditions.iter().map(|source| Arc::new(Condition::compile(source).expect("a good condition"))).collect();
+    let authorize = Authorize::compile(&[Demands { configured, conditions }], &choices, &["id"]).expect("demands");
+    let mut exchange = exchange(HEAD);
+    let name = principal.authorizer.clone();
+    exchange.principal = Some(Arc::new(principal));
+    let fault = match authorize.enter(&mut exchange, &Still(RefCell::default())) {
+        Hook::Ready(flow) => flow.err(),
+        Hook::Pending(_) => panic!("it waits for nobody"),
+    };
+    let counted: u64 = choices.iter().filter(|choice| choice.series.name == name).map(|choice| choice.series.counts()[3]).sum();
+    assert_eq!(counted, u64::from(fault.is_some() && forbidden));
+    fault
+}
+
+#[test]
+fn who_lacks_something_is_told_what_helps_and_nothing_else() {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let all = |names: &[&str]| Demand { all: words(names), any: Vec::new() };
+    let any = |names: &[&str]| Demand { all: Vec::new(), any: words(names) };
+    let of = |authorizer: &str| Principal { authorizer: authorizer.into(), ..alice() };
+    let scopes = |scopes| model::Authorize { scopes, ..model::Authorize::default() };
+    let claims = |path: &str, demand| model::Authorize { claims: vec![(path.to_owned(), demand)], ..Default::default() };
+
+    assert!(refusal(&scopes(all(&["orders:read"])), &[], of("staff")).is_none());
+    assert!(refusal(&scopes(any(&["other", "orders:read"])), &[], of("staff")).is_none());
+    for (demand, named) in [
+        (all(&["orders:read", "orders:write"]), "orders:read orders:write"),
+        (any(&["orders:write", "admin"]), "orders:write admin"),
+    ] {
+        let fault = refusal(&scopes(demand.clone()), &[], of("staff")).expect("a refusal");
+        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{named}\"");
+        assert_eq!((fault.kind, fault.header("www-authenticate")), (Kind::Forbidden, Some(&*challenge)));
+        // Another scope helps nobody who has no token.
+        let fault = refusal(&scopes(demand), &[], of("keys")).expect("a refusal");
+        assert_eq!((fault.kind, fault.header("www-authenticate")), (Kind::Forbidden, None));
+    }
+    for (configured, conditions, detail) in [
+        (claims("tenant", ClaimDemand::OneOf(vec![json!("other")])), &[][..], "the claim `tenant` is another"),
+        (claims("none", ClaimDemand::Present), &[], "the claim `none` is missing"),
+        (model::Authorize::default(), &["true", "claims.tenant == 'x'"], "the condition `claims.tenant == 'x'` does not hold"),
+        (model::Authorize { groups: all(&["boss"]), ..Default::default() }, &["true"], "the group `boss` is missing"),
+    ] {
+        let fault = refusal(&configured, conditions, of("staff")).expect("a refusal");
+        assert_eq!((fault.kind, &*fault.detail, fault.headers.len()), (Kind::Forbidden, detail, 0));
+        // Who showed nothing may try again with a credential.
+        let fault = refusal(&configured, conditions, Principal::anonymous()).expect("a refusal");
+        assert_eq!((fault.kind, fault.headers.len()), (Kind::Unauthenticated, 2));
+    }
+    let both = claims("tenant", ClaimDemand::OneOf(vec![json!("acme")]));
+    assert!(refusal(&both, &["claims.tenant == 'acme'", "request.time == 1700000000"], of("staff")).is_none());
 }

@@ -1,9 +1,9 @@
 //! The key of a request: what sends it where others of the same key went. Picks nothing.
 
-use maitred_core::{Exchange, Principal};
 use maitred_core::balance::hash;
 use maitred_core::render::query_values;
 use maitred_core::wire::cookies;
+use maitred_core::{Exchange, Principal};
 use maitred_model::HashBy;
 use std::net::IpAddr;
 
@@ -44,8 +44,7 @@ mod tests {
     #[test]
     fn a_caller_is_its_consumer_or_whom_an_authorizer_vouches_for() {
         let of = |authorizer: &str, subject: Option<&str>, consumer: Option<&str>| {
-            let consumer =
-                consumer.map(|name| Arc::new(Consumer { name: name.into(), groups: [].into(), disabled: false }));
+            let consumer = consumer.map(|name| Arc::new(Consumer { name: name.into(), groups: [].into(), disabled: false }));
             caller(&Principal {
                 authorizer: authorizer.into(),
                 subject: subject.map(Into::into),
