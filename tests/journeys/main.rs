@@ -3,6 +3,7 @@
 
 mod acme;
 mod authentication;
+mod authorization;
 mod balancing;
 mod breakers;
 mod breaking;

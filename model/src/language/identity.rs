@@ -1,7 +1,7 @@
 //! `authenticate`, `authorize` and `consumers`.
 
 use super::values::{Name, SecretText, Text};
-use crate::decode::{Cx, Defs, Json, List, OneOrMany, QueryMap, Shape, record};
+use crate::decode::{Cx, Defs, Json, List, OneOrMany, Shape, record};
 use crate::document::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
 use crate::span::Spanned;
 use crate::yaml::{Kind, Node};
@@ -118,6 +118,27 @@ impl Shape for ClaimShape {
     }
 }
 
+/// Claims by path, to what each must be.
+pub(crate) struct ClaimsShape;
+
+impl Shape for ClaimsShape {
+    type Out = Vec<(String, ClaimDemand)>;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Self::Out> {
+        let Kind::Mapping(entries) = &node.kind else {
+            cx.expected(node, "a mapping of claims, such as `{ tenant: acme }`");
+            return None;
+        };
+        // A demand that was lost to a mistake must not become a wider door.
+        let demands = entries.iter().map(|(path, node)| Some((path.value.clone(), ClaimShape::decode(node, cx)?)));
+        demands.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        json!({ "type": "object", "additionalProperties": ClaimShape::schema(defs) })
+    }
+}
+
 record! {
     /// What whoever comes in must be: all of it.
     "`authorize`" => Authorize {
@@ -126,7 +147,7 @@ record! {
         /// Groups, of the consumer or the credential: a list of which each is needed, or `{ any: […] }`.
         groups: DemandShape = absent,
         /// Claims by path, such as `realm.role`: what each must be, a list of what it may be, or `"*"` for anything.
-        claims: QueryMap<ClaimShape> = absent,
+        claims: ClaimsShape = absent,
         /// CEL over `request`, `principal`, `claims`, `path` and `consumer`: one, or a list of which each must hold.
         condition: OneOrMany<Spanned<Text>> = absent,
     }
