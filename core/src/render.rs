@@ -36,6 +36,11 @@ impl Text {
         Ok(Text { pieces: template.parts.iter().map(piece).collect::<Result<_, _>>()? })
     }
 
+    /// Whether it says something of who makes a request.
+    pub fn says_who(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Variable(Variable::Identity(_))))
+    }
+
     /// Appends a path. A result with a dot segment, or anything else that is not canonical, is refused.
     pub fn path(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
         let start = out.len();

@@ -157,7 +157,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         hosts.add(api.hosts.iter().map(|host| &host.value), &api.base_path, index as u32);
         apis.push(compiler.api(index as u32, name, &api.value));
     }
-    let Compiler { diagnostics, upstreams, routes, keys, .. } = compiler;
+    let Compiler { diagnostics, upstreams, routes, keys, identity, .. } = compiler;
     if diagnostics.has_errors() {
         return Err(diagnostics);
     }
@@ -179,6 +179,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         metrics,
         told,
         masked,
+        identity,
         document,
     })
 }

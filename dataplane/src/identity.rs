@@ -27,10 +27,13 @@ impl Identity {
         Identity { choices: document.authorizers.iter().map(choice).collect() }
     }
 
+    pub fn choice(&self, name: &str) -> Option<&Choice> {
+        self.choices.get(name)
+    }
+
     /// Who decides on a route, where anybody does. `check` saw to it that every name is known.
     pub fn authentication(&self, api: &Api, route: &Route) -> Option<Authentication> {
-        let configured = route.policies.authenticate.as_ref().or(api.policies.authenticate.as_ref())?;
-        match &configured.value {
+        match decides(api, route)? {
             Authenticate::Open => None,
             Authenticate::Any { authorizers, anonymous } => {
                 let choices = authorizers.iter().filter_map(|name| self.choices.get(&name.value)).cloned().collect();
@@ -38,6 +41,11 @@ impl Identity {
             }
         }
     }
+}
+
+/// A route's own `authenticate` replaces that of its API.
+pub(crate) fn decides<'a>(api: &'a Api, route: &'a Route) -> Option<&'a Authenticate> {
+    route.policies.authenticate.as_ref().or(api.policies.authenticate.as_ref()).map(|configured| &configured.value)
 }
 
 /// What API and route demand of whoever comes in: it adds up. A route that is open makes no demands on anybody.

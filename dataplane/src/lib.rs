@@ -27,7 +27,7 @@ mod world;
 
 pub use access_log::LogTarget;
 pub use compile::{State, compile};
-pub use explain::{Explanation, Preflight, explain};
+pub use explain::{Asked, Explanation, Preflight, explain};
 pub use gateway::{Gateway, Options};
 pub use handover::Handover;
 pub use offered::Offered;

@@ -1,6 +1,7 @@
 //! The compiled configuration: immutable, shared by all workers, replaced as a whole. Everything in it is `Send + Sync`.
 
 use crate::hosts::Hosts;
+use crate::identity::Identity;
 use crate::router::{Candidate, Params, Router, choose};
 use crate::told::Told;
 use maitred_core::metrics::{Metrics, RouteSeries};
@@ -31,6 +32,7 @@ pub struct Snapshot {
     pub(crate) series: Vec<Arc<RouteSeries>>,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) identity: Identity,
     /// Headers that no client may send.
     pub(crate) told: Told,
     /// Parameters of the query that no log shows.

@@ -28,6 +28,7 @@ mod health;
 mod hedging;
 #[cfg(feature = "http3")]
 mod http3;
+mod identity_property;
 mod interim;
 mod limits;
 mod maintenance;
