@@ -272,7 +272,7 @@ impl Request {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_reaches_a_back_end_without_somebody_behind_it(api in api(), requests in prop::collection::vec(request(), 12)) {
