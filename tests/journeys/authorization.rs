@@ -119,6 +119,11 @@ fn no_client_can_say_who_it_is_on_any_route() {
             assert_eq!((told("x-tenant"), told("x-other")), (String::new(), "1".to_owned()), "{target} {credential:?}");
         }
     }
+    // Nor have it taken away on the way, as what ends at this hop is.
+    for connection in ["x-user", "close, X-User", "keep-alive, x_user"] {
+        gateway.ask("GET", "/", &format!("{ALICE}Connection: {connection}\r\nX-User: admin\r\n"), "");
+        assert_eq!(told("x-user"), "alice", "{connection}");
+    }
     // Nor be led by it where routes are chosen.
     assert_eq!(gateway.ask("GET", "/routed", "X-User: admin\r\n", "").status, 404);
     // Nor at the end of a body.

@@ -32,9 +32,6 @@ fn demanded(authorize: &Authorize) -> Vec<String> {
     words.extend(
         condition.iter().map(|condition| format!("that {}", condition.value.split_whitespace().collect::<Vec<_>>().join(" "))),
     );
-    if words.is_empty() {
-        words.push("somebody, whoever it is".to_owned());
-    }
     words
 }
 
