@@ -261,6 +261,35 @@ fn explain_says_what_protects_the_upstream_and_what_of_it_this_request_has() {
 }
 
 #[test]
+fn a_condition_that_cannot_be_asked_is_shown_where_it_stands() {
+    let folder = Folder::new("condition");
+    folder.file(
+        "maitred.yaml",
+        "listen: 127.0.0.1:0
+upstreams: { kitchen: http://127.0.0.1:9001 }
+authorizers: { keys: { api_key: {} } }
+apis:
+  menu:
+    policies: { authenticate: [keys], authorize: { condition: \"claim.tenant == 'acme'\" } }
+    routes:
+      - GET /: kitchen
+      - { match: GET /a, authorize: { condition: [\"path.id == 'x'\", \"true &&\"] }, proxy: kitchen }
+",
+    );
+    let done = folder.maitred(&["check"]);
+    assert_ne!(done.code, 0);
+    for part in [
+        "error[bad-condition]: the condition uses a variable that there is not: `claim` at its column 1\n --> maitred.yaml:6:63",
+        "= help: did you mean `claims`?",
+        "error[bad-condition]: the condition cannot be read at its column ",
+        "error[unknown-parameter]: the condition uses `path.id`, and the path has no parameter `{id}`\n",
+        "on this route",
+    ] {
+        assert!(done.stderr.contains(part), "{part} in {}", done.stderr);
+    }
+}
+
+#[test]
 fn explain_says_who_would_decide_and_what_is_demanded() {
     let folder = Folder::new("explain-identity");
     folder.file(

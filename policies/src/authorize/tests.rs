@@ -7,9 +7,11 @@ use maitred_core::metrics::AuthorizerSeries;
 use maitred_core::wire::HeadLimits;
 use maitred_core::{Call, Calling, Exchange, Fault, Hook, Kind, Policy, Ports, Principal};
 use maitred_model::{self as model, ClaimDemand, Demand};
+use proptest::prelude::*;
+use proptest::sample::select;
 use serde_json::{Value, json};
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 256 * 1024, fields: 100, target_bytes: 128 * 1024, drop_underscores: false };
@@ -374,4 +376,106 @@ fn who_lacks_something_is_told_what_helps_and_nothing_else() {
     }
     let both = claims("tenant", ClaimDemand::OneOf(vec![json!("acme")]));
     assert!(refusal(&both, &["claims.tenant == 'acme'", "request.time == 1700000000"], of("staff")).is_none());
+}
+
+/// Claims as hostile as an issuer may make them.
+fn anything() -> impl Strategy<Value = Value> {
+    let number = prop_oneof![
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        select(vec![
+            json!(i64::MIN),
+            json!(i64::MAX),
+            json!(u64::MAX),
+            json!(0),
+            json!(-1),
+            json!(1e308),
+            json!(-0.0),
+            json!(0.5)
+        ]),
+    ];
+    let text = prop_oneof![
+        any::<String>().prop_map(Value::from),
+        select(vec![
+            "",
+            "9223372036854775808",
+            "-9223372036854775808",
+            "NaN",
+            "1e999",
+            "inf",
+            "0x10",
+            "\u{0}",
+            "\u{10ffff}",
+            " 1"
+        ])
+        .prop_map(Value::from),
+    ];
+    let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), number, text];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((select(vec!["a", "b", "", "0", "1"]), inner), 0..4)
+                .prop_map(|entries| Value::Object(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())),
+        ]
+    })
+}
+
+/// Every operator and function, over claims of any kind.
+const EVERYTHING: [&str; 40] = [
+    "claims.a + claims.b == claims.a",
+    "claims.a - claims.b == claims.a",
+    "claims.a * claims.b == claims.a",
+    "claims.a / claims.b == claims.a",
+    "claims.a % claims.b == claims.a",
+    "-claims.a == claims.b",
+    "!claims.a",
+    "claims.a < claims.b",
+    "claims.a <= claims.b",
+    "claims.a > claims.b",
+    "claims.a >= claims.b",
+    "claims.a != claims.b",
+    "claims.a in claims.b",
+    "claims.a ? claims.b : true",
+    "claims.a[claims.b] == claims.a",
+    "claims.a[0] == claims.a[-1]",
+    "claims.a[1u] == claims.b[9223372036854775807]",
+    "claims.a['a'] == claims.b['']",
+    "claims.a.b.a == null",
+    "has(claims.a.b)",
+    "size(claims.a) == claims.b.size()",
+    "claims.a.contains(claims.b)",
+    "claims.a.startsWith(claims.b)",
+    "claims.a.endsWith(claims.b)",
+    "claims.a.matches('^[a-z]*(a|b)?$')",
+    "string(claims.a) == claims.b",
+    "int(claims.a) == claims.b",
+    "uint(claims.a) == claims.b",
+    "double(claims.a) == claims.b",
+    "int(double(claims.a)) == 1",
+    "uint(int(claims.a)) == 1u",
+    "int(claims.a) / int(claims.b) == 1",
+    "int(claims.a) % int(claims.b) == 1",
+    "int(claims.a) * int(claims.b) - int(claims.a) == -int(claims.b)",
+    "claims.a.all(x, x == claims.b)",
+    "claims.a.exists(x, x < claims.b)",
+    "claims.a.exists_one(x, x in claims.b)",
+    "claims.a.filter(x, x > 0) == claims.b",
+    "claims.a.map(x, x * 2) == claims.b",
+    "{claims.a: claims.b} == {claims.b: claims.a}",
+];
+
+proptest! {
+    #[test]
+    fn no_claim_makes_a_condition_do_anything_but_hold_or_not(a in anything(), b in anything()) {
+        static COMPILED: LazyLock<Vec<Condition>> =
+            LazyLock::new(|| EVERYTHING.iter().map(|source| Condition::compile(source).expect(source)).collect());
+        let Value::Object(claims) = json!({ "a": a, "b": b }) else { unreachable!() };
+        let principal = Principal { claims, ..alice() };
+        let exchange = exchange(HEAD);
+        let given = Given { exchange: &exchange, principal: &principal, params: &[], time: 0 };
+        for condition in &*COMPILED {
+            let _ = condition.holds(&given);
+        }
+    }
 }
