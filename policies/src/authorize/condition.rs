@@ -373,7 +373,7 @@ impl<'p> Reader<'p> {
     fn refusal(&self, node: &IdedExpr, what: &str, hint: &str) -> Problem {
         let info = self.program.source_info();
         let place = info.offset_for(node.id).map(|(start, _)| {
-            let before = &info.source[..info.source.floor_char_boundary(start as usize)];
+            let before = info.source.get(..start as usize).unwrap_or(&info.source);
             let line = 1 + before.matches('\n').count();
             let column = 1 + before.rsplit('\n').next().unwrap_or_default().chars().count();
             place((line as isize, column as isize))

@@ -115,6 +115,8 @@ fn what_is_wrong_with_a_condition_is_said_at_load() {
         ("", "cannot be read", "written in CEL"),
         ("claim.tenant == 'x'", "a variable that there is not: `claim` at its column 1", "did you mean `claims`?"),
         ("true && user == 'x'", "a variable that there is not: `user` at its column 9", "the variables are: `request`"),
+        ("'éé' == claims.a && user == 'x'", "`user` at its column 21", ""),
+        ("claims.a ==\n  'é' && user", "`user` at its line 2, column 10", ""),
         ("request.methud == 'GET'", "`request.methud`, which there is not", "did you mean `method`?"),
         ("principal.sub == 'x'", "`principal.sub`, which there is not", "`principal` has: `authorizer`"),
         ("claims.a.startswith('x')", "calls `startswith`, which there is not", "did you mean `startsWith`?"),
