@@ -41,7 +41,6 @@ fn alice() -> Principal {
         claims,
         scopes: ["orders:read".into()].into(),
         groups: ["staff".into()].into(),
-        ..Principal::default()
     }
 }
 
@@ -107,8 +106,8 @@ fn whatever_is_not_true_is_a_deny() {
 fn what_is_wrong_with_a_condition_is_said_at_load() {
     let deep = |times: usize| format!("{}true{}", "(!".repeat(times), ")".repeat(times));
     let long = "true && ".repeat(600) + "true";
-    let loops = vec!["claims.a.all(x, x)"; 5].join(" && ");
-    let joins = format!("{} == ''", vec!["claims.a"; 18].join(" + "));
+    let loops = ["claims.a.all(x, x)"; 5].join(" && ");
+    let joins = format!("{} == ''", ["claims.a"; 18].join(" + "));
     for (source, message, hint) in [
         ("claims.tenant ==", "cannot be read at its column", "written in CEL"),
         ("claims.tenant ==\n  'x' &&& true", "cannot be read at its line 2, column", "written in CEL"),
@@ -211,10 +210,10 @@ fn the_worst_condition_that_is_taken_ends_soon() {
     let quadratic = "claims.a.all(x, x in claims.b)";
     let patterns = "claims.a.all(x, x.matches('^(w|wo|wor|word)*-[0-9]+$'))";
     let scanning = "claims.a.all(x, !claims.u.contains(x))";
-    let joined = format!("size({}) > 0", vec!["claims.b"; 17].join(" + "));
+    let joined = format!("size({}) > 0", ["claims.b"; 17].join(" + "));
     let collecting = "size(claims.a.map(x, claims.t)) > 0 && size(claims.a.filter(x, x != 'q')) > 0";
     let deep = format!("{}true{}", "[".repeat(22), "]".repeat(22)) + " != []";
-    let wide = vec!["claims.t.contains('z')"; 100].iter().fold("true".to_owned(), |all, one| all + " && !" + one);
+    let wide = ["claims.t.contains('z')"; 100].iter().fold("true".to_owned(), |all, one| all + " && !" + one);
     let sources: Vec<String> =
         [quadratic, patterns, scanning, collecting].map(str::to_owned).into_iter().chain([joined, deep, wide]).collect();
     let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(move || {
