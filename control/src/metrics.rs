@@ -6,7 +6,8 @@ use crate::process::Process;
 use crate::upstreams::UpstreamView;
 use maitred_core::Kind;
 use maitred_core::metrics::{
-    BUCKETS_MICROS, Counter, Histogram, METHODS, Metrics, RETRY_REASONS, RouteSeries, RouteShard, STATUSES, WorkerShard,
+    BUCKETS_MICROS, Counter, DECISIONS, Histogram, METHODS, Metrics, RETRY_REASONS, RouteSeries, RouteShard, STATUSES,
+    WorkerShard,
 };
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -53,6 +54,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     let mut page = Page(String::with_capacity(16 * 1024));
     page.routes(&metrics.routes());
     page.workers(metrics);
+    page.authorizers(metrics);
     endpoints::write(&mut page, &extra.upstreams);
     queues::write(&mut page, &extra.upstreams);
     breakers::write(&mut page, &extra.upstreams);
@@ -225,6 +227,21 @@ impl Page {
         for kind in Kind::ALL {
             let count = add_up(metrics.workers.iter().map(|worker| worker.faults[*kind as usize].get()));
             self.line(format_args!("maitred_faults_total{{kind=\"{}\"}} {count}", kind.name()));
+        }
+    }
+
+    fn authorizers(&mut self, metrics: &Metrics) {
+        let authorizers = metrics.authorizers();
+        if authorizers.is_empty() {
+            return;
+        }
+        let name = "maitred_authorizer_decisions_total";
+        self.family(name, "counter", "What authorizers decided, and whom they know that was forbidden something.");
+        for authorizer in authorizers {
+            let label = escaped(&authorizer.name);
+            for (result, count) in DECISIONS.iter().zip(authorizer.counts()) {
+                self.line(format_args!("{name}{{authorizer=\"{label}\",result=\"{result}\"}} {count}"));
+            }
         }
     }
 

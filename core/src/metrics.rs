@@ -2,7 +2,7 @@
 
 use crate::fault::Kind;
 use maitred_wire::Method;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -160,6 +160,51 @@ impl RouteSeries {
     }
 }
 
+/// How an authorizer's decisions end, as they are labelled.
+pub const DECISIONS: [&str; 4] = ["authenticated", "refused", "failed", "forbidden"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    /// It is known who it is.
+    Authenticated,
+    /// The credential is not valid.
+    Refused,
+    /// It could not be found out.
+    Failed,
+    /// It is known who it is, and that one may not: counted besides, where it was found out before.
+    Forbidden,
+}
+
+/// One worker's counts of an authorizer. Aligned so that workers never share a cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct AuthorizerShard([Counter; DECISIONS.len()]);
+
+/// One authorizer's counts. They outlive reloads: an authorizer is known by its name.
+#[derive(Debug)]
+pub struct AuthorizerSeries {
+    pub name: Arc<str>,
+    shards: Box<[AuthorizerShard]>,
+}
+
+impl AuthorizerSeries {
+    pub fn new(name: Arc<str>, workers: usize) -> AuthorizerSeries {
+        AuthorizerSeries { name, shards: (0..workers).map(|_| AuthorizerShard::default()).collect() }
+    }
+
+    /// Called by that worker, and no other.
+    pub fn count(&self, worker: usize, decided: Decided) {
+        if let Some(shard) = self.shards.get(worker) {
+            shard.0[decided as usize].add(1);
+        }
+    }
+
+    /// In the order of `DECISIONS`.
+    pub fn counts(&self) -> [u64; DECISIONS.len()] {
+        std::array::from_fn(|at| self.shards.iter().fold(0u64, |sum, shard| sum.wrapping_add(shard.0[at].get())))
+    }
+}
+
 /// Why requests are tried again, as it is labelled.
 pub const RETRY_REASONS: [&str; 4] = ["connect", "reset", "timeout", "status"];
 
@@ -217,6 +262,7 @@ const _: () = assert!(Kind::ALL.len() <= 32, "faults have 32 counters");
 pub struct Metrics {
     pub workers: Box<[WorkerShard]>,
     routes: Mutex<HashMap<RouteKey, Arc<RouteSeries>>>,
+    authorizers: Mutex<BTreeMap<Arc<str>, Arc<AuthorizerSeries>>>,
     /// Requests that no route took.
     pub unrouted: Arc<RouteSeries>,
     /// Access-log lines that the writer could not write.
@@ -239,6 +285,7 @@ impl Metrics {
         Metrics {
             workers: (0..workers).map(|_| WorkerShard::default()).collect(),
             routes: Mutex::default(),
+            authorizers: Mutex::default(),
             unrouted: Arc::new(RouteSeries::new("".into(), "".into(), workers)),
             log_lost: AtomicU64::new(0),
             generation: AtomicU64::new(0),
@@ -267,6 +314,20 @@ impl Metrics {
     pub fn forget_unused(&self) {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         routes.retain(|_, series| Arc::strong_count(series) > 1 || series.shards().next().is_some());
+    }
+
+    /// The series of that authorizer, the one it had before where it had one. Called at load.
+    pub fn authorizer(&self, name: &Arc<str>) -> Arc<AuthorizerSeries> {
+        let mut authorizers = self.authorizers.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(AuthorizerSeries::new(name.clone(), self.workers.len()));
+        authorizers.entry(name.clone()).or_insert_with(new).clone()
+    }
+
+    /// Every authorizer that is there, or that ever decided anything.
+    pub fn authorizers(&self) -> Vec<Arc<AuthorizerSeries>> {
+        let mut authorizers = self.authorizers.lock().unwrap_or_else(PoisonError::into_inner);
+        authorizers.retain(|_, series| Arc::strong_count(series) > 1 || series.counts().iter().any(|count| *count > 0));
+        authorizers.values().cloned().collect()
     }
 
     /// Every route that was ever asked for.

@@ -40,6 +40,11 @@ pub type Calling<'a> = Pin<Box<dyn Future<Output = Result<Called, Fault>> + 'a>>
 pub trait Ports {
     fn now(&self) -> Instant;
 
+    /// Which of the workers this is: each writes counters of its own. A test has one.
+    fn worker(&self) -> usize {
+        0
+    }
+
     /// Since 1970, at `now`.
     fn unix_time(&self, now: Instant) -> Duration;
 

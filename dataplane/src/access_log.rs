@@ -2,9 +2,9 @@
 //! dropped and counted. Formats into memory that goes round between worker and writer.
 
 use jiff::Timestamp;
-use maitred_core::Exchange;
-use maitred_core::Remote;
 use maitred_core::metrics::{Metrics, RouteSeries};
+use maitred_core::render;
+use maitred_core::{Exchange, Principal, Remote};
 use maitred_model::AccessLog;
 use maitred_transport::Worker;
 use maitred_wire::{Name, Version, decimal};
@@ -149,7 +149,15 @@ pub(crate) struct LogBuffer {
 }
 
 impl LogBuffer {
-    pub fn record(&self, exchange: &Exchange, series: &RouteSeries, duration: Duration, worker: &Worker, now: Instant) {
+    /// `masked`: parameters of the query that nobody is to read.
+    pub fn record(
+        &self,
+        exchange: &Exchange,
+        series: &RouteSeries,
+        duration: Duration,
+        (worker, now): (&Worker, Instant),
+        masked: &[String],
+    ) {
         if !self.enabled.load(Ordering::Relaxed) {
             return;
         }
@@ -157,7 +165,7 @@ impl LogBuffer {
         if lines.capacity() == 0 {
             *lines = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(2 * BATCH_BYTES));
         }
-        self.line(&mut lines, exchange, series, duration, worker.unix_time(now));
+        self.line(&mut lines, exchange, series, (duration, worker.unix_time(now)), masked);
         self.count.set(self.count.get() + 1);
         let full = lines.len() >= BATCH_BYTES;
         drop(lines);
@@ -199,7 +207,14 @@ impl LogBuffer {
     /// How often `flush_old` should be called.
     pub const TICK: Duration = BATCH_AGE;
 
-    fn line(&self, out: &mut Vec<u8>, exchange: &Exchange, series: &RouteSeries, duration: Duration, unix: Duration) {
+    fn line(
+        &self,
+        out: &mut Vec<u8>,
+        exchange: &Exchange,
+        series: &RouteSeries,
+        (duration, unix): (Duration, Duration),
+        masked: &[String],
+    ) {
         let (request, record) = (&exchange.request, &exchange.record);
         out.extend_from_slice(b"{\"time\":\"");
         self.time(out, unix);
@@ -209,7 +224,8 @@ impl LogBuffer {
         let _ = write!(out, "\"{}\"", exchange.client_ip());
         text(out, "method", if request.method_text.is_empty() { b"-" } else { request.method_text() });
         text(out, "host", request.authority());
-        text(out, "path", if request.target.is_empty() { b"-" } else { request.target() });
+        let target = render::masked(request.target(), masked);
+        text(out, "path", if request.target.is_empty() { b"-" } else { &target });
         text(out, "protocol", protocol(request.version));
         if let Some(tls) = &exchange.tls {
             text(out, "tls_version", tls.version.as_bytes());
@@ -220,6 +236,9 @@ impl LogBuffer {
         number(out, "status", u64::from(record.status));
         text(out, "api", series.api.as_bytes());
         text(out, "route", series.route.as_bytes());
+        if let Some(principal) = exchange.principal.as_deref().filter(|principal| !principal.is_anonymous()) {
+            who(out, principal);
+        }
         millis(out, "duration_ms", duration);
         if let Some(queued) = record.queued {
             millis(out, "queue_ms", queued);
@@ -278,6 +297,17 @@ impl LogBuffer {
             b'0' + (millis % 10) as u8,
             b'Z',
         ]);
+    }
+}
+
+/// Who it was, and nothing of what that was proved with.
+fn who(out: &mut Vec<u8>, principal: &Principal) {
+    text(out, "authorizer", principal.authorizer.as_bytes());
+    if let Some(subject) = &principal.subject {
+        text(out, "subject", subject.as_bytes());
+    }
+    if let Some(consumer) = principal.consumer_name() {
+        text(out, "consumer", consumer.as_bytes());
     }
 }
 

@@ -20,6 +20,8 @@ use maitred_integrations::redirect::Redirect;
 use maitred_integrations::respond::Respond;
 use maitred_model as model;
 use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
+use maitred_policies::authorize::Demands;
+use maitred_policies::authorize::condition::Condition;
 use maitred_policies::{Configured, Transforms};
 use maitred_transport::{
     AffinityCookie, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec,
@@ -157,8 +159,10 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         upstream_index: HashMap::new(),
         routes: Vec::new(),
         identity: Identity::default(),
+        conditions: HashMap::new(),
         keys: Vec::new(),
     };
+    compiler.conditions = identity::conditions(&document, &mut compiler.diagnostics);
     compiler.identity = Identity::compile(&document, state, &compiler.secret(), &mut compiler.diagnostics);
     for (name, upstream) in &document.upstreams {
         compiler.upstream(name, &upstream.value, upstream.span);
@@ -187,8 +191,23 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     state.metrics.snapshots.fetch_add(1, Ordering::Relaxed);
     let https_port = https_port(&document);
     let (metrics, challenges) = (state.metrics.clone(), state.challenges.clone());
-    let keys = identity.keys;
-    Ok(Snapshot { https_port, hosts, doors, issued, challenges, apis, routes, series, upstreams, keys, metrics, document })
+    let (told, masked) = (document.identity_headers().into(), document.credential_queries().into());
+    Ok(Snapshot {
+        https_port,
+        hosts,
+        doors,
+        issued,
+        challenges,
+        apis,
+        routes,
+        series,
+        upstreams,
+        metrics,
+        told,
+        masked,
+        identity,
+        document,
+    })
 }
 
 /// The port of the first listener with TLS, 443 if there is any; where there is none at all, somebody else ends TLS.
@@ -217,6 +236,8 @@ struct Compiler<'a> {
     upstream_index: HashMap<String, u32>,
     routes: Vec<Route>,
     identity: Identity,
+    /// By what is written: many routes may have the same.
+    conditions: HashMap<String, Arc<Condition>>,
     /// API and route names, for the counters.
     keys: Vec<(Arc<str>, Arc<str>)>,
 }
@@ -313,8 +334,9 @@ impl Compiler<'_> {
             || route.cors.is_some()
             || route.maintenance.is_some()
             || route.ip.is_some();
-        // A transform's parameters are the route's, so a chain with one is not shared.
-        let shareable = !own && api.policies.transform.is_none();
+        // Parameters are the route's, so a chain with what may name them is not shared.
+        let conditions = matches!(&api.policies.authorize, Some(Setting::Some(rules)) if !rules.condition.is_empty());
+        let shareable = !own && api.policies.transform.is_none() && !conditions;
         if let (true, Some(chain)) = (shareable, &*shared) {
             return Some(chain.clone());
         }
@@ -324,18 +346,16 @@ impl Compiler<'_> {
             Some(Setting::Some(rules)) => api.ip.iter().map(|rules| &rules.value).chain([&rules.value]).collect(),
             None => api.ip.iter().map(|rules| &rules.value).collect(),
         };
+        let authorize = self.demands(api, route, params);
         let configured = Configured {
             body_bytes: route.policies.body_bytes.or(api.policies.body_bytes).unwrap_or(self.document.limits.body_bytes),
             ip,
             cors: cors_of(api, route),
             maintenance: route.maintenance.as_ref().or(api.maintenance.as_ref()),
             authenticate: self.identity.authentication(api, route),
-            authorize: identity::demands(api, route),
-            transform: transform.map(|transform| Transforms {
-                request: &transform.request,
-                response: &transform.response,
-                params,
-            }),
+            authorize,
+            transform: transform.map(|transform| Transforms { request: &transform.request, response: &transform.response }),
+            params,
         };
         match maitred_policies::chain(&configured) {
             Ok(chain) => {
@@ -351,6 +371,28 @@ impl Compiler<'_> {
                 None
             }
         }
+    }
+
+    /// What a route demands of whoever comes in, with conditions that its path has the parameters for.
+    fn demands<'a>(&mut self, api: &'a model::Api, route: &'a model::Route, params: &[&str]) -> Vec<Demands<'a>> {
+        let mut demands = Vec::new();
+        for configured in identity::demands(api, route) {
+            let mut conditions = Vec::with_capacity(configured.condition.len());
+            for source in &configured.condition {
+                // One that cannot be read has been complained about: nothing is published.
+                let Some(condition) = self.conditions.get(&source.value) else { continue };
+                conditions.push(condition.clone());
+                let lacking: Vec<String> = condition.params().filter(|name| !params.contains(name)).map(str::to_owned).collect();
+                for param in lacking {
+                    let message = format!("the condition uses `path.{param}`, and the path has no parameter `{{{param}}}`");
+                    let diagnostic = Diagnostic::error("unknown-parameter", source.span, message);
+                    let hint = format!("ask `has(path.{param})` before, or put the condition where the path has it");
+                    self.diagnostics.push(diagnostic.hint(hint).also(route.matcher.span, "on this route"));
+                }
+            }
+            demands.push(Demands { configured, conditions });
+        }
+        demands
     }
 
     fn integration(&mut self, route: &Spanned<model::Route>, params: &[&str]) -> Option<Integration> {

@@ -1,10 +1,13 @@
 //! Says, offline, which route takes a request and why, and why the near misses lost. Uses the router that serves.
 
 use crate::compile::cors_of;
+use crate::identity;
 use crate::snapshot::{RouteView, Snapshot};
+use crate::told;
 use crate::world::head_limits;
 use maitred_core::{Exchange, Fault};
 use maitred_integrations::Integration;
+use maitred_model::{Authenticate, Authorize};
 use maitred_policies::cors::{self, CorsPolicy};
 use maitred_wire::Parsed;
 use std::time::Instant;
@@ -24,12 +27,27 @@ pub struct Explanation<'a> {
     pub forwarded: Option<Result<String, Fault>>,
     /// The values of the route's path parameters.
     pub params: Vec<String>,
+    /// Who is asked who it is, where anybody is.
+    pub asked: Option<Asked<'a>>,
     /// It asks for permission alone, and the gateway answers by itself.
     pub preflight: Option<Preflight>,
     /// The fault, where no route takes it.
     pub fault: Option<Fault>,
     /// Routes whose path fits and that were passed over, with the reason.
     pub misses: Vec<(RouteView<'a>, String)>,
+}
+
+/// Who says who it is, and what that one must be.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// In the order in which they are asked whether the request has their credential.
+    pub authorizers: Vec<&'a str>,
+    /// Who shows no credential comes in all the same.
+    pub anonymous: bool,
+    /// The first whose credential the request has, be it right or wrong.
+    pub decides: Option<&'a str>,
+    /// All that API and route demand.
+    pub demands: Vec<&'a Authorize>,
 }
 
 /// What a browser is told that asks before it sends a request.
@@ -51,6 +69,7 @@ pub fn explain<'a>(
 ) -> Result<Explanation<'a>, Fault> {
     let mut exchange = Exchange::new(Instant::now());
     read(snapshot, &mut exchange, method, url, headers)?;
+    told::strip(snapshot, &mut exchange);
     let chosen = snapshot.choose(&mut exchange);
     let request = &exchange.request;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -75,6 +94,7 @@ pub fn explain<'a>(
         });
     }
     let place = winner.map(|route| snapshot.routes[route as usize].place);
+    let asked = place.and_then(|place| asked(snapshot, place, &exchange));
     let preflight = place.and_then(|place| preflight(snapshot, place, &mut exchange));
     let forwarded = winner
         .filter(|_| preflight.is_none())
@@ -89,11 +109,23 @@ pub fn explain<'a>(
         route,
         place,
         forwarded,
+        asked,
         preflight,
         params: if winner.is_some() { params } else { Vec::new() },
         fault: chosen.err(),
         misses,
     })
+}
+
+/// Whose credential the request has: nobody is asked whether it is a good one.
+fn asked<'a>(snapshot: &'a Snapshot, (api, position): (u32, u32), exchange: &Exchange) -> Option<Asked<'a>> {
+    let (_, api) = snapshot.document.apis.get_index(api as usize)?;
+    let route = &api.routes.get(position as usize)?.value;
+    let Authenticate::Any { authorizers, anonymous } = identity::decides(api, route)? else { return None };
+    let finds = |name: &&str| snapshot.identity.choice(name).is_some_and(|choice| choice.authorizer.finds(exchange));
+    let authorizers: Vec<&str> = authorizers.iter().map(|name| name.value.as_str()).collect();
+    let decides = authorizers.iter().copied().find(finds);
+    Some(Asked { decides, authorizers, anonymous: *anonymous, demands: identity::demands(api, route) })
 }
 
 /// Asks the policy that would answer.
@@ -112,6 +144,8 @@ fn forwarded(integration: &Integration, exchange: &Exchange) -> Option<Result<St
     let Integration::Proxy(proxy) = integration else { return None };
     let mut path = Vec::new();
     match &proxy.rewrite {
+        // Who it is, nobody was asked.
+        Some(rewrite) if rewrite.says_who() => return None,
         Some(rewrite) => {
             if let Err(fault) = rewrite.path(exchange, &mut path) {
                 return Some(Err(fault));

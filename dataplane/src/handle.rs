@@ -2,6 +2,7 @@
 
 use crate::door;
 use crate::snapshot::Route;
+use crate::told;
 use crate::world::World;
 use maitred_core::wire::parse_timeout;
 use maitred_core::{Exchange, Fault, Flow, Hold, Response};
@@ -26,6 +27,7 @@ async fn respond(world: &Rc<World>, exchange: &mut Exchange) -> Result<Response,
     if let Some(response) = door::answer(world, exchange)? {
         return Ok(response); // a redirect to https
     }
+    told::strip(&world.snapshot, exchange); // what only the gateway says of who makes a request
     let route = choose(world, exchange)?; // host + base path → API, then path, method, conditions → route
     match route.chain.admit(exchange, &*world.reach).await? {
         Flow::Reply(response) => Ok(response), // a preflight

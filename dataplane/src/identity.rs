@@ -8,6 +8,7 @@ use maitred_model::{
 };
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::{Choice, Login, Making, make};
+use maitred_policies::authorize::condition::{Condition, Problem};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,10 @@ impl Identity {
             };
             let making = Making { secret, roll: &roll, number: state.number(), keys, fetch: &state.fetch };
             if let Some(authorizer) = make(name, configured, &making) {
-                identity.choices.insert(name.clone(), Choice { authorizer, strip: configured.strip });
+                identity.choices.insert(
+                    name.clone(),
+                    Choice { authorizer, strip: configured.strip, series: state.metrics.authorizer(&name.as_str().into()) },
+                );
             }
         }
         identity
@@ -73,14 +77,17 @@ impl Identity {
         Some(cell)
     }
 
+    pub fn choice(&self, name: &str) -> Option<&Choice> {
+        self.choices.get(name)
+    }
+
     /// Who decides on a route, where anybody does. `check` saw to it that every name is known.
     pub fn authentication(&self, api: &Api, route: &Route) -> Option<Authentication> {
         if let Integration::Login(name, step) = &route.integration.value {
             let authorizer = self.choices.get(name)?.authorizer.clone();
             return Some(Authentication::Login(Login { authorizer, step: *step }));
         }
-        let configured = route.policies.authenticate.as_ref().or(api.policies.authenticate.as_ref())?;
-        match &configured.value {
+        match decides(api, route)? {
             Authenticate::Open => None,
             Authenticate::Any { authorizers, anonymous } => {
                 let choices = authorizers.iter().filter_map(|name| self.choices.get(&name.value)).cloned().collect();
@@ -88,6 +95,11 @@ impl Identity {
             }
         }
     }
+}
+
+/// A route's own `authenticate` replaces that of its API.
+pub(crate) fn decides<'a>(api: &'a Api, route: &'a Route) -> Option<&'a Authenticate> {
+    route.policies.authenticate.as_ref().or(api.policies.authenticate.as_ref()).map(|configured| &configured.value)
 }
 
 /// What API and route demand of whoever comes in: it adds up. A route that is open makes no demands on anybody.
@@ -107,6 +119,32 @@ pub(crate) fn demands<'a>(api: &'a Api, route: &'a Route) -> Vec<&'a Authorize> 
         Some(Setting::None) | None => None,
     };
     inherited.into_iter().chain(own).collect()
+}
+
+/// Every condition of a document, by what is written. Those that cannot be read are complained about, each where it stands.
+pub(crate) fn conditions(document: &Document, diagnostics: &mut Diagnostics) -> HashMap<String, Arc<Condition>> {
+    let mut compiled = HashMap::new();
+    let policies = document
+        .apis
+        .values()
+        .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
+    for authorize in policies.filter_map(|policies| policies.authorize.as_ref()) {
+        let Setting::Some(rules) = authorize else { continue };
+        for source in &rules.condition {
+            if compiled.contains_key(&source.value) {
+                continue;
+            }
+            match Condition::compile(&source.value) {
+                Ok(condition) => {
+                    compiled.insert(source.value.clone(), Arc::new(condition));
+                }
+                Err(Problem { message, hint }) => {
+                    diagnostics.push(Diagnostic::error("bad-condition", source.span, message).hint(hint));
+                }
+            }
+        }
+    }
+    compiled
 }
 
 /// The consumers of a document. That no key and no identity is anybody else's, `check` saw to.

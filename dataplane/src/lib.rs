@@ -20,13 +20,14 @@ mod router;
 mod secure;
 mod service;
 mod snapshot;
+mod told;
 mod warnings;
 mod worker;
 mod world;
 
 pub use access_log::LogTarget;
 pub use compile::{State, compile};
-pub use explain::{Explanation, Preflight, explain};
+pub use explain::{Asked, Explanation, Preflight, explain};
 pub use gateway::{Gateway, Options};
 pub use handover::Handover;
 pub use offered::Offered;

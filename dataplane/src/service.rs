@@ -158,7 +158,7 @@ impl Service for WorkerService {
         }
         shard.bytes_in.add(record.bytes_in);
         shard.bytes_out.add(record.bytes_out);
-        self.log.record(exchange, series, duration, &self.worker, now);
+        self.log.record(exchange, series, duration, (&self.worker, now), &self.world.borrow().snapshot.masked);
     }
 
     fn is_draining(&self) -> bool {

@@ -1,7 +1,9 @@
 //! The compiled configuration: immutable, shared by all workers, replaced as a whole. Everything in it is `Send + Sync`.
 
 use crate::hosts::Hosts;
+use crate::identity::Identity;
 use crate::router::{Candidate, Params, Router, choose};
+use crate::told::Told;
 use maitred_core::identity::KeyCell;
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::{Chain, Exchange, Fault, Kind};
@@ -30,9 +32,12 @@ pub struct Snapshot {
     /// The counters of each route, by its index.
     pub(crate) series: Vec<Arc<RouteSeries>>,
     pub(crate) upstreams: Vec<Upstream>,
-    /// Where keys of issuers are put, and how often they are fetched.
-    pub(crate) keys: Vec<(Arc<KeyCell>, Duration)>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) identity: Identity,
+    /// Headers that no client may send.
+    pub(crate) told: Told,
+    /// Parameters of the query that no log shows.
+    pub(crate) masked: Box<[String]>,
 }
 
 const _: fn() = || {
@@ -103,7 +108,7 @@ impl Snapshot {
 
     /// The keys that are to be fetched, and how often.
     pub fn keys(&self) -> impl Iterator<Item = (&Arc<KeyCell>, Duration)> {
-        self.keys.iter().map(|(cell, refresh)| (cell, *refresh))
+        self.identity.keys.iter().map(|(cell, refresh)| (cell, *refresh))
     }
 
     pub fn limits(&self) -> &Limits {

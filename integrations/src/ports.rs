@@ -13,6 +13,10 @@ impl Ports for Reach {
         self.worker.now()
     }
 
+    fn worker(&self) -> usize {
+        self.worker.index
+    }
+
     fn unix_time(&self, now: Instant) -> Duration {
         self.worker.unix_time(now)
     }

@@ -1,5 +1,6 @@
 //! `maitred explain`: puts the data plane's verdict on one request into words. Decides nothing: the router that serves was asked.
 
+mod identity;
 mod protection;
 
 use crate::cli::Explain;
@@ -166,6 +167,9 @@ fn say_taken(taken: &Taken<'_>, explanation: &Explanation<'_>, line: &mut impl F
         line("goes to", "nobody: closed for maintenance");
         return line("answer", &format!("503, to be asked again after {}", format_duration(wait)));
     }
+    for (label, words) in identity::lines(explanation.asked.as_ref()) {
+        line(label, &words);
+    }
     line("goes to", &view.integration);
     for endpoint in &taken.endpoints {
         line("endpoint", endpoint);
@@ -247,6 +251,7 @@ fn as_json(explanation: &Explanation<'_>, taken: Option<&Taken<'_>>, closest: &[
         "endpoints": taken.map(|taken| &taken.endpoints),
         "balance": taken.and_then(|taken| taken.balance.as_deref()),
         "forwarded": explanation.forwarded.as_ref().and_then(|forwarded| forwarded.as_ref().ok()),
+        "identity": taken.and(explanation.asked.as_ref()).map(identity::as_json),
         "preflight": explanation.preflight.as_ref().map(|preflight| json!({
             "status": preflight.status,
             "headers": preflight.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect::<Map<_, _>>(),

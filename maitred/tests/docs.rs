@@ -94,7 +94,9 @@ fn sources(text: &str) -> Memory {
     let mut memory = Memory::default();
     for (kind, rest) in text.split("${").skip(1).filter_map(|piece| piece.split_once(':')) {
         let Some((name, _)) = rest.split_once('}') else { continue };
-        memory = if kind == "env" { memory.var(name, VALUE) } else { memory.file(name, VALUE) };
+        // Each its own: two consumers have no key in common.
+        let value = format!("{VALUE}-of-{name}");
+        memory = if kind == "env" { memory.var(name, &value) } else { memory.file(name, &*value) };
     }
     for (name, bytes) in certificates() {
         memory = memory.file(Path::new("certs").join(name), bytes);

@@ -9,7 +9,7 @@ mod protection;
 mod upstreams;
 
 pub use authorizers::{ApiKey, Authorizer, AuthorizerKind, Jwt, JwtAlgorithm, JwtKeys, KeyPlace, Oidc, OidcSession, SameSite};
-pub use identity::{Authenticate, Authorize, Consumer, Demand, Identity};
+pub use identity::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,
 };

@@ -15,7 +15,7 @@ pub(crate) use net::parse_socket;
 pub use net::{HostPattern, IpNet};
 pub use path::{PathTemplate, Segment, canonical_path};
 pub use share::Share;
-pub use template::{Part, Template, Variable};
+pub use template::{CONSUMER, Part, Template, Variable, Who};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
 use std::fmt;

@@ -1,8 +1,9 @@
 //! The order of policies, in one place: the order of these lines is the order of execution, and users do not sort it.
 
 use crate::authenticate::{Authenticate, Choice, Login};
+use crate::authorize::Demands;
 use maitred_core::{Chain, Policy};
-use maitred_model::{Authorize, Cors, HeaderEdits, IpRules, Maintenance};
+use maitred_model::{Cors, HeaderEdits, IpRules, Maintenance};
 
 /// What a route has after API and route were added up.
 #[derive(Default)]
@@ -15,7 +16,9 @@ pub struct Configured<'a> {
     /// `None`: nobody is asked who it is.
     pub authenticate: Option<Authentication>,
     /// Each must admit.
-    pub authorize: Vec<&'a Authorize>,
+    pub authorize: Vec<Demands<'a>>,
+    /// The names of the route's path parameters.
+    pub params: &'a [&'a str],
     pub transform: Option<Transforms<'a>>,
 }
 
@@ -27,12 +30,11 @@ pub enum Authentication {
     Login(Login),
 }
 
-/// Header edits of both sides, and the names of the route's path parameters.
+/// Header edits of both sides.
 #[derive(Debug)]
 pub struct Transforms<'a> {
     pub request: &'a HeaderEdits,
     pub response: &'a HeaderEdits,
-    pub params: &'a [&'a str],
 }
 
 /// Names in order of execution on the way in.
@@ -66,14 +68,18 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
         Authentication::Login(login) => Box::new(login.clone()),
     }));
     // After identity, which it judges.
-    let authorize = crate::authorize::Authorize::compile(&configured.authorize);
+    let choices = match &configured.authenticate {
+        Some(Authentication::Demanded { choices, .. }) => &choices[..],
+        Some(Authentication::Login(_)) | None => &[],
+    };
+    let authorize = crate::authorize::Authorize::compile(&configured.authorize, choices, configured.params);
     policies.extend(authorize.map(|authorize| Box::new(authorize) as Box<dyn Policy>));
     // Last: what is set here may use what the others learned, and nobody after it can be fooled by it.
     if let Some(transforms) = &configured.transform {
         policies.push(Box::new(crate::transform::Transform::compile(
             transforms.request,
             transforms.response,
-            transforms.params,
+            configured.params,
         )?));
     }
     Ok(Chain::new(policies))

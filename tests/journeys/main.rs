@@ -3,6 +3,7 @@
 
 mod acme;
 mod authentication;
+mod authorization;
 mod balancing;
 mod breakers;
 mod breaking;
@@ -27,6 +28,7 @@ mod health;
 mod hedging;
 #[cfg(feature = "http3")]
 mod http3;
+mod identity_property;
 mod interim;
 mod jwt;
 mod limits;

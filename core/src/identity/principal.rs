@@ -36,10 +36,14 @@ impl Principal {
         self.scopes.iter().any(|own| **own == *scope)
     }
 
-    /// By the credential, or by the consumer behind it.
-    pub fn is_in(&self, group: &str) -> bool {
+    /// Those of the credential, and those of the consumer behind it.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
         let consumer = self.consumer.iter().flat_map(|consumer| &consumer.groups);
-        self.groups.iter().chain(consumer).any(|own| **own == *group)
+        self.groups.iter().chain(consumer).map(|group| &**group)
+    }
+
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups().any(|own| own == group)
     }
 
     pub fn consumer_name(&self) -> Option<&str> {

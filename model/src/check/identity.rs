@@ -2,9 +2,12 @@
 
 use super::Checker;
 use crate::decode::suggest;
-use crate::document::{Api, Authenticate, Document, Policies, Route, Setting};
+use crate::document::{
+    Api, Authenticate, Authorizer, Document, HashBy, Integration, KeyPlace, Policies, ProxyTarget, Route, Setting,
+};
 use crate::language::{ANONYMOUS, NONE};
 use crate::span::{Span, Spanned};
+use crate::values::{Template, Who};
 use std::collections::HashMap;
 
 pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
@@ -19,9 +22,114 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
         for route in api.routes.iter().filter(|route| !route.is_login()) {
             named(document, &route.policies, checker);
             demands(api, route, checker);
+            said(api, route, checker);
+        }
+        told_by_api(api, checker);
+    }
+    taken_from(document, checker);
+    hashed(document, checker);
+    consumers(document, checker);
+}
+
+fn is_open(api: &Api, route: &Route) -> bool {
+    decides(api, route).is_none_or(|decides| decides.value == Authenticate::Open)
+}
+
+/// What a route says of who makes a request: there must be somebody, and no parameter of that name.
+fn said(api: &Api, route: &Spanned<Route>, checker: &mut Checker<'_>) {
+    let redirect = match &route.integration.value {
+        Integration::Redirect(redirect) => Some((&redirect.to, route.integration.span)),
+        Integration::Proxy(_) | Integration::Respond(_) | Integration::Login(..) => None,
+    };
+    let rewrite = route.rewrite.as_ref().map(|rewrite| (&rewrite.value, rewrite.span));
+    let is_open = is_open(api, route);
+    for (template, span) in rewrite.into_iter().chain(redirect) {
+        if let Some(who) = template.identity().next().filter(|_| is_open) {
+            let message = format!("the address needs `{{{who}}}`, and nothing on this route says who it is");
+            checker.error("no-identity", span, message, "add `authenticate: [NAME]` to the route or its API");
+        }
+        two_meanings(template, span, route, checker);
+    }
+    for template in super::routes::header_templates(&route.policies) {
+        if let Some(who) = template.identity().next().filter(|_| is_open) {
+            let message = format!("this header needs `{{{who}}}`, and nothing on this route says who it is: it is never sent");
+            let hint = "add `authenticate: [NAME]` to the route or its API, or remove the header";
+            checker.warning("no-identity", template.span, message, hint);
         }
     }
-    consumers(document, checker);
+    let own = route.policies.transform.is_some();
+    let policies = if own { &route.policies } else { &api.policies };
+    for template in super::routes::header_templates(policies) {
+        two_meanings(template, template.span, route, checker);
+    }
+}
+
+/// `{consumer}` is who calls, which no path may have a say in.
+fn two_meanings(template: &Template, span: Span, route: &Route, checker: &mut Checker<'_>) {
+    let names = template.identity().any(|who| *who == Who::Consumer);
+    if names && route.matcher.path.params().any(|name| name == crate::values::CONSUMER) {
+        let message = "`{consumer}` is the name of who calls, and the path has a parameter of that name".to_owned();
+        let hint = "give the path's parameter another name";
+        checker.clash("contradiction", (span, route.matcher.span), message, hint, "this path has it");
+    }
+}
+
+/// Headers that an API sets, of which no route will ever send one.
+fn told_by_api(api: &Api, checker: &mut Checker<'_>) {
+    let inherits = |route: &&Spanned<Route>| route.policies.transform.is_none();
+    if api.routes.iter().filter(inherits).any(|route| !is_open(api, route)) {
+        return;
+    }
+    for template in super::routes::header_templates(&api.policies) {
+        if let Some(who) = template.identity().next() {
+            let message = format!("this header needs `{{{who}}}`, and no route says who it is: it is never sent");
+            let hint = "add `authenticate: [NAME]` to the API's `policies`, or remove the header";
+            checker.warning("no-identity", template.span, message, hint);
+        }
+    }
+}
+
+/// A header that says who it is comes from no client: no credential can come in it.
+fn taken_from(document: &Document, checker: &mut Checker<'_>) {
+    let policies = document
+        .apis
+        .values()
+        .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
+    for header in policies.flat_map(Policies::identity_headers) {
+        let reads = |authorizer: &&Spanned<Authorizer>| {
+            authorizer.kind.places().iter().any(|place| match place {
+                KeyPlace::Header(name) => name.as_str().replace('_', "-") == header.as_str().replace('_', "-"),
+                KeyPlace::Query(_) | KeyPlace::Cookie(_) => false,
+            })
+        };
+        if let Some(authorizer) = document.authorizers.values().find(reads) {
+            let message = format!(
+                "the header `{}` is set from who makes the request, so no client may send it; and a credential is looked for in it",
+                header.value
+            );
+            let spans = (header.span, authorizer.span);
+            checker.clash("contradiction", spans, message, "tell back ends by another header", "this authorizer reads it");
+        }
+    }
+}
+
+/// Requests are kept together by who calls, and nobody is asked.
+fn hashed(document: &Document, checker: &mut Checker<'_>) {
+    for (name, upstream) in document.upstreams.iter().filter(|(_, upstream)| upstream.hash_by == Some(HashBy::Consumer)) {
+        let leads = |route: &Route| match &route.integration.value {
+            Integration::Proxy(ProxyTarget::Named(target)) => target == name,
+            Integration::Proxy(ProxyTarget::Url(_)) | Integration::Respond(_) | Integration::Redirect(_) => false,
+            Integration::Login(..) => false,
+        };
+        let routes = || document.apis.values().flat_map(|api| api.routes.iter().map(move |route| (api, route)));
+        let mut there = routes().filter(|(_, route)| leads(route)).peekable();
+        if there.peek().is_some() && there.all(|(api, route)| is_open(api, route)) {
+            let message =
+                format!("`{name}` keeps the requests of a consumer together, and no route that leads there says who calls");
+            let hint = "add `authenticate: [NAME]` to the routes, or write another `hash_by`";
+            checker.warning("no-identity", upstream.span, message, hint);
+        }
+    }
 }
 
 /// What decides on a route: its own `authenticate`, or its API's.
@@ -65,7 +173,7 @@ fn demands(api: &Api, route: &Spanned<Route>, checker: &mut Checker<'_>) {
         Some(Setting::None) | None => None,
     };
     let decides = decides(api, route);
-    let is_open = decides.is_none_or(|decides| decides.value == Authenticate::Open);
+    let is_open = is_open(api, route);
     if let Some(span) = own.filter(|_| is_open) {
         let hint = "add `authenticate: [NAME]` to the route or its API";
         checker.error("contradiction", span, "`authorize` makes demands, and nothing says who it is", hint);

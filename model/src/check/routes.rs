@@ -153,7 +153,7 @@ fn templates(route: &Route, checker: &mut Checker<'_>) {
     }
 }
 
-fn header_templates(policies: &Policies) -> impl Iterator<Item = &Spanned<Template>> {
+pub(super) fn header_templates(policies: &Policies) -> impl Iterator<Item = &Spanned<Template>> {
     let edits = policies.transform.iter().flat_map(|transform| [&transform.request, &transform.response]);
     edits.flat_map(|edits| edits.set.iter().chain(&edits.add)).map(|(_, template)| template)
 }

@@ -4,6 +4,8 @@ mod api_key;
 mod jwt;
 mod oidc;
 
+use crate::values::HeaderName;
+
 pub use api_key::{ApiKey, KeyPlace};
 pub use jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use oidc::{Oidc, OidcSession, SameSite};
@@ -30,6 +32,22 @@ impl AuthorizerKind {
             AuthorizerKind::ApiKey(_) => "api_key",
             AuthorizerKind::Oidc(_) => "oidc",
             AuthorizerKind::Jwt(_) => "jwt",
+        }
+    }
+
+    /// Where it looks for credentials.
+    pub fn places(&self) -> Vec<KeyPlace> {
+        match self {
+            AuthorizerKind::ApiKey(key) => vec![key.place.clone()],
+            AuthorizerKind::Jwt(jwt) => vec![jwt.place.clone()],
+            AuthorizerKind::Oidc(oidc) => vec![KeyPlace::Cookie(oidc.session.cookie.clone())],
+        }
+    }
+
+    /// Headers by which it tells back ends who makes a request.
+    pub fn tells(&self) -> &[HeaderName] {
+        match self {
+            AuthorizerKind::ApiKey(_) | AuthorizerKind::Jwt(_) | AuthorizerKind::Oidc(_) => &[],
         }
     }
 

@@ -72,6 +72,8 @@ pub enum HashBy {
     Query(String),
     Path,
     Ip,
+    /// Who calls: the consumer, or else whom an authorizer vouches for.
+    Consumer,
 }
 
 impl fmt::Display for HashBy {
@@ -82,6 +84,7 @@ impl fmt::Display for HashBy {
             HashBy::Query(name) => write!(f, "query:{name}"),
             HashBy::Path => f.write_str("path"),
             HashBy::Ip => f.write_str("ip"),
+            HashBy::Consumer => f.write_str("consumer"),
         }
     }
 }

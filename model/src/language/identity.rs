@@ -1,8 +1,8 @@
 //! `authenticate`, `authorize` and `consumers`.
 
 use super::values::{Name, SecretText, Text};
-use crate::decode::{Cx, Defs, List, Shape, record};
-use crate::document::{Authenticate, Authorize, Consumer, Demand, Identity};
+use crate::decode::{Cx, Defs, Json, List, OneOrMany, Shape, record};
+use crate::document::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
 use crate::span::Spanned;
 use crate::yaml::{Kind, Node};
 use serde_json::{Value, json};
@@ -80,6 +80,65 @@ impl Shape for DemandShape {
     }
 }
 
+/// A text, number or boolean, or a list of them of which one will do; `*` for anything.
+pub(crate) struct ClaimShape;
+
+impl Shape for ClaimShape {
+    type Out = ClaimDemand;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<ClaimDemand> {
+        let value = |node: &Node, cx: &mut Cx<'_>| match Json::decode(node, cx)? {
+            value @ (Value::Bool(_) | Value::Number(_) | Value::String(_)) => Some(value),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                cx.expected(node, "a text, a number, a boolean, or `\"*\"`");
+                None
+            }
+        };
+        match &node.kind {
+            Kind::Scalar(scalar) if scalar.text == "*" && scalar.origin.is_none() => Some(ClaimDemand::Present),
+            Kind::Sequence(items) if items.is_empty() => {
+                cx.error("missing-value", node.span, "no claim is one of nothing", "list what the claim may be");
+                None
+            }
+            Kind::Sequence(items) => {
+                if let Some(any) = items.iter().find(|item| matches!(&item.kind, Kind::Scalar(scalar) if scalar.text == "*")) {
+                    cx.error("contradiction", any.span, "`*` stands alone", "write `\"*\"` without a list, or remove it");
+                    return None;
+                }
+                let values = items.iter().map(|item| value(item, cx)).collect::<Vec<_>>();
+                values.into_iter().collect::<Option<Vec<_>>>().map(ClaimDemand::OneOf)
+            }
+            Kind::Scalar(_) | Kind::Mapping(_) | Kind::Poisoned => value(node, cx).map(|one| ClaimDemand::OneOf(vec![one])),
+        }
+    }
+
+    fn schema(_: &mut Defs) -> Value {
+        let one = json!(["string", "number", "boolean"]);
+        json!({ "anyOf": [{ "type": one }, { "type": "array", "items": { "type": one }, "minItems": 1 }] })
+    }
+}
+
+/// Claims by path, to what each must be.
+pub(crate) struct ClaimsShape;
+
+impl Shape for ClaimsShape {
+    type Out = Vec<(String, ClaimDemand)>;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Self::Out> {
+        let Kind::Mapping(entries) = &node.kind else {
+            cx.expected(node, "a mapping of claims, such as `{ tenant: acme }`");
+            return None;
+        };
+        // A demand that was lost to a mistake must not become a wider door.
+        let demands = entries.iter().map(|(path, node)| Some((path.value.clone(), ClaimShape::decode(node, cx)?)));
+        demands.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        json!({ "type": "object", "additionalProperties": ClaimShape::schema(defs) })
+    }
+}
+
 record! {
     /// What whoever comes in must be: all of it.
     "`authorize`" => Authorize {
@@ -87,6 +146,10 @@ record! {
         scopes: DemandShape = absent,
         /// Groups, of the consumer or the credential: a list of which each is needed, or `{ any: […] }`.
         groups: DemandShape = absent,
+        /// Claims by path, such as `realm.role`: what each must be, a list of what it may be, or `"*"` for anything.
+        claims: ClaimsShape = absent,
+        /// CEL over `request`, `principal`, `claims`, `path` and `consumer`: one, or a list of which each must hold.
+        condition: OneOrMany<Spanned<Text>> = absent,
     }
 }
 

@@ -19,7 +19,7 @@ texts! {
     /// The Host that is sent: `upstream` for the endpoint's own, `client` for what the client sent, or a literal.
     HostSent => UpstreamHost, parse_host_sent, "`upstream`, `client` or a host", "^[A-Za-z0-9._:\\[\\]-]+$";
     /// What of a request is its key: `header:NAME`, `cookie:NAME`, `query:NAME`, `path` or `ip`.
-    HashByText => HashBy, parse_hash_by, "a key such as `header:x-user`", "^((header|cookie|query):.+|path|ip)$";
+    HashByText => HashBy, parse_hash_by, "a key such as `header:x-user`", "^((header|cookie|query):.+|path|ip|consumer)$";
 }
 
 words! {
@@ -237,7 +237,12 @@ fn keys(balance: Spanned<Balance>, hash_by: Option<&Spanned<HashBy>>, node: &Nod
         // One that could not be read is complained about already.
         None if balance.is_by_key() && node.get("hash_by").is_none() => {
             let message = format!("`{word}` sends requests of one key to one endpoint, and needs `hash_by`: what the key is");
-            cx.error("missing-key", balance.span, message, "add `hash_by: header:x-user`, or `cookie:`, `query:`, `path`, `ip`");
+            cx.error(
+                "missing-key",
+                balance.span,
+                message,
+                "add `hash_by: header:x-user`, or `cookie:`, `query:`, `path`, `ip`, `consumer`",
+            );
         }
         Some(by) if !balance.is_by_key() => {
             let message = format!("`hash_by` goes with `ring_hash` and `maglev`, and does nothing with `{word}`");
@@ -302,7 +307,7 @@ fn parse_host_sent(text: &str) -> Result<UpstreamHost, ValueError> {
 }
 
 fn parse_hash_by(text: &str) -> Result<HashBy, ValueError> {
-    const FORMS: &str = "write `header:NAME`, `cookie:NAME`, `query:NAME`, `path` or `ip`";
+    const FORMS: &str = "write `header:NAME`, `cookie:NAME`, `query:NAME`, `path`, `ip` or `consumer`";
     let (kind, name) = match text.split_once(':') {
         Some((kind, name)) => (kind, Some(name)),
         None => (text, None),
@@ -319,9 +324,7 @@ fn parse_hash_by(text: &str) -> Result<HashBy, ValueError> {
             parse_cookie_name(name).map(HashBy::Cookie).map_err(|error| error.hint(hint))
         }
         ("query", Some(name)) => Ok(HashBy::Query(name.to_owned())),
-        ("consumer", None) => {
-            Err(ValueError::new("`consumer` is no key in this version: the gateway knows no consumers yet").hint(FORMS))
-        }
+        ("consumer", None) => Ok(HashBy::Consumer),
         _ => Err(ValueError::new(format!("`{text}` is no key that this version knows")).hint(FORMS)),
     }
 }

@@ -1,8 +1,8 @@
 //! Who may come in, in the language's words. Keys are not shown.
 
 use crate::document::{
-    ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, Consumer, Demand, Identity, Jwt, JwtKeys, KeyPlace, Oidc,
-    OidcSession,
+    ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, ClaimDemand, Consumer, Demand, Identity, Jwt, JwtKeys, KeyPlace,
+    Oidc, OidcSession,
 };
 use crate::values::format_duration;
 use serde_json::{Value, json};
@@ -106,8 +106,21 @@ pub(super) fn authenticate(authenticate: &Authenticate) -> Value {
 }
 
 pub(super) fn authorize(authorize: &Authorize) -> Value {
-    let Authorize { scopes, groups } = authorize;
-    json!({ "scopes": demand(scopes), "groups": demand(groups) })
+    let Authorize { scopes, groups, claims, condition } = authorize;
+    let claims = claims.iter().map(|(path, demand)| (path.clone(), claim(demand)));
+    json!({
+        "scopes": demand(scopes),
+        "groups": demand(groups),
+        "claims": claims.collect::<serde_json::Map<_, _>>(),
+        "condition": condition.iter().map(|condition| condition.value.as_str()).collect::<Vec<_>>(),
+    })
+}
+
+fn claim(demand: &ClaimDemand) -> Value {
+    match demand {
+        ClaimDemand::Present => "*".into(),
+        ClaimDemand::OneOf(values) => values.iter().cloned().collect(),
+    }
 }
 
 fn demand(demand: &Demand) -> Value {

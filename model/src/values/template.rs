@@ -40,17 +40,41 @@ pub enum Variable {
     Header(HeaderName),
     /// `{query.v}`
     Query(String),
+    /// `{principal.subject}`, `{consumer}`, `{claims.tenant}`
+    Identity(Who),
+}
+
+/// What is known of who makes a request. It may be absent: what names it is then not said at all.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Who {
+    Subject,
+    Authorizer,
+    Issuer,
+    Scopes,
+    Groups,
+    Consumer,
+    /// A claim by its path.
+    Claim(String),
 }
 
 /// Those without an argument.
-const FIXED: [(&str, Variable); 6] = [
+const FIXED: [(&str, Variable); 12] = [
     ("client.ip", Variable::ClientIp),
     ("request.id", Variable::RequestId),
     ("request.host", Variable::RequestHost),
     ("request.method", Variable::RequestMethod),
     ("request.path", Variable::RequestPath),
     ("request.scheme", Variable::RequestScheme),
+    ("principal.subject", Variable::Identity(Who::Subject)),
+    ("principal.authorizer", Variable::Identity(Who::Authorizer)),
+    ("principal.issuer", Variable::Identity(Who::Issuer)),
+    ("principal.scopes", Variable::Identity(Who::Scopes)),
+    ("principal.groups", Variable::Identity(Who::Groups)),
+    (CONSUMER, Variable::Identity(Who::Consumer)),
 ];
+
+/// Without a dot, and no parameter all the same.
+pub const CONSUMER: &str = "consumer";
 
 impl Template {
     /// `{{` and `}}` are the braces themselves.
@@ -134,6 +158,14 @@ impl Template {
         })
     }
 
+    /// What it says of who makes the request.
+    pub fn identity(&self) -> impl Iterator<Item = &Who> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Variable(Variable::Identity(who)) => Some(who),
+            Part::Variable(_) | Part::Literal(_) | Part::Param(_) => None,
+        })
+    }
+
     /// A whole literal segment is checked as such; where it touches a substitution, only its characters are.
     fn canonical_literals(&mut self) -> Result<(), ValueError> {
         for whole in self.source.split('/').filter(|segment| !segment.contains('{')) {
@@ -165,19 +197,20 @@ fn substitution(name: &str) -> Result<Part, ValueError> {
         return Err(ValueError::new(format!("`{{{name}}}` is how a path declares a parameter"))
             .hint(format!("write `{{{rest}}}` to use it")));
     }
-    let Some((family, argument)) = name.split_once('.') else {
-        return param_name(name).map(Part::Param);
-    };
     if let Some((_, variable)) = FIXED.iter().find(|(fixed, _)| *fixed == name) {
         return Ok(Part::Variable(variable.clone()));
     }
+    let Some((family, argument)) = name.split_once('.') else {
+        return param_name(name).map(Part::Param);
+    };
     match family {
+        "claims" if !argument.is_empty() => Ok(Part::Variable(Variable::Identity(Who::Claim(argument.to_owned())))),
         "header" => HeaderName::parse(argument).map(|name| Part::Variable(Variable::Header(name))),
         "query" if !argument.is_empty() => Ok(Part::Variable(Variable::Query(argument.to_owned()))),
         _ => {
             let known: Vec<String> = FIXED.iter().map(|(name, _)| format!("`{{{name}}}`")).collect();
             Err(ValueError::new(format!("there is no variable `{{{name}}}`"))
-                .hint(format!("known are {}, `{{header.NAME}}` and `{{query.NAME}}`", known.join(", "))))
+                .hint(format!("known are {}, `{{claims.NAME}}`, `{{header.NAME}}` and `{{query.NAME}}`", known.join(", "))))
         }
     }
 }
@@ -216,6 +249,21 @@ impl fmt::Display for Variable {
             Variable::RequestScheme => f.write_str("request.scheme"),
             Variable::Header(name) => write!(f, "header.{name}"),
             Variable::Query(name) => write!(f, "query.{name}"),
+            Variable::Identity(who) => who.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Who::Subject => f.write_str("principal.subject"),
+            Who::Authorizer => f.write_str("principal.authorizer"),
+            Who::Issuer => f.write_str("principal.issuer"),
+            Who::Scopes => f.write_str("principal.scopes"),
+            Who::Groups => f.write_str("principal.groups"),
+            Who::Consumer => f.write_str(CONSUMER),
+            Who::Claim(path) => write!(f, "claims.{path}"),
         }
     }
 }

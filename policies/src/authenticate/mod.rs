@@ -8,6 +8,7 @@ mod oidc;
 mod place;
 
 use maitred_core::identity::{KeyCell, Roll};
+use maitred_core::metrics::{AuthorizerSeries, Decided};
 use maitred_core::ports::Fetch;
 use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Response};
 use maitred_model::{self as model, AuthorizerKind, LoginStep};
@@ -100,6 +101,8 @@ pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> 
 pub struct Choice {
     pub authorizer: Arc<dyn Authorizer>,
     pub strip: bool,
+    /// Where its decisions are counted.
+    pub series: Arc<AuthorizerSeries>,
 }
 
 pub struct Authenticate {
@@ -113,11 +116,13 @@ impl Authenticate {
         Authenticate { choices: choices.into(), anonymous: anonymous.then(|| Arc::new(Principal::anonymous())) }
     }
 
-    fn conclude(choice: &Choice, exchange: &mut Exchange, decision: Decision) -> Result<Flow<()>, Fault> {
+    fn conclude(choice: &Choice, exchange: &mut Exchange, ports: &dyn Ports, decision: Decision) -> Result<Flow<()>, Fault> {
+        let count = |decided| choice.series.count(ports.worker(), decided);
         let refusal = match decision {
             Ok(principal) => match &principal.consumer {
                 Some(consumer) if consumer.disabled => Refusal::Forbidden(format!("{} is disabled", consumer.name).into()),
                 Some(_) | None => {
+                    count(Decided::Authenticated);
                     if choice.strip || choice.authorizer.always_strips() {
                         choice.authorizer.strip(exchange);
                     }
@@ -130,17 +135,27 @@ impl Authenticate {
         let name = choice.authorizer.name();
         Err(match refusal {
             Refusal::Invalid { detail, challenge } => {
+                count(Decided::Refused);
                 let challenge = challenge.or_else(|| choice.authorizer.challenge());
                 unauthenticated(format!("{name}: {detail}"), challenge)
             }
-            Refusal::Forbidden(detail) => Fault::new(Kind::Forbidden, format!("{name}: {detail}")),
-            Refusal::Answered(response) => return Ok(Flow::Reply(*response)),
-            Refusal::Failed(fault) => Fault { detail: format!("{name}: {}", fault.detail).into(), ..fault },
+            Refusal::Forbidden(detail) => {
+                count(Decided::Forbidden);
+                Fault::new(Kind::Forbidden, format!("{name}: {detail}"))
+            }
+            Refusal::Answered(response) => {
+                count(Decided::Refused);
+                return Ok(Flow::Reply(*response));
+            }
+            Refusal::Failed(fault) => {
+                count(Decided::Failed);
+                Fault { detail: format!("{name}: {}", fault.detail).into(), ..fault }
+            }
         })
     }
 }
 
-fn unauthenticated(detail: impl Into<Cow<'static, str>>, challenges: impl IntoIterator<Item = String>) -> Fault {
+pub(crate) fn unauthenticated(detail: impl Into<Cow<'static, str>>, challenges: impl IntoIterator<Item = String>) -> Fault {
     let headers = challenges.into_iter().map(|text| (&b"www-authenticate"[..], text.into_bytes())).collect();
     Fault { headers, ..Fault::new(Kind::Unauthenticated, detail) }
 }
@@ -155,7 +170,7 @@ impl Policy for Authenticate {
         let mut found = None;
         for choice in &self.choices {
             if let Some(known) = choice.authorizer.recall(exchange, ports) {
-                return Hook::Ready(Self::conclude(choice, exchange, known));
+                return Hook::Ready(Self::conclude(choice, exchange, ports, known));
             }
             if choice.authorizer.finds(exchange) {
                 found = Some(choice);
@@ -182,7 +197,7 @@ impl Policy for Authenticate {
                 Hook::Ready(decision) => decision,
                 Hook::Pending(later) => later.await,
             };
-            Self::conclude(choice, exchange, decision)
+            Self::conclude(choice, exchange, ports, decision)
         }))
     }
 

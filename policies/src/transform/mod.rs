@@ -38,11 +38,8 @@ impl Edits {
     }
 
     /// The values, in the order of `set` and `add`. Rendered before anything is removed, so that a header may move to another name.
-    fn render(&self, exchange: &Exchange) -> impl Iterator<Item = Result<Vec<u8>, Fault>> {
-        self.set.iter().chain(&self.add).map(|(_, text)| {
-            let mut value = Vec::new();
-            text.header(exchange, &mut value).map(|()| value)
-        })
+    fn render(&self, exchange: &Exchange) -> impl Iterator<Item = Result<Option<Vec<u8>>, Fault>> {
+        self.set.iter().chain(&self.add).map(|(_, text)| text.header(exchange))
     }
 
     /// A value that is `None` is not written; what it would have replaced goes all the same.
@@ -64,7 +61,7 @@ impl Policy for Transform {
     }
 
     fn enter<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
-        let rendered: Result<Vec<_>, Fault> = self.request.render(exchange).map(|value| value.map(Some)).collect();
+        let rendered: Result<Vec<_>, Fault> = self.request.render(exchange).collect();
         Hook::Ready(rendered.map(|values| {
             self.request.write(&values, &mut exchange.request.headers);
             Flow::Go(())
@@ -74,7 +71,7 @@ impl Policy for Transform {
     fn leave(&self, exchange: &Exchange, response: &mut Response) {
         // A response on its way can't be refused any more. A value that can't be a header is left out; what is to be removed, or
         // was set by the back end under that name, must go whatever the client put into its request.
-        let values: Vec<_> = self.response.render(exchange).map(Result::ok).collect();
+        let values: Vec<_> = self.response.render(exchange).map(|value| value.ok().flatten()).collect();
         self.response.write(&values, &mut response.head.headers);
     }
 }

@@ -1,0 +1,69 @@
+//! Who is asked who makes a request, and what that one must be, in few words. Whether a credential is a good one is not found out here:
+//! nobody is asked anything.
+
+use super::protection::Line;
+use maitred_dataplane::Asked;
+use maitred_model::{Authorize, ClaimDemand, Demand};
+use serde_json::{Value, json};
+
+pub fn lines(asked: Option<&Asked<'_>>) -> Vec<Line> {
+    let Some(asked) = asked else { return Vec::new() };
+    let Asked { authorizers, anonymous, decides, demands } = asked;
+    let anyone = if *anonymous { ", else anonymous" } else { "" };
+    let decided = match decides {
+        Some(name) => format!("{name}, whose credential the request has"),
+        None if *anonymous => "nobody: the request has no credential, and comes in as anonymous".to_owned(),
+        None => "nobody: the request has no credential, and is answered with 401".to_owned(),
+    };
+    let first = [("identity", authorizers.join(", then ") + anyone), ("decided by", decided)];
+    first.into_iter().chain(demands.iter().flat_map(|demand| demanded(demand)).map(|words| ("demands", words))).collect()
+}
+
+fn demanded(authorize: &Authorize) -> Vec<String> {
+    let Authorize { scopes, groups, claims, condition } = authorize;
+    let mut words: Vec<String> = words(scopes, "scope").chain(words(groups, "group")).collect();
+    words.extend(claims.iter().map(|(path, demand)| match demand {
+        ClaimDemand::Present => format!("the claim {path}"),
+        ClaimDemand::OneOf(values) => {
+            let values: Vec<String> = values.iter().map(Value::to_string).collect();
+            format!("the claim {path}: {}", values.join(" or "))
+        }
+    }));
+    words.extend(
+        condition.iter().map(|condition| format!("that {}", condition.value.split_whitespace().collect::<Vec<_>>().join(" "))),
+    );
+    words
+}
+
+fn words(demand: &Demand, what: &str) -> impl Iterator<Item = String> {
+    let Demand { all, any } = demand;
+    let all = (!all.is_empty()).then(|| format!("the {what} {}", all.join(" and ")));
+    let any = (!any.is_empty()).then(|| format!("the {what} {}", any.join(" or ")));
+    all.into_iter().chain(any)
+}
+
+pub fn as_json(asked: &Asked<'_>) -> Value {
+    let Asked { authorizers, anonymous, decides, demands } = asked;
+    json!({
+        "authorizers": authorizers,
+        "anonymous": anonymous,
+        "decides": decides,
+        "status": (decides.is_none() && !anonymous).then_some(401),
+        "demands": demands.iter().map(|demand| one(demand)).collect::<Value>(),
+    })
+}
+
+fn one(authorize: &Authorize) -> Value {
+    let Authorize { scopes, groups, claims, condition } = authorize;
+    let words = |Demand { all, any }: &Demand| json!({ "all": all, "any": any });
+    let claim = |demand: &ClaimDemand| match demand {
+        ClaimDemand::Present => "*".into(),
+        ClaimDemand::OneOf(values) => Value::Array(values.clone()),
+    };
+    json!({
+        "scopes": words(scopes),
+        "groups": words(groups),
+        "claims": claims.iter().map(|(path, demand)| (path.clone(), claim(demand))).collect::<serde_json::Map<_, _>>(),
+        "conditions": condition.iter().map(|condition| condition.value.as_str()).collect::<Value>(),
+    })
+}
