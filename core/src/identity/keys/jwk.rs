@@ -219,12 +219,39 @@ fn ec(jwk: &Map<String, Value>, curve: Option<&str>) -> Result<Vec<(JwtAlgorithm
     Ok(vec![(algorithm, Part::Public(key))])
 }
 
+/// The points of small order, each in every way to write it, without the sign: of such a key anybody can make signatures.
+const SMALL_ORDER: [[u8; 32]; 7] = {
+    const fn almost_p(low: u8) -> [u8; 32] {
+        let mut bytes = [0xff; 32];
+        (bytes[0], bytes[31]) = (low, 0x7f);
+        bytes
+    }
+    let mut one = [0; 32];
+    one[0] = 1;
+    let eighth = [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05,
+        0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ];
+    let other_eighth = [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa,
+        0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ];
+    [[0; 32], one, eighth, other_eighth, almost_p(0xec), almost_p(0xed), almost_p(0xee)]
+};
+
 /// RFC 8037 §2.
 fn okp(jwk: &Map<String, Value>, curve: Option<&str>) -> Result<Vec<(JwtAlgorithm, Part)>, String> {
     if curve != Some("Ed25519") {
         return Err(format!("its curve {curve:?} is not known"));
     }
     let x = bytes(jwk, "x")?;
+    let mut unsigned = x.clone();
+    if let Some(last) = unsigned.last_mut() {
+        *last &= 0x7f;
+    }
+    if SMALL_ORDER.iter().any(|point| *point == *unsigned) {
+        return Err("it is a point of small order: anybody can sign for it".to_owned());
+    }
     let key = ParsedPublicKey::new(&signature::ED25519, x).map_err(|_| "it is no key of Ed25519".to_owned())?;
     Ok(vec![(JwtAlgorithm::EdDsa, Part::Public(key))])
 }
@@ -306,6 +333,18 @@ mod tests {
             let told = parse(&[&key]).expect_err(&key);
             assert!(told.contains(why), "{key}: {told}");
             assert_eq!(parse(&[&key, ED]).expect("the other is good").keys.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_key_for_which_anybody_can_sign_is_none() {
+        for point in SMALL_ORDER {
+            for sign in [0, 0x80] {
+                let mut x = point;
+                x[31] |= sign;
+                let key = format!(r#""kty":"OKP","crv":"Ed25519","x":"{}""#, base64url::encode(&x));
+                assert!(parse(&[&key]).expect_err("no key").contains("small order"), "{x:x?}");
+            }
         }
     }
 
