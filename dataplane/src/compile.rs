@@ -11,7 +11,7 @@ use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::identity::Stored;
 use maitred_core::metrics::Metrics;
 use maitred_core::render::Text;
-use maitred_core::{Chain, Clock, Registry, Remote};
+use maitred_core::{Chain, Clock, Registry, Remote, Room};
 use maitred_integrations::Integration;
 use maitred_integrations::proxy::Proxy;
 use maitred_integrations::proxy::mirror::Mirror;
@@ -45,6 +45,8 @@ pub struct State {
     ticket_secret: [u8; 32],
     /// Consumers that were added at run time.
     pub consumers: Arc<Stored>,
+    /// What is taken by bodies that are held whole.
+    room: Room,
     /// How many authorizers were compiled: what is remembered of one is not another's.
     authorizers: AtomicU64,
     pub clock: Clock,
@@ -69,6 +71,7 @@ impl State {
             challenges: Arc::default(),
             ticket_secret,
             consumers: Arc::default(),
+            room: Room::default(),
             authorizers: AtomicU64::new(0),
             clock,
         }
@@ -161,7 +164,8 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     state.metrics.snapshots.fetch_add(1, Ordering::Relaxed);
     let https_port = https_port(&document);
     let (metrics, challenges) = (state.metrics.clone(), state.challenges.clone());
-    Ok(Snapshot { https_port, hosts, doors, issued, challenges, apis, routes, series, upstreams, metrics, document })
+    let room = state.room.with(document.limits.buffered_bytes);
+    Ok(Snapshot { https_port, hosts, doors, issued, challenges, apis, routes, series, upstreams, metrics, room, document })
 }
 
 /// The port of the first listener with TLS, 443 if there is any; where there is none at all, somebody else ends TLS.

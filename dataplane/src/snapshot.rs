@@ -3,7 +3,7 @@
 use crate::hosts::Hosts;
 use crate::router::{Candidate, Params, Router, choose};
 use maitred_core::metrics::{Metrics, RouteSeries};
-use maitred_core::{Chain, Exchange, Fault, Kind};
+use maitred_core::{Chain, Exchange, Fault, Kind, Room};
 use maitred_integrations::Integration;
 use maitred_model::{Acme, Document, Endpoint, IpNet, Limits, ListenAddress};
 use maitred_transport::{Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub(crate) series: Vec<Arc<RouteSeries>>,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Where bodies are held whole.
+    pub(crate) room: Room,
 }
 
 const _: fn() = || {

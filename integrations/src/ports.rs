@@ -2,7 +2,7 @@
 
 use crate::Reach;
 use maitred_core::identity::Verdicts;
-use maitred_core::{Call, Calling, Fault, Kind, Ports};
+use maitred_core::{Call, Calling, Fault, Kind, Ports, Room};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,10 @@ impl Ports for Reach {
 
     fn verdicts(&self) -> &RefCell<Verdicts> {
         &self.worker.verdicts
+    }
+
+    fn room(&self) -> &Room {
+        &self.room
     }
 
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a> {

@@ -63,6 +63,8 @@ pub struct Limits {
     pub uri_bytes: NonZeroU32,
     /// bytes; streamed, so a limit and not a buffer
     pub body_bytes: u64,
+    /// bytes; of all bodies that are held whole at once
+    pub buffered_bytes: u64,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub write_timeout: Duration,
