@@ -47,6 +47,8 @@ pub struct State {
     pub consumers: Arc<Stored>,
     /// What is taken by bodies that are held whole.
     room: Room,
+    /// Signatures that were used, by authorizer.
+    pub(crate) seen: Registry<String, Seen>,
     /// How many authorizers were compiled: what is remembered of one is not another's.
     authorizers: AtomicU64,
     pub clock: Clock,
@@ -72,6 +74,7 @@ impl State {
             ticket_secret,
             consumers: Arc::default(),
             room: Room::default(),
+            seen: Registry::default(),
             authorizers: AtomicU64::new(0),
             clock,
         }
@@ -137,6 +140,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         keys: Vec::new(),
     };
     compiler.identity = Identity::compile(&document, state, &compiler.secret());
+    identity::check(&document, &mut compiler.diagnostics);
     for (name, upstream) in &document.upstreams {
         compiler.upstream(name, &upstream.value, upstream.span);
     }

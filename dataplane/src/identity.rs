@@ -2,9 +2,12 @@
 
 use crate::compile::State;
 use maitred_core::identity::{Consumer, ConsumerSet, Roll};
-use maitred_model::{Api, Authenticate, Authorize, Document, Route, Setting};
+use maitred_model::{
+    Api, Authenticate, Authorize, AuthorizerKind, Diagnostic, Diagnostics, Document, Route, Setting, SignatureKey,
+};
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::api_key::KeyHasher;
+use maitred_policies::authenticate::http_signature::read_key;
 use maitred_policies::authenticate::{Choice, Making, make};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ impl Identity {
     pub fn compile(document: &Document, state: &State, secret: &[u8]) -> Identity {
         let roll = Arc::new(Roll { configured: consumers(document, secret), stored: state.consumers.clone() });
         let choice = |(name, configured): (&String, &maitred_model::Spanned<maitred_model::Authorizer>)| {
-            let making = Making { secret, roll: &roll, number: state.number() };
+            let making = Making { secret, roll: &roll, number: state.number(), seen: &state.seen };
             let choice = Choice { authorizer: make(name, configured, &making), strip: configured.strip };
             (name.clone(), choice)
         };
@@ -34,6 +37,19 @@ impl Identity {
                 let choices = authorizers.iter().filter_map(|name| self.choices.get(&name.value)).cloned().collect();
                 Some(Authentication { choices, anonymous: *anonymous })
             }
+        }
+    }
+}
+
+/// What only the parts' own rules can tell of authorizers: whether a file holds the key that its algorithm wants.
+pub(crate) fn check(document: &Document, diagnostics: &mut Diagnostics) {
+    for authorizer in document.authorizers.values() {
+        let AuthorizerKind::HttpSignature(signature) = &authorizer.value.kind else { continue };
+        for key in signature.keys.values() {
+            let (SignatureKey::Public(algorithm, file), Err(why)) = (&key.value, read_key(&key.value)) else { continue };
+            let message = format!("`{}` is no key for `{}`: {why}", file.value.path.display(), algorithm.name());
+            let hint = "see what it is with `openssl pkey -pubin -text -in FILE`";
+            diagnostics.push(Diagnostic::error("bad-pem", file.span, message).hint(hint));
         }
     }
 }

@@ -7,7 +7,9 @@ mod listeners;
 mod protection;
 mod upstreams;
 
-pub use authorizers::{ApiKey, Authorizer, AuthorizerKind, KeyPlace};
+pub use authorizers::{
+    ApiKey, Authorizer, AuthorizerKind, AwsSignature, Component, HttpSignature, KeyPlace, PublicAlgorithm, Replay, SignatureKey,
+};
 pub use identity::{Authenticate, Authorize, Consumer, Demand, Identity};
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,

@@ -1,8 +1,10 @@
 //! Authorizers: each knows one way to find out who it is.
 
 mod api_key;
+mod signatures;
 
 pub use api_key::{ApiKey, KeyPlace};
+pub use signatures::{AwsSignature, Component, HttpSignature, PublicAlgorithm, Replay, SignatureKey};
 
 /// One entry of `authorizers`.
 #[derive(Debug, Clone)]
@@ -15,6 +17,8 @@ pub struct Authorizer {
 #[derive(Debug, Clone)]
 pub enum AuthorizerKind {
     ApiKey(ApiKey),
+    HttpSignature(HttpSignature),
+    AwsSignature(AwsSignature),
 }
 
 impl AuthorizerKind {
@@ -22,6 +26,8 @@ impl AuthorizerKind {
     pub fn name(&self) -> &'static str {
         match self {
             AuthorizerKind::ApiKey(_) => "api_key",
+            AuthorizerKind::HttpSignature(_) => "http_signature",
+            AuthorizerKind::AwsSignature(_) => "aws_signature",
         }
     }
 
@@ -29,6 +35,10 @@ impl AuthorizerKind {
     pub fn hidden(&self) -> Vec<&[u8]> {
         match self {
             AuthorizerKind::ApiKey(_) => Vec::new(),
+            AuthorizerKind::HttpSignature(signature) => signature.keys.values().map(|key| key.value.hidden()).collect(),
+            AuthorizerKind::AwsSignature(signature) => {
+                signature.keys.values().map(|secret| secret.value.expose().as_bytes()).collect()
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `authorizers`: each entry is a mapping with exactly one kind.
 
 mod api_key;
+mod signatures;
 
 use crate::decode::{Bool, Cx, Defs, Shape, record};
 use crate::diagnostics::Diagnostic;
@@ -9,12 +10,17 @@ use crate::span::Spanned;
 use crate::yaml::Node;
 use api_key::ApiKeyShape;
 use serde_json::Value;
+use signatures::{AwsSignatureShape, HttpSignatureShape};
 
 record! {
     /// One way to find out who it is: exactly one kind.
     "an authorizer" => struct RawAuthorizer {
         /// A key that a consumer was given.
         api_key: Option<Spanned<ApiKeyShape>> = absent,
+        /// Requests signed by RFC 9421.
+        http_signature: Option<Spanned<HttpSignatureShape>> = absent,
+        /// Requests signed as AWS's are.
+        aws_signature: Option<Spanned<AwsSignatureShape>> = absent,
         /// Take the credential out of the request before a back end sees it.
         strip: Bool = "false",
     }
@@ -30,8 +36,12 @@ impl Shape for AuthorizerShape {
         if !cx.is_mapping(node, "an authorizer", "write `{ api_key: { in: header, name: x-api-key } }`") {
             return None;
         }
-        let RawAuthorizer { api_key, strip } = RawAuthorizer::decode(node, cx)?;
-        let choices = [api_key.map(|kind| kind.map(AuthorizerKind::ApiKey))];
+        let RawAuthorizer { api_key, http_signature, aws_signature, strip } = RawAuthorizer::decode(node, cx)?;
+        let choices = [
+            api_key.map(|kind| kind.map(AuthorizerKind::ApiKey)),
+            http_signature.map(|kind| kind.map(AuthorizerKind::HttpSignature)),
+            aws_signature.map(|kind| kind.map(AuthorizerKind::AwsSignature)),
+        ];
         let kinds = RawAuthorizer::KEYS.iter().filter(|key| **key != "strip");
         let mut chosen = choices.into_iter().flatten();
         let Some(kind) = chosen.next() else {

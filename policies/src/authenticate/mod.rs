@@ -2,10 +2,13 @@
 //! it. Without a principal no request passes, but where `anonymous` stands in the list. What a principal may do is `authorize`'s affair.
 
 pub mod api_key;
+pub mod aws_signature;
+mod body_hash;
+pub mod http_signature;
 mod place;
 
 use maitred_core::identity::Roll;
-use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal};
+use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Registry};
 use maitred_model::{self as model, AuthorizerKind};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -59,6 +62,8 @@ pub struct Making<'a> {
     pub roll: &'a Arc<Roll>,
     /// The number of this authorizer: what was remembered under another is not its own.
     pub number: u64,
+    /// Signatures that were used, by authorizer: they outlive a reload.
+    pub seen: &'a Registry<String, http_signature::Seen>,
 }
 
 /// An authorizer as it is configured.
@@ -66,6 +71,8 @@ pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> 
     let name: Arc<str> = name.into();
     match &configured.kind {
         AuthorizerKind::ApiKey(key) => Arc::new(api_key::ApiKey::compile(name, key, making)),
+        AuthorizerKind::HttpSignature(signature) => Arc::new(http_signature::HttpSignature::compile(name, signature, making)),
+        AuthorizerKind::AwsSignature(signature) => Arc::new(aws_signature::AwsSignature::compile(name, signature, making)),
     }
 }
 
