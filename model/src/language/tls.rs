@@ -336,10 +336,9 @@ fn refuse_other(bytes: &[u8], path: &str, holds: Holds) -> Option<(String, &'sta
             format!("`{path}` holds a private key, which only its owner should have"),
             "take the public one: `openssl pkey -in api.key -pubout -out api.pem`",
         )),
-        Holds::PublicKey => Some((
-            format!("`{path}` holds no public key in PEM"),
-            "name the file that holds `-----BEGIN PUBLIC KEY-----`",
-        )),
+        Holds::PublicKey => {
+            Some((format!("`{path}` holds no public key in PEM"), "name the file that holds `-----BEGIN PUBLIC KEY-----`"))
+        }
         Holds::Certificate if has_certificate() => None,
         Holds::Certificate if has_key() => Some((
             format!("`{path}` holds a private key and no certificate"),

@@ -39,7 +39,9 @@ fn http_signature(signature: &HttpSignature) -> Value {
         let algorithm = key.algorithm();
         match key {
             SignatureKey::Hmac(secret) => json!({ "algorithm": algorithm, "secret": secret.to_string() }),
-            SignatureKey::Public(_, file) => json!({ "algorithm": algorithm, "public_key": file.value.path.display().to_string() }),
+            SignatureKey::Public(_, file) => {
+                json!({ "algorithm": algorithm, "public_key": file.value.path.display().to_string() })
+            }
         }
     };
     let mut value = json!({

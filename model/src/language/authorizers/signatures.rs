@@ -166,7 +166,8 @@ impl<S: Shape> Shape for KeyMap<S> {
         for (id, node) in entries {
             let plain = id.value.bytes().all(|byte| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'"' | b'\\' | b',' | b'/'));
             if !plain || !(1..=KEY_ID_BYTES_MAX).contains(&id.value.len()) {
-                let message = "a key id has 1 to 128 visible ASCII characters, none of them a quote, a comma, a slash or a backslash";
+                let message =
+                    "a key id has 1 to 128 visible ASCII characters, none of them a quote, a comma, a slash or a backslash";
                 cx.error("bad-name", id.span, message, "write the id that stands in the signature, such as `partner-1`");
             }
             if let Some(key) = S::decode(node, cx) {

@@ -2,8 +2,8 @@
 //! that holds its hash. The host is the one that the client named, path and query are those that came.
 
 use super::super::http_signature::path_and_query;
-use super::claim::{ALGORITHM, Claim, Shown};
 use super::TERMINATOR;
+use super::claim::{ALGORITHM, Claim, Shown};
 use aws_lc_rs::digest::{SHA256, digest};
 use maitred_core::Exchange;
 use maitred_core::wire::path;

@@ -50,7 +50,9 @@ pub fn in_query(exchange: &Exchange) -> bool {
 impl Claim {
     pub fn read(exchange: &Exchange) -> Result<Claim, &'static str> {
         let query = exchange.request.query().unwrap_or_default();
-        if exchange.request.headers.get(TOKEN_HEADER).is_some() || query_values(query, TOKEN_PARAMETER.as_bytes()).next().is_some() {
+        if exchange.request.headers.get(TOKEN_HEADER).is_some()
+            || query_values(query, TOKEN_PARAMETER.as_bytes()).next().is_some()
+        {
             return Err("keys with a session token are not registered here");
         }
         let claim = match (in_header(exchange), in_query(exchange)) {
@@ -80,7 +82,8 @@ impl Claim {
     /// The value of `Authorization`. `time`: of the request's date.
     pub fn from_header(value: &[u8], time: u64) -> Result<Claim, &'static str> {
         let text = std::str::from_utf8(value.trim_ascii()).map_err(|_| "Authorization is not ASCII")?;
-        let rest = text.strip_prefix(ALGORITHM).filter(|rest| rest.starts_with(' ')).ok_or("an algorithm that is not verified")?;
+        let rest =
+            text.strip_prefix(ALGORITHM).filter(|rest| rest.starts_with(' ')).ok_or("an algorithm that is not verified")?;
         let (mut credential, mut signed, mut signature) = (None, None, None);
         for part in rest.split(',') {
             let (name, value) = part.trim_matches(' ').split_once('=').ok_or("Authorization has a part without a value")?;
@@ -95,9 +98,7 @@ impl Claim {
             }
         }
         match (credential, signed, signature) {
-            (Some(credential), Some(signed), Some(signature)) => {
-                Claim::new(credential, signed, signature, time, Shown::Header)
-            }
+            (Some(credential), Some(signed), Some(signature)) => Claim::new(credential, signed, signature, time, Shown::Header),
             _ => Err("Authorization lacks a part"),
         }
     }

@@ -7,6 +7,8 @@ mod digest;
 mod keys;
 mod seen;
 #[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub(super) use base::path_and_query;
@@ -81,7 +83,9 @@ impl HttpSignature {
         };
         let (inputs, signatures) = (read(INPUT)?, read(SIGNATURE)?);
         for (label, member) in inputs.0 {
-            let Member::List(input) = member else { return Err(Refusal::invalid("Signature-Input has something else than lists")) };
+            let Member::List(input) = member else {
+                return Err(Refusal::invalid("Signature-Input has something else than lists"));
+            };
             if self.label.as_deref().is_some_and(|wanted| wanted != label) {
                 continue;
             }
@@ -103,11 +107,12 @@ impl HttpSignature {
     /// `now`: since 1970.
     fn check_params(&self, chosen: &Chosen<'_>, now: Duration) -> Result<(), Refusal> {
         let params = &chosen.input.params;
-        let seconds = |name: &str| match params.get(name).map(|value| value.as_integer().and_then(|time| u64::try_from(time).ok())) {
-            None => Ok(None),
-            Some(Some(time)) => Ok(Some(Duration::from_secs(time))),
-            Some(None) => Err(Refusal::invalid(format!("`{name}` is not a time"))),
-        };
+        let seconds =
+            |name: &str| match params.get(name).map(|value| value.as_integer().and_then(|time| u64::try_from(time).ok())) {
+                None => Ok(None),
+                Some(Some(time)) => Ok(Some(Duration::from_secs(time))),
+                Some(None) => Err(Refusal::invalid(format!("`{name}` is not a time"))),
+            };
         for name in ["alg", "nonce", "tag"] {
             if params.get(name).is_some_and(|value| value.as_string().is_none()) {
                 return Err(Refusal::invalid(format!("`{name}` is not a string")));
