@@ -19,6 +19,7 @@ use maitred_integrations::redirect::Redirect;
 use maitred_integrations::respond::Respond;
 use maitred_model as model;
 use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
+use maitred_policies::authenticate::http_signature::Seen;
 use maitred_policies::{Configured, Transforms};
 use maitred_transport::{
     AffinityCookie, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec,
