@@ -10,6 +10,7 @@ mod hpack;
 mod paths;
 mod proxy;
 mod routes;
+mod signatures;
 mod websocket;
 
 pub use chunks::{chunked, trailers};
@@ -21,6 +22,7 @@ pub use hpack::hpack;
 pub use paths::{host, path};
 pub use proxy::proxy_protocol;
 pub use routes::router;
+pub use signatures::{aws_authorization, signature_base, structured};
 pub use websocket::websocket;
 
 /// The configuration language: any bytes load or are complained about.
@@ -31,7 +33,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 20] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -47,6 +49,9 @@ pub const TARGETS: [Target; 17] = [
     ("proxy_protocol", proxy_protocol),
     ("grpc", grpc),
     ("websocket", websocket),
+    ("structured", structured),
+    ("signature_base", signature_base),
+    ("aws_authorization", aws_authorization),
     ("config", config),
     ("router", router),
 ];

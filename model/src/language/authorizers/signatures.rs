@@ -212,15 +212,12 @@ impl Shape for HttpSignatureShape {
         if !cx.is_mapping(node, "`http_signature`", hint) {
             return None;
         }
-        // A list that lost a component to a mistake must not demand less.
-        let written = node.get("components").map(|list| match &list.kind {
-            Kind::Sequence(items) => (items.len(), list.span),
-            Kind::Scalar(_) | Kind::Mapping(_) | Kind::Poisoned => (0, list.span),
-        });
         let decoded = HttpSignature::decode(node, cx)?;
-        if let Some((0, span)) = written.filter(|_| decoded.components.is_empty()) {
+        if let Some(list) = node.get("components")
+            && matches!(&list.kind, Kind::Sequence(items) if items.is_empty())
+        {
             let hint = "write `[\"@method\", \"@authority\", \"@path\"]`, or remove `components`";
-            cx.error("missing-value", span, "a signature that need cover nothing proves nothing", hint);
+            cx.error("missing-value", list.span, "a signature that need cover nothing proves nothing", hint);
             return None;
         }
         Some(decoded)

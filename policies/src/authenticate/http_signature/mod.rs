@@ -181,6 +181,16 @@ impl HttpSignature {
     }
 }
 
+/// For the fuzz target: what each signature of a Signature-Input would be over, with the number of components that it covers.
+pub fn fuzz_base(exchange: &Exchange, field: &[u8]) -> Vec<(usize, Vec<u8>)> {
+    let inputs = Dictionary::parse(field).unwrap_or_default().0.into_iter().filter_map(|(_, member)| match member {
+        Member::List(input) => Some(input),
+        Member::Item(_) => None,
+    });
+    let base = |input: &InnerList| Covered::read(input)?.base(exchange, input);
+    inputs.filter_map(|input| Some((input.items.len(), base(&input).ok()?))).collect()
+}
+
 impl Authorizer for HttpSignature {
     fn name(&self) -> &Arc<str> {
         &self.name
