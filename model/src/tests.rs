@@ -153,7 +153,7 @@ fn what_loads_fits_the_schema() {
 
 #[test]
 fn what_is_printed_loads_again_and_prints_the_same() {
-    for name in ["ok_everything.yaml", "ok_tls.yaml", "ok_protection.yaml"] {
+    for name in ["ok_everything.yaml", "ok_tls.yaml", "ok_protection.yaml", "ok_signatures.yaml"] {
         let mut first = crate::to_json(&load(Path::new(name), &ConfigFolder).document.expect("loads"));
         check(&schema(), &first, &schema(), "").expect("what is printed fits the schema");
         // Stars are too few.
@@ -287,6 +287,46 @@ fn schema_and_decoder_know_the_same_keys() {
     }
     let text = schema.to_string();
     assert!(!text.contains("null,") && !text.contains(":null"), "a definition was never filled in");
+}
+
+#[test]
+fn authorizers_of_signatures_are_shown_without_their_secrets() {
+    let text = r#"listen: 127.0.0.1:8080
+authorizers:
+  plain: { http_signature: { keys: { a: { algorithm: hmac-sha256, secret: "${env:SECRET}" } } } }
+  full:
+    http_signature:
+      components: ["@query-param;name=\"id\"", Content-Digest]
+      max_age: 1min
+      label: sig1
+      tag: orders
+      replay: allow
+      keys: { a: { algorithm: ed25519, public_key: a.pem } }
+    strip: true
+  aws: { aws_signature: { region: eu-west-1, keys: { AKID: "${env:SECRET}" } } }
+"#;
+    let pem = "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n";
+    let memory = Memory::default().var("SECRET", "hush").file("a.pem", pem);
+    let document = load_text("x.yaml", text, &memory).document.expect("loads");
+    let printed = crate::to_json(&document);
+    for (name, shown) in [
+        (
+            "plain",
+            r#"{"strip":false,"http_signature":{"components":["@method","@authority","@path","@query"],"max_age":"5min","replay":"refuse","keys":{"a":{"algorithm":"hmac-sha256","secret":"***"}}}}"#,
+        ),
+        (
+            "full",
+            r#"{"strip":true,"http_signature":{"components":["@query-param;name=\"id\"","content-digest"],"max_age":"1min","replay":"allow","keys":{"a":{"algorithm":"ed25519","public_key":"a.pem"}},"label":"sig1","tag":"orders"}}"#,
+        ),
+        (
+            "aws",
+            r#"{"strip":false,"aws_signature":{"region":"eu-west-1","service":"execute-api","max_age":"5min","unsigned_payload":false,"keys":{"AKID":"***"}}}"#,
+        ),
+    ] {
+        assert_eq!(printed["authorizers"][name].to_string(), shown, "{name}");
+    }
+    let hidden = |name: &str| document.authorizers[name].value.kind.hidden().concat();
+    assert_eq!([hidden("plain"), hidden("full"), hidden("aws")], [&b"hush"[..], pem.as_bytes(), b"hush"]);
 }
 
 #[test]

@@ -96,7 +96,9 @@ fn a_signed_request_comes_in_and_one_that_is_altered_does_not() {
         assert_eq!(gateway.ask(method, target, headers, "").status, status, "{method} {target} {headers}");
     }
     let received = backend.only();
-    assert!(!received.headers.has("signature") && !received.headers.has("signature-input") && received.headers.has("content-digest"));
+    assert!(
+        !received.headers.has("signature") && !received.headers.has("signature-input") && received.headers.has("content-digest")
+    );
     let told = gateway.ask("GET", "/", "", "");
     assert_eq!(
         told.headers.all("www-authenticate"),
@@ -186,7 +188,9 @@ fn a_body_over_its_limit_is_refused_before_all_of_it_is_read() {
     let headers = lines(&signed("POST", "/small", b"hello world", "1"));
     assert_eq!(gateway.ask("POST", "/small", &headers, "hello world").status, 413);
     let mut client = gateway.client();
-    client.send(format!("POST /small HTTP/1.1\r\nHost: gateway.test\r\n{headers}Transfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n"));
+    client.send(format!(
+        "POST /small HTTP/1.1\r\nHost: gateway.test\r\n{headers}Transfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n"
+    ));
     assert_eq!(client.response().status, 413);
     assert_eq!(backend.count(), 0);
 }

@@ -1,3 +1,5 @@
+//! What must be signed, and whose keys sign. Knows no cryptography: a file is bytes here.
+
 use super::super::PemFile;
 use crate::span::Spanned;
 use crate::values::Secret;

@@ -3,7 +3,7 @@
 
 use super::super::tls::PublicKeyPem;
 use super::super::values::{SecretText, Text, Timeout};
-use crate::decode::{Bool, Cx, Defs, List, Shape, named, record, texts, words};
+use crate::decode::{Bool, Cx, Defs, List, Shape, record, texts, words};
 use crate::document::{AwsSignature, Component, HttpSignature, PublicAlgorithm, Replay, SignatureKey};
 use crate::span::Spanned;
 use crate::values::{HeaderName, ValueError};
@@ -179,8 +179,12 @@ impl<S: Shape> Shape for KeyMap<S> {
 
     fn schema(defs: &mut Defs) -> Value {
         let key = S::schema(defs);
-        let id = named(defs, "KeyId", &["The id of a key, as signatures name it."], r#"^[!-~]{1,128}$"#);
-        json!({ "type": "object", "minProperties": 1, "propertyNames": id, "additionalProperties": key })
+        json!({
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": { "pattern": r"^[!#-+.0-\[\]-~-]{1,128}$" },
+            "additionalProperties": key,
+        })
     }
 }
 

@@ -73,8 +73,8 @@ impl Covered {
 
     /// Whether Content-Digest is covered: all of it, or one member.
     pub fn digest(&self) -> Option<Option<&str>> {
-        let of = |part| match part {
-            &Part::Header(ref name, ref form) if name == "content-digest" => Some(match form {
+        self.0.iter().find_map(|part| match part {
+            Part::Header(name, form) if name == "content-digest" => Some(match form {
                 Form::Member(member) => Some(member.as_str()),
                 Form::Plain | Form::Structured | Form::Bytes => None,
             }),
@@ -87,8 +87,7 @@ impl Covered {
             | Part::Path
             | Part::Query
             | Part::QueryParam(_) => None,
-        };
-        self.0.iter().find_map(of)
+        })
     }
 
     /// The signature base. `input` is what this was read from.

@@ -14,13 +14,13 @@ pub struct Key {
 }
 
 enum Verifier {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Public(Box<ParsedPublicKey>),
 }
 
 impl Key {
     pub fn hmac(secret: &[u8]) -> Key {
-        Key { algorithm: "hmac-sha256", kind: Verifier::Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret)) }
+        Key { algorithm: "hmac-sha256", kind: Verifier::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret))) }
     }
 
     /// `pem`: a file with one public key.
