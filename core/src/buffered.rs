@@ -124,7 +124,15 @@ impl Stream for Reading {
     }
 
     fn consume(&self, count: usize) {
-        self.at.set(self.at.get() + count);
+        let at = self.at.get() + count;
+        let mut held = self.held.borrow_mut();
+        if at < held.len() {
+            return self.at.set(at);
+        }
+        // Sent: while a slow back end thinks about it, the room is somebody else's.
+        let rest = Held { trailers: held.trailers.clone(), ..Held::new(&held.taken.room) };
+        *held = Rc::new(rest);
+        self.at.set(0);
     }
 
     fn trailers(&self, out: &mut Vec<u8>) {
@@ -140,7 +148,7 @@ impl Stream for Reading {
 
 impl Exchange {
     /// The whole body of the request. It is read here unless it was before, within the route's `body_bytes` and the route's time, and stays
-    /// there to be forwarded. More than `most` bytes are a fault.
+    /// there to be forwarded; once it is, it is gone. More than `most` bytes are a fault.
     pub async fn whole_body(&mut self, ports: &dyn Ports, most: usize) -> Result<Rc<Held>, Fault> {
         let room = ports.room();
         let stream = match &self.body {
@@ -308,6 +316,11 @@ mod tests {
         let Body::Stream(stream) = &exchange.body else { panic!("a stream") };
         stream.consume(3);
         assert_eq!(&*stream.data(), b"lo");
+        drop((first, second));
+        assert!(ports.room.taken() > 0);
+        stream.consume(2);
+        assert_eq!(ports.room.taken(), 0, "what is sent takes no room");
+        assert!(matches!(stream.poll_ready(&mut Context::from_waker(std::task::Waker::noop())), Poll::Ready(Ok(Progress::End))));
         let mut trailers = Vec::new();
         stream.trailers(&mut trailers);
         assert_eq!(trailers, b"x: 1\r\n");

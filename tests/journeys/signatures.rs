@@ -195,40 +195,53 @@ fn a_body_over_its_limit_is_refused_before_all_of_it_is_read() {
     assert_eq!(backend.count(), 0);
 }
 
+/// Asks with a body of this length, of which the last `kept` bytes are not sent yet.
+fn begin(gateway: &Gateway, nonce: u32, kept: usize, headers: &str) -> Client {
+    const LENGTH: usize = 900_000;
+    let body = [b'x'; LENGTH];
+    let signed = lines(&signed("POST", "/large", &body, &nonce.to_string()));
+    let mut client = gateway.client();
+    client.send(format!("POST /large HTTP/1.1\r\nHost: gateway.test\r\n{headers}{signed}Content-Length: {LENGTH}\r\n\r\n"));
+    let _ = client.try_send(&body[kept..]);
+    client
+}
+
 #[test]
 fn bodies_held_whole_have_so_much_room_and_no_more() {
+    let (backend, gateway) = kitchen();
+    let mut first = begin(&gateway, 0, 1, "");
+    let mut nonces = 1..;
+    let mut ask = || {
+        begin(&gateway, nonces.next().expect("another"), 0, "").try_response("POST").map(|answer| (answer.status, answer.text()))
+    };
+    // Until enough of the first has come.
+    eventually("there is no room", || matches!(ask(), Ok((503, text)) if text.contains("buffer_full")));
+    let before = backend.count();
+    first.send("x");
+    assert_eq!((first.response().body.len(), backend.count()), (900_000, before + 1));
+    eventually("room is given back", || matches!(ask(), Ok((200, _))));
+}
+
+#[test]
+fn a_body_that_was_sent_on_takes_no_room_while_its_answer_is_awaited() {
     let latch = Latch::new();
-    let (waiting, ready) = (latch.clone(), latch);
-    let backend = Backend::new(move |_, conn| {
+    let opened = latch.clone();
+    let backend = Backend::new(move |received, conn| {
         let body = conn.body();
-        if conn.wait(&waiting) {
+        if received.header("x-slow").is_none() || conn.wait(&opened) {
             conn.answer(200, "", body.len().to_string());
         }
     });
     let gateway = gateway(SIGNED, &[("kitchen", backend.address())]);
-    let large = "x".repeat(900_000);
-    let ask = |body: &str, nonce: &str| -> Client {
-        let headers = lines(&signed("POST", "/large", body.as_bytes(), nonce));
-        let mut client = gateway.client();
-        client.send(format!("POST /large HTTP/1.1\r\nHost: gateway.test\r\n{headers}Content-Length: {}\r\n\r\n", body.len()));
-        client.send(body);
-        client
-    };
-    let mut first = ask(&large, "1");
+    let mut slow = begin(&gateway, 0, 0, "X-Slow: 1\r\n");
     backend.wait_for(1);
-    // The first is still held: it was not answered.
-    let mut second = ask(&large, "2");
-    let answer = second.response();
-    assert_eq!(answer.status, 503);
-    assert!(answer.text().contains("buffer_full"), "{}", answer.text());
-    ready.open();
-    assert_eq!(first.response().text(), "900000");
-    // Its bytes are given back when the exchange is over, which the client may know a moment before the gateway.
-    let mut nonces = 4..;
-    eventually("room for another", || {
-        let nonce = nonces.next().map(|nonce| nonce.to_string()).unwrap_or_default();
-        ask(&large, &nonce).response().text() == "900000"
+    let mut nonces = 1..;
+    eventually("the first has made room", || {
+        let mut client = begin(&gateway, nonces.next().expect("another"), 0, "");
+        matches!(client.try_response("POST"), Ok(answer) if answer.text() == "900000")
     });
+    latch.open();
+    assert_eq!(slow.response().text(), "900000");
 }
 
 #[test]
