@@ -195,31 +195,40 @@ fn a_body_over_its_limit_is_refused_before_all_of_it_is_read() {
     assert_eq!(backend.count(), 0);
 }
 
-/// Asks with a body of this length, of which the last `kept` bytes are not sent yet.
-fn begin(gateway: &Gateway, nonce: u32, kept: usize, headers: &str) -> Client {
-    const LENGTH: usize = 900_000;
-    let body = [b'x'; LENGTH];
-    let signed = lines(&signed("POST", "/large", &body, &nonce.to_string()));
+const LARGE: [u8; 900_000] = [b'x'; 900_000];
+
+/// Asks with a large body of its own.
+fn ask_large(gateway: &Gateway, nonce: u32, headers: &str) -> Client {
+    let signed = lines(&signed("POST", "/large", &LARGE, &nonce.to_string()));
     let mut client = gateway.client();
-    client.send(format!("POST /large HTTP/1.1\r\nHost: gateway.test\r\n{headers}{signed}Content-Length: {LENGTH}\r\n\r\n"));
-    let _ = client.try_send(&body[kept..]);
+    let length = LARGE.len();
+    client.send(format!("POST /large HTTP/1.1\r\nHost: gateway.test\r\n{headers}{signed}Content-Length: {length}\r\n\r\n"));
+    let _ = client.try_send(LARGE);
     client
 }
 
 #[test]
 fn bodies_held_whole_have_so_much_room_and_no_more() {
     let (backend, gateway) = kitchen();
-    let mut first = begin(&gateway, 0, 1, "");
-    let mut nonces = 1..;
-    let mut ask = || {
-        begin(&gateway, nonces.next().expect("another"), 0, "").try_response("POST").map(|answer| (answer.status, answer.text()))
-    };
-    // Until enough of the first has come.
-    eventually("there is no room", || matches!(ask(), Ok((503, text)) if text.contains("buffer_full")));
-    let before = backend.count();
-    first.send("x");
-    assert_eq!((first.response().body.len(), backend.count()), (900_000, before + 1));
-    eventually("room is given back", || matches!(ask(), Ok((200, _))));
+    let signed = signed("POST", "/large", &LARGE, "0");
+    let mut fields: Vec<(&str, &str)> = signed.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let length = LARGE.len().to_string();
+    fields.push(("content-length", &length));
+    let mut first = gateway.h2();
+    first.flowing();
+    let id = first.open("POST", "/large", &fields);
+    // What the window let through was read, and is held: all but the last 64 KiB at least.
+    assert!(first.data(id, &LARGE[1..], false));
+    let answer = ask_large(&gateway, 1, "").response();
+    assert_eq!((answer.status, backend.count()), (503, 0));
+    assert!(answer.text().contains("buffer_full"), "{}", answer.text());
+    assert!(first.data(id, "x", true));
+    assert_eq!(first.response(id).body.len(), LARGE.len());
+    let mut nonces = 2..;
+    eventually("room is given back", || {
+        let mut client = ask_large(&gateway, nonces.next().expect("another"), "");
+        matches!(client.try_response("POST"), Ok(answer) if answer.status == 200)
+    });
 }
 
 #[test]
@@ -233,11 +242,11 @@ fn a_body_that_was_sent_on_takes_no_room_while_its_answer_is_awaited() {
         }
     });
     let gateway = gateway(SIGNED, &[("kitchen", backend.address())]);
-    let mut slow = begin(&gateway, 0, 0, "X-Slow: 1\r\n");
+    let mut slow = ask_large(&gateway, 0, "X-Slow: 1\r\n");
     backend.wait_for(1);
     let mut nonces = 1..;
     eventually("the first has made room", || {
-        let mut client = begin(&gateway, nonces.next().expect("another"), 0, "");
+        let mut client = ask_large(&gateway, nonces.next().expect("another"), "");
         matches!(client.try_response("POST"), Ok(answer) if answer.text() == "900000")
     });
     latch.open();
