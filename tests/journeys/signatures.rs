@@ -195,7 +195,7 @@ fn a_body_over_its_limit_is_refused_before_all_of_it_is_read() {
     assert_eq!(backend.count(), 0);
 }
 
-const LARGE: [u8; 900_000] = [b'x'; 900_000];
+static LARGE: [u8; 900_000] = [b'x'; 900_000];
 
 /// Asks with a large body of its own.
 fn ask_large(gateway: &Gateway, nonce: u32, headers: &str) -> Client {
