@@ -35,6 +35,11 @@ pub trait Stream {
         let _ = out;
     }
 
+    /// All of it, where it is held whole.
+    fn held(&self) -> Option<Rc<crate::buffered::Held>> {
+        None
+    }
+
     /// The end was seen and everything was consumed: what carried the body may be used again.
     fn finish(self: Rc<Self>);
 }

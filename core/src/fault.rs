@@ -93,6 +93,8 @@ faults! {
     Maintenance = "maintenance", 503, Unavailable, Gateway, retry: true, "The service is closed for maintenance.";
     /// Whoever knows could not be reached, or the gateway is too busy to find out.
     AuthorizerUnavailable = "authorizer_unavailable", 503, Unavailable, Gateway, retry: true, "Your credential cannot be checked at the moment.";
+    /// As much of bodies is held whole as `limits.buffered_bytes` allows.
+    BufferFull = "buffer_full", 503, Unavailable, Gateway, retry: true, "The gateway has no room for the request's body at the moment.";
     Overloaded = "overloaded", 503, Unavailable, Gateway, retry: true, "The gateway is at its limit of connections.";
     /// The upstream has as much under way as `concurrency` lets it have, and no place is left to wait in.
     QueueFull = "queue_full", 503, Unavailable, Upstream, retry: true, "The service is busy and too many wait for it.";

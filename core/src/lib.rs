@@ -4,6 +4,7 @@
 pub mod address;
 pub mod balance;
 pub mod body;
+pub mod buffered;
 pub mod chance;
 pub mod clock;
 pub mod exchange;
@@ -23,6 +24,7 @@ pub mod retry;
 
 pub use address::{Forwarded, Remote};
 pub use body::{Body, Duplex, Progress, Stream, Whole};
+pub use buffered::{Held as HeldBody, Room};
 pub use chance::Chance;
 pub use clock::Clock;
 pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId, Scheme, TlsInfo};

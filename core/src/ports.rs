@@ -1,6 +1,7 @@
 //! What a policy may reach of the worker it runs on. Policies open no socket: what they must ask others goes through here, so that it has
 //! pool, timeouts, breaker and metrics like any other request.
 
+use crate::buffered::Room;
 use crate::fault::Fault;
 use crate::identity::Verdicts;
 use maitred_wire::ResponseHead;
@@ -53,6 +54,9 @@ pub trait Ports {
 
     /// Until a moment of `now` has come.
     fn until(&self, moment: Instant) -> Waiting<'_>;
+
+    /// Where bodies are held whole.
+    fn room(&self) -> &Room;
 
     /// Asks a back end, through its upstream.
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a>;

@@ -12,7 +12,7 @@ use maitred_core::identity::{KeyCell, KeySource, Stored};
 use maitred_core::metrics::Metrics;
 use maitred_core::ports::{Fetch, FetchRequest, Fetching};
 use maitred_core::render::Text;
-use maitred_core::{Chain, Clock, Registry, Remote};
+use maitred_core::{Chain, Clock, Registry, Remote, Room};
 use maitred_integrations::Integration;
 use maitred_integrations::proxy::Proxy;
 use maitred_integrations::proxy::mirror::Mirror;
@@ -20,6 +20,7 @@ use maitred_integrations::redirect::Redirect;
 use maitred_integrations::respond::Respond;
 use maitred_model as model;
 use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
+use maitred_policies::authenticate::http_signature::Seen;
 use maitred_policies::authorize::Demands;
 use maitred_policies::authorize::condition::Condition;
 use maitred_policies::{Configured, Transforms};
@@ -52,6 +53,10 @@ pub struct State {
     pub(crate) fetch: Arc<dyn Fetch>,
     /// Keys of issuers, by where they are fetched from: a reload goes on with those that are there.
     keys: Registry<KeySource, KeyCell>,
+    /// What is taken by bodies that are held whole.
+    room: Room,
+    /// Signatures that were used, by authorizer.
+    pub(crate) seen: Registry<String, Seen>,
     /// How many authorizers were compiled: what is remembered of one is not another's.
     authorizers: AtomicU64,
     pub clock: Clock,
@@ -78,6 +83,8 @@ impl State {
             consumers: Arc::default(),
             fetch: Arc::new(Nobody),
             keys: Registry::default(),
+            room: Room::default(),
+            seen: Registry::default(),
             authorizers: AtomicU64::new(0),
             clock,
         }
@@ -164,6 +171,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     };
     compiler.conditions = identity::conditions(&document, &mut compiler.diagnostics);
     compiler.identity = Identity::compile(&document, state, &compiler.secret(), &mut compiler.diagnostics);
+    identity::check(&document, &mut compiler.diagnostics);
     for (name, upstream) in &document.upstreams {
         compiler.upstream(name, &upstream.value, upstream.span);
     }
@@ -192,6 +200,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     let https_port = https_port(&document);
     let (metrics, challenges) = (state.metrics.clone(), state.challenges.clone());
     let (told, masked) = (document.identity_headers().into(), document.credential_queries().into());
+    let room = state.room.with(document.limits.buffered_bytes);
     Ok(Snapshot {
         https_port,
         hosts,
@@ -206,6 +215,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         told,
         masked,
         identity,
+        room,
         document,
     })
 }

@@ -4,9 +4,10 @@ use crate::compile::State;
 use maitred_core::identity::{Consumer, ConsumerSet, KeyCell, KeyHasher, KeySet, KeySource, Roll};
 use maitred_model::{
     Api, Authenticate, Authorize, Authorizer, AuthorizerKind, Diagnostic, Diagnostics, Document, Integration, Jwt, JwtKeys,
-    Route, Setting, Spanned,
+    Route, Setting, SignatureKey, Spanned,
 };
 use maitred_policies::Authentication;
+use maitred_policies::authenticate::http_signature::read_key;
 use maitred_policies::authenticate::{Choice, Login, Making, make};
 use maitred_policies::authorize::condition::{Condition, Problem};
 use std::collections::HashMap;
@@ -29,7 +30,7 @@ impl Identity {
         let mut identity = Identity::default();
         for (name, configured) in &document.authorizers {
             let keys = match &configured.kind {
-                AuthorizerKind::ApiKey(_) => None,
+                AuthorizerKind::ApiKey(_) | AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => None,
                 AuthorizerKind::Jwt(jwt) => identity.keys(jwt, configured, state, diagnostics),
                 AuthorizerKind::Oidc(oidc) => {
                     let cell = state.keys(KeySource::Discovery(oidc.issuer.as_str().into()));
@@ -37,7 +38,7 @@ impl Identity {
                     Some(cell)
                 }
             };
-            let making = Making { secret, roll: &roll, number: state.number(), keys, fetch: &state.fetch };
+            let making = Making { secret, roll: &roll, number: state.number(), keys, fetch: &state.fetch, seen: &state.seen };
             if let Some(authorizer) = make(name, configured, &making) {
                 identity.choices.insert(
                     name.clone(),
@@ -100,6 +101,19 @@ impl Identity {
 /// A route's own `authenticate` replaces that of its API.
 pub(crate) fn decides<'a>(api: &'a Api, route: &'a Route) -> Option<&'a Authenticate> {
     route.policies.authenticate.as_ref().or(api.policies.authenticate.as_ref()).map(|configured| &configured.value)
+}
+
+/// What only the parts' own rules can tell of authorizers: whether a file holds the key that its algorithm wants.
+pub(crate) fn check(document: &Document, diagnostics: &mut Diagnostics) {
+    for authorizer in document.authorizers.values() {
+        let AuthorizerKind::HttpSignature(signature) = &authorizer.value.kind else { continue };
+        for key in signature.keys.values() {
+            let (SignatureKey::Public(algorithm, file), Err(why)) = (&key.value, read_key(&key.value)) else { continue };
+            let message = format!("`{}` is no key for `{}`: {why}", file.value.path.display(), algorithm.name());
+            let hint = "see what it is with `openssl pkey -pubin -text -in FILE`";
+            diagnostics.push(Diagnostic::error("bad-pem", file.span, message).hint(hint));
+        }
+    }
 }
 
 /// What API and route demand of whoever comes in: it adds up. A route that is open makes no demands on anybody.

@@ -6,7 +6,7 @@ use crate::router::{Candidate, Params, Router, choose};
 use crate::told::Told;
 use maitred_core::identity::KeyCell;
 use maitred_core::metrics::{Metrics, RouteSeries};
-use maitred_core::{Chain, Exchange, Fault, Kind};
+use maitred_core::{Chain, Exchange, Fault, Kind, Room};
 use maitred_integrations::Integration;
 use maitred_model::{Acme, Document, Endpoint, IpNet, Limits, ListenAddress};
 use maitred_transport::{Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub(crate) told: Told,
     /// Parameters of the query that no log shows.
     pub(crate) masked: Box<[String]>,
+    /// Where bodies are held whole.
+    pub(crate) room: Room,
 }
 
 const _: fn() = || {

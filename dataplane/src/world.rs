@@ -28,7 +28,8 @@ impl World {
     ) -> Rc<World> {
         let limits = server_limits(snapshot.limits(), snapshot.metrics.workers.len());
         let upstreams = snapshot.upstreams.iter().map(|upstream| Upstream::new(upstream.spec.clone(), worker, pools)).collect();
-        let reach = Rc::new(Reach { worker: worker.clone(), upstreams, head_limits: limits.head, mirrors: mirrors.clone() });
+        let (worker, mirrors, room) = (worker.clone(), mirrors.clone(), snapshot.room.clone());
+        let reach = Rc::new(Reach { worker, upstreams, head_limits: limits.head, mirrors, room });
         Rc::new(World { snapshot, limits: Rc::new(limits), reach, shared })
     }
 }

@@ -10,6 +10,7 @@ mod hpack;
 mod paths;
 mod proxy;
 mod routes;
+mod signatures;
 mod tokens;
 mod websocket;
 
@@ -22,6 +23,7 @@ pub use hpack::hpack;
 pub use paths::{host, path};
 pub use proxy::proxy_protocol;
 pub use routes::router;
+pub use signatures::{aws_authorization, signature_base, structured};
 pub use tokens::{jwks, jwt};
 pub use websocket::websocket;
 
@@ -33,7 +35,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 22] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -49,6 +51,9 @@ pub const TARGETS: [Target; 19] = [
     ("proxy_protocol", proxy_protocol),
     ("grpc", grpc),
     ("websocket", websocket),
+    ("structured", structured),
+    ("signature_base", signature_base),
+    ("aws_authorization", aws_authorization),
     ("config", config),
     ("router", router),
     ("jwt", jwt),

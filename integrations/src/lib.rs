@@ -6,7 +6,7 @@ pub mod redirect;
 pub mod respond;
 
 use maitred_core::wire::HeadLimits;
-use maitred_core::{Exchange, Fault, Permit, Response};
+use maitred_core::{Exchange, Fault, Permit, Response, Room};
 use maitred_transport::Upstream;
 use maitred_transport::Worker;
 use std::rc::Rc;
@@ -20,6 +20,8 @@ pub struct Reach {
     pub head_limits: HeadLimits,
     /// Copies of requests under way on this worker.
     pub mirrors: proxy::mirror::UnderWay,
+    /// Where bodies are held whole, over all workers.
+    pub room: Room,
 }
 
 /// What answers a route. An enum, so that the common ones box nothing.

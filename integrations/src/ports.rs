@@ -2,7 +2,7 @@
 
 use crate::Reach;
 use maitred_core::identity::Verdicts;
-use maitred_core::{Call, Calling, Fault, Kind, Ports, Waiting};
+use maitred_core::{Call, Calling, Fault, Kind, Ports, Room, Waiting};
 use maitred_transport::Timer;
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -29,6 +29,10 @@ impl Ports for Reach {
         let timer = Timer::new(&self.worker.timers);
         timer.arm(moment);
         Box::pin(poll_fn(move |cx| timer.poll(cx)))
+    }
+
+    fn room(&self) -> &Room {
+        &self.room
     }
 
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a> {

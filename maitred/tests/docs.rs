@@ -48,7 +48,7 @@ fn pages() -> Vec<Page> {
             entries.map(|entry| entry.expect("readable").path()).filter(|path| path.extension().is_some_and(|e| e == "md")),
         );
     }
-    for folder in ["policies/src", "integrations/src"] {
+    for folder in ["policies/src", "policies/src/authenticate", "integrations/src"] {
         let entries = fs::read_dir(root().join(folder)).expect("one folder each");
         paths.extend(entries.map(|entry| entry.expect("readable").path().join("README.md")).filter(|path| path.is_file()));
     }

@@ -8,7 +8,10 @@ pub(crate) mod logins;
 mod protection;
 mod upstreams;
 
-pub use authorizers::{ApiKey, Authorizer, AuthorizerKind, Jwt, JwtAlgorithm, JwtKeys, KeyPlace, Oidc, OidcSession, SameSite};
+pub use authorizers::{
+    ApiKey, Authorizer, AuthorizerKind, AwsSignature, Component, HttpSignature, Jwt, JwtAlgorithm, JwtKeys, KeyPlace, Oidc,
+    OidcSession, PublicAlgorithm, Replay, SameSite, SignatureKey,
+};
 pub use identity::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,
@@ -66,6 +69,8 @@ pub struct Limits {
     pub uri_bytes: NonZeroU32,
     /// bytes; streamed, so a limit and not a buffer
     pub body_bytes: u64,
+    /// bytes; of all bodies that are held whole at once
+    pub buffered_bytes: u64,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub write_timeout: Duration,

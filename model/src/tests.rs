@@ -153,7 +153,7 @@ fn what_loads_fits_the_schema() {
 
 #[test]
 fn what_is_printed_loads_again_and_prints_the_same() {
-    for name in ["ok_everything.yaml", "ok_tls.yaml", "ok_protection.yaml", "ok_jwt.yaml"] {
+    for name in ["ok_everything.yaml", "ok_tls.yaml", "ok_protection.yaml", "ok_jwt.yaml", "ok_signatures.yaml"] {
         let mut first = crate::to_json(&load(Path::new(name), &ConfigFolder).document.expect("loads"));
         check(&schema(), &first, &schema(), "").expect("what is printed fits the schema");
         // Stars are too few.
@@ -290,6 +290,46 @@ fn schema_and_decoder_know_the_same_keys() {
 }
 
 #[test]
+fn authorizers_of_signatures_are_shown_without_their_secrets() {
+    let text = r#"listen: 127.0.0.1:8080
+authorizers:
+  plain: { http_signature: { keys: { a: { algorithm: hmac-sha256, secret: "${env:SECRET}" } } } }
+  full:
+    http_signature:
+      components: ["@query-param;name=\"id\"", Content-Digest]
+      max_age: 1min
+      label: sig1
+      tag: orders
+      replay: allow
+      keys: { a: { algorithm: ed25519, public_key: a.pem } }
+    strip: true
+  aws: { aws_signature: { region: eu-west-1, keys: { AKID: "${env:SECRET}" } } }
+"#;
+    let pem = "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n";
+    let memory = Memory::default().var("SECRET", "hush").file("a.pem", pem);
+    let document = load_text("x.yaml", text, &memory).document.expect("loads");
+    let printed = crate::to_json(&document);
+    for (name, shown) in [
+        (
+            "plain",
+            r#"{"strip":false,"http_signature":{"components":["@method","@authority","@path","@query"],"max_age":"5min","replay":"refuse","keys":{"a":{"algorithm":"hmac-sha256","secret":"***"}}}}"#,
+        ),
+        (
+            "full",
+            r#"{"strip":true,"http_signature":{"components":["@query-param;name=\"id\"","content-digest"],"max_age":"1min","replay":"allow","keys":{"a":{"algorithm":"ed25519","public_key":"a.pem"}},"label":"sig1","tag":"orders"}}"#,
+        ),
+        (
+            "aws",
+            r#"{"strip":false,"aws_signature":{"region":"eu-west-1","service":"execute-api","max_age":"5min","unsigned_payload":false,"keys":{"AKID":"***"}}}"#,
+        ),
+    ] {
+        assert_eq!(printed["authorizers"][name].to_string(), shown, "{name}");
+    }
+    let hidden = |name: &str| document.authorizers[name].value.kind.hidden().concat();
+    assert_eq!([hidden("plain"), hidden("full"), hidden("aws")], [&b"hush"[..], pem.as_bytes(), b"hush"]);
+}
+
+#[test]
 fn defaults_are_those_of_the_page() {
     let document = load_text("x.yaml", "listen: 127.0.0.1:8080", &Memory::default()).document.expect("loads");
     let printed = crate::to_json(&document);
@@ -300,6 +340,7 @@ fn defaults_are_those_of_the_page() {
         ("headers", 100.into()),
         ("uri_bytes", "16KiB".into()),
         ("body_bytes", "10MiB".into()),
+        ("buffered_bytes", "256MiB".into()),
         ("header_timeout", "10s".into()),
         ("body_timeout", "30s".into()),
         ("write_timeout", "30s".into()),

@@ -44,6 +44,7 @@ mod reload;
 mod retries;
 mod routing;
 mod services;
+mod signatures;
 mod strictness;
 mod symptoms;
 mod tls;

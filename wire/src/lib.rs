@@ -4,6 +4,7 @@
 //! Strictness is the point (RFC 9112 §11.2): whatever two implementations could read differently is refused, and what is
 //! forwarded is written anew from what was understood, never copied raw.
 
+pub mod base64;
 mod chunked;
 mod cookie;
 mod emit;
@@ -27,6 +28,7 @@ mod request_fields;
 mod request_h2;
 mod response;
 mod response_h2;
+pub mod structured;
 mod websocket;
 
 pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};

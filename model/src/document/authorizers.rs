@@ -3,12 +3,14 @@
 mod api_key;
 mod jwt;
 mod oidc;
+mod signatures;
 
 use crate::values::HeaderName;
 
 pub use api_key::{ApiKey, KeyPlace};
 pub use jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use oidc::{Oidc, OidcSession, SameSite};
+pub use signatures::{AwsSignature, Component, HttpSignature, PublicAlgorithm, Replay, SignatureKey};
 
 /// One entry of `authorizers`.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub enum AuthorizerKind {
     ApiKey(ApiKey),
     Oidc(Box<Oidc>),
     Jwt(Box<Jwt>),
+    HttpSignature(HttpSignature),
+    AwsSignature(AwsSignature),
 }
 
 impl AuthorizerKind {
@@ -32,6 +36,8 @@ impl AuthorizerKind {
             AuthorizerKind::ApiKey(_) => "api_key",
             AuthorizerKind::Oidc(_) => "oidc",
             AuthorizerKind::Jwt(_) => "jwt",
+            AuthorizerKind::HttpSignature(_) => "http_signature",
+            AuthorizerKind::AwsSignature(_) => "aws_signature",
         }
     }
 
@@ -41,6 +47,8 @@ impl AuthorizerKind {
             AuthorizerKind::ApiKey(key) => vec![key.place.clone()],
             AuthorizerKind::Jwt(jwt) => vec![jwt.place.clone()],
             AuthorizerKind::Oidc(oidc) => vec![KeyPlace::Cookie(oidc.session.cookie.clone())],
+            // All of the request is signed, headers of identity too where they are covered.
+            AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => Vec::new(),
         }
     }
 
@@ -48,6 +56,7 @@ impl AuthorizerKind {
     pub fn tells(&self) -> &[HeaderName] {
         match self {
             AuthorizerKind::ApiKey(_) | AuthorizerKind::Jwt(_) | AuthorizerKind::Oidc(_) => &[],
+            AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => &[],
         }
     }
 
@@ -61,6 +70,10 @@ impl AuthorizerKind {
                 JwtKeys::File { path: _, bytes } => vec![bytes],
                 JwtKeys::Discovery(_) | JwtKeys::Url(_) => Vec::new(),
             },
+            AuthorizerKind::HttpSignature(signature) => signature.keys.values().map(|key| key.value.hidden()).collect(),
+            AuthorizerKind::AwsSignature(signature) => {
+                signature.keys.values().map(|secret| secret.value.expose().as_bytes()).collect()
+            }
         }
     }
 }

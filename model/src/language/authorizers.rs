@@ -4,6 +4,7 @@ mod api_key;
 mod jwt;
 mod oidc;
 mod place;
+mod signatures;
 
 use crate::decode::{Bool, Cx, Defs, Shape, record};
 use crate::diagnostics::Diagnostic;
@@ -14,6 +15,7 @@ use api_key::ApiKeyShape;
 use jwt::JwtShape;
 use oidc::OidcShape;
 use serde_json::Value;
+use signatures::{AwsSignatureShape, HttpSignatureShape};
 
 record! {
     /// One way to find out who it is: exactly one kind.
@@ -24,6 +26,10 @@ record! {
         oidc: Option<Spanned<OidcShape>> = absent,
         /// A signed token of an issuer, as OAuth and OpenID Connect hand them out.
         jwt: Option<Spanned<JwtShape>> = absent,
+        /// Requests signed by RFC 9421.
+        http_signature: Option<Spanned<HttpSignatureShape>> = absent,
+        /// Requests signed as AWS's are.
+        aws_signature: Option<Spanned<AwsSignatureShape>> = absent,
         /// Take the credential out of the request before a back end sees it.
         strip: Bool = "false",
     }
@@ -39,11 +45,13 @@ impl Shape for AuthorizerShape {
         if !cx.is_mapping(node, "an authorizer", "write `{ api_key: { in: header, name: x-api-key } }`") {
             return None;
         }
-        let RawAuthorizer { api_key, jwt, oidc, strip } = RawAuthorizer::decode(node, cx)?;
+        let RawAuthorizer { api_key, jwt, oidc, http_signature, aws_signature, strip } = RawAuthorizer::decode(node, cx)?;
         let choices = [
             api_key.map(|kind| kind.map(AuthorizerKind::ApiKey)),
-            oidc.map(|kind| kind.map(|oidc| AuthorizerKind::Oidc(Box::new(oidc)))),
             jwt.map(|kind| kind.map(|jwt| AuthorizerKind::Jwt(Box::new(jwt)))),
+            oidc.map(|kind| kind.map(|oidc| AuthorizerKind::Oidc(Box::new(oidc)))),
+            http_signature.map(|kind| kind.map(AuthorizerKind::HttpSignature)),
+            aws_signature.map(|kind| kind.map(AuthorizerKind::AwsSignature)),
         ];
         let kinds = RawAuthorizer::KEYS.iter().filter(|key| **key != "strip");
         let mut chosen = choices.into_iter().flatten();

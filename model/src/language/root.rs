@@ -72,6 +72,8 @@ record! {
         uri_bytes: SmallSize = "16KiB",
         /// The body of a request. It is streamed: a limit and not a buffer. A route may have its own.
         body_bytes: Size = "10MiB",
+        /// All bodies that must be held whole at once, over all workers: those with a digest to verify.
+        buffered_bytes: Size = "256MiB",
         /// For a whole head to arrive.
         header_timeout: Timeout = "10s",
         /// Between two reads of a body.

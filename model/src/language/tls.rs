@@ -236,6 +236,7 @@ impl Shape for UpstreamTlsShape {
 enum Holds {
     Certificate,
     Key,
+    PublicKey,
 }
 
 /// The path of a PEM file with certificates.
@@ -243,6 +244,21 @@ pub(crate) struct CertificatePem;
 
 /// The path of a PEM file with a private key.
 pub(crate) struct KeyPem;
+
+/// The path of a PEM file with a public key.
+pub(crate) struct PublicKeyPem;
+
+impl Shape for PublicKeyPem {
+    type Out = PemFile;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<PemFile> {
+        pem(node, cx, Holds::PublicKey)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        path_schema(defs)
+    }
+}
 
 impl Shape for CertificatePem {
     type Out = PemFile;
@@ -315,6 +331,14 @@ fn refuse_other(bytes: &[u8], path: &str, holds: Holds) -> Option<(String, &'sta
     let has = |label: &[u8]| memchr::memmem::find(bytes, label).is_some();
     let (has_certificate, has_key) = (|| has(b"-----BEGIN CERTIFICATE-----"), || has(b" PRIVATE KEY-----"));
     match holds {
+        Holds::PublicKey if has(b"-----BEGIN PUBLIC KEY-----") => None,
+        Holds::PublicKey if has_key() => Some((
+            format!("`{path}` holds a private key, which only its owner should have"),
+            "take the public one: `openssl pkey -in api.key -pubout -out api.pem`",
+        )),
+        Holds::PublicKey => {
+            Some((format!("`{path}` holds no public key in PEM"), "name the file that holds `-----BEGIN PUBLIC KEY-----`"))
+        }
         Holds::Certificate if has_certificate() => None,
         Holds::Certificate if has_key() => Some((
             format!("`{path}` holds a private key and no certificate"),

@@ -1,11 +1,11 @@
 //! Who may come in, in the language's words. Keys are not shown.
 
 use crate::document::{
-    ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, ClaimDemand, Consumer, Demand, Identity, Jwt, JwtKeys, KeyPlace,
-    Oidc, OidcSession,
+    ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, AwsSignature, ClaimDemand, Component, Consumer, Demand,
+    HttpSignature, Identity, Jwt, JwtKeys, KeyPlace, Oidc, OidcSession, Replay, SignatureKey,
 };
 use crate::values::format_duration;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
     let Authorizer { kind, strip } = authorizer;
@@ -13,6 +13,8 @@ pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
         AuthorizerKind::ApiKey(key) => api_key(key),
         AuthorizerKind::Oidc(configured) => oidc(configured),
         AuthorizerKind::Jwt(token) => jwt(token),
+        AuthorizerKind::HttpSignature(signature) => http_signature(signature),
+        AuthorizerKind::AwsSignature(signature) => aws_signature(signature),
     };
     let mut value = json!({ "strip": strip });
     value[kind.name()] = shown;
@@ -83,6 +85,49 @@ fn oidc(oidc: &Oidc) -> Value {
         value["client_secret"] = secret.to_string().into();
     }
     value
+}
+
+fn http_signature(signature: &HttpSignature) -> Value {
+    let HttpSignature { components, max_age, label, tag, replay, keys } = signature;
+    let component = |Component { name, param }: &Component| match param {
+        Some(param) => format!("{name};name=\"{param}\""),
+        None => name.clone(),
+    };
+    let key = |key: &SignatureKey| {
+        let algorithm = key.algorithm();
+        match key {
+            SignatureKey::Hmac(secret) => json!({ "algorithm": algorithm, "secret": secret.to_string() }),
+            SignatureKey::Public(_, file) => {
+                json!({ "algorithm": algorithm, "public_key": file.value.path.display().to_string() })
+            }
+        }
+    };
+    let mut value = json!({
+        "components": components.iter().map(component).collect::<Vec<_>>(),
+        "max_age": format_duration(*max_age),
+        "replay": match replay {
+            Replay::Refuse => "refuse",
+            Replay::Allow => "allow",
+        },
+        "keys": keys.iter().map(|(id, own)| (id.clone(), key(&own.value))).collect::<Map<_, _>>(),
+    });
+    for (name, text) in [("label", label), ("tag", tag)] {
+        if let Some(text) = text {
+            value[name] = text.as_str().into();
+        }
+    }
+    value
+}
+
+fn aws_signature(signature: &AwsSignature) -> Value {
+    let AwsSignature { region, service, max_age, unsigned_payload, keys } = signature;
+    json!({
+        "region": region,
+        "service": service,
+        "max_age": format_duration(*max_age),
+        "unsigned_payload": unsigned_payload,
+        "keys": keys.iter().map(|(id, secret)| (id.clone(), secret.value.to_string().into())).collect::<Map<_, _>>(),
+    })
 }
 
 pub(super) fn consumer(consumer: &Consumer) -> Value {

@@ -2,7 +2,10 @@
 //! it. Without a principal no request passes, but where `anonymous` stands in the list. What a principal may do is `authorize`'s affair.
 
 pub mod api_key;
+pub mod aws_signature;
 mod bearer;
+mod body_hash;
+pub mod http_signature;
 pub mod jwt;
 mod oidc;
 mod place;
@@ -10,7 +13,7 @@ mod place;
 use maitred_core::identity::{KeyCell, Roll};
 use maitred_core::metrics::{AuthorizerSeries, Decided};
 use maitred_core::ports::Fetch;
-use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Response};
+use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Registry, Response};
 use maitred_model::{self as model, AuthorizerKind, LoginStep};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -84,6 +87,8 @@ pub struct Making<'a> {
     pub fetch: &'a Arc<dyn Fetch>,
     /// The keys that its tokens are verified with, where it takes tokens.
     pub keys: Option<Arc<KeyCell>>,
+    /// Signatures that were used, by authorizer: they outlive a reload.
+    pub seen: &'a Registry<String, http_signature::Seen>,
 }
 
 /// An authorizer as it is configured. `None`: it has no keys, and whoever makes it has said why.
@@ -93,6 +98,8 @@ pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> 
         AuthorizerKind::ApiKey(key) => Arc::new(api_key::ApiKey::compile(name, key, making)),
         AuthorizerKind::Oidc(oidc) => Arc::new(oidc::Oidc::compile(name, oidc, making)?),
         AuthorizerKind::Jwt(jwt) => Arc::new(jwt::Jwt::compile(name, jwt, making.keys.clone()?, making)),
+        AuthorizerKind::HttpSignature(signature) => Arc::new(http_signature::HttpSignature::compile(name, signature, making)),
+        AuthorizerKind::AwsSignature(signature) => Arc::new(aws_signature::AwsSignature::compile(name, signature, making)),
     })
 }
 

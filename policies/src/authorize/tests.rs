@@ -5,7 +5,7 @@ use crate::authenticate::{Authorizer, Choice, Decision};
 use maitred_core::identity::{Consumer, Verdicts};
 use maitred_core::metrics::AuthorizerSeries;
 use maitred_core::wire::HeadLimits;
-use maitred_core::{Call, Calling, Exchange, Fault, Hook, Kind, Policy, Ports, Principal, Waiting};
+use maitred_core::{Call, Calling, Exchange, Fault, Hook, Kind, Policy, Ports, Principal, Room, Waiting};
 use maitred_model::{self as model, ClaimDemand, Demand};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -301,6 +301,10 @@ impl Authorizer for Named {
 struct Still(RefCell<Verdicts>);
 
 impl Ports for Still {
+    fn room(&self) -> &Room {
+        unreachable!("nothing is held")
+    }
+
     fn until(&self, _: Instant) -> Waiting<'_> {
         unreachable!("nothing is waited for")
     }

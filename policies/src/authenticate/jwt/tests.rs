@@ -39,19 +39,15 @@ fn rules(options: &str, keys: &str) -> Rules {
     let text = format!("listen: 127.0.0.1:0\nauthorizers: {{ a: {{ jwt: {{ jwks: keys.json{options} }} }} }}\napis: {{}}\n");
     let loaded = load_text("test.yaml", &text, &Memory::default().file("keys.json", keys));
     let document = loaded.document.unwrap_or_else(|| panic!("{text}"));
-    match &document.authorizers["a"].kind {
-        AuthorizerKind::Jwt(jwt) => Rules::new(jwt),
-        AuthorizerKind::ApiKey(_) | AuthorizerKind::Oidc(_) => unreachable!("written above"),
-    }
+    let AuthorizerKind::Jwt(jwt) = &document.authorizers["a"].kind else { unreachable!("written above") };
+    Rules::new(jwt)
 }
 
 fn shared_rules() -> Rules {
     let text = "listen: 127.0.0.1:0\nauthorizers: { a: { jwt: { secret: \"0123456789012345678901234567890123456789012345678901234567890123\", algorithms: [HS256, HS384, HS512] } } }\napis: {}\n";
     let document = load_text("test.yaml", text, &Memory::default()).document.expect("loads");
-    match &document.authorizers["a"].kind {
-        AuthorizerKind::Jwt(jwt) => Rules::new(jwt),
-        AuthorizerKind::ApiKey(_) | AuthorizerKind::Oidc(_) => unreachable!("written above"),
-    }
+    let AuthorizerKind::Jwt(jwt) = &document.authorizers["a"].kind else { unreachable!("written above") };
+    Rules::new(jwt)
 }
 
 fn verify(rules: &Rules, keys: &KeySet, text: &[u8], now: Duration) -> Result<Claims, Flaw> {
