@@ -8,10 +8,11 @@
 //! Exact for a key that keeps its place. Where two threads take a key's first unit at the same moment, and time frees a place of its bucket
 //! between them, a third may take one unit that is forgotten.
 
-use std::hash::Hasher;
+use std::hash::{BuildHasher, Hasher, RandomState};
 #[expect(deprecated, reason = "the keyed SipHash of the standard library; its successor cannot be given a key")]
 use std::hash::SipHasher;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -83,7 +84,7 @@ pub struct Table {
     buckets: Box<[Bucket]>,
     seed: [u64; 2],
     epoch: Instant,
-    pub figures: TableFigures,
+    figures: Arc<TableFigures>,
 }
 
 impl Table {
@@ -92,7 +93,22 @@ impl Table {
         // Half full, a bucket runs over twice in a hundred.
         let buckets = (keys_max.max(1) * 2).div_ceil(WAYS).next_power_of_two();
         let buckets = (0..buckets).map(|_| Bucket::default()).collect();
-        Table { buckets, seed, epoch: now, figures: TableFigures::default() }
+        Table { buckets, seed, epoch: now, figures: Arc::default() }
+    }
+
+    /// Of the system's randomness.
+    pub fn random_seed() -> [u64; 2] {
+        // The standard library keys its hashers by it.
+        [(); 2].map(|()| RandomState::new().build_hasher().finish())
+    }
+
+    /// Counts there from now on.
+    pub fn counted_by(self, figures: Arc<TableFigures>) -> Table {
+        Table { figures, ..self }
+    }
+
+    pub fn figures(&self) -> &TableFigures {
+        &self.figures
     }
 
     pub fn key(&self, bytes: &[u8]) -> Key {

@@ -1,6 +1,8 @@
 //! Counters that cost an ordinary store: each worker writes its own, a reader sums them. Formats nothing; the admin side does.
 
+use crate::compute::ComputeFigures;
 use crate::fault::Kind;
+use crate::limit_table::TableFigures;
 use maitred_wire::Method;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -227,6 +229,10 @@ pub struct Metrics {
     /// Certificates that were obtained by ACME, renewals too, and orders that brought none.
     pub acme_ok: AtomicU64,
     pub acme_failed: AtomicU64,
+    /// What was computed away from the workers.
+    pub compute: Arc<ComputeFigures>,
+    /// Wrong credentials, by the addresses that they came from.
+    pub failed_credentials: Arc<TableFigures>,
     /// Snapshots not yet let go; 1 when every worker has moved on and nothing old is held.
     pub snapshots: AtomicU64,
 }
@@ -243,6 +249,8 @@ impl Metrics {
             reloads_failed: AtomicU64::new(0),
             acme_ok: AtomicU64::new(0),
             acme_failed: AtomicU64::new(0),
+            compute: Arc::default(),
+            failed_credentials: Arc::default(),
             snapshots: AtomicU64::new(0),
         }
     }

@@ -2,7 +2,7 @@
 //! pool, timeouts, breaker and metrics like any other request.
 
 use crate::fault::Fault;
-use crate::identity::Verdicts;
+use crate::identity::{Flights, Verdicts};
 use maitred_wire::ResponseHead;
 use std::cell::RefCell;
 use std::future::Future;
@@ -44,6 +44,9 @@ pub trait Ports {
 
     /// What this worker has verified. Not to be held across a wait.
     fn verdicts(&self) -> &RefCell<Verdicts>;
+
+    /// What this worker is finding out at the moment.
+    fn flights(&self) -> &Flights;
 
     /// Asks a back end, through its upstream.
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a>;

@@ -11,7 +11,8 @@ use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::identity::Stored;
 use maitred_core::metrics::Metrics;
 use maitred_core::render::Text;
-use maitred_core::{Chain, Clock, Registry, Remote};
+use maitred_core::limit_table::Table;
+use maitred_core::{Chain, Clock, Compute, Registry, Remote};
 use maitred_integrations::Integration;
 use maitred_integrations::proxy::Proxy;
 use maitred_integrations::proxy::mirror::Mirror;
@@ -19,13 +20,14 @@ use maitred_integrations::redirect::Redirect;
 use maitred_integrations::respond::Respond;
 use maitred_model as model;
 use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
+use maitred_policies::authenticate::ADDRESSES_MAX;
 use maitred_policies::{Configured, Transforms};
 use maitred_transport::{
     AffinityCookie, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec,
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What outlives snapshots.
@@ -45,6 +47,10 @@ pub struct State {
     ticket_secret: [u8; 32],
     /// Consumers that were added at run time.
     pub consumers: Arc<Stored>,
+    /// Where what is too heavy for a worker is computed.
+    pub compute: Arc<Compute>,
+    /// Wrong credentials by address, once somebody is asked for any.
+    failures: OnceLock<Arc<Table>>,
     /// How many authorizers were compiled: what is remembered of one is not another's.
     authorizers: AtomicU64,
     pub clock: Clock,
@@ -60,8 +66,11 @@ impl State {
 
     /// `ticket_secret`: what tickets are sealed with unless a secret is configured.
     pub fn with(workers: usize, ticket_secret: [u8; 32], clock: Clock) -> State {
+        let metrics = Arc::new(Metrics::new(workers));
         State {
-            metrics: Arc::new(Metrics::new(workers)),
+            compute: Arc::new(Compute::new(metrics.compute.clone())),
+            failures: OnceLock::new(),
+            metrics,
             cells: Registry::default(),
             figures: KnownFigures::new(clock.clone()),
             upstreams: Registry::default(),
@@ -82,6 +91,13 @@ impl State {
     /// The number of the next authorizer.
     pub(crate) fn number(&self) -> u64 {
         self.authorizers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// They outlive reloads, so that a reload forgives nobody.
+    pub(crate) fn failures(&self) -> Arc<Table> {
+        let table = || Table::new(ADDRESSES_MAX, Table::random_seed(), self.clock.now());
+        let counted = || Arc::new(table().counted_by(self.metrics.failed_credentials.clone()));
+        self.failures.get_or_init(counted).clone()
     }
 
     fn tickets(&self, configured: Option<&[u8]>) -> Tickets {

@@ -5,24 +5,28 @@ use maitred_core::identity::{Consumer, ConsumerSet, Roll};
 use maitred_model::{Api, Authenticate, Authorize, Document, Route, Setting};
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::api_key::KeyHasher;
-use maitred_policies::authenticate::{Choice, Making, make};
+use maitred_policies::authenticate::{Choice, Failures, Making, make};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 #[derive(Default)]
 pub(crate) struct Identity {
     choices: HashMap<String, Choice>,
+    /// Where there is anybody to ask.
+    failures: Option<Failures>,
 }
 
 impl Identity {
     pub fn compile(document: &Document, state: &State, secret: &[u8]) -> Identity {
         let roll = Arc::new(Roll { configured: consumers(document, secret), stored: state.consumers.clone() });
         let choice = |(name, configured): (&String, &maitred_model::Spanned<maitred_model::Authorizer>)| {
-            let making = Making { secret, roll: &roll, number: state.number() };
+            let making = Making { secret, roll: &roll, compute: &state.compute, number: state.number() };
             let choice = Choice { authorizer: make(name, configured, &making), strip: configured.strip };
             (name.clone(), choice)
         };
-        Identity { choices: document.authorizers.iter().map(choice).collect() }
+        let choices: HashMap<_, _> = document.authorizers.iter().map(choice).collect();
+        let failures = || Failures::new(state.failures(), &document.limits.failed_credentials);
+        Identity { failures: (!choices.is_empty()).then(failures), choices }
     }
 
     /// Who decides on a route, where anybody does. `check` saw to it that every name is known.
@@ -32,7 +36,7 @@ impl Identity {
             Authenticate::Open => None,
             Authenticate::Any { authorizers, anonymous } => {
                 let choices = authorizers.iter().filter_map(|name| self.choices.get(&name.value)).cloned().collect();
-                Some(Authentication { choices, anonymous: *anonymous })
+                Some(Authentication { choices, anonymous: *anonymous, failures: self.failures.clone() })
             }
         }
     }

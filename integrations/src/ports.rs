@@ -1,7 +1,7 @@
 //! What policies may reach of a worker.
 
 use crate::Reach;
-use maitred_core::identity::Verdicts;
+use maitred_core::identity::{Flights, Verdicts};
 use maitred_core::{Call, Calling, Fault, Kind, Ports};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -17,6 +17,10 @@ impl Ports for Reach {
 
     fn verdicts(&self) -> &RefCell<Verdicts> {
         &self.worker.verdicts
+    }
+
+    fn flights(&self) -> &Flights {
+        &self.worker.flights
     }
 
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a> {

@@ -7,7 +7,9 @@ mod listeners;
 mod protection;
 mod upstreams;
 
-pub use authorizers::{ApiKey, Authorizer, AuthorizerKind, KeyPlace};
+pub use authorizers::{
+    ApiKey, Authorizer, AuthorizerKind, Basic, CertificatePrincipal, ClientCertificate, HtpasswdFile, KeyPlace,
+};
 pub use identity::{Authenticate, Authorize, Consumer, Demand, Identity};
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,
@@ -22,7 +24,7 @@ pub use upstreams::{
 };
 
 use crate::span::Spanned;
-use crate::values::{HeaderName, HeaderValue, HostPattern, IpNet, PathTemplate, Secret, Share, Template};
+use crate::values::{HeaderName, HeaderValue, HostPattern, IpNet, PathTemplate, Rate, Secret, Share, Template};
 use indexmap::IndexMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -84,6 +86,14 @@ pub struct Limits {
     pub tunnel_lifetime: Duration,
     pub half_close: HalfClose,
     pub underscores: Underscores,
+    pub failed_credentials: FailedCredentials,
+}
+
+/// Wrong credentials of one client address: more are not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailedCredentials {
+    pub rate: Rate,
+    pub burst: NonZeroU32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -131,6 +131,7 @@ fn print_limits(limits: &Limits) -> Value {
         tunnel_lifetime,
         half_close,
         underscores,
+        failed_credentials: FailedCredentials { rate, burst },
     } = limits;
     json!({
         "connections": connections.get(),
@@ -160,6 +161,7 @@ fn print_limits(limits: &Limits) -> Value {
             Underscores::Drop => "drop",
             Underscores::Allow => "allow",
         },
+        "failed_credentials": { "rate": rate.to_string(), "burst": burst.get() },
     })
 }
 

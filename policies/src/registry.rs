@@ -1,6 +1,6 @@
 //! The order of policies, in one place: the order of these lines is the order of execution, and users do not sort it.
 
-use crate::authenticate::Choice;
+use crate::authenticate::{Choice, Failures};
 use maitred_core::{Chain, Policy};
 use maitred_model::{Authorize, Cors, HeaderEdits, IpRules, Maintenance};
 
@@ -24,6 +24,8 @@ pub struct Authentication {
     pub choices: Vec<Choice>,
     /// Who shows no credential comes in as nobody.
     pub anonymous: bool,
+    /// Who was wrong too often is not looked at.
+    pub failures: Option<Failures>,
 }
 
 /// Header edits of both sides, and the names of the route's path parameters.
@@ -60,7 +62,7 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     // Before whatever asks who it is.
     let authenticate = configured.authenticate.as_ref();
     policies.extend(authenticate.map(|configured| {
-        Box::new(crate::authenticate::Authenticate::compile(&configured.choices, configured.anonymous)) as Box<dyn Policy>
+        Box::new(crate::authenticate::Authenticate::compile(&configured.choices, configured.anonymous, configured.failures.clone())) as Box<dyn Policy>
     }));
     // After identity, which it judges.
     let authorize = crate::authorize::Authorize::compile(&configured.authorize);

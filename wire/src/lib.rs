@@ -4,6 +4,7 @@
 //! Strictness is the point (RFC 9112 §11.2): whatever two implementations could read differently is refused, and what is
 //! forwarded is written anew from what was understood, never copied raw.
 
+pub mod base64;
 mod chunked;
 mod cookie;
 mod emit;

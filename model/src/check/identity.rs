@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::decode::suggest;
-use crate::document::{Api, Authenticate, Document, Policies, Route, Setting};
+use crate::document::{Api, Authenticate, AuthorizerKind, Document, Policies, Route, Setting};
 use crate::language::{ANONYMOUS, NONE};
 use crate::span::{Span, Spanned};
 use std::collections::HashMap;
@@ -13,6 +13,9 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
             let message = format!("`{name}` has a meaning of its own in `authenticate`");
             checker.error("bad-name", authorizer.span, message, "give the authorizer another name");
         }
+        if let AuthorizerKind::ClientCertificate(_) = &authorizer.kind {
+            never_shown(document, name, authorizer.span, checker);
+        }
     }
     for api in document.apis.values() {
         named(document, &api.policies, checker);
@@ -22,6 +25,15 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
         }
     }
     consumers(document, checker);
+}
+
+/// A certificate is only shown where a listener asks for one.
+fn never_shown(document: &Document, name: &str, span: Span, checker: &mut Checker<'_>) {
+    let mut listeners = document.listen.iter().filter_map(|listener| listener.tls.as_ref());
+    if !listeners.any(|tls| tls.client_ca.is_some()) {
+        let message = format!("`{name}` finds nobody: no listener asks for a certificate");
+        checker.warning("no-effect", span, message, "add `client_ca: ca.pem` to a listener's `tls`");
+    }
 }
 
 /// What decides on a route: its own `authenticate`, or its API's.

@@ -1,8 +1,12 @@
 //! Authorizers: each knows one way to find out who it is.
 
 mod api_key;
+mod basic;
+mod client_certificate;
 
 pub use api_key::{ApiKey, KeyPlace};
+pub use basic::{Basic, HtpasswdFile};
+pub use client_certificate::{CertificatePrincipal, ClientCertificate};
 
 /// One entry of `authorizers`.
 #[derive(Debug, Clone)]
@@ -15,6 +19,8 @@ pub struct Authorizer {
 #[derive(Debug, Clone)]
 pub enum AuthorizerKind {
     ApiKey(ApiKey),
+    Basic(Basic),
+    ClientCertificate(ClientCertificate),
 }
 
 impl AuthorizerKind {
@@ -22,6 +28,8 @@ impl AuthorizerKind {
     pub fn name(&self) -> &'static str {
         match self {
             AuthorizerKind::ApiKey(_) => "api_key",
+            AuthorizerKind::Basic(_) => "basic",
+            AuthorizerKind::ClientCertificate(_) => "client_certificate",
         }
     }
 
@@ -29,6 +37,8 @@ impl AuthorizerKind {
     pub fn hidden(&self) -> Vec<&[u8]> {
         match self {
             AuthorizerKind::ApiKey(_) => Vec::new(),
+            AuthorizerKind::Basic(basic) => vec![&basic.htpasswd.bytes],
+            AuthorizerKind::ClientCertificate(certificate) => certificate.crl.iter().map(|file| &file.bytes[..]).collect(),
         }
     }
 }

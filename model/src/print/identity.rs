@@ -1,12 +1,17 @@
 //! Who may come in, in the language's words. Keys are not shown.
 
-use crate::document::{ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, Consumer, Demand, Identity, KeyPlace};
+use super::pem;
+use crate::document::{
+    ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, Basic, ClientCertificate, Consumer, Demand, Identity, KeyPlace,
+};
 use serde_json::{Value, json};
 
 pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
     let Authorizer { kind, strip } = authorizer;
     let shown = match kind {
         AuthorizerKind::ApiKey(key) => api_key(key),
+        AuthorizerKind::Basic(Basic { realm, htpasswd }) => json!({ "realm": realm, "htpasswd": htpasswd.path.display().to_string() }),
+        AuthorizerKind::ClientCertificate(certificate) => client_certificate(certificate),
     };
     let mut value = json!({ "strip": strip });
     value[kind.name()] = shown;
@@ -21,6 +26,11 @@ fn api_key(key: &ApiKey) -> Value {
         KeyPlace::Cookie(name) => ("cookie", name.as_str()),
     };
     json!({ "in": place, "name": name })
+}
+
+fn client_certificate(certificate: &ClientCertificate) -> Value {
+    let ClientCertificate { principal, crl, issuers } = certificate;
+    json!({ "principal": principal.name(), "crl": crl.iter().map(|file| pem(file)).collect::<Value>(), "issuers": issuers })
 }
 
 pub(super) fn consumer(consumer: &Consumer) -> Value {

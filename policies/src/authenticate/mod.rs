@@ -2,10 +2,13 @@
 //! it. Without a principal no request passes, but where `anonymous` stands in the list. What a principal may do is `authorize`'s affair.
 
 pub mod api_key;
+mod failures;
 mod place;
 
+pub use failures::{ADDRESSES_MAX, Failures};
+
 use maitred_core::identity::Roll;
-use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal};
+use maitred_core::{Compute, Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal};
 use maitred_model::{self as model, AuthorizerKind};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -57,6 +60,8 @@ pub struct Making<'a> {
     /// The gateway's secret, from which each derives a key of its own.
     pub secret: &'a [u8],
     pub roll: &'a Arc<Roll>,
+    /// Where costly hashes are made.
+    pub compute: &'a Arc<Compute>,
     /// The number of this authorizer: what was remembered under another is not its own.
     pub number: u64,
 }
@@ -80,11 +85,13 @@ pub struct Authenticate {
     choices: Box<[Choice]>,
     /// Who comes in without a credential, where somebody may.
     anonymous: Option<Arc<Principal>>,
+    failures: Option<Failures>,
 }
 
 impl Authenticate {
-    pub fn compile(choices: &[Choice], anonymous: bool) -> Authenticate {
-        Authenticate { choices: choices.into(), anonymous: anonymous.then(|| Arc::new(Principal::anonymous())) }
+    pub fn compile(choices: &[Choice], anonymous: bool, failures: Option<Failures>) -> Authenticate {
+        let anonymous = anonymous.then(|| Arc::new(Principal::anonymous()));
+        Authenticate { choices: choices.into(), anonymous, failures }
     }
 
     fn conclude(choice: &Choice, exchange: &mut Exchange, decision: Decision) -> Result<Flow<()>, Fault> {
@@ -139,11 +146,19 @@ impl Policy for Authenticate {
         if let Some(known) = choice.authorizer.recall(exchange, ports) {
             return Hook::Ready(Self::conclude(choice, exchange, known));
         }
+        // What is not known costs something to find out: whoever was wrong too often is not looked at.
+        let failures = self.failures.as_ref().map(|failures| (failures, failures.key(exchange)));
+        if let Some(Err(fault)) = failures.map(|(failures, from)| failures.admit(from, ports.now())) {
+            return Hook::Ready(Err(fault));
+        }
         Hook::Pending(Box::pin(async move {
             let decision = match choice.authorizer.decide(exchange, ports) {
                 Hook::Ready(decision) => decision,
                 Hook::Pending(later) => later.await,
             };
+            if let (Err(Refusal::Invalid { .. }), Some((failures, from))) = (&decision, failures) {
+                failures.count(from, ports.now());
+            }
             Self::conclude(choice, exchange, decision)
         }))
     }
