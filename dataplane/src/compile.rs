@@ -149,7 +149,8 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         identity: Identity::default(),
         keys: Vec::new(),
     };
-    compiler.identity = Identity::compile(&document, state, &compiler.secret());
+    let secret = compiler.secret();
+    compiler.identity = Identity::compile(&document, state, &secret, &mut compiler.diagnostics);
     for (name, upstream) in &document.upstreams {
         compiler.upstream(name, &upstream.value, upstream.span);
     }

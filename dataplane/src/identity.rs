@@ -2,10 +2,10 @@
 
 use crate::compile::State;
 use maitred_core::identity::{Consumer, ConsumerSet, Roll};
-use maitred_model::{Api, Authenticate, Authorize, Document, Route, Setting};
+use maitred_model::{Api, Authenticate, Authorize, Diagnostic, Diagnostics, Document, Route, Setting};
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::api_key::KeyHasher;
-use maitred_policies::authenticate::{Choice, Failures, Making, make};
+use maitred_policies::authenticate::{Choice, Failures, Making, Problem, make};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,14 +17,19 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub fn compile(document: &Document, state: &State, secret: &[u8]) -> Identity {
+    pub fn compile(document: &Document, state: &State, secret: &[u8], diagnostics: &mut Diagnostics) -> Identity {
         let roll = Arc::new(Roll { configured: consumers(document, secret), stored: state.consumers.clone() });
         let choice = |(name, configured): (&String, &maitred_model::Spanned<maitred_model::Authorizer>)| {
             let making = Making { secret, roll: &roll, compute: &state.compute, number: state.number() };
-            let choice = Choice { authorizer: make(name, configured, &making), strip: configured.strip };
-            (name.clone(), choice)
+            match make(name, configured, &making) {
+                Ok(authorizer) => Some((name.clone(), Choice { authorizer, strip: configured.strip })),
+                Err(Problem { span, message, hint }) => {
+                    diagnostics.push(Diagnostic::error("bad-file", span, message).hint(hint));
+                    None
+                }
+            }
         };
-        let choices: HashMap<_, _> = document.authorizers.iter().map(choice).collect();
+        let choices: HashMap<_, _> = document.authorizers.iter().filter_map(choice).collect();
         let failures = || Failures::new(state.failures(), &document.limits.failed_credentials);
         Identity { failures: (!choices.is_empty()).then(failures), choices }
     }

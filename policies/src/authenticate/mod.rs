@@ -2,6 +2,8 @@
 //! it. Without a principal no request passes, but where `anonymous` stands in the list. What a principal may do is `authorize`'s affair.
 
 pub mod api_key;
+pub mod basic;
+mod client_certificate;
 mod failures;
 mod place;
 
@@ -9,7 +11,7 @@ pub use failures::{ADDRESSES_MAX, Failures};
 
 use maitred_core::identity::Roll;
 use maitred_core::{Compute, Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal};
-use maitred_model::{self as model, AuthorizerKind};
+use maitred_model::{self as model, AuthorizerKind, Span};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -66,12 +68,25 @@ pub struct Making<'a> {
     pub number: u64,
 }
 
+/// What is wrong with the files that an authorizer names.
+#[derive(Debug)]
+pub struct Problem {
+    /// Where the file is named.
+    pub span: Span,
+    pub message: String,
+    pub hint: &'static str,
+}
+
 /// An authorizer as it is configured.
-pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> Arc<dyn Authorizer> {
+pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> Result<Arc<dyn Authorizer>, Problem> {
     let name: Arc<str> = name.into();
-    match &configured.kind {
+    Ok(match &configured.kind {
         AuthorizerKind::ApiKey(key) => Arc::new(api_key::ApiKey::compile(name, key, making)),
-    }
+        AuthorizerKind::Basic(basic) => Arc::new(basic::Basic::compile(name, basic, making)),
+        AuthorizerKind::ClientCertificate(certificate) => {
+            Arc::new(client_certificate::ClientCertificate::compile(name, certificate, making)?)
+        }
+    })
 }
 
 /// One of a route's authorizers.
