@@ -96,6 +96,7 @@ fn sources(text: &str) -> Memory {
         let Some((name, _)) = rest.split_once('}') else { continue };
         memory = if kind == "env" { memory.var(name, VALUE) } else { memory.file(name, VALUE) };
     }
+    memory = memory.file("users.htpasswd", fs::read(root().join("tests/config/parts/users.htpasswd")).expect("readable"));
     for (name, bytes) in certificates() {
         memory = memory.file(Path::new("certs").join(name), bytes);
     }
