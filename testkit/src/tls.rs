@@ -95,6 +95,11 @@ impl Authority {
         self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth, expire)
     }
 
+    /// That ends then (seconds since 1970).
+    pub fn client_until(&self, name: &str, end: u64) -> Identity {
+        self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth, |params| params.not_after = (UNIX_EPOCH + Duration::from_secs(end)).into())
+    }
+
     /// For a client with a name of each kind.
     pub fn client_also(&self, name: &str, uri: &str, email: &str) -> Identity {
         let ascii = |text: &str| text.try_into().expect("ASCII");

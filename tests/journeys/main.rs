@@ -4,8 +4,10 @@
 mod acme;
 mod authentication;
 mod balancing;
+mod basic;
 mod breakers;
 mod breaking;
+mod certificates;
 mod checks;
 mod connections;
 mod drain;

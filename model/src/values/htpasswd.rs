@@ -178,7 +178,7 @@ fn user(line: &str) -> Result<(&str, PasswordHash), Wrong> {
     }
     let anew = || format!("make it anew: `htpasswd -B FILE {name}`");
     if let Some(what) = weak(hash) {
-        return Err((format!("the password of `{name}` is kept as {what}, which is not safe"), anew()));
+        return Err((format!("the password of `{name}` is kept as {what}; bcrypt and argon2 are read here"), anew()));
     }
     let parsed = if hash.starts_with("$argon2") { argon2(hash) } else { bcrypt(hash) };
     parsed.map(|hash| (name, hash)).map_err(|why| (format!("the hash of `{name}` {why}"), anew()))
