@@ -7,6 +7,7 @@ use maitred_policies::Authentication;
 use maitred_policies::authenticate::api_key::KeyHasher;
 use maitred_policies::authenticate::{Choice, Failures, Making, Problem, make};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 #[derive(Default)]
@@ -20,7 +21,7 @@ impl Identity {
     pub fn compile(document: &Document, state: &State, secret: &[u8], diagnostics: &mut Diagnostics) -> Identity {
         let roll = Arc::new(Roll { configured: consumers(document, secret), stored: state.consumers.clone() });
         let choice = |(name, configured): (&String, &maitred_model::Spanned<maitred_model::Authorizer>)| {
-            let making = Making { secret, roll: &roll, compute: &state.compute, number: state.number() };
+            let making = Making { secret, roll: &roll, compute: &state.compute, number: state.number(), lasting: lasting(name, configured, document) };
             match make(name, configured, &making) {
                 Ok(authorizer) => Some((name.clone(), Choice { authorizer, strip: configured.strip })),
                 Err(Problem { span, message, hint }) => {
@@ -45,6 +46,20 @@ impl Identity {
             }
         }
     }
+}
+
+/// A number that an authorizer keeps through reloads for as long as it would find out the same: what was hashed at some cost need not be hashed
+/// again because a route has changed. Never one that `State` counts.
+fn lasting(name: &str, configured: &maitred_model::Authorizer, document: &Document) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (name, configured.kind.name(), configured.kind.hidden()).hash(&mut hasher);
+    for (consumer, configured) in &document.consumers {
+        (consumer, &configured.groups).hash(&mut hasher);
+        for identity in &configured.identities {
+            (&identity.authorizer.value, &identity.subject).hash(&mut hasher);
+        }
+    }
+    hasher.finish() | 1 << 63
 }
 
 /// What API and route demand of whoever comes in: it adds up. A route that is open makes no demands on anybody.

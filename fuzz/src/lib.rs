@@ -2,6 +2,7 @@
 //! `tests/replay.rs` and cargo-fuzz do.
 
 mod chunks;
+mod credentials;
 mod grpc;
 mod h2;
 mod h3;
@@ -13,6 +14,7 @@ mod routes;
 mod websocket;
 
 pub use chunks::{chunked, trailers};
+pub use credentials::{basic, htpasswd};
 pub use grpc::grpc;
 pub use h2::{h2_frames, request_h2, response_h2};
 pub use h3::{h3_frames, request_h3};
@@ -31,7 +33,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 19] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -49,6 +51,8 @@ pub const TARGETS: [Target; 17] = [
     ("websocket", websocket),
     ("config", config),
     ("router", router),
+    ("basic", basic),
+    ("htpasswd", htpasswd),
 ];
 
 /// Where to cut an input: everywhere while that is cheap, else at places spread over it that its length decides.

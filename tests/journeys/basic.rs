@@ -191,6 +191,18 @@ fn a_reload_forgives_nobody_and_forgets_what_it_knew() {
 }
 
 #[test]
+fn a_reload_that_changes_neither_users_nor_consumers_forgets_nothing() {
+    let (backend, gateway) = kitchen();
+    assert_eq!((ask(&gateway, "alice:open sesame"), hashes(&gateway)), (200, 1));
+    let yaml = YAML.replace("$kitchen", &backend.address().to_string());
+    gateway.publish(&format!("{yaml}      - {{ match: GET /more, proxy: kitchen }}\n"));
+    assert_eq!((ask(&gateway, "alice:open sesame"), hashes(&gateway)), (200, 1));
+    gateway.publish(&yaml.replace("alice: { groups: [staff]", "alice: { groups: [guests]"));
+    assert_eq!(gateway.ask("GET", "/staff", &basic("alice:open sesame"), "").status, 403, "her groups are the new ones");
+    assert_eq!(hashes(&gateway), 2);
+}
+
+#[test]
 fn who_comes_when_all_are_busy_is_told_to_come_again() {
     let (_backend, gateway) = kitchen();
     assert_eq!(ask(&gateway, "alice:open sesame"), 200);

@@ -59,6 +59,14 @@ impl Club {
     }
 }
 
+/// An authority that the members' one vouches for, and a client of it.
+fn below(members: &Authority) -> (Authority, Identity) {
+    let between = members.below("somebody's");
+    let own = between.client("oven.test");
+    let identity = Identity { cert: own.cert + &between.pem(), key: own.key };
+    (between, identity)
+}
+
 fn no_list(_: &Authority) -> String {
     String::new()
 }
@@ -91,7 +99,8 @@ fn who_shows_none_or_one_without_such_a_name_does_not() {
 fn only_certificates_of_the_issuers_that_are_named_count() {
     let ours = club("principal: san_dns, issuers: [\"CN=the members'\"]", no_list);
     assert_eq!(ours.member(&ours.members.client("oven.test")), 200);
-    assert_eq!(ours.member(&Authority::below(&ours.members, "somebody's").client("oven.test")), 401);
+    let (_, below) = below(&ours.members);
+    assert_eq!(ours.member(&below), 401);
     let others = club("principal: san_dns, issuers: [CN=others]", no_list);
     assert_eq!(others.member(&others.members.client("oven.test")), 401);
     assert_eq!(others.backend.count(), 0);
@@ -116,6 +125,22 @@ fn a_revoked_certificate_opens_nothing_from_the_reload_on() {
         assert!(reload(wrong).expect_err("no list").contains("members.crl"));
     }
     assert_eq!((club.member(&oven), club.member(&pan)), (401, 200), "and nothing has changed");
+}
+
+#[test]
+fn whoever_signed_it_may_be_revoked_too() {
+    let later = now() + HOUR;
+    let club = club("principal: san_dns, crl: members.crl", |members| members.revoked(&[], later));
+    let (between, oven) = below(&club.members);
+    assert_eq!(club.member(&oven), 503, "there is no list of its issuer");
+    let reload = |revoked: &[&Identity]| {
+        let yaml = yaml("principal: san_dns, crl: members.crl").replace("$kitchen", &club.backend.address().to_string());
+        let lists = club.members.revoked(revoked, later) + &between.revoked(&[], later);
+        club.gateway.publish_with(&yaml, &[("members.crl", lists)]);
+        club.member(&oven)
+    };
+    assert_eq!(reload(&[]), 200);
+    assert_eq!(reload(&[&Identity { cert: between.pem(), key: String::new() }]), 401);
 }
 
 #[test]

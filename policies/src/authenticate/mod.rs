@@ -66,6 +66,8 @@ pub struct Making<'a> {
     pub compute: &'a Arc<Compute>,
     /// The number of this authorizer: what was remembered under another is not its own.
     pub number: u64,
+    /// The same through reloads, while name, files and consumers are the same: for what depends on nothing else.
+    pub lasting: u64,
 }
 
 /// What is wrong with the files that an authorizer names.

@@ -23,6 +23,7 @@ const WRONG: &str = "no user has this name and password";
 
 pub struct Basic {
     name: Arc<str>,
+    /// A reload that changes neither users nor consumers forgets nothing: else all of them would be hashed anew at once.
     number: u64,
     roll: Arc<Roll>,
     compute: Arc<Compute>,
@@ -34,7 +35,7 @@ impl Basic {
     pub fn compile(name: Arc<str>, configured: &model::Basic, making: &Making<'_>) -> Basic {
         Basic {
             name,
-            number: making.number,
+            number: making.lasting,
             roll: making.roll.clone(),
             compute: making.compute.clone(),
             users: configured.htpasswd.users.clone(),
