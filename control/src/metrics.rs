@@ -237,8 +237,13 @@ impl Page {
         for (result, count) in [("begun", begun), ("refused", refused), ("skipped", skipped)] {
             self.line(format_args!("maitred_compute_jobs_total{{result=\"{result}\"}} {}", read(count)));
         }
-        let TableFigures { taken, refused, shared } = &*metrics.failed_credentials;
-        self.single("maitred_failed_credentials_total", "counter", "Credentials that were looked at and wrong.", read(taken));
+        let TableFigures { refused, shared } = &*metrics.failing_addresses;
+        self.single(
+            "maitred_failed_credentials_total",
+            "counter",
+            "Credentials that were looked at and wrong.",
+            read(&metrics.failed_credentials),
+        );
         let help = "Requests whose credential was not looked at: too many from their address were wrong.";
         self.single("maitred_failed_credentials_refused_total", "counter", help, read(refused));
         let help = "Times that an address shared another's limit, for want of room.";

@@ -314,7 +314,8 @@ mod tests {
         let compute = pool();
         let here = std::thread::current().id();
         for number in 0..100 {
-            let (result, there) = wait(compute.run(move || (number + 1, std::thread::current().id())).expect("room")).expect("a result");
+            let (result, there) =
+                wait(compute.run(move || (number + 1, std::thread::current().id())).expect("room")).expect("a result");
             assert!(result == number + 1 && there != here);
         }
         assert_eq!((count(&compute.figures().begun), count(&compute.figures().waiting)), (100, 0));

@@ -8,9 +8,9 @@
 //! Exact for a key that keeps its place. Where two threads take a key's first unit at the same moment, and time frees a place of its bucket
 //! between them, a third may take one unit that is forgotten.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 #[expect(deprecated, reason = "the keyed SipHash of the standard library; its successor cannot be given a key")]
 use std::hash::SipHasher;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +37,11 @@ impl Quota {
         Quota { interval, burst: interval.saturating_mul(u64::from(burst)) }
     }
 
+    /// Units at once.
+    pub fn burst(&self) -> u32 {
+        self.units(self.burst)
+    }
+
     fn units(&self, nanos: u64) -> u32 {
         u32::try_from(nanos / self.interval).unwrap_or(u32::MAX)
     }
@@ -59,8 +64,6 @@ pub struct Key(u64);
 /// What the tables of a process count together, for `/metrics`.
 #[derive(Debug, Default)]
 pub struct TableFigures {
-    /// Units that were taken.
-    pub taken: AtomicU64,
     /// Asked and not allowed.
     pub refused: AtomicU64,
     /// Of all that was asked, what shared the place of another key.
@@ -157,7 +160,6 @@ impl Table {
             }
             // Somebody may have moved in between: then it was charged to them, and this key pays elsewhere.
             if place.key.load(Ordering::Acquire) == key.0 {
-                self.figures.taken.fetch_add(u64::from(cost), Ordering::Relaxed);
                 return verdict;
             }
         }
@@ -182,7 +184,6 @@ impl Table {
             };
             match place.until.compare_exchange_weak(before, until, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
-                    self.figures.taken.fetch_add(u64::from(cost), Ordering::Relaxed);
                     return verdict;
                 }
                 Err(other) => before = other,

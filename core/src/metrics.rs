@@ -231,8 +231,9 @@ pub struct Metrics {
     pub acme_failed: AtomicU64,
     /// What was computed away from the workers.
     pub compute: Arc<ComputeFigures>,
-    /// Wrong credentials, by the addresses that they came from.
-    pub failed_credentials: Arc<TableFigures>,
+    /// Credentials that were looked at and wrong, and the table of the addresses that they came from.
+    pub failed_credentials: Arc<AtomicU64>,
+    pub failing_addresses: Arc<TableFigures>,
     /// Snapshots not yet let go; 1 when every worker has moved on and nothing old is held.
     pub snapshots: AtomicU64,
 }
@@ -251,6 +252,7 @@ impl Metrics {
             acme_failed: AtomicU64::new(0),
             compute: Arc::default(),
             failed_credentials: Arc::default(),
+            failing_addresses: Arc::default(),
             snapshots: AtomicU64::new(0),
         }
     }

@@ -9,9 +9,9 @@ use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
 use maitred_core::balance::KnownFigures;
 use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::identity::Stored;
+use maitred_core::limit_table::Table;
 use maitred_core::metrics::Metrics;
 use maitred_core::render::Text;
-use maitred_core::limit_table::Table;
 use maitred_core::{Chain, Clock, Compute, Registry, Remote};
 use maitred_integrations::Integration;
 use maitred_integrations::proxy::Proxy;
@@ -27,8 +27,8 @@ use maitred_transport::{
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What outlives snapshots.
 pub struct State {
@@ -96,7 +96,7 @@ impl State {
     /// They outlive reloads, so that a reload forgives nobody.
     pub(crate) fn failures(&self) -> Arc<Table> {
         let table = || Table::new(ADDRESSES_MAX, Table::random_seed(), self.clock.now());
-        let counted = || Arc::new(table().counted_by(self.metrics.failed_credentials.clone()));
+        let counted = || Arc::new(table().counted_by(self.metrics.failing_addresses.clone()));
         self.failures.get_or_init(counted).clone()
     }
 

@@ -21,7 +21,13 @@ impl Identity {
     pub fn compile(document: &Document, state: &State, secret: &[u8], diagnostics: &mut Diagnostics) -> Identity {
         let roll = Arc::new(Roll { configured: consumers(document, secret), stored: state.consumers.clone() });
         let choice = |(name, configured): (&String, &maitred_model::Spanned<maitred_model::Authorizer>)| {
-            let making = Making { secret, roll: &roll, compute: &state.compute, number: state.number(), lasting: lasting(name, configured, document) };
+            let making = Making {
+                secret,
+                roll: &roll,
+                compute: &state.compute,
+                number: state.number(),
+                lasting: lasting(name, configured, document),
+            };
             match make(name, configured, &making) {
                 Ok(authorizer) => Some((name.clone(), Choice { authorizer, strip: configured.strip })),
                 Err(Problem { span, message, hint }) => {
@@ -31,7 +37,8 @@ impl Identity {
             }
         };
         let choices: HashMap<_, _> = document.authorizers.iter().filter_map(choice).collect();
-        let failures = || Failures::new(state.failures(), &document.limits.failed_credentials);
+        let count = || state.metrics.failed_credentials.clone();
+        let failures = || Failures::new(state.failures(), count(), &document.limits.failed_credentials);
         Identity { failures: (!choices.is_empty()).then(failures), choices }
     }
 

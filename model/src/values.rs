@@ -13,10 +13,10 @@ mod tests;
 mod units;
 
 pub use headers::{HeaderName, HeaderValue, parse_method};
-pub(crate) use net::parse_socket;
 pub use htpasswd::{
     Argon2, Argon2Cost, Argon2Kind, Bcrypt, HTPASSWD_BYTES_MAX, HashCost, Htpasswd, HtpasswdError, PasswordHash, USER_BYTES_MAX,
 };
+pub(crate) use net::parse_socket;
 pub use net::{HostPattern, IpNet};
 pub use path::{PathTemplate, Segment, canonical_path};
 pub use rate::{Rate, RateUnit};

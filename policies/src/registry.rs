@@ -62,7 +62,11 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     // Before whatever asks who it is.
     let authenticate = configured.authenticate.as_ref();
     policies.extend(authenticate.map(|configured| {
-        Box::new(crate::authenticate::Authenticate::compile(&configured.choices, configured.anonymous, configured.failures.clone())) as Box<dyn Policy>
+        Box::new(crate::authenticate::Authenticate::compile(
+            &configured.choices,
+            configured.anonymous,
+            configured.failures.clone(),
+        )) as Box<dyn Policy>
     }));
     // After identity, which it judges.
     let authorize = crate::authorize::Authorize::compile(&configured.authorize);

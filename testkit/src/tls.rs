@@ -3,9 +3,9 @@
 
 use crate::stream::Stream;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, RevokedCertParams, SanType, SerialNumber,
+    SignatureAlgorithm, date_time_ymd,
 };
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -97,7 +97,9 @@ impl Authority {
 
     /// That ends then (seconds since 1970).
     pub fn client_until(&self, name: &str, end: u64) -> Identity {
-        self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth, |params| params.not_after = (UNIX_EPOCH + Duration::from_secs(end)).into())
+        self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth, |params| {
+            params.not_after = (UNIX_EPOCH + Duration::from_secs(end)).into()
+        })
     }
 
     /// For a client with a name of each kind.

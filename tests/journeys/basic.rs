@@ -1,6 +1,6 @@
 //! Names and passwords: who is let in, what a wrong one costs, and whom a flood of wrong ones keeps out.
 
-use maitred_testkit::{Backend, Client, Gateway, Latch, Response, gateway_with};
+use maitred_testkit::{Backend, Client, Gateway, Latch, Response, eventually, gateway_with};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -151,10 +151,70 @@ fn a_flood_of_wrong_passwords_keeps_its_own_address_out_and_no_other() {
     assert_eq!(hashes(&gateway), before, "what is not looked at costs nothing");
     assert_eq!(ask_from(&gateway, "192.0.2.1", "alice:open sesame").status, 200, "what is known passes");
     assert_eq!(ask_from(&gateway, "192.0.2.2", "bob:password").status, 200, "another address");
-    assert_eq!(gateway.metrics().failed_credentials.refused.load(Ordering::Relaxed), 46);
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.failing_addresses.refused.load(Ordering::Relaxed), 46);
+    assert_eq!(metrics.failed_credentials.load(Ordering::Relaxed), 5);
     gateway.turn(Duration::from_secs(1));
     assert_eq!(ask_from(&gateway, "192.0.2.1", "alice:next").status, 401, "one more each second");
     assert_eq!(ask_from(&gateway, "192.0.2.1", "alice:and one more").status, 429);
+}
+
+#[test]
+fn an_address_that_was_wrong_is_not_looked_at_any_oftener_for_asking_all_at_once() {
+    let (_backend, gateway) = kitchen();
+    let latch = Latch::new();
+    let threads = std::thread::available_parallelism().map_or(1, |cores| (usize::from(cores) / 2).max(1));
+    assert_eq!(ask_from(&gateway, "192.0.2.1", "alice:wrong").status, 401);
+    let held: Vec<_> = (0..threads)
+        .map(|_| {
+            gateway.compute().run({
+                let latch = latch.clone();
+                move || latch.wait()
+            })
+        })
+        .collect();
+    eventually("all threads are busy", || hashes(&gateway) == 1 + threads as u64);
+    let mut clients: Vec<Client> = (0..10).map(|_| gateway.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let from = format!("X-Forwarded-For: 192.0.2.1\r\n{}", basic(&format!("alice:{number}")));
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{from}\r\n"));
+    }
+    let refused = || gateway.metrics().failing_addresses.refused.load(Ordering::Relaxed);
+    eventually("those over the limit are answered while the others wait", || refused() == 6);
+    latch.open();
+    let mut statuses: Vec<u16> = clients.iter_mut().map(|client| client.response().status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [401, 401, 401, 401, 429, 429, 429, 429, 429, 429]);
+    drop(held);
+}
+
+#[test]
+fn who_does_not_wait_for_the_answer_has_been_wrong_all_the_same() {
+    let (_backend, gateway) = kitchen();
+    let latch = Latch::new();
+    let mut held = Vec::new();
+    let threads = std::thread::available_parallelism().map_or(1, |cores| (usize::from(cores) / 2).max(1));
+    for _ in 0..threads {
+        let latch = latch.clone();
+        held.push(gateway.compute().run(move || latch.wait()));
+    }
+    const CANCEL: u32 = 8;
+    eventually("all threads are busy", || hashes(&gateway) == threads as u64);
+    let mut client = gateway.h2();
+    for number in 0..5u64 {
+        let credentials = format!("Basic {}", base64(format!("alice:{number}").as_bytes()));
+        let fields = [("x-forwarded-for", "192.0.2.1"), ("authorization", credentials.as_str())];
+        let stream = client.ask("GET", "/", &fields);
+        let waiting = || gateway.metrics().compute.waiting.load(Ordering::Relaxed);
+        eventually("it waits for a thread", || waiting() == number + 1);
+        client.reset(stream, CANCEL);
+    }
+    let failed = || gateway.metrics().failed_credentials.load(Ordering::Relaxed);
+    latch.open();
+    eventually("they are counted", || failed() == 5);
+    drop(held);
+    assert_eq!(ask_from(&gateway, "192.0.2.1", "alice:open sesame").status, 429);
+    assert_eq!(ask_from(&gateway, "192.0.2.2", "alice:open sesame").status, 200);
 }
 
 #[test]
@@ -221,5 +281,5 @@ fn who_comes_when_all_are_busy_is_told_to_come_again() {
     assert_eq!(ask(&gateway, "alice:open sesame"), 200, "what is known passes");
     latch.open();
     drop(held);
-    maitred_testkit::eventually("there is room again", || ask(&gateway, "bob:password") == 200);
+    eventually("there is room again", || ask(&gateway, "bob:password") == 200);
 }

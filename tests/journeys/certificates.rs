@@ -39,8 +39,7 @@ fn club(authorizer: &str, revoked: impl Fn(&Authority) -> String) -> Club {
     let (authority, members) = (Authority::new("the test's"), Authority::new("the members'"));
     let backend = Backend::echo();
     let own = authority.server(&["a.test", "gateway.test"]);
-    let files =
-        [("a.pem", own.cert), ("a.key", own.key), ("members.pem", members.pem()), ("members.crl", revoked(&members))];
+    let files = [("a.pem", own.cert), ("a.key", own.key), ("members.pem", members.pem()), ("members.crl", revoked(&members))];
     let gateway = gateway_with(&yaml(authorizer), &[("kitchen", backend.address())], &files);
     Club { authority, members, backend, gateway }
 }
@@ -73,7 +72,9 @@ fn no_list(_: &Authority) -> String {
 
 #[test]
 fn who_shows_a_certificate_comes_in_as_what_it_says() {
-    for (principal, group, other) in [("san_dns", 200, 403), ("common_name", 200, 403), ("subject", 403, 403), ("fingerprint", 403, 403)] {
+    for (principal, group, other) in
+        [("san_dns", 200, 403), ("common_name", 200, 403), ("subject", 403, 403), ("fingerprint", 403, 403)]
+    {
         let club = club(&format!("principal: {principal}"), no_list);
         let (oven, pan) = (club.members.client("oven.test"), club.members.client("pan.test"));
         assert_eq!(club.member(&oven), 200, "{principal}");

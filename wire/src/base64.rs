@@ -70,7 +70,9 @@ mod tests {
 
     #[test]
     fn the_vectors_of_the_standard_go_both_ways() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")] {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
+        {
             let mut out = Vec::new();
             encode(bytes.as_bytes(), &mut out);
             assert_eq!(out, text.as_bytes());

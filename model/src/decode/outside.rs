@@ -53,7 +53,9 @@ impl<'a> Outside<'a> {
                 self.bytes = self.bytes.saturating_add(bytes.len());
                 match self.bytes {
                     ..=PEM_TOTAL_BYTES_MAX => Ok(Arc::from(bytes)),
-                    _ => Err(format!("all files that are named together have more than {} MiB", PEM_TOTAL_BYTES_MAX / 1024 / 1024)),
+                    _ => {
+                        Err(format!("all files that are named together have more than {} MiB", PEM_TOTAL_BYTES_MAX / 1024 / 1024))
+                    }
                 }
             }
             Err(error) => Err(error.to_string()),

@@ -7,7 +7,9 @@ use super::values::{Address, Name, Network, RateText, SecretKey, SecretText, Siz
 use crate::decode::{
     Cx, Defs, List, NamedMap, Null, OneOrMany, ScalarOr, Shape, default_of, or_reference, record, text, whole, words,
 };
-use crate::document::{AccessLog, Admin, Api, Consumer, Document, FailedCredentials, HalfClose, Limits, MetricsAccess, Telemetry, Underscores};
+use crate::document::{
+    AccessLog, Admin, Api, Consumer, Document, FailedCredentials, HalfClose, Limits, MetricsAccess, Telemetry, Underscores,
+};
 use crate::span::Spanned;
 use crate::values::ValueError;
 use crate::yaml::Node;

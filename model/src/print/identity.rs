@@ -10,7 +10,9 @@ pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
     let Authorizer { kind, strip } = authorizer;
     let shown = match kind {
         AuthorizerKind::ApiKey(key) => api_key(key),
-        AuthorizerKind::Basic(Basic { realm, htpasswd }) => json!({ "realm": realm, "htpasswd": htpasswd.path.display().to_string() }),
+        AuthorizerKind::Basic(Basic { realm, htpasswd }) => {
+            json!({ "realm": realm, "htpasswd": htpasswd.path.display().to_string() })
+        }
         AuthorizerKind::ClientCertificate(certificate) => client_certificate(certificate),
     };
     let mut value = json!({ "strip": strip });

@@ -82,7 +82,9 @@ impl PasswordHash {
     pub fn nobodys(cost: HashCost) -> PasswordHash {
         match cost {
             HashCost::Bcrypt(cost) => PasswordHash::Bcrypt(Bcrypt { cost, salt: [0; 16], hash: [0; 23] }),
-            HashCost::Argon2(cost, bytes) => PasswordHash::Argon2(Argon2 { cost, salt: [0; 16].into(), hash: vec![0; bytes].into() }),
+            HashCost::Argon2(cost, bytes) => {
+                PasswordHash::Argon2(Argon2 { cost, salt: [0; 16].into(), hash: vec![0; bytes].into() })
+            }
         }
     }
 }
@@ -104,7 +106,8 @@ pub struct HtpasswdError {
 
 impl Htpasswd {
     pub fn parse(bytes: &[u8]) -> Result<Htpasswd, Vec<HtpasswdError>> {
-        let whole = |message: &str, hint: &str| vec![HtpasswdError { line: 0, message: message.to_owned(), hint: hint.to_owned() }];
+        let whole =
+            |message: &str, hint: &str| vec![HtpasswdError { line: 0, message: message.to_owned(), hint: hint.to_owned() }];
         let Ok(text) = std::str::from_utf8(bytes) else {
             return Err(whole("it is not UTF-8", "save it as UTF-8: names of users are (RFC 7617)"));
         };
@@ -205,7 +208,8 @@ fn weak(hash: &str) -> Option<&'static str> {
 
 fn bcrypt(hash: &str) -> Result<PasswordHash, String> {
     const SHAPE: &str = "is not bcrypt's `$2y$`, two digits, `$` and 53 more characters";
-    let rest = ["$2a$", "$2b$", "$2y$"].iter().find_map(|prefix| hash.strip_prefix(prefix)).ok_or("is neither bcrypt nor argon2")?;
+    let rest =
+        ["$2a$", "$2b$", "$2y$"].iter().find_map(|prefix| hash.strip_prefix(prefix)).ok_or("is neither bcrypt nor argon2")?;
     let (digits, rest) = rest.split_once('$').ok_or(SHAPE)?;
     let is_number = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
     let cost: u32 = digits.parse().ok().filter(|_| is_number).ok_or(SHAPE)?;
@@ -236,7 +240,9 @@ fn argon2(text: &str) -> Result<PasswordHash, String> {
     }
     let mut costs = next.split(',');
     let mut cost = |prefix: &str| costs.next()?.strip_prefix(prefix).and_then(number);
-    let (Some(memory_kib), Some(passes), Some(lanes)) = (cost("m="), cost("t="), cost("p=")) else { return Err(SHAPE.to_owned()) };
+    let (Some(memory_kib), Some(passes), Some(lanes)) = (cost("m="), cost("t="), cost("p=")) else {
+        return Err(SHAPE.to_owned());
+    };
     let (Some(salt), Some(hash), None, None) = (parts.next(), parts.next(), parts.next(), costs.next()) else {
         return Err(SHAPE.to_owned());
     };
@@ -323,7 +329,10 @@ mod tests {
             ("$9$abc", "neither bcrypt nor argon2"),
         ] {
             let errors = wrong(&format!("alice:{BCRYPT_OF}\nbob:{hash}"));
-            assert!(matches!(&errors[..], [(2, message)] if message.contains(what) && message.contains("bob")), "{hash}: {errors:?}");
+            assert!(
+                matches!(&errors[..], [(2, message)] if message.contains(what) && message.contains("bob")),
+                "{hash}: {errors:?}"
+            );
         }
     }
 

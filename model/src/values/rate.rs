@@ -88,15 +88,21 @@ impl Rate {
         };
         let written = format!("{digits}/{}", per.name());
         if written != text {
-            return Err(ValueError::new("a rate is a number, `/` and a unit, and nothing else").hint(format!("write `{written}`")));
+            return Err(
+                ValueError::new("a rate is a number, `/` and a unit, and nothing else").hint(format!("write `{written}`"))
+            );
         }
         let most = PER_SECOND_MAX * per.duration().as_secs();
         match digits.parse::<u32>().ok().filter(|count| u64::from(*count) <= most) {
-            Some(count) => match NonZeroU32::new(count) {
-                Some(count) => Ok(Rate { count, per }),
-                None => Err(ValueError::new("a rate of nothing lets nothing through").hint(format!("write at least `1/{}`", per.name()))),
-            },
-            None => Err(ValueError::new(format!("`{text}` is more than a gateway can do")).hint(format!("write at most `{PER_SECOND_MAX}/s`"))),
+            Some(count) => {
+                match NonZeroU32::new(count) {
+                    Some(count) => Ok(Rate { count, per }),
+                    None => Err(ValueError::new("a rate of nothing lets nothing through")
+                        .hint(format!("write at least `1/{}`", per.name()))),
+                }
+            }
+            None => Err(ValueError::new(format!("`{text}` is more than a gateway can do"))
+                .hint(format!("write at most `{PER_SECOND_MAX}/s`"))),
         }
     }
 }

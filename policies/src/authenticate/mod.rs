@@ -164,17 +164,18 @@ impl Policy for Authenticate {
             return Hook::Ready(Self::conclude(choice, exchange, known));
         }
         // What is not known costs something to find out: whoever was wrong too often is not looked at.
-        let failures = self.failures.as_ref().map(|failures| (failures, failures.key(exchange)));
-        if let Some(Err(fault)) = failures.map(|(failures, from)| failures.admit(from, ports.now())) {
-            return Hook::Ready(Err(fault));
-        }
+        let look = match self.failures.as_ref().map(|failures| failures.admit(exchange, ports)) {
+            Some(Ok(look)) => Some(look),
+            Some(Err(fault)) => return Hook::Ready(Err(fault)),
+            None => None,
+        };
         Hook::Pending(Box::pin(async move {
             let decision = match choice.authorizer.decide(exchange, ports) {
                 Hook::Ready(decision) => decision,
                 Hook::Pending(later) => later.await,
             };
-            if let (Err(Refusal::Invalid { .. }), Some((failures, from))) = (&decision, failures) {
-                failures.count(from, ports.now());
+            if let Some(look) = look {
+                look.end(matches!(decision, Err(Refusal::Invalid { .. })));
             }
             Self::conclude(choice, exchange, decision)
         }))

@@ -20,7 +20,9 @@ fn parse_realm(text: &str) -> Result<String, ValueError> {
     let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
     match !text.is_empty() && text.len() <= REALM_BYTES_MAX && text.bytes().all(plain) {
         true => Ok(text.to_owned()),
-        false => Err(ValueError::new("that cannot be a realm").hint("write a short name of ASCII without `\"` and `\\`: `kitchen`")),
+        false => {
+            Err(ValueError::new("that cannot be a realm").hint("write a short name of ASCII without `\"` and `\\`: `kitchen`"))
+        }
     }
 }
 

@@ -18,9 +18,9 @@ pub struct Credentials {
 
 /// Whether a value of Authorization is of this scheme, good or bad.
 pub fn is_basic(value: &[u8]) -> bool {
-    value.split_at_checked(SCHEME.len()).is_some_and(|(scheme, rest)| {
-        scheme.eq_ignore_ascii_case(SCHEME) && matches!(rest.first(), None | Some(b' ' | b'\t'))
-    })
+    value
+        .split_at_checked(SCHEME.len())
+        .is_some_and(|(scheme, rest)| scheme.eq_ignore_ascii_case(SCHEME) && matches!(rest.first(), None | Some(b' ' | b'\t')))
 }
 
 /// `Err`: why not, for the log.
@@ -74,7 +74,16 @@ mod tests {
         let long = format!("{}:x", "u".repeat(USER_BYTES_MAX + 1));
         let control = ["a\0:b", "a:b\r", "a\n:b", "a:\u{7f}", "a:\u{85}"].map(|text| header(text.as_bytes()));
         let shapes = [":x", "x", "", &long].map(|text| header(text.as_bytes()));
-        let others = [&b"Basic"[..], b"Basic ", b"Basic !!!", b"Basic YTpi YTpi", b"Basic YTpiYw", b"Basic YTpiYx==", b"Bearer YTpi", b"BasicYTpi"];
+        let others = [
+            &b"Basic"[..],
+            b"Basic ",
+            b"Basic !!!",
+            b"Basic YTpi YTpi",
+            b"Basic YTpiYw",
+            b"Basic YTpiYx==",
+            b"Bearer YTpi",
+            b"BasicYTpi",
+        ];
         let latin1 = header(b"a:\xa3");
         let huge = header(&[b'a'; 1000]);
         for value in control.iter().chain(&shapes).map(Vec::as_slice).chain(others).chain([&latin1[..], &huge]) {
@@ -84,7 +93,9 @@ mod tests {
 
     #[test]
     fn a_scheme_is_a_word() {
-        for (value, is) in [("Basic x", true), ("BASIC", true), ("basic\tx", true), ("Basicx", false), ("Bearer x", false), ("", false)] {
+        for (value, is) in
+            [("Basic x", true), ("BASIC", true), ("basic\tx", true), ("Basicx", false), ("Bearer x", false), ("", false)]
+        {
             assert_eq!(is_basic(value.as_bytes()), is, "{value}");
         }
     }

@@ -101,7 +101,9 @@ impl Authorizer for Basic {
     }
 
     fn decide<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Decision> {
-        let Some(value) = only(exchange) else { return Hook::Ready(Err(Refusal::invalid("there are several Authorization headers"))) };
+        let Some(value) = only(exchange) else {
+            return Hook::Ready(Err(Refusal::invalid("there are several Authorization headers")));
+        };
         let credentials = match header::parse(value) {
             Ok(credentials) => credentials,
             Err(why) => return Hook::Ready(Err(Refusal::invalid(why))),

@@ -47,7 +47,11 @@ struct Facts {
 }
 
 impl ClientCertificate {
-    pub fn compile(name: Arc<str>, configured: &model::ClientCertificate, making: &Making<'_>) -> Result<ClientCertificate, Problem> {
+    pub fn compile(
+        name: Arc<str>,
+        configured: &model::ClientCertificate,
+        making: &Making<'_>,
+    ) -> Result<ClientCertificate, Problem> {
         let mut revoked = Revoked::default();
         for file in &configured.crl {
             revoked.add(&file.bytes).map_err(|what| Problem {
@@ -123,7 +127,14 @@ impl ClientCertificate {
         };
         let consumer = self.roll.by_identity(&self.name, &subject);
         let issuer = Some(facts.issuer.as_str().into());
-        Ok(Principal { authorizer: self.name.clone(), issuer, subject: Some(subject), consumer, claims: facts.claims(), ..Principal::default() })
+        Ok(Principal {
+            authorizer: self.name.clone(),
+            issuer,
+            subject: Some(subject),
+            consumer,
+            claims: facts.claims(),
+            ..Principal::default()
+        })
     }
 }
 
@@ -151,7 +162,12 @@ impl Facts {
         let mut facts = Facts {
             subject: rfc4514(certificate.subject()),
             issuer: rfc4514(certificate.issuer()),
-            common_names: certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()).map(str::to_owned).collect(),
+            common_names: certificate
+                .subject()
+                .iter_common_name()
+                .filter_map(|name| name.as_str().ok())
+                .map(str::to_owned)
+                .collect(),
             dns: Vec::new(),
             uris: Vec::new(),
             emails: Vec::new(),

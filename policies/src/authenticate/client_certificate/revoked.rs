@@ -52,7 +52,8 @@ impl Revoked {
     }
 
     fn add_der(&mut self, der: &[u8]) -> Result<(), String> {
-        let (rest, list) = CertificateRevocationList::from_der(der).map_err(|_| "is no list of revoked certificates".to_owned())?;
+        let (rest, list) =
+            CertificateRevocationList::from_der(der).map_err(|_| "is no list of revoked certificates".to_owned())?;
         if !rest.is_empty() {
             return Err("has something behind its list".to_owned());
         }
