@@ -203,7 +203,9 @@ impl<T> Slot<T> {
             let waker = waker.take();
             *stage = Stage::Done(result);
             drop(stage);
-            waker.map(Waker::wake);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
         }
     }
 }

@@ -138,7 +138,7 @@ impl Table {
         let until = place.map_or(0, |place| place.until.load(Ordering::Acquire));
         match judge(until, 1, quota, now) {
             Ok((_, verdict)) => Verdict { remaining: verdict.remaining.saturating_add(1), ..verdict },
-            Err(refused) => self.refuse(refused),
+            Err(refused) => self.told(refused),
         }
     }
 
@@ -148,22 +148,13 @@ impl Table {
         let bucket = self.bucket(key);
         for _ in 0..TURNS {
             let Some(place) = bucket.place(key, now) else { break };
-            let before = place.until.load(Ordering::Acquire);
-            let (until, verdict) = match judge(before, cost, quota, now) {
-                Ok(granted) => granted,
-                // The place was this key's when its time was read, or still is.
-                Err(refused) if place.key.load(Ordering::Acquire) == key.0 => return self.refuse(refused),
-                Err(_) => continue,
-            };
-            if place.until.compare_exchange(before, until, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                continue;
-            }
+            let verdict = charge(place, cost, quota, now);
             // Somebody may have moved in between: then it was charged to them, and this key pays elsewhere.
             if place.key.load(Ordering::Acquire) == key.0 {
-                return verdict;
+                return self.told(verdict);
             }
         }
-        self.share(self.strictest(bucket), cost, quota, now)
+        self.told(charge(self.strictest(bucket), cost, quota, now))
     }
 
     /// Gives back what was taken and not used.
@@ -175,24 +166,10 @@ impl Table {
         let _ = place.until.fetch_update(Ordering::AcqRel, Ordering::Acquire, earlier);
     }
 
-    fn share(&self, place: &Place, cost: u32, quota: &Quota, now: u64) -> Verdict {
-        let mut before = place.until.load(Ordering::Acquire);
-        loop {
-            let (until, verdict) = match judge(before, cost, quota, now) {
-                Ok(granted) => granted,
-                Err(refused) => return self.refuse(refused),
-            };
-            match place.until.compare_exchange_weak(before, until, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => {
-                    return verdict;
-                }
-                Err(other) => before = other,
-            }
+    fn told(&self, verdict: Verdict) -> Verdict {
+        if !verdict.allowed {
+            self.figures.refused.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    fn refuse(&self, verdict: Verdict) -> Verdict {
-        self.figures.refused.fetch_add(1, Ordering::Relaxed);
         verdict
     }
 
@@ -255,6 +232,22 @@ impl Bucket {
             let _ = free.key.compare_exchange(key.0, 0, Ordering::SeqCst, Ordering::Acquire);
         }
         None
+    }
+}
+
+/// Takes `cost` from whoever has the place.
+fn charge(place: &Place, cost: u32, quota: &Quota, now: u64) -> Verdict {
+    let mut before = place.until.load(Ordering::Acquire);
+    loop {
+        let (until, verdict) = match judge(before, cost, quota, now) {
+            Ok(granted) => granted,
+            Err(refused) => return refused,
+        };
+        // Fails only where another thread has taken something: one of them always gets on.
+        match place.until.compare_exchange_weak(before, until, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return verdict,
+            Err(other) => before = other,
+        }
     }
 }
 

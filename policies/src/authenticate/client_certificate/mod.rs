@@ -140,7 +140,7 @@ impl ClientCertificate {
 
 fn read(der: &[u8]) -> Result<X509Certificate<'_>, Refusal> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         Ok(_) | Err(_) => Err(Refusal::invalid("the certificate cannot be read")),
     }
 }
