@@ -1,3 +1,5 @@
+//! `basic`: a realm, and the users that stand in a file.
+
 use crate::values::Htpasswd;
 use std::fmt;
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+//! `client_certificate`: what of a certificate is the subject, and the lists of those that were revoked.
+
 use super::super::PemFile;
 use crate::span::Spanned;
 

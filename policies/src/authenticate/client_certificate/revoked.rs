@@ -120,3 +120,111 @@ fn understood(extension: &ParsedExtension<'_>, is_critical: bool) -> Result<(), 
 pub fn issuer(certificate: &X509Certificate<'_>) -> String {
     rfc4514(certificate.issuer())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{
+        CertificateParams, CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, DnType,
+        IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    };
+
+    fn authority(name: &str) -> Issuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::CrlSign];
+        Issuer::new(params, KeyPair::generate().expect("a key"))
+    }
+
+    /// A certificate with that serial number, as DER.
+    fn certificate(issuer: &Issuer<'static, KeyPair>, serial: &[u8]) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::OrganizationName, "Example, Inc.");
+        params.distinguished_name.push(DnType::CommonName, "oven");
+        params.serial_number = Some(SerialNumber::from_slice(serial));
+        params.signed_by(&KeyPair::generate().expect("a key"), issuer).expect("a certificate").der().to_vec()
+    }
+
+    fn list(issuer: &Issuer<'static, KeyPair>, serials: &[&[u8]], year: i32, scope: Option<CrlScope>) -> (Vec<u8>, String) {
+        let distribution_point = CrlDistributionPoint { uris: vec!["http://crl.test/".to_owned()] };
+        let revoked = |serial: &&[u8]| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(serial),
+            revocation_time: date_time_ymd(2001, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2001, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: scope.map(|scope| CrlIssuingDistributionPoint { distribution_point, scope: Some(scope) }),
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(issuer).expect("a list");
+        (list.der().to_vec(), list.pem().expect("PEM"))
+    }
+
+    fn standing(revoked: &Revoked, der: &[u8], now: i64) -> Standing {
+        revoked.standing(&X509Certificate::from_der(der).expect("a certificate").1, now)
+    }
+
+    /// 2005, 2010, 2020.
+    const NOW: i64 = 1_104_537_600;
+    const Y2010: i64 = 1_262_304_000;
+    const Y2020: i64 = 1_577_836_800;
+
+    #[test]
+    fn a_certificate_is_good_until_its_list_ends_unless_it_is_listed() {
+        let (one, other) = (authority("one"), authority("other"));
+        let (good, bad) = (certificate(&one, &[1, 2]), certificate(&one, &[0x81, 2]));
+        let (der, pem) = list(&one, &[&[0x81, 2], &[3]], 2010, None);
+        for bytes in [der, [b"the list of one\n", pem.as_bytes()].concat()] {
+            let mut revoked = Revoked::default();
+            revoked.add(&bytes).expect("a list");
+            assert_eq!(standing(&revoked, &good, NOW), Standing::Good(Some(Y2010)));
+            assert_eq!(standing(&revoked, &bad, NOW), Standing::Revoked);
+            assert!(matches!(standing(&revoked, &good, Y2010), Standing::Unknown(_)));
+            assert_eq!(standing(&revoked, &bad, Y2010), Standing::Revoked, "a list that has ended goes on saying no");
+            assert!(matches!(standing(&revoked, &certificate(&other, &[9]), NOW), Standing::Unknown(_)));
+        }
+    }
+
+    #[test]
+    fn lists_add_up() {
+        let (one, other) = (authority("one"), authority("other"));
+        let pems = [list(&one, &[&[1]], 2010, None), list(&other, &[&[2]], 2010, None), list(&one, &[&[2]], 2020, None)];
+        let text: String = pems.iter().map(|(_, pem)| pem.as_str()).collect();
+        let mut revoked = Revoked::default();
+        revoked.add(text.as_bytes()).expect("three lists");
+        for serial in [[1], [2]] {
+            assert_eq!(standing(&revoked, &certificate(&one, &serial), NOW), Standing::Revoked);
+        }
+        assert_eq!(standing(&revoked, &certificate(&one, &[3]), NOW), Standing::Good(Some(Y2020)), "the newer one holds");
+        assert_eq!(standing(&revoked, &certificate(&other, &[1]), NOW), Standing::Good(Some(Y2010)));
+    }
+
+    #[test]
+    fn what_is_no_whole_list_is_refused() {
+        let one = authority("one");
+        let (der, pem) = list(&one, &[&[1]], 2010, None);
+        let (part, _) = list(&one, &[&[1]], 2010, Some(CrlScope::CaCertsOnly));
+        let trailing = [&der[..], &[0]].concat();
+        let cut = pem.replace("-----END", "-----EDN").into_bytes();
+        let key = one.key().serialize_pem().into_bytes();
+        for bytes in [&part, &trailing, &cut, &key, &certificate(&one, &[1]), &der[..der.len() - 1].to_vec(), &Vec::new()] {
+            assert!(Revoked::default().add(bytes).is_err());
+        }
+        let (users, _) = list(&one, &[&[1]], 2010, Some(CrlScope::UserCertsOnly));
+        assert!(Revoked::default().add(&users).is_ok(), "clients are users");
+    }
+
+    #[test]
+    fn a_name_is_written_from_its_end() {
+        let der = certificate(&authority("one"), &[1]);
+        let (_, certificate) = X509Certificate::from_der(&der).expect("a certificate");
+        assert_eq!(rfc4514(certificate.subject()), "O=Example\\, Inc.,CN=oven");
+        assert_eq!(issuer(&certificate), "CN=one");
+    }
+}
