@@ -1,5 +1,5 @@
 //! Name and password (RFC 7617), against a file of users. Passwords are hashed slowly on purpose, so no worker does it: what was found out is
-//! remembered, refusals too, and an unknown user costs what a wrong password does. Keeps no password.
+//! remembered, refusals too, and an unknown user costs what a wrong password does.
 
 pub mod header;
 mod password;
