@@ -234,6 +234,9 @@ pub struct Metrics {
     /// Credentials that were looked at and wrong, and the table of the addresses that they came from.
     pub failed_credentials: Arc<AtomicU64>,
     pub failing_addresses: Arc<TableFigures>,
+    /// Fetches of issuers' keys, and those that brought none: then the old ones stay.
+    pub keys_ok: AtomicU64,
+    pub keys_failed: AtomicU64,
     /// Snapshots not yet let go; 1 when every worker has moved on and nothing old is held.
     pub snapshots: AtomicU64,
 }
@@ -253,6 +256,8 @@ impl Metrics {
             compute: Arc::default(),
             failed_credentials: Arc::default(),
             failing_addresses: Arc::default(),
+            keys_ok: AtomicU64::new(0),
+            keys_failed: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
         }
     }

@@ -8,7 +8,7 @@ use crate::secure::{self, Tickets};
 use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
 use maitred_core::balance::KnownFigures;
 use maitred_core::exchange::PARAMS_MAX;
-use maitred_core::identity::Stored;
+use maitred_core::identity::{KeyCell, KeySource, Stored};
 use maitred_core::limit_table::Table;
 use maitred_core::metrics::Metrics;
 use maitred_core::render::Text;
@@ -51,6 +51,8 @@ pub struct State {
     pub compute: Arc<Compute>,
     /// Wrong credentials by address, once somebody is asked for any.
     failures: OnceLock<Arc<Table>>,
+    /// Keys of issuers, by where they are fetched from: a reload goes on with those that are there.
+    keys: Registry<KeySource, KeyCell>,
     /// How many authorizers were compiled: what is remembered of one is not another's.
     authorizers: AtomicU64,
     pub clock: Clock,
@@ -78,6 +80,7 @@ impl State {
             challenges: Arc::default(),
             ticket_secret,
             consumers: Arc::default(),
+            keys: Registry::default(),
             authorizers: AtomicU64::new(0),
             clock,
         }
@@ -98,6 +101,11 @@ impl State {
         let table = || Table::new(ADDRESSES_MAX, Table::random_seed(), self.clock.now());
         let counted = || Arc::new(table().counted_by(self.metrics.failing_addresses.clone()));
         self.failures.get_or_init(counted).clone()
+    }
+
+    /// Where the keys of that source are put.
+    pub(crate) fn keys(&self, source: KeySource) -> Arc<KeyCell> {
+        self.keys.of(source.clone(), || Arc::new(KeyCell::new(source, self.clock.now())))
     }
 
     fn tickets(&self, configured: Option<&[u8]>) -> Tickets {
@@ -170,7 +178,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         hosts.add(api.hosts.iter().map(|host| &host.value), &api.base_path, index as u32);
         apis.push(compiler.api(index as u32, name, &api.value));
     }
-    let Compiler { diagnostics, upstreams, routes, keys, .. } = compiler;
+    let Compiler { diagnostics, upstreams, routes, keys, identity, .. } = compiler;
     if diagnostics.has_errors() {
         return Err(diagnostics);
     }
@@ -178,7 +186,8 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     state.metrics.snapshots.fetch_add(1, Ordering::Relaxed);
     let https_port = https_port(&document);
     let (metrics, challenges) = (state.metrics.clone(), state.challenges.clone());
-    Ok(Snapshot { https_port, hosts, doors, issued, challenges, apis, routes, series, upstreams, metrics, document })
+    let keys = identity.keys;
+    Ok(Snapshot { https_port, hosts, doors, issued, challenges, apis, routes, series, upstreams, keys, metrics, document })
 }
 
 /// The port of the first listener with TLS, 443 if there is any; where there is none at all, somebody else ends TLS.

@@ -8,7 +8,8 @@ mod protection;
 mod upstreams;
 
 pub use authorizers::{
-    ApiKey, Authorizer, AuthorizerKind, Basic, CertificatePrincipal, ClientCertificate, HtpasswdFile, KeyPlace,
+    ApiKey, Authorizer, AuthorizerKind, Basic, CertificatePrincipal, ClientCertificate, HtpasswdFile, Jwt, JwtAlgorithm, JwtKeys,
+    KeyPlace,
 };
 pub use identity::{Authenticate, Authorize, Consumer, Demand, Identity};
 pub use listeners::{
@@ -44,6 +45,8 @@ pub struct Document {
     /// Where this gateway stands: endpoints of its own zone are preferred.
     pub zone: Option<String>,
     pub admin: Admin,
+    /// The file of the embedded store. Default `maitred.db` beside the main file.
+    pub store: PathBuf,
     pub upstreams: IndexMap<String, Spanned<Upstream>>,
     /// By name: who can say who somebody is.
     pub authorizers: IndexMap<String, Spanned<Authorizer>>,

@@ -30,6 +30,7 @@ mod hedging;
 #[cfg(feature = "http3")]
 mod http3;
 mod interim;
+mod jwt;
 mod limits;
 mod maintenance;
 mod mirror;

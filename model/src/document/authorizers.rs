@@ -3,10 +3,12 @@
 mod api_key;
 mod basic;
 mod client_certificate;
+mod jwt;
 
 pub use api_key::{ApiKey, KeyPlace};
 pub use basic::{Basic, HtpasswdFile};
 pub use client_certificate::{CertificatePrincipal, ClientCertificate};
+pub use jwt::{Jwt, JwtAlgorithm, JwtKeys};
 
 /// One entry of `authorizers`.
 #[derive(Debug, Clone)]
@@ -21,6 +23,7 @@ pub enum AuthorizerKind {
     ApiKey(ApiKey),
     Basic(Basic),
     ClientCertificate(ClientCertificate),
+    Jwt(Box<Jwt>),
 }
 
 impl AuthorizerKind {
@@ -30,6 +33,7 @@ impl AuthorizerKind {
             AuthorizerKind::ApiKey(_) => "api_key",
             AuthorizerKind::Basic(_) => "basic",
             AuthorizerKind::ClientCertificate(_) => "client_certificate",
+            AuthorizerKind::Jwt(_) => "jwt",
         }
     }
 
@@ -39,6 +43,11 @@ impl AuthorizerKind {
             AuthorizerKind::ApiKey(_) => Vec::new(),
             AuthorizerKind::Basic(basic) => vec![&basic.htpasswd.bytes],
             AuthorizerKind::ClientCertificate(certificate) => certificate.crl.iter().map(|file| &file.bytes[..]).collect(),
+            AuthorizerKind::Jwt(jwt) => match &jwt.keys {
+                JwtKeys::Secret(secret) => vec![secret.expose().as_bytes()],
+                JwtKeys::File { path: _, bytes } => vec![bytes],
+                JwtKeys::Discovery(_) | JwtKeys::Url(_) => Vec::new(),
+            },
         }
     }
 }

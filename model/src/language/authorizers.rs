@@ -4,6 +4,8 @@ mod api_key;
 mod basic;
 mod client_certificate;
 mod files;
+mod jwt;
+mod place;
 
 use crate::decode::{Bool, Cx, Defs, Shape, record};
 use crate::diagnostics::Diagnostic;
@@ -13,6 +15,7 @@ use crate::yaml::Node;
 use api_key::ApiKeyShape;
 use basic::BasicShape;
 use client_certificate::ClientCertificateShape;
+use jwt::JwtShape;
 use serde_json::Value;
 
 record! {
@@ -24,6 +27,8 @@ record! {
         basic: Option<Spanned<BasicShape>> = absent,
         /// The certificate that a client showed in its handshake.
         client_certificate: Option<Spanned<ClientCertificateShape>> = absent,
+        /// A signed token of an issuer, as OAuth and OpenID Connect hand them out.
+        jwt: Option<Spanned<JwtShape>> = absent,
         /// Take the credential out of the request before a back end sees it.
         strip: Bool = "false",
     }
@@ -39,11 +44,12 @@ impl Shape for AuthorizerShape {
         if !cx.is_mapping(node, "an authorizer", "write `{ api_key: { in: header, name: x-api-key } }`") {
             return None;
         }
-        let RawAuthorizer { api_key, basic, client_certificate, strip } = RawAuthorizer::decode(node, cx)?;
+        let RawAuthorizer { api_key, basic, client_certificate, jwt, strip } = RawAuthorizer::decode(node, cx)?;
         let choices = [
             api_key.map(|kind| kind.map(AuthorizerKind::ApiKey)),
             basic.map(|kind| kind.map(AuthorizerKind::Basic)),
             client_certificate.map(|kind| kind.map(AuthorizerKind::ClientCertificate)),
+            jwt.map(|kind| kind.map(|jwt| AuthorizerKind::Jwt(Box::new(jwt)))),
         ];
         let kinds = RawAuthorizer::KEYS.iter().filter(|key| **key != "strip");
         let mut chosen = choices.into_iter().flatten();

@@ -3,13 +3,15 @@
 
 pub mod api_key;
 pub mod basic;
+mod bearer;
 mod client_certificate;
 mod failures;
+pub mod jwt;
 mod place;
 
 pub use failures::{ADDRESSES_MAX, Failures};
 
-use maitred_core::identity::Roll;
+use maitred_core::identity::{KeyCell, Roll};
 use maitred_core::{Compute, Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal};
 use maitred_model::{self as model, AuthorizerKind, Span};
 use std::borrow::Cow;
@@ -44,7 +46,7 @@ pub trait Authorizer: Send + Sync {
     /// Whether the request carries its kind of credential, right or wrong.
     fn finds(&self, exchange: &Exchange) -> bool;
 
-    /// What is known without effort: from this worker's memory. Allocates nothing.
+    /// What is known of its credential without effort: from this worker's memory. Allocates nothing. `None`: nothing, or there is none.
     fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision>;
 
     /// Finds it out. Called only where `finds` says so.
@@ -68,6 +70,8 @@ pub struct Making<'a> {
     pub number: u64,
     /// The same through reloads, while name, files and consumers are the same: for what depends on nothing else.
     pub lasting: u64,
+    /// The keys that its tokens are verified with, where it takes tokens.
+    pub keys: Option<Arc<KeyCell>>,
 }
 
 /// What is wrong with the files that an authorizer names.
@@ -79,16 +83,20 @@ pub struct Problem {
     pub hint: &'static str,
 }
 
-/// An authorizer as it is configured.
-pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> Result<Arc<dyn Authorizer>, Problem> {
+/// An authorizer as it is configured. `None`: it has no keys, and whoever makes it has said why.
+pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> Result<Option<Arc<dyn Authorizer>>, Problem> {
     let name: Arc<str> = name.into();
-    Ok(match &configured.kind {
+    Ok(Some(match &configured.kind {
         AuthorizerKind::ApiKey(key) => Arc::new(api_key::ApiKey::compile(name, key, making)),
         AuthorizerKind::Basic(basic) => Arc::new(basic::Basic::compile(name, basic, making)),
         AuthorizerKind::ClientCertificate(certificate) => {
             Arc::new(client_certificate::ClientCertificate::compile(name, certificate, making)?)
         }
-    })
+        AuthorizerKind::Jwt(jwt) => {
+            let Some(keys) = making.keys.clone() else { return Ok(None) };
+            Arc::new(jwt::Jwt::compile(name, jwt, keys, making))
+        }
+    }))
 }
 
 /// One of a route's authorizers.
@@ -148,7 +156,18 @@ impl Policy for Authenticate {
     }
 
     fn enter<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
-        let Some(choice) = self.choices.iter().find(|choice| choice.authorizer.finds(exchange)) else {
+        // Whom memory knows, of him the credential is there: it is not looked for twice.
+        let mut found = None;
+        for choice in &self.choices {
+            if let Some(known) = choice.authorizer.recall(exchange, ports) {
+                return Hook::Ready(Self::conclude(choice, exchange, known));
+            }
+            if choice.authorizer.finds(exchange) {
+                found = Some(choice);
+                break;
+            }
+        }
+        let Some(choice) = found else {
             return Hook::Ready(match &self.anonymous {
                 Some(nobody) => {
                     exchange.principal = Some(nobody.clone());
@@ -160,9 +179,6 @@ impl Policy for Authenticate {
                 }
             });
         };
-        if let Some(known) = choice.authorizer.recall(exchange, ports) {
-            return Hook::Ready(Self::conclude(choice, exchange, known));
-        }
         // What is not known costs something to find out: whoever was wrong too often is not looked at.
         let look = match self.failures.as_ref().map(|failures| failures.admit(exchange, ports)) {
             Some(Ok(look)) => Some(look),
