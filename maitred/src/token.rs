@@ -36,7 +36,7 @@ pub fn main(arguments: &Token) -> anyhow::Result<Exit> {
 fn authorizer<'a>(document: &'a Document, name: Option<&str>) -> anyhow::Result<(&'a str, &'a Jwt)> {
     let takes_tokens = document.authorizers.iter().filter_map(|(name, authorizer)| match &authorizer.kind {
         AuthorizerKind::Jwt(jwt) => Some((name.as_str(), &**jwt)),
-        AuthorizerKind::ApiKey(_) => None,
+        AuthorizerKind::ApiKey(_) | AuthorizerKind::Basic(_) | AuthorizerKind::ClientCertificate(_) => None,
     });
     let all: Vec<(&str, &Jwt)> = takes_tokens.collect();
     let names = all.iter().map(|(name, _)| *name);
