@@ -5,6 +5,8 @@ use crate::consumers::ConsumerCounts;
 use crate::process::Process;
 use crate::upstreams::UpstreamView;
 use maitred_core::Kind;
+use maitred_core::compute::ComputeFigures;
+use maitred_core::limit_table::TableFigures;
 use maitred_core::metrics::{
     BUCKETS_MICROS, Counter, DECISIONS, Histogram, METHODS, Metrics, RETRY_REASONS, RouteSeries, RouteShard, STATUSES,
     WorkerShard,
@@ -58,6 +60,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     endpoints::write(&mut page, &extra.upstreams);
     queues::write(&mut page, &extra.upstreams);
     breakers::write(&mut page, &extra.upstreams);
+    page.identity(metrics);
     page.configuration(metrics, extra);
     page.certificates(metrics, &extra.certificates);
     consumers::write(&mut page, extra.consumers);
@@ -243,6 +246,29 @@ impl Page {
                 self.line(format_args!("{name}{{authorizer=\"{label}\",result=\"{result}\"}} {count}"));
             }
         }
+    }
+
+    /// What was computed for requests away from the workers, and credentials that were wrong.
+    fn identity(&mut self, metrics: &Metrics) {
+        let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        let ComputeFigures { waiting, begun, refused, skipped } = &*metrics.compute;
+        let help = "Jobs, such as hashes of passwords, that wait for a thread now.";
+        self.single("maitred_compute_waiting", "gauge", help, read(waiting));
+        self.family("maitred_compute_jobs_total", "counter", "Jobs for other threads than the workers', by what came of them.");
+        for (result, count) in [("begun", begun), ("refused", refused), ("skipped", skipped)] {
+            self.line(format_args!("maitred_compute_jobs_total{{result=\"{result}\"}} {}", read(count)));
+        }
+        let TableFigures { refused, shared } = &*metrics.failing_addresses;
+        self.single(
+            "maitred_failed_credentials_total",
+            "counter",
+            "Credentials that were looked at and wrong.",
+            read(&metrics.failed_credentials),
+        );
+        let help = "Requests whose credential was not looked at: too many from their address were wrong.";
+        self.single("maitred_failed_credentials_refused_total", "counter", help, read(refused));
+        let help = "Times that an address shared another's limit, for want of room.";
+        self.single("maitred_failed_credentials_shared_total", "counter", help, read(shared));
     }
 
     fn configuration(&mut self, metrics: &Metrics, extra: &Extra) {

@@ -3,6 +3,7 @@
 
 pub mod base64url;
 pub mod consumers;
+mod flights;
 pub mod json;
 mod key_hasher;
 pub mod keys;
@@ -10,6 +11,7 @@ mod principal;
 mod verdicts;
 
 pub use consumers::{Consumer, ConsumerSet, Roll, Stored, Taken};
+pub use flights::{Finding, Flights};
 pub use key_hasher::{Fingerprint, KeyHash, KeyHasher};
 pub use keys::{KeyCell, KeySet, KeySource};
 pub use principal::Principal;

@@ -1,6 +1,8 @@
 //! Counters that cost an ordinary store: each worker writes its own, a reader sums them. Formats nothing; the admin side does.
 
+use crate::compute::ComputeFigures;
 use crate::fault::Kind;
+use crate::limit_table::TableFigures;
 use maitred_wire::Method;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -273,6 +275,11 @@ pub struct Metrics {
     /// Certificates that were obtained by ACME, renewals too, and orders that brought none.
     pub acme_ok: AtomicU64,
     pub acme_failed: AtomicU64,
+    /// What was computed away from the workers.
+    pub compute: Arc<ComputeFigures>,
+    /// Credentials that were looked at and wrong, and the table of the addresses that they came from.
+    pub failed_credentials: Arc<AtomicU64>,
+    pub failing_addresses: Arc<TableFigures>,
     /// Fetches of issuers' keys, and those that brought none: then the old ones stay.
     pub keys_ok: AtomicU64,
     pub keys_failed: AtomicU64,
@@ -293,6 +300,9 @@ impl Metrics {
             reloads_failed: AtomicU64::new(0),
             acme_ok: AtomicU64::new(0),
             acme_failed: AtomicU64::new(0),
+            compute: Arc::default(),
+            failed_credentials: Arc::default(),
+            failing_addresses: Arc::default(),
             keys_ok: AtomicU64::new(0),
             keys_failed: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),

@@ -3,7 +3,7 @@
 
 use crate::buffered::Room;
 use crate::fault::Fault;
-use crate::identity::Verdicts;
+use crate::identity::{Flights, Verdicts};
 use maitred_wire::ResponseHead;
 use std::cell::RefCell;
 use std::future::Future;
@@ -51,6 +51,9 @@ pub trait Ports {
 
     /// What this worker has verified. Not to be held across a wait.
     fn verdicts(&self) -> &RefCell<Verdicts>;
+
+    /// What this worker is finding out at the moment.
+    fn flights(&self) -> &Flights;
 
     /// Until a moment of `now` has come.
     fn until(&self, moment: Instant) -> Waiting<'_>;

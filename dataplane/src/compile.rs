@@ -9,10 +9,11 @@ use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
 use maitred_core::balance::KnownFigures;
 use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::identity::{KeyCell, KeySource, Stored};
+use maitred_core::limit_table::Table;
 use maitred_core::metrics::Metrics;
 use maitred_core::ports::{Fetch, FetchRequest, Fetching};
 use maitred_core::render::Text;
-use maitred_core::{Chain, Clock, Registry, Remote, Room};
+use maitred_core::{Chain, Clock, Compute, Registry, Remote, Room};
 use maitred_integrations::Integration;
 use maitred_integrations::proxy::Proxy;
 use maitred_integrations::proxy::mirror::Mirror;
@@ -20,6 +21,7 @@ use maitred_integrations::redirect::Redirect;
 use maitred_integrations::respond::Respond;
 use maitred_model as model;
 use maitred_model::{Authority, Diagnostic, Diagnostics, Document, Endpoint, ProxyTarget, Scheme, Setting, Spanned};
+use maitred_policies::authenticate::ADDRESSES_MAX;
 use maitred_policies::authenticate::http_signature::Seen;
 use maitred_policies::authorize::Demands;
 use maitred_policies::authorize::condition::Condition;
@@ -29,8 +31,8 @@ use maitred_transport::{
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What outlives snapshots.
 pub struct State {
@@ -51,6 +53,10 @@ pub struct State {
     pub consumers: Arc<Stored>,
     /// Asks issuers and providers; nobody, where configurations are only looked at.
     pub(crate) fetch: Arc<dyn Fetch>,
+    /// Where what is too heavy for a worker is computed.
+    pub compute: Arc<Compute>,
+    /// Wrong credentials by address, once somebody is asked for any.
+    failures: OnceLock<Arc<Table>>,
     /// Keys of issuers, by where they are fetched from: a reload goes on with those that are there.
     keys: Registry<KeySource, KeyCell>,
     /// What is taken by bodies that are held whole.
@@ -72,8 +78,11 @@ impl State {
 
     /// `ticket_secret`: what tickets are sealed with unless a secret is configured.
     pub fn with(workers: usize, ticket_secret: [u8; 32], clock: Clock) -> State {
+        let metrics = Arc::new(Metrics::new(workers));
         State {
-            metrics: Arc::new(Metrics::new(workers)),
+            compute: Arc::new(Compute::new(metrics.compute.clone())),
+            failures: OnceLock::new(),
+            metrics,
             cells: Registry::default(),
             figures: KnownFigures::new(clock.clone()),
             upstreams: Registry::default(),
@@ -103,6 +112,13 @@ impl State {
     /// The number of the next authorizer.
     pub(crate) fn number(&self) -> u64 {
         self.authorizers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// They outlive reloads, so that a reload forgives nobody.
+    pub(crate) fn failures(&self) -> Arc<Table> {
+        let table = || Table::new(ADDRESSES_MAX, Table::random_seed(), self.clock.now());
+        let counted = || Arc::new(table().counted_by(self.metrics.failing_addresses.clone()));
+        self.failures.get_or_init(counted).clone()
     }
 
     /// Where the keys of that source are put.
@@ -170,7 +186,8 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         keys: Vec::new(),
     };
     compiler.conditions = identity::conditions(&document, &mut compiler.diagnostics);
-    compiler.identity = Identity::compile(&document, state, &compiler.secret(), &mut compiler.diagnostics);
+    let secret = compiler.secret();
+    compiler.identity = Identity::compile(&document, state, &secret, &mut compiler.diagnostics);
     identity::check(&document, &mut compiler.diagnostics);
     for (name, upstream) in &document.upstreams {
         compiler.upstream(name, &upstream.value, upstream.span);

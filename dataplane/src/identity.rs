@@ -8,9 +8,10 @@ use maitred_model::{
 };
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::http_signature::read_key;
-use maitred_policies::authenticate::{Choice, Login, Making, make};
-use maitred_policies::authorize::condition::{Condition, Problem};
+use maitred_policies::authenticate::{Choice, Failures, Login, Making, Problem, make};
+use maitred_policies::authorize::condition::{self, Condition};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ const PROVIDER_REFRESH: Duration = Duration::from_secs(600);
 #[derive(Default)]
 pub(crate) struct Identity {
     choices: HashMap<String, Choice>,
+    /// Where there is anybody to ask.
+    failures: Option<Failures>,
     /// What is to be fetched, and how often.
     pub keys: Vec<(Arc<KeyCell>, Duration)>,
 }
@@ -30,7 +33,11 @@ impl Identity {
         let mut identity = Identity::default();
         for (name, configured) in &document.authorizers {
             let keys = match &configured.kind {
-                AuthorizerKind::ApiKey(_) | AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => None,
+                AuthorizerKind::ApiKey(_)
+                | AuthorizerKind::Basic(_)
+                | AuthorizerKind::ClientCertificate(_)
+                | AuthorizerKind::HttpSignature(_)
+                | AuthorizerKind::AwsSignature(_) => None,
                 AuthorizerKind::Jwt(jwt) => identity.keys(jwt, configured, state, diagnostics),
                 AuthorizerKind::Oidc(oidc) => {
                     let cell = state.keys(KeySource::Discovery(oidc.issuer.as_str().into()));
@@ -38,14 +45,29 @@ impl Identity {
                     Some(cell)
                 }
             };
-            let making = Making { secret, roll: &roll, number: state.number(), keys, fetch: &state.fetch, seen: &state.seen };
-            if let Some(authorizer) = make(name, configured, &making) {
-                identity.choices.insert(
-                    name.clone(),
-                    Choice { authorizer, strip: configured.strip, series: state.metrics.authorizer(&name.as_str().into()) },
-                );
+            let (number, lasting) = (state.number(), lasting(name, configured, document));
+            let making = Making {
+                secret,
+                roll: &roll,
+                compute: &state.compute,
+                number,
+                lasting,
+                keys,
+                fetch: &state.fetch,
+                seen: &state.seen,
+            };
+            match make(name, configured, &making) {
+                Ok(Some(authorizer)) => {
+                    let series = state.metrics.authorizer(&name.as_str().into());
+                    identity.choices.insert(name.clone(), Choice { authorizer, strip: configured.strip, series });
+                }
+                Ok(None) => {}
+                Err(Problem { span, message, hint }) => diagnostics.push(Diagnostic::error("bad-file", span, message).hint(hint)),
             }
         }
+        let count = || state.metrics.failed_credentials.clone();
+        let failures = || Failures::new(state.failures(), count(), &document.limits.failed_credentials);
+        identity.failures = (!identity.choices.is_empty()).then(failures);
         identity
     }
 
@@ -92,7 +114,7 @@ impl Identity {
             Authenticate::Open => None,
             Authenticate::Any { authorizers, anonymous } => {
                 let choices = authorizers.iter().filter_map(|name| self.choices.get(&name.value)).cloned().collect();
-                Some(Authentication::Demanded { choices, anonymous: *anonymous })
+                Some(Authentication::Demanded { choices, anonymous: *anonymous, failures: self.failures.clone() })
             }
         }
     }
@@ -114,6 +136,20 @@ pub(crate) fn check(document: &Document, diagnostics: &mut Diagnostics) {
             diagnostics.push(Diagnostic::error("bad-pem", file.span, message).hint(hint));
         }
     }
+}
+
+/// A number that an authorizer keeps through reloads for as long as it would find out the same: what was hashed at some cost need not be hashed
+/// again because a route has changed. Never one that `State` counts.
+fn lasting(name: &str, configured: &maitred_model::Authorizer, document: &Document) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (name, configured.kind.name(), configured.kind.hidden()).hash(&mut hasher);
+    for (consumer, configured) in &document.consumers {
+        (consumer, &configured.groups).hash(&mut hasher);
+        for identity in &configured.identities {
+            (&identity.authorizer.value, &identity.subject).hash(&mut hasher);
+        }
+    }
+    hasher.finish() | 1 << 63
 }
 
 /// What API and route demand of whoever comes in: it adds up. A route that is open makes no demands on anybody.
@@ -152,7 +188,7 @@ pub(crate) fn conditions(document: &Document, diagnostics: &mut Diagnostics) -> 
                 Ok(condition) => {
                     compiled.insert(source.value.clone(), Arc::new(condition));
                 }
-                Err(Problem { message, hint }) => {
+                Err(condition::Problem { message, hint }) => {
                     diagnostics.push(Diagnostic::error("bad-condition", source.span, message).hint(hint));
                 }
             }

@@ -2,6 +2,7 @@
 //! `tests/replay.rs` and cargo-fuzz do.
 
 mod chunks;
+mod credentials;
 mod grpc;
 mod h2;
 mod h3;
@@ -15,6 +16,7 @@ mod tokens;
 mod websocket;
 
 pub use chunks::{chunked, trailers};
+pub use credentials::{basic, htpasswd};
 pub use grpc::grpc;
 pub use h2::{h2_frames, request_h2, response_h2};
 pub use h3::{h3_frames, request_h3};
@@ -35,7 +37,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 24] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -56,6 +58,8 @@ pub const TARGETS: [Target; 22] = [
     ("aws_authorization", aws_authorization),
     ("config", config),
     ("router", router),
+    ("basic", basic),
+    ("htpasswd", htpasswd),
     ("jwt", jwt),
     ("jwks", jwks),
 ];

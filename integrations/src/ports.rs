@@ -1,7 +1,7 @@
 //! What policies may reach of a worker.
 
 use crate::Reach;
-use maitred_core::identity::Verdicts;
+use maitred_core::identity::{Flights, Verdicts};
 use maitred_core::{Call, Calling, Fault, Kind, Ports, Room, Waiting};
 use maitred_transport::Timer;
 use std::cell::RefCell;
@@ -23,6 +23,10 @@ impl Ports for Reach {
 
     fn verdicts(&self) -> &RefCell<Verdicts> {
         &self.worker.verdicts
+    }
+
+    fn flights(&self) -> &Flights {
+        &self.worker.flights
     }
 
     fn until(&self, moment: Instant) -> Waiting<'_> {

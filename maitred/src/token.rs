@@ -37,6 +37,8 @@ fn authorizer<'a>(document: &'a Document, name: Option<&str>) -> anyhow::Result<
     let takes_tokens = document.authorizers.iter().filter_map(|(name, authorizer)| match &authorizer.kind {
         AuthorizerKind::Jwt(jwt) => Some((name.as_str(), &**jwt)),
         AuthorizerKind::ApiKey(_)
+        | AuthorizerKind::Basic(_)
+        | AuthorizerKind::ClientCertificate(_)
         | AuthorizerKind::Oidc(_)
         | AuthorizerKind::HttpSignature(_)
         | AuthorizerKind::AwsSignature(_) => None,

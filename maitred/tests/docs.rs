@@ -98,6 +98,7 @@ fn sources(text: &str) -> Memory {
         let value = format!("{VALUE}-of-{name}");
         memory = if kind == "env" { memory.var(name, &value) } else { memory.file(name, &*value) };
     }
+    memory = memory.file("users.htpasswd", fs::read(root().join("tests/config/parts/users.htpasswd")).expect("readable"));
     for (name, bytes) in certificates() {
         memory = memory.file(Path::new("certs").join(name), bytes);
     }

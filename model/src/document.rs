@@ -9,8 +9,8 @@ mod protection;
 mod upstreams;
 
 pub use authorizers::{
-    ApiKey, Authorizer, AuthorizerKind, AwsSignature, Component, HttpSignature, Jwt, JwtAlgorithm, JwtKeys, KeyPlace, Oidc,
-    OidcSession, PublicAlgorithm, Replay, SameSite, SignatureKey,
+    ApiKey, Authorizer, AuthorizerKind, AwsSignature, Basic, CertificatePrincipal, ClientCertificate, Component, HtpasswdFile,
+    HttpSignature, Jwt, JwtAlgorithm, JwtKeys, KeyPlace, Oidc, OidcSession, PublicAlgorithm, Replay, SameSite, SignatureKey,
 };
 pub use identity::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
 pub use listeners::{
@@ -26,7 +26,7 @@ pub use upstreams::{
 };
 
 use crate::span::Spanned;
-use crate::values::{HeaderName, HeaderValue, HostPattern, IpNet, PathTemplate, Secret, Share, Template};
+use crate::values::{HeaderName, HeaderValue, HostPattern, IpNet, PathTemplate, Rate, Secret, Share, Template};
 use indexmap::IndexMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -92,6 +92,14 @@ pub struct Limits {
     pub tunnel_lifetime: Duration,
     pub half_close: HalfClose,
     pub underscores: Underscores,
+    pub failed_credentials: FailedCredentials,
+}
+
+/// Wrong credentials of one client address: more are not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailedCredentials {
+    pub rate: Rate,
+    pub burst: NonZeroU32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

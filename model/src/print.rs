@@ -134,6 +134,7 @@ fn print_limits(limits: &Limits) -> Value {
         tunnel_lifetime,
         half_close,
         underscores,
+        failed_credentials: FailedCredentials { rate, burst },
     } = limits;
     json!({
         "connections": connections.get(),
@@ -164,6 +165,7 @@ fn print_limits(limits: &Limits) -> Value {
             Underscores::Drop => "drop",
             Underscores::Allow => "allow",
         },
+        "failed_credentials": { "rate": rate.to_string(), "burst": burst.get() },
     })
 }
 

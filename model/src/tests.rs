@@ -356,6 +356,7 @@ fn defaults_are_those_of_the_page() {
         ("tunnel_lifetime", "1d".into()),
         ("half_close", "deliver".into()),
         ("underscores", "drop".into()),
+        ("failed_credentials", serde_json::json!({ "rate": "1/s", "burst": 20 })),
     ] {
         assert_eq!(printed["limits"][key], value, "{key}");
     }

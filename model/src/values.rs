@@ -2,8 +2,10 @@
 //! what is wrong and what to type instead; where it was written is the decoder's business.
 
 mod headers;
+mod htpasswd;
 mod net;
 mod path;
+mod rate;
 mod share;
 mod template;
 #[cfg(test)]
@@ -11,9 +13,13 @@ mod tests;
 mod units;
 
 pub use headers::{HeaderName, HeaderValue, parse_method};
+pub use htpasswd::{
+    Argon2, Argon2Cost, Argon2Kind, Bcrypt, HTPASSWD_BYTES_MAX, HashCost, Htpasswd, HtpasswdError, PasswordHash, USER_BYTES_MAX,
+};
 pub(crate) use net::parse_socket;
 pub use net::{HostPattern, IpNet};
 pub use path::{PathTemplate, Segment, canonical_path};
+pub use rate::{Rate, RateUnit};
 pub use share::Share;
 pub use template::{CONSUMER, Part, Template, Variable, Who};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
@@ -63,7 +69,7 @@ macro_rules! from_str {
     )*};
 }
 
-from_str!(HeaderName, HeaderValue, HostPattern, IpNet, PathTemplate, Share, Template);
+from_str!(HeaderName, HeaderValue, HostPattern, IpNet, PathTemplate, Rate, Share, Template);
 
 /// A text that is never printed. `expose` is the only way to it, so that each use can be found by name.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! The order of policies, in one place: the order of these lines is the order of execution, and users do not sort it.
 
-use crate::authenticate::{Authenticate, Choice, Login};
+use crate::authenticate::{Authenticate, Choice, Failures, Login};
 use crate::authorize::Demands;
 use maitred_core::{Chain, Policy};
 use maitred_model::{Cors, HeaderEdits, IpRules, Maintenance};
@@ -24,8 +24,13 @@ pub struct Configured<'a> {
 
 /// Who decides who it is.
 pub enum Authentication {
-    /// `anonymous`: who shows no credential comes in as nobody.
-    Demanded { choices: Vec<Choice>, anonymous: bool },
+    Demanded {
+        choices: Vec<Choice>,
+        /// Who shows no credential comes in as nobody.
+        anonymous: bool,
+        /// Who was wrong too often is not looked at.
+        failures: Option<Failures>,
+    },
     /// The route is a step of finding it out.
     Login(Login),
 }
@@ -62,8 +67,8 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     policies.extend(maintenance.map(|maintenance| Box::new(maintenance) as Box<dyn Policy>));
     // Before whatever asks who it is.
     policies.extend(configured.authenticate.as_ref().map(|configured| match configured {
-        Authentication::Demanded { choices, anonymous } => {
-            Box::new(Authenticate::compile(choices, *anonymous)) as Box<dyn Policy>
+        Authentication::Demanded { choices, anonymous, failures } => {
+            Box::new(Authenticate::compile(choices, *anonymous, failures.clone())) as Box<dyn Policy>
         }
         Authentication::Login(login) => Box::new(login.clone()),
     }));

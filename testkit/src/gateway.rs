@@ -10,6 +10,7 @@ use maitred_control::acme::Prepared;
 use maitred_control::discovery::testing::Scripted;
 use maitred_control::upstreams::{find, turn};
 use maitred_control::{Acme, Checks, Discovery, Fetcher, Keys, Plan, Request, UpstreamView, WantedKeys, Watched};
+use maitred_core::Compute;
 use maitred_core::metrics::Metrics;
 use maitred_core::queue::GateView;
 use maitred_dataplane::{LogTarget, Options, Snapshot, State, authority, compile};
@@ -273,6 +274,11 @@ impl Gateway {
         let snapshot = self.inner.snapshot();
         let found = snapshot.upstreams().find(|(spec, _)| &*spec.name == upstream).map(|(spec, _)| spec.targets.clone());
         found.unwrap_or_else(|| panic!("no upstream {upstream}"))
+    }
+
+    /// The threads for what is too heavy for a worker.
+    pub fn compute(&self) -> &Arc<Compute> {
+        &self.state.compute
     }
 
     pub fn metrics(&self) -> &Arc<Metrics> {

@@ -3,8 +3,9 @@
 
 use crate::stream::Stream;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, RevokedCertParams, SanType, SerialNumber,
+    SignatureAlgorithm, date_time_ymd,
 };
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -92,6 +93,41 @@ impl Authority {
 
     pub fn expired_client(&self, name: &str) -> Identity {
         self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth, expire)
+    }
+
+    /// That ends then (seconds since 1970).
+    pub fn client_until(&self, name: &str, end: u64) -> Identity {
+        self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth, |params| {
+            params.not_after = (UNIX_EPOCH + Duration::from_secs(end)).into()
+        })
+    }
+
+    /// For a client with a name of each kind.
+    pub fn client_also(&self, name: &str, uri: &str, email: &str) -> Identity {
+        let ascii = |text: &str| text.try_into().expect("ASCII");
+        self.sign(&[name], ExtendedKeyUsagePurpose::ClientAuth, |params| {
+            params.subject_alt_names.extend([SanType::URI(ascii(uri)), SanType::Rfc822Name(ascii(email))]);
+        })
+    }
+
+    /// The list of what it revoked, which holds until then (seconds since 1970), as PEM.
+    pub fn revoked(&self, identities: &[&Identity], next_update: u64) -> String {
+        let time = |seconds: u64| (UNIX_EPOCH + Duration::from_secs(seconds)).into();
+        let revoked = identities.iter().map(|identity| {
+            let chain = identity.chain();
+            let (_, certificate) = X509Certificate::from_der(&chain[0]).expect("a certificate");
+            let serial_number = SerialNumber::from_slice(certificate.raw_serial());
+            RevokedCertParams { serial_number, revocation_time: time(1), reason_code: None, invalidity_date: None }
+        });
+        let params = CertificateRevocationListParams {
+            this_update: time(1),
+            next_update: time(next_update),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).expect("a list").pem().expect("PEM")
     }
 
     fn sign(&self, names: &[&str], usage: ExtendedKeyUsagePurpose, alter: impl Fn(&mut CertificateParams)) -> Identity {

@@ -116,7 +116,9 @@ struct House {
 
 fn house(issuer: Issuer) -> House {
     let (kitchen, keys) = (Backend::status(200), issuer.serve());
-    let gateway = gateway(KITCHEN, &[("kitchen", kitchen.address()), ("issuer", keys.address())]);
+    // Here it is tokens that are to be looked at, each of them.
+    let text = format!("limits: {{ failed_credentials: {{ rate: 1000/s, burst: 1000 }} }}\n{KITCHEN}");
+    let gateway = gateway(&text, &[("kitchen", kitchen.address()), ("issuer", keys.address())]);
     House { kitchen, issuer, keys, gateway }
 }
 

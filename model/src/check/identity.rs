@@ -3,7 +3,7 @@
 use super::Checker;
 use crate::decode::suggest;
 use crate::document::{
-    Api, Authenticate, Authorizer, Document, HashBy, Integration, KeyPlace, Policies, ProxyTarget, Route, Setting,
+    Api, Authenticate, Authorizer, AuthorizerKind, Document, HashBy, Integration, KeyPlace, Policies, ProxyTarget, Route, Setting,
 };
 use crate::language::{ANONYMOUS, NONE};
 use crate::span::{Span, Spanned};
@@ -15,6 +15,9 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
         if [ANONYMOUS, NONE].contains(&name.as_str()) {
             let message = format!("`{name}` has a meaning of its own in `authenticate`");
             checker.error("bad-name", authorizer.span, message, "give the authorizer another name");
+        }
+        if let AuthorizerKind::ClientCertificate(_) = &authorizer.kind {
+            never_shown(document, name, authorizer.span, checker);
         }
     }
     for api in document.apis.values() {
@@ -129,6 +132,15 @@ fn hashed(document: &Document, checker: &mut Checker<'_>) {
             let hint = "add `authenticate: [NAME]` to the routes, or write another `hash_by`";
             checker.warning("no-identity", upstream.span, message, hint);
         }
+    }
+}
+
+/// A certificate is only shown where a listener asks for one.
+fn never_shown(document: &Document, name: &str, span: Span, checker: &mut Checker<'_>) {
+    let mut listeners = document.listen.iter().filter_map(|listener| listener.tls.as_ref());
+    if !listeners.any(|tls| tls.client_ca.is_some()) {
+        let message = format!("`{name}` finds nobody: no listener asks for a certificate");
+        checker.warning("no-effect", span, message, "add `client_ca: ca.pem` to a listener's `tls`");
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Bytes of one PEM file: all authorities that a browser trusts have a quarter of it.
 pub(crate) const PEM_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of all of them together: ten thousand certificates, each with those between it and its authority.
+/// Bytes of all files together: ten thousand certificates, each with those between it and its authority.
 const PEM_TOTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What decoding may ask of the world.
@@ -38,17 +38,24 @@ impl<'a> Outside<'a> {
 
     /// The bytes of a file, or why there are none.
     pub fn read(&mut self, path: &Path) -> Result<Arc<[u8]>, String> {
+        self.read_up_to(path, PEM_BYTES_MAX)
+    }
+
+    /// The same of a file that may have so many bytes.
+    pub fn read_up_to(&mut self, path: &Path, bytes_max: usize) -> Result<Arc<[u8]>, String> {
         if let Some(read) = self.read.get(path) {
             return read.clone();
         }
         self.dependencies.push(path.to_owned());
         let read = match self.sources.read(path) {
-            Ok(bytes) if bytes.len() > PEM_BYTES_MAX => Err(format!("it is larger than {} MiB", PEM_BYTES_MAX / 1024 / 1024)),
+            Ok(bytes) if bytes.len() > bytes_max => Err(format!("it is larger than {} MiB", bytes_max / 1024 / 1024)),
             Ok(bytes) => {
                 self.bytes = self.bytes.saturating_add(bytes.len());
                 match self.bytes {
                     ..=PEM_TOTAL_BYTES_MAX => Ok(Arc::from(bytes)),
-                    _ => Err(format!("all PEM files together have more than {} MiB", PEM_TOTAL_BYTES_MAX / 1024 / 1024)),
+                    _ => {
+                        Err(format!("all files that are named together have more than {} MiB", PEM_TOTAL_BYTES_MAX / 1024 / 1024))
+                    }
                 }
             }
             Err(error) => Err(error.to_string()),

@@ -1,6 +1,8 @@
 //! Authorizers: each knows one way to find out who it is.
 
 mod api_key;
+mod basic;
+mod client_certificate;
 mod jwt;
 mod oidc;
 mod signatures;
@@ -8,6 +10,8 @@ mod signatures;
 use crate::values::HeaderName;
 
 pub use api_key::{ApiKey, KeyPlace};
+pub use basic::{Basic, HtpasswdFile};
+pub use client_certificate::{CertificatePrincipal, ClientCertificate};
 pub use jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use oidc::{Oidc, OidcSession, SameSite};
 pub use signatures::{AwsSignature, Component, HttpSignature, PublicAlgorithm, Replay, SignatureKey};
@@ -24,6 +28,8 @@ pub struct Authorizer {
 pub enum AuthorizerKind {
     ApiKey(ApiKey),
     Oidc(Box<Oidc>),
+    Basic(Basic),
+    ClientCertificate(ClientCertificate),
     Jwt(Box<Jwt>),
     HttpSignature(HttpSignature),
     AwsSignature(AwsSignature),
@@ -35,6 +41,8 @@ impl AuthorizerKind {
         match self {
             AuthorizerKind::ApiKey(_) => "api_key",
             AuthorizerKind::Oidc(_) => "oidc",
+            AuthorizerKind::Basic(_) => "basic",
+            AuthorizerKind::ClientCertificate(_) => "client_certificate",
             AuthorizerKind::Jwt(_) => "jwt",
             AuthorizerKind::HttpSignature(_) => "http_signature",
             AuthorizerKind::AwsSignature(_) => "aws_signature",
@@ -49,14 +57,16 @@ impl AuthorizerKind {
             AuthorizerKind::Oidc(oidc) => vec![KeyPlace::Cookie(oidc.session.cookie.clone())],
             // All of the request is signed, headers of identity too where they are covered.
             AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => Vec::new(),
+            AuthorizerKind::Basic(_) => HeaderName::parse("authorization").map(KeyPlace::Header).into_iter().collect(),
+            AuthorizerKind::ClientCertificate(_) => Vec::new(),
         }
     }
 
     /// Headers by which it tells back ends who makes a request.
     pub fn tells(&self) -> &[HeaderName] {
         match self {
-            AuthorizerKind::ApiKey(_) | AuthorizerKind::Jwt(_) | AuthorizerKind::Oidc(_) => &[],
-            AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => &[],
+            AuthorizerKind::ApiKey(_) | AuthorizerKind::Basic(_) | AuthorizerKind::Jwt(_) | AuthorizerKind::Oidc(_) => &[],
+            AuthorizerKind::ClientCertificate(_) | AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => &[],
         }
     }
 
@@ -65,6 +75,8 @@ impl AuthorizerKind {
         match self {
             AuthorizerKind::ApiKey(_) => Vec::new(),
             AuthorizerKind::Oidc(oidc) => oidc.client_secret.iter().map(|secret| secret.expose().as_bytes()).collect(),
+            AuthorizerKind::Basic(basic) => vec![&basic.htpasswd.bytes],
+            AuthorizerKind::ClientCertificate(certificate) => certificate.crl.iter().map(|file| &file.bytes[..]).collect(),
             AuthorizerKind::Jwt(jwt) => match &jwt.keys {
                 JwtKeys::Secret(secret) => vec![secret.expose().as_bytes()],
                 JwtKeys::File { path: _, bytes } => vec![bytes],

@@ -1,6 +1,9 @@
 //! `authorizers`: each entry is a mapping with exactly one kind.
 
 mod api_key;
+mod basic;
+mod client_certificate;
+mod files;
 mod jwt;
 mod oidc;
 mod place;
@@ -12,6 +15,8 @@ use crate::document::{Authorizer, AuthorizerKind};
 use crate::span::Spanned;
 use crate::yaml::Node;
 use api_key::ApiKeyShape;
+use basic::BasicShape;
+use client_certificate::ClientCertificateShape;
 use jwt::JwtShape;
 use oidc::OidcShape;
 use serde_json::Value;
@@ -24,6 +29,10 @@ record! {
         api_key: Option<Spanned<ApiKeyShape>> = absent,
         /// People log in with a browser, at an OpenID provider.
         oidc: Option<Spanned<OidcShape>> = absent,
+        /// Name and password (RFC 7617).
+        basic: Option<Spanned<BasicShape>> = absent,
+        /// The certificate that a client showed in its handshake.
+        client_certificate: Option<Spanned<ClientCertificateShape>> = absent,
         /// A signed token of an issuer, as OAuth and OpenID Connect hand them out.
         jwt: Option<Spanned<JwtShape>> = absent,
         /// Requests signed by RFC 9421.
@@ -45,9 +54,12 @@ impl Shape for AuthorizerShape {
         if !cx.is_mapping(node, "an authorizer", "write `{ api_key: { in: header, name: x-api-key } }`") {
             return None;
         }
-        let RawAuthorizer { api_key, jwt, oidc, http_signature, aws_signature, strip } = RawAuthorizer::decode(node, cx)?;
+        let RawAuthorizer { api_key, basic, client_certificate, jwt, oidc, http_signature, aws_signature, strip } =
+            RawAuthorizer::decode(node, cx)?;
         let choices = [
             api_key.map(|kind| kind.map(AuthorizerKind::ApiKey)),
+            basic.map(|kind| kind.map(AuthorizerKind::Basic)),
+            client_certificate.map(|kind| kind.map(AuthorizerKind::ClientCertificate)),
             jwt.map(|kind| kind.map(|jwt| AuthorizerKind::Jwt(Box::new(jwt)))),
             oidc.map(|kind| kind.map(|oidc| AuthorizerKind::Oidc(Box::new(oidc)))),
             http_signature.map(|kind| kind.map(AuthorizerKind::HttpSignature)),

@@ -3,11 +3,13 @@
 use super::authorizers::AuthorizerShape;
 use super::listeners::ListenerForm;
 use super::upstreams::UpstreamForm;
-use super::values::{Address, Name, Network, SecretKey, SecretText, Size, SmallSize, Text, Timeout, WindowSize};
+use super::values::{Address, Name, Network, RateText, SecretKey, SecretText, Size, SmallSize, Text, Timeout, WindowSize};
 use crate::decode::{
     Cx, Defs, List, NamedMap, Null, OneOrMany, ScalarOr, Shape, default_of, or_reference, record, text, whole, words,
 };
-use crate::document::{AccessLog, Admin, Api, Consumer, Document, HalfClose, Limits, MetricsAccess, Telemetry, Underscores};
+use crate::document::{
+    AccessLog, Admin, Api, Consumer, Document, FailedCredentials, HalfClose, Limits, MetricsAccess, Telemetry, Underscores,
+};
 use crate::span::Spanned;
 use crate::values::ValueError;
 use crate::yaml::Node;
@@ -105,6 +107,18 @@ record! {
         half_close: HalfClose = "deliver",
         /// What becomes of header names with `_`.
         underscores: Underscores = "drop",
+        /// Wrong credentials of one address: beyond it none is looked at, unless a worker knows it already.
+        failed_credentials: FailedCredentials = empty,
+    }
+}
+
+record! {
+    /// Wrong credentials of one address: an IPv4 address, or a /64 of IPv6.
+    "`failed_credentials`" => FailedCredentials {
+        /// How many, in the long run.
+        rate: RateText = "1/s",
+        /// How many at once.
+        burst: NonZeroU32 = "20",
     }
 }
 

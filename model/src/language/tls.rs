@@ -379,7 +379,7 @@ impl Shape for Folder {
     }
 }
 
-fn file_path(node: &Node, cx: &mut Cx<'_>, what: &str) -> Option<PathBuf> {
+pub(crate) fn file_path(node: &Node, cx: &mut Cx<'_>, what: &str) -> Option<PathBuf> {
     let scalar = cx.scalar(node, what)?;
     if scalar.text.is_empty() || scalar.text.contains('\0') {
         cx.error("bad-value", node.span, format!("{what} is empty"), "name it, relative to this file");

@@ -3,7 +3,7 @@
 use crate::decode::{Cx, Defs, Shape, check_name, named, text, texts};
 use crate::diagnostics::Diagnostic;
 use crate::values::{
-    HeaderName, HeaderValue, HostPattern, IpNet, Secret, Share, Template, ValueError, canonical_path, parse_duration,
+    HeaderName, HeaderValue, HostPattern, IpNet, Rate, Secret, Share, Template, ValueError, canonical_path, parse_duration,
     parse_method, parse_size,
 };
 use crate::yaml::{Node, Scalar};
@@ -25,6 +25,8 @@ texts! {
     WindowSize => NonZeroU32, parse_window, "a size such as `256KiB`", "^[0-9]+([KM]i?B|B)$";
     /// A share of a whole, as in `5%` or `0.1%`.
     ShareText => Share, Share::parse, "a share such as `5%`", "^[0-9]+(\\.[0-9]+)?%$";
+    /// So many in each second, minute or hour, as in `100/s`, `6000/min` or `10/h`.
+    RateText => Rate, Rate::parse, "a rate such as `100/s`", "^[0-9]+/(s|min|h)$";
     /// An IP address and a port, as in `127.0.0.1:8080` or `[::1]:8080`.
     Address => SocketAddr, parse_address, "an address such as `127.0.0.1:8080`", "^.+:[0-9]+$";
     /// A network such as `10.0.0.0/8`, or one address.

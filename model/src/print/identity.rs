@@ -1,8 +1,9 @@
 //! Who may come in, in the language's words. Keys are not shown.
 
+use super::pem;
 use crate::document::{
-    ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, AwsSignature, ClaimDemand, Component, Consumer, Demand,
-    HttpSignature, Identity, Jwt, JwtKeys, KeyPlace, Oidc, OidcSession, Replay, SignatureKey,
+    ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, AwsSignature, Basic, ClaimDemand, ClientCertificate, Component,
+    Consumer, Demand, HttpSignature, Identity, Jwt, JwtKeys, KeyPlace, Oidc, OidcSession, Replay, SignatureKey,
 };
 use crate::values::format_duration;
 use serde_json::{Map, Value, json};
@@ -12,6 +13,10 @@ pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
     let shown = match kind {
         AuthorizerKind::ApiKey(key) => api_key(key),
         AuthorizerKind::Oidc(configured) => oidc(configured),
+        AuthorizerKind::Basic(Basic { realm, htpasswd }) => {
+            json!({ "realm": realm, "htpasswd": htpasswd.path.display().to_string() })
+        }
+        AuthorizerKind::ClientCertificate(certificate) => client_certificate(certificate),
         AuthorizerKind::Jwt(token) => jwt(token),
         AuthorizerKind::HttpSignature(signature) => http_signature(signature),
         AuthorizerKind::AwsSignature(signature) => aws_signature(signature),
@@ -128,6 +133,11 @@ fn aws_signature(signature: &AwsSignature) -> Value {
         "unsigned_payload": unsigned_payload,
         "keys": keys.iter().map(|(id, secret)| (id.clone(), secret.value.to_string().into())).collect::<Map<_, _>>(),
     })
+}
+
+fn client_certificate(certificate: &ClientCertificate) -> Value {
+    let ClientCertificate { principal, crl, issuers } = certificate;
+    json!({ "principal": principal.name(), "crl": crl.iter().map(|file| pem(file)).collect::<Value>(), "issuers": issuers })
 }
 
 pub(super) fn consumer(consumer: &Consumer) -> Value {

@@ -3,18 +3,23 @@
 
 pub mod api_key;
 pub mod aws_signature;
+pub mod basic;
 mod bearer;
 mod body_hash;
+mod client_certificate;
+mod failures;
 pub mod http_signature;
 pub mod jwt;
 mod oidc;
 mod place;
 
+pub use failures::{ADDRESSES_MAX, Failures};
+
 use maitred_core::identity::{KeyCell, Roll};
 use maitred_core::metrics::{AuthorizerSeries, Decided};
 use maitred_core::ports::Fetch;
-use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Registry, Response};
-use maitred_model::{self as model, AuthorizerKind, LoginStep};
+use maitred_core::{Compute, Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Registry, Response};
+use maitred_model::{self as model, AuthorizerKind, LoginStep, Span};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -81,26 +86,49 @@ pub struct Making<'a> {
     /// The gateway's secret, from which each derives a key of its own.
     pub secret: &'a [u8],
     pub roll: &'a Arc<Roll>,
+    /// Where costly hashes are made.
+    pub compute: &'a Arc<Compute>,
     /// The number of this authorizer: what was remembered under another is not its own.
     pub number: u64,
     /// For what is rare, and where only the network says.
     pub fetch: &'a Arc<dyn Fetch>,
+    /// The same through reloads, while name, files and consumers are the same: for what depends on nothing else.
+    pub lasting: u64,
     /// The keys that its tokens are verified with, where it takes tokens.
     pub keys: Option<Arc<KeyCell>>,
     /// Signatures that were used, by authorizer: they outlive a reload.
     pub seen: &'a Registry<String, http_signature::Seen>,
 }
 
+/// What is wrong with the files that an authorizer names.
+#[derive(Debug)]
+pub struct Problem {
+    /// Where the file is named.
+    pub span: Span,
+    pub message: String,
+    pub hint: &'static str,
+}
+
 /// An authorizer as it is configured. `None`: it has no keys, and whoever makes it has said why.
-pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
+pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> Result<Option<Arc<dyn Authorizer>>, Problem> {
     let name: Arc<str> = name.into();
-    Some(match &configured.kind {
+    Ok(Some(match &configured.kind {
         AuthorizerKind::ApiKey(key) => Arc::new(api_key::ApiKey::compile(name, key, making)),
-        AuthorizerKind::Oidc(oidc) => Arc::new(oidc::Oidc::compile(name, oidc, making)?),
-        AuthorizerKind::Jwt(jwt) => Arc::new(jwt::Jwt::compile(name, jwt, making.keys.clone()?, making)),
+        AuthorizerKind::Basic(basic) => Arc::new(basic::Basic::compile(name, basic, making)),
+        AuthorizerKind::ClientCertificate(certificate) => {
+            Arc::new(client_certificate::ClientCertificate::compile(name, certificate, making)?)
+        }
+        AuthorizerKind::Jwt(jwt) => {
+            let Some(keys) = making.keys.clone() else { return Ok(None) };
+            Arc::new(jwt::Jwt::compile(name, jwt, keys, making))
+        }
+        AuthorizerKind::Oidc(oidc) => {
+            let Some(oidc) = oidc::Oidc::compile(name, oidc, making) else { return Ok(None) };
+            Arc::new(oidc)
+        }
         AuthorizerKind::HttpSignature(signature) => Arc::new(http_signature::HttpSignature::compile(name, signature, making)),
         AuthorizerKind::AwsSignature(signature) => Arc::new(aws_signature::AwsSignature::compile(name, signature, making)),
-    })
+    }))
 }
 
 /// One of a route's authorizers.
@@ -116,11 +144,13 @@ pub struct Authenticate {
     choices: Box<[Choice]>,
     /// Who comes in without a credential, where somebody may.
     anonymous: Option<Arc<Principal>>,
+    failures: Option<Failures>,
 }
 
 impl Authenticate {
-    pub fn compile(choices: &[Choice], anonymous: bool) -> Authenticate {
-        Authenticate { choices: choices.into(), anonymous: anonymous.then(|| Arc::new(Principal::anonymous())) }
+    pub fn compile(choices: &[Choice], anonymous: bool, failures: Option<Failures>) -> Authenticate {
+        let anonymous = anonymous.then(|| Arc::new(Principal::anonymous()));
+        Authenticate { choices: choices.into(), anonymous, failures }
     }
 
     fn conclude(choice: &Choice, exchange: &mut Exchange, ports: &dyn Ports, decision: Decision) -> Result<Flow<()>, Fault> {
@@ -199,11 +229,20 @@ impl Policy for Authenticate {
                 }
             });
         };
+        // What is not known costs something to find out: whoever was wrong too often is not looked at.
+        let look = match self.failures.as_ref().map(|failures| failures.admit(exchange, ports)) {
+            Some(Ok(look)) => Some(look),
+            Some(Err(fault)) => return Hook::Ready(Err(fault)),
+            None => None,
+        };
         Hook::Pending(Box::pin(async move {
             let decision = match choice.authorizer.decide(exchange, ports) {
                 Hook::Ready(decision) => decision,
                 Hook::Pending(later) => later.await,
             };
+            if let Some(look) = look {
+                look.end(matches!(decision, Err(Refusal::Invalid { .. })));
+            }
             Self::conclude(choice, exchange, ports, decision)
         }))
     }

@@ -2,7 +2,7 @@ use super::condition::{Condition, SOURCE_BYTES_MAX};
 use super::given::Given;
 use super::{Authorize, Demands, claim, insufficient};
 use crate::authenticate::{Authorizer, Choice, Decision};
-use maitred_core::identity::{Consumer, Verdicts};
+use maitred_core::identity::{Consumer, Flights, Verdicts};
 use maitred_core::metrics::AuthorizerSeries;
 use maitred_core::wire::HeadLimits;
 use maitred_core::{Call, Calling, Exchange, Fault, Hook, Kind, Policy, Ports, Principal, Room, Waiting};
@@ -301,6 +301,10 @@ impl Authorizer for Named {
 struct Still(RefCell<Verdicts>);
 
 impl Ports for Still {
+    fn flights(&self) -> &Flights {
+        unreachable!("nobody waits for another")
+    }
+
     fn room(&self) -> &Room {
         unreachable!("nothing is held")
     }

@@ -1,7 +1,7 @@
 //! Requests from text, and a worker with a fixed clock, for tests of signatures.
 
 use super::super::{Authorizer, Decision, Refusal};
-use maitred_core::identity::Verdicts;
+use maitred_core::identity::{Flights, Verdicts};
 use maitred_core::wire::{Framing, HeadLimits, Parsed};
 use maitred_core::{Body, Call, Calling, Exchange, Fault, Hook, Kind, Ports, Room, Waiting, Whole};
 use std::cell::{Cell, RefCell};
@@ -23,6 +23,10 @@ impl Fixed {
 }
 
 impl Ports for Fixed {
+    fn flights(&self) -> &Flights {
+        unreachable!("nobody waits for another")
+    }
+
     fn until(&self, _: Instant) -> Waiting<'_> {
         unreachable!("nothing is waited for")
     }

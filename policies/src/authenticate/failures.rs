@@ -1,0 +1,68 @@
+//! How many wrong credentials an address may show. Counts what was looked at and found wrong; who is behind an address, and what a right
+//! credential is, others know.
+
+use maitred_core::limit_table::{Key, Quota, Table};
+use maitred_core::{Exchange, Fault, Kind, Ports};
+use maitred_model::FailedCredentials;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Addresses that are remembered at once, in 2 MiB. With the defaults each for 20 s at most.
+pub const ADDRESSES_MAX: usize = 64 * 1024;
+
+/// The limit of a configuration, on the counts of the process.
+#[derive(Clone)]
+pub struct Failures {
+    table: Arc<Table>,
+    quota: Quota,
+    /// Of all addresses, for `/metrics`.
+    count: Arc<AtomicU64>,
+}
+
+impl Failures {
+    pub fn new(table: Arc<Table>, count: Arc<AtomicU64>, configured: &FailedCredentials) -> Failures {
+        let FailedCredentials { rate, burst } = configured;
+        Failures { table, quota: Quota::new(rate.count.get(), rate.per.duration(), burst.get()), count }
+    }
+
+    /// Whether a credential from there is looked at. From an address that has been wrong of late each look takes one of what is left, until it
+    /// is over: else all that are sent at once would be looked at. Whoever was never wrong may come with as many as it likes.
+    pub fn admit<'a>(&'a self, exchange: &Exchange, ports: &'a dyn Ports) -> Result<Look<'a>, Fault> {
+        let from = self.table.address_key(exchange.client_ip());
+        let now = ports.now();
+        let mut verdict = self.table.peek(from, &self.quota, now);
+        let is_paid = verdict.allowed && verdict.remaining < self.quota.burst();
+        if is_paid {
+            verdict = self.table.take(from, 1, &self.quota, now);
+        }
+        match verdict.allowed {
+            true => Ok(Look { failures: self, ports, from, is_paid }),
+            false => {
+                let fault = Fault::new(Kind::TooManyFailures, "over limits.failed_credentials");
+                Err(Fault { retry_after: Some(verdict.retry_after), ..fault })
+            }
+        }
+    }
+}
+
+/// A credential is being looked at. One that is dropped before its end has cost what was taken for it.
+pub struct Look<'a> {
+    failures: &'a Failures,
+    ports: &'a dyn Ports,
+    from: Key,
+    is_paid: bool,
+}
+
+impl Look<'_> {
+    pub fn end(self, is_wrong: bool) {
+        let Failures { table, quota, count } = self.failures;
+        match (is_wrong, self.is_paid) {
+            (true, false) => drop(table.take(self.from, 1, quota, self.ports.now())),
+            (false, true) => table.give_back(self.from, 1, quota, self.ports.now()),
+            (true, true) | (false, false) => {}
+        }
+        if is_wrong {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
