@@ -204,6 +204,8 @@ pub struct Exchange {
     pub deadline: Option<Instant>,
     /// Everything must be over by then: a gRPC client said so.
     pub lifetime: Option<Instant>,
+    /// The gateway asks for itself: no client stands behind it, and nothing is said of one.
+    pub is_own: bool,
     /// Who it comes from, once that is known.
     pub principal: Option<Arc<Principal>>,
     pub record: Record,
@@ -233,6 +235,7 @@ impl Exchange {
             target: Vec::new(),
             deadline: None,
             lifetime: None,
+            is_own: false,
             principal: None,
             record: Record::new(now),
             hold: Hold::Nothing,
@@ -254,6 +257,7 @@ impl Exchange {
         self.target.clear();
         self.deadline = None;
         self.lifetime = None;
+        self.is_own = false;
         self.principal = None;
         self.hold = Hold::Nothing;
         if let Some(spare) = &mut self.spare {

@@ -2,7 +2,7 @@
 //! pool, timeouts, breaker and metrics like any other request.
 
 use crate::fault::Fault;
-use crate::identity::Verdicts;
+use crate::identity::{Flights, Verdicts};
 use maitred_wire::ResponseHead;
 use std::cell::RefCell;
 use std::future::Future;
@@ -18,13 +18,15 @@ pub struct Call<'a> {
     pub method: &'a str,
     /// Path and query, canonical; the endpoint's own path is prefixed.
     pub target: &'a [u8],
-    /// Names in lower case. Host and framing are not among them.
+    /// Names in lower case. Host and framing are not among them. Whoever asks on behalf of a request passes its Via on: by that a circle is found.
     pub headers: &'a [(&'a [u8], &'a [u8])],
     pub body: Vec<u8>,
     /// The whole answer must be there by then.
     pub deadline: Instant,
     /// A longer body is a fault.
     pub body_bytes_max: usize,
+    /// Asking twice is harmless, whatever the method says.
+    pub idempotent: bool,
 }
 
 /// What it was answered.
@@ -45,6 +47,9 @@ pub trait Ports {
     /// What this worker has verified. Not to be held across a wait.
     fn verdicts(&self) -> &RefCell<Verdicts>;
 
-    /// Asks a back end, through its upstream.
+    /// What this worker is finding out at the moment.
+    fn flights(&self) -> &Flights;
+
+    /// Asks a back end, through its upstream. Whoever drops it takes the request back.
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a>;
 }

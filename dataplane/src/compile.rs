@@ -133,10 +133,12 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         identity: Identity::default(),
         keys: Vec::new(),
     };
-    compiler.identity = Identity::compile(&document, state, &compiler.secret());
     for (name, upstream) in &document.upstreams {
         compiler.upstream(name, &upstream.value, upstream.span);
     }
+    let secret = compiler.secret();
+    compiler.identity =
+        Identity::compile(&document, state, &secret, |asked| compiler.proxy_upstream(&asked.upstream, asked.span));
     let tickets = state.tickets(document.secret_key.as_ref().map(|secret| secret.expose().as_bytes()));
     let mut doors = Vec::with_capacity(document.listen.len());
     let mut issued = Vec::new();

@@ -2,7 +2,7 @@
 
 use crate::compile::State;
 use maitred_core::identity::{Consumer, ConsumerSet, Roll};
-use maitred_model::{Api, Authenticate, Authorize, Document, Route, Setting};
+use maitred_model::{Api, Asked, Authenticate, Authorize, Document, Route, Setting, Spanned};
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::api_key::KeyHasher;
 use maitred_policies::authenticate::{Choice, Making, make};
@@ -15,10 +15,17 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub fn compile(document: &Document, state: &State, secret: &[u8]) -> Identity {
+    /// `upstream` gives the index of the one that an authorizer asks; where there is none, it has complained.
+    pub fn compile(
+        document: &Document,
+        state: &State,
+        secret: &[u8],
+        mut upstream: impl FnMut(&Spanned<Asked>) -> Option<u32>,
+    ) -> Identity {
         let roll = Arc::new(Roll { configured: consumers(document, secret), stored: state.consumers.clone() });
         let choice = |(name, configured): (&String, &maitred_model::Spanned<maitred_model::Authorizer>)| {
-            let making = Making { secret, roll: &roll, number: state.number() };
+            let upstream = configured.kind.asks().and_then(&mut upstream);
+            let making = Making { secret, roll: &roll, number: state.number(), upstream };
             let choice = Choice { authorizer: make(name, configured, &making), strip: configured.strip };
             (name.clone(), choice)
         };

@@ -1,8 +1,8 @@
 //! What policies may reach of a worker.
 
 use crate::Reach;
-use maitred_core::identity::Verdicts;
-use maitred_core::{Call, Calling, Fault, Kind, Ports};
+use maitred_core::identity::{Flights, Verdicts};
+use maitred_core::{Call, Calling, Ports};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,11 @@ impl Ports for Reach {
         &self.worker.verdicts
     }
 
+    fn flights(&self) -> &Flights {
+        &self.worker.flights
+    }
+
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a> {
-        let _ = call;
-        Box::pin(async { Err(Fault::new(Kind::NotImplemented, "calls")) })
+        Box::pin(crate::call::call(self, call))
     }
 }

@@ -7,7 +7,7 @@ mod listeners;
 mod protection;
 mod upstreams;
 
-pub use authorizers::{ApiKey, Authorizer, AuthorizerKind, KeyPlace};
+pub use authorizers::{ApiKey, Ask, Asked, Authorizer, AuthorizerKind, Forward, Introspection, KeyPlace};
 pub use identity::{Authenticate, Authorize, Consumer, Demand, Identity};
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,

@@ -2,7 +2,7 @@
 
 use crate::input::{BUFFER_BYTES, RELAY_BYTES};
 use crate::timers::Timers;
-use maitred_core::identity::Verdicts;
+use maitred_core::identity::{Flights, Verdicts};
 use maitred_core::metrics::{Metrics, WorkerShard};
 use maitred_core::{Chance, Clock, Exchange};
 use std::cell::{Cell, RefCell};
@@ -24,6 +24,7 @@ pub struct Worker {
     pub chance: Chance,
     pub metrics: Arc<Metrics>,
     pub verdicts: RefCell<Verdicts>,
+    pub flights: Flights,
     /// Told when a drain begins: connections that wait for nothing else say goodbye then.
     pub draining: Notify,
     /// Told when a drain is over: tunnels say goodbye then.
@@ -54,6 +55,7 @@ impl Worker {
             chance: Chance::default(),
             metrics,
             verdicts: RefCell::default(),
+            flights: Flights::default(),
             draining: Notify::new(),
             farewell: Notify::new(),
             handshakes: Turnstile::default(),

@@ -1,8 +1,16 @@
 //! Authorizers: each knows one way to find out who it is.
 
 mod api_key;
+mod asked;
+mod forward;
+mod introspection;
 
 pub use api_key::{ApiKey, KeyPlace};
+pub use asked::Asked;
+pub use forward::{Ask, Forward};
+pub use introspection::Introspection;
+
+use crate::span::Spanned;
 
 /// One entry of `authorizers`.
 #[derive(Debug, Clone)]
@@ -15,6 +23,8 @@ pub struct Authorizer {
 #[derive(Debug, Clone)]
 pub enum AuthorizerKind {
     ApiKey(ApiKey),
+    Introspection(Introspection),
+    Forward(Forward),
 }
 
 impl AuthorizerKind {
@@ -22,13 +32,25 @@ impl AuthorizerKind {
     pub fn name(&self) -> &'static str {
         match self {
             AuthorizerKind::ApiKey(_) => "api_key",
+            AuthorizerKind::Introspection(_) => "introspection",
+            AuthorizerKind::Forward(_) => "forward",
+        }
+    }
+
+    /// Whom it asks, if it asks anybody.
+    pub fn asks(&self) -> Option<&Spanned<Asked>> {
+        match self {
+            AuthorizerKind::ApiKey(_) => None,
+            AuthorizerKind::Introspection(introspection) => Some(&introspection.endpoint),
+            AuthorizerKind::Forward(forward) => Some(&forward.service),
         }
     }
 
     /// What a dump of it does not show: secrets, and the bytes of files. Who compares two of them needs it too.
     pub fn hidden(&self) -> Vec<&[u8]> {
         match self {
-            AuthorizerKind::ApiKey(_) => Vec::new(),
+            AuthorizerKind::ApiKey(_) | AuthorizerKind::Forward(_) => Vec::new(),
+            AuthorizerKind::Introspection(introspection) => vec![introspection.client_secret.expose().as_bytes()],
         }
     }
 }

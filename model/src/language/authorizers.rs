@@ -1,6 +1,9 @@
 //! `authorizers`: each entry is a mapping with exactly one kind.
 
 mod api_key;
+mod asked;
+mod forward;
+mod introspection;
 
 use crate::decode::{Bool, Cx, Defs, Shape, record};
 use crate::diagnostics::Diagnostic;
@@ -8,6 +11,8 @@ use crate::document::{Authorizer, AuthorizerKind};
 use crate::span::Spanned;
 use crate::yaml::Node;
 use api_key::ApiKeyShape;
+use forward::ForwardShape;
+use introspection::IntrospectionShape;
 use serde_json::Value;
 
 record! {
@@ -15,6 +20,10 @@ record! {
     "an authorizer" => struct RawAuthorizer {
         /// A key that a consumer was given.
         api_key: Option<Spanned<ApiKeyShape>> = absent,
+        /// A token that means nothing by itself: whoever issued it is asked (RFC 7662).
+        introspection: Option<Spanned<IntrospectionShape>> = absent,
+        /// A service that is asked about each request.
+        forward: Option<Spanned<ForwardShape>> = absent,
         /// Take the credential out of the request before a back end sees it.
         strip: Bool = "false",
     }
@@ -30,8 +39,12 @@ impl Shape for AuthorizerShape {
         if !cx.is_mapping(node, "an authorizer", "write `{ api_key: { in: header, name: x-api-key } }`") {
             return None;
         }
-        let RawAuthorizer { api_key, strip } = RawAuthorizer::decode(node, cx)?;
-        let choices = [api_key.map(|kind| kind.map(AuthorizerKind::ApiKey))];
+        let RawAuthorizer { api_key, introspection, forward, strip } = RawAuthorizer::decode(node, cx)?;
+        let choices = [
+            api_key.map(|kind| kind.map(AuthorizerKind::ApiKey)),
+            introspection.map(|kind| kind.map(AuthorizerKind::Introspection)),
+            forward.map(|kind| kind.map(AuthorizerKind::Forward)),
+        ];
         let kinds = RawAuthorizer::KEYS.iter().filter(|key| **key != "strip");
         let mut chosen = choices.into_iter().flatten();
         let Some(kind) = chosen.next() else {

@@ -1,12 +1,18 @@
 //! Who may come in, in the language's words. Keys are not shown.
 
-use crate::document::{ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, Consumer, Demand, Identity, KeyPlace};
+use super::{duration, texts, url};
+use crate::document::{
+    ApiKey, Ask, Asked, Authenticate, Authorize, Authorizer, AuthorizerKind, Consumer, Demand, Forward, Identity, Introspection,
+    KeyPlace, ProxyTarget,
+};
 use serde_json::{Value, json};
 
 pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
     let Authorizer { kind, strip } = authorizer;
     let shown = match kind {
         AuthorizerKind::ApiKey(key) => api_key(key),
+        AuthorizerKind::Introspection(kind) => introspection(kind),
+        AuthorizerKind::Forward(kind) => forward(kind),
     };
     let mut value = json!({ "strip": strip });
     value[kind.name()] = shown;
@@ -21,6 +27,60 @@ fn api_key(key: &ApiKey) -> Value {
         KeyPlace::Cookie(name) => ("cookie", name.as_str()),
     };
     json!({ "in": place, "name": name })
+}
+
+fn introspection(kind: &Introspection) -> Value {
+    let Introspection { endpoint, client_id, client_secret, token_type_hint, audience, issuer, ttl, negative_ttl, timeout } = kind;
+    let mut value = json!({
+        "client_id": client_id,
+        "client_secret": client_secret.to_string(),
+        "audience": audience,
+        "ttl": duration(*ttl),
+        "negative_ttl": duration(*negative_ttl),
+        "timeout": duration(*timeout),
+    });
+    asked("endpoint", endpoint, &mut value);
+    if let Some(hint) = token_type_hint {
+        value["token_type_hint"] = hint.as_str().into();
+    }
+    if let Some(issuer) = issuer {
+        value["issuer"] = issuer.as_str().into();
+    }
+    value
+}
+
+fn forward(kind: &Forward) -> Value {
+    let Forward { service, method, headers, ask, copy_to_upstream, copy_to_client, subject, ttl, timeout } = kind;
+    let mut value = json!({
+        "method": method,
+        "headers": texts(headers),
+        "ask": match ask {
+            Ask::Always => "always",
+            Ask::WithCredential => "with_credential",
+        },
+        "copy_to_upstream": texts(copy_to_upstream),
+        "copy_to_client": texts(copy_to_client),
+        "timeout": duration(*timeout),
+    });
+    asked("url", service, &mut value);
+    if let Some(subject) = subject {
+        value["subject"] = subject.as_str().into();
+    }
+    if let Some(ttl) = ttl {
+        value["ttl"] = duration(*ttl);
+    }
+    value
+}
+
+fn asked(key: &str, asked: &Asked, value: &mut Value) {
+    let Asked { upstream, target } = asked;
+    match upstream {
+        ProxyTarget::Named(name) => {
+            value["upstream"] = name.as_str().into();
+            value["path"] = target.as_str().into();
+        }
+        ProxyTarget::Url(endpoint) => value[key] = format!("{}{target}", url(endpoint)).into(),
+    }
 }
 
 pub(super) fn consumer(consumer: &Consumer) -> Value {

@@ -59,6 +59,8 @@ pub struct Making<'a> {
     pub roll: &'a Arc<Roll>,
     /// The number of this authorizer: what was remembered under another is not its own.
     pub number: u64,
+    /// The index of the upstream that it asks, if it asks one.
+    pub upstream: Option<u32>,
 }
 
 /// An authorizer as it is configured.
