@@ -2,11 +2,15 @@
 //! it. Without a principal no request passes, but where `anonymous` stands in the list. What a principal may do is `authorize`'s affair.
 
 pub mod api_key;
+pub mod forward;
+pub mod introspection;
+pub mod json;
 mod place;
 
 use maitred_core::identity::Roll;
-use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal};
-use maitred_model::{self as model, AuthorizerKind};
+use maitred_core::wire::Name;
+use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Response};
+use maitred_model::{self as model, AuthorizerKind, HeaderName};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -21,6 +25,18 @@ pub enum Refusal {
     Forbidden(Cow<'static, str>),
     /// It could not be found out, and nobody is let in for that.
     Failed(Fault),
+    /// Whoever was asked has the answer ready.
+    Answered(Box<Answer>),
+}
+
+/// An answer that the client gets as it is.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub body: Vec<u8>,
+    pub detail: Cow<'static, str>,
 }
 
 impl Refusal {
@@ -50,6 +66,16 @@ pub trait Authorizer: Send + Sync {
 
     /// Takes its credential out of the request.
     fn strip(&self, exchange: &mut Exchange);
+
+    /// Request headers that nobody but it may write. On a route with it they are taken out of every request, whoever decides.
+    fn vouches_for(&self) -> &[HeaderName] {
+        &[]
+    }
+
+    /// Writes them, for whom it let in.
+    fn vouch(&self, exchange: &mut Exchange, principal: &Principal) {
+        let _ = (exchange, principal);
+    }
 }
 
 /// What authorizers are made with.
@@ -68,6 +94,8 @@ pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> 
     let name: Arc<str> = name.into();
     match &configured.kind {
         AuthorizerKind::ApiKey(key) => Arc::new(api_key::ApiKey::compile(name, key, making)),
+        AuthorizerKind::Introspection(kind) => Arc::new(introspection::Introspection::compile(name, kind, making)),
+        AuthorizerKind::Forward(kind) => Arc::new(forward::Forward::compile(name, kind, making)),
     }
 }
 
@@ -82,14 +110,23 @@ pub struct Authenticate {
     choices: Box<[Choice]>,
     /// Who comes in without a credential, where somebody may.
     anonymous: Option<Arc<Principal>>,
+    /// Headers that back ends believe because one of the authorizers writes them.
+    vouched: Box<[HeaderName]>,
 }
 
 impl Authenticate {
     pub fn compile(choices: &[Choice], anonymous: bool) -> Authenticate {
-        Authenticate { choices: choices.into(), anonymous: anonymous.then(|| Arc::new(Principal::anonymous())) }
+        let vouched = choices.iter().flat_map(|choice| choice.authorizer.vouches_for()).cloned().collect();
+        Authenticate { choices: choices.into(), anonymous: anonymous.then(|| Arc::new(Principal::anonymous())), vouched }
     }
 
-    fn conclude(choice: &Choice, exchange: &mut Exchange, decision: Decision) -> Result<Flow<()>, Fault> {
+    fn take_out_vouched(&self, exchange: &mut Exchange) {
+        for name in &self.vouched {
+            exchange.request.headers.remove(name.as_str().as_bytes());
+        }
+    }
+
+    fn conclude(&self, choice: &Choice, exchange: &mut Exchange, decision: Decision) -> Result<Flow<()>, Fault> {
         let refusal = match decision {
             Ok(principal) => match &principal.consumer {
                 Some(consumer) if consumer.disabled => Refusal::Forbidden(format!("{} is disabled", consumer.name).into()),
@@ -97,6 +134,8 @@ impl Authenticate {
                     if choice.strip {
                         choice.authorizer.strip(exchange);
                     }
+                    self.take_out_vouched(exchange);
+                    choice.authorizer.vouch(exchange, &principal);
                     exchange.principal = Some(principal);
                     return Ok(Flow::Go(()));
                 }
@@ -110,6 +149,7 @@ impl Authenticate {
                 unauthenticated(format!("{name}: {detail}"), challenge)
             }
             Refusal::Forbidden(detail) => Fault::new(Kind::Forbidden, format!("{name}: {detail}")),
+            Refusal::Answered(answer) => return Ok(Flow::Reply(reply(name, *answer, exchange)?)),
             Refusal::Failed(fault) => Fault { detail: format!("{name}: {}", fault.detail).into(), ..fault },
         })
     }
@@ -118,6 +158,36 @@ impl Authenticate {
 fn unauthenticated(detail: impl Into<Cow<'static, str>>, challenges: impl IntoIterator<Item = String>) -> Fault {
     let headers = challenges.into_iter().map(|text| (&b"www-authenticate"[..], text.into_bytes())).collect();
     Fault { headers, ..Fault::new(Kind::Unauthenticated, detail) }
+}
+
+/// What gRPC clients are told stands in its own place, and no page of a login is for them.
+fn reply(name: &str, answer: Answer, exchange: &mut Exchange) -> Result<Response, Fault> {
+    let kind = if answer.status == 403 { Kind::Forbidden } else { Kind::Unauthenticated };
+    let detail = format!("{name}: {}", answer.detail);
+    if exchange.is_grpc() {
+        return Err(Fault::new(kind, detail));
+    }
+    let body = if answer.body.is_empty() { Body::Empty } else { Body::Bytes(answer.body.into()) };
+    let mut response = Response::with_body(exchange.take_head(), answer.status, body);
+    for (name, value) in &answer.headers {
+        response.head.headers.add(name, value);
+    }
+    if matches!(answer.status, 401 | 403) {
+        exchange.record.fault = Some((kind, detail.into()));
+    }
+    Ok(response)
+}
+
+/// What a question about a request tells of it: by its id logs are put together, and by Via a circle is found.
+fn traces(exchange: &Exchange) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let via = exchange.request.headers.all_known(Name::Via).map(|value| (b"via".to_vec(), value.to_vec()));
+    let id = exchange.request_id();
+    via.chain((!id.is_empty()).then(|| (b"x-request-id".to_vec(), id.to_vec()))).collect()
+}
+
+/// They are borrowed where a question is asked.
+fn borrowed(headers: &[(Vec<u8>, Vec<u8>)]) -> Vec<(&[u8], &[u8])> {
+    headers.iter().map(|(name, value)| (&name[..], &value[..])).collect()
 }
 
 impl Policy for Authenticate {
@@ -129,6 +199,7 @@ impl Policy for Authenticate {
         let Some(choice) = self.choices.iter().find(|choice| choice.authorizer.finds(exchange)) else {
             return Hook::Ready(match &self.anonymous {
                 Some(nobody) => {
+                    self.take_out_vouched(exchange);
                     exchange.principal = Some(nobody.clone());
                     Ok(Flow::Go(()))
                 }
@@ -139,14 +210,14 @@ impl Policy for Authenticate {
             });
         };
         if let Some(known) = choice.authorizer.recall(exchange, ports) {
-            return Hook::Ready(Self::conclude(choice, exchange, known));
+            return Hook::Ready(self.conclude(choice, exchange, known));
         }
         Hook::Pending(Box::pin(async move {
             let decision = match choice.authorizer.decide(exchange, ports) {
                 Hook::Ready(decision) => decision,
                 Hook::Pending(later) => later.await,
             };
-            Self::conclude(choice, exchange, decision)
+            self.conclude(choice, exchange, decision)
         }))
     }
 }
