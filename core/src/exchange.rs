@@ -9,8 +9,10 @@ use crate::metrics::RouteSeries;
 use crate::policy::Chain;
 use maitred_wire::{Name, RequestHead, ResponseHead, Slice, is_grpc};
 use std::borrow::Cow;
+use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -55,6 +57,18 @@ pub trait Client {
     fn room(&self) -> usize {
         usize::MAX
     }
+}
+
+/// Waits for it as long as the client does; then it is dropped.
+pub async fn while_wanted<T>(client: Option<Rc<dyn Client>>, work: impl Future<Output = T>) -> Result<T, Fault> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        if client.as_ref().is_some_and(|client| client.poll_gone_unread(cx).is_ready()) {
+            return Poll::Ready(Err(Fault::new(Kind::ClientGone, "the client went away while another was asked")));
+        }
+        work.as_mut().poll(cx).map(Ok)
+    })
+    .await
 }
 
 /// Whoever owns a route: its policies and its counters.

@@ -25,7 +25,7 @@ pub use address::{Forwarded, Remote};
 pub use body::{Body, Duplex, Progress, Stream, Whole};
 pub use chance::Chance;
 pub use clock::Clock;
-pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId, Scheme, TlsInfo};
+pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId, Scheme, TlsInfo, while_wanted};
 pub use fault::{Fault, Kind};
 pub use identity::Principal;
 pub use policy::{Chain, Flow, Hook, Permit, Policy};

@@ -9,7 +9,7 @@ mod place;
 
 use maitred_core::identity::Roll;
 use maitred_core::wire::Name;
-use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Response};
+use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Response, while_wanted};
 use maitred_model::{self as model, AuthorizerKind, HeaderName};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -213,9 +213,10 @@ impl Policy for Authenticate {
             return Hook::Ready(self.conclude(choice, exchange, known));
         }
         Hook::Pending(Box::pin(async move {
+            let client = exchange.client.clone();
             let decision = match choice.authorizer.decide(exchange, ports) {
                 Hook::Ready(decision) => decision,
-                Hook::Pending(later) => later.await,
+                Hook::Pending(later) => while_wanted(client, later).await?,
             };
             self.conclude(choice, exchange, decision)
         }))
