@@ -7,6 +7,7 @@ use crate::fault::{Fault, Kind};
 use crate::identity::Principal;
 use crate::metrics::RouteSeries;
 use crate::policy::Chain;
+use maitred_model::GatewayResponses;
 use maitred_wire::{Name, RequestHead, ResponseHead, Slice, is_grpc};
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
@@ -212,6 +213,8 @@ pub struct Exchange {
     pub params_len: u8,
     /// How many policies were entered.
     pub entered: u8,
+    /// How the API speaks of what goes wrong, once it is known which.
+    pub gateway_responses: GatewayResponses,
     /// Path and query for the back end; empty: the request's own.
     pub target: Vec<u8>,
     /// The response head must be there by then.
@@ -246,6 +249,7 @@ impl Exchange {
             params: [Slice::default(); PARAMS_MAX],
             params_len: 0,
             entered: 0,
+            gateway_responses: GatewayResponses::Problem,
             target: Vec::new(),
             deadline: None,
             lifetime: None,
@@ -268,6 +272,7 @@ impl Exchange {
         self.local_path = Slice::default();
         self.params_len = 0;
         self.entered = 0;
+        self.gateway_responses = GatewayResponses::Problem;
         self.target.clear();
         self.deadline = None;
         self.lifetime = None;

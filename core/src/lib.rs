@@ -2,6 +2,7 @@
 //! and knows no configuration file.
 
 pub mod address;
+pub mod aws;
 pub mod balance;
 pub mod body;
 pub mod chance;

@@ -246,7 +246,7 @@ impl Compiler<'_> {
                 self.routes.push(compiled);
             }
         }
-        Api { name, router }
+        Api { name, responses: api.gateway_responses, router }
     }
 
     fn route(

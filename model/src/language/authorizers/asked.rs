@@ -81,7 +81,7 @@ pub(super) fn asked(
         }
         (None, None) => {
             if node.get(key).is_none() && node.get("upstream").is_none() {
-                let hint = format!("add `{key}: http://127.0.0.1:9300/check`, or `upstream: NAME` and `path: /check`");
+                let hint = format!("add `{key}: https://id.example.com/path`, or `upstream: NAME` and `path: /path`");
                 cx.error("missing-key", node.span, format!("nothing says whom to ask: `{key}` is missing"), hint);
             }
             None

@@ -30,7 +30,7 @@ record! {
         /// The path there.
         path: Option<Spanned<AskedPath>> = absent,
         /// The method of the question.
-        method: Spanned<Method> = "GET",
+        method: Method = "GET",
         /// Request headers that the service is shown.
         headers: List<Spanned<HeaderWord>> = "[authorization, cookie]",
         /// Which requests the service is asked about.
@@ -61,15 +61,12 @@ impl Shape for ForwardShape {
         let RawForward { url, upstream, path, method, headers, ask, copy_to_upstream, copy_to_client, subject, ttl, timeout } =
             RawForward::decode(node, cx)?;
         let service = asked(node, "url", url, upstream, path, cx);
-        if ["CONNECT", "TRACE"].contains(&method.value.as_str()) {
-            cx.error("bad-value", method.span, format!("`{}` asks nothing", method.value), "write `GET`");
-        }
         if headers.is_empty() {
             bare(node, ask, ttl.as_ref().map(|ttl| ttl.span), cx);
         }
         Some(Forward {
             service: service?,
-            method: method.value,
+            method,
             headers: names(headers, cx),
             ask,
             copy_to_upstream: names(copy_to_upstream, cx),
