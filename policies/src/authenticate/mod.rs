@@ -5,6 +5,7 @@ pub mod api_key;
 pub mod forward;
 pub mod introspection;
 pub mod json;
+pub mod lambda;
 mod place;
 
 use maitred_core::identity::Roll;
