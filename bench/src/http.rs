@@ -12,6 +12,12 @@ pub fn get(path: &str, answer: usize) -> Request {
     Request { bytes: head.into_bytes(), answer }
 }
 
+/// The same with more header lines, each ended.
+pub fn with_lines(request: &Request, lines: &str) -> Request {
+    let end = request.bytes.len() - b"\r\n".len();
+    Request { bytes: [&request.bytes[..end], lines.as_bytes(), b"\r\n"].concat(), ..*request }
+}
+
 pub fn post(path: &str, body: usize, answer: usize) -> Request {
     let mut bytes = format!(
         "POST {path} HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: maitred-bench\r\nAccept: */*\r\n\

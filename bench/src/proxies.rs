@@ -21,6 +21,8 @@ const READY: Duration = Duration::from_secs(20);
 const READY_WRAPPED: Duration = Duration::from_secs(400);
 const PROBE_ANSWER: Duration = Duration::from_secs(10);
 const PROBE_BYTES: usize = 1024;
+/// Where others ask who it is, this is for everyone: to see whether the gateway is up.
+const OPEN: &str = "/1k";
 
 #[derive(Clone, PartialEq)]
 pub enum Kind {
@@ -105,6 +107,8 @@ pub struct Setup<'a> {
     pub limits: &'static str,
     /// More keys of the gateway's upstream.
     pub guards: &'static str,
+    /// Who may come in: the gateway's own lines for it, with one authorizer named `bench`.
+    pub identity: &'static str,
 }
 
 /// Where a proxy listens. Two of these may be one port, where a contender tells protocols apart by itself.
@@ -160,7 +164,7 @@ impl Proxy {
         let began = Instant::now();
         let mut running = Running::start(command, contender.kind.ending(), setup.core)?;
         let limit = if setup.wrapper.is_empty() { READY } else { READY_WRAPPED };
-        let probe = contender.kind.probe();
+        let probe = if setup.identity.is_empty() { contender.kind.probe() } else { OPEN.into() };
         let ready = process::until(limit, || match running.ended() {
             true => Some(Err(io::Error::other(format!("it ended: {}", tail(&log))))),
             false => ask(Ipv4Addr::LOCALHOST, port, &probe).ok().map(|_| Ok(())),
@@ -371,6 +375,14 @@ pub fn maitred(setup: &Setup, ports: Ports, routes: Routes) -> String {
     tls: {{ certificates: [{{ cert: {CERTIFICATE}, key: {KEY} }}] }}"
         ),
     };
+    let (policies, open) = match setup.identity {
+        "" => ("", String::new()),
+        _ => (
+            "    policies: { authenticate: [bench] }\n",
+            format!("      - {{ match: GET {OPEN}, authenticate: none, proxy: backend }}\n"),
+        ),
+    };
+    let identity = setup.identity;
     format!(
         "workers: {workers}
 {listen}
@@ -379,10 +391,10 @@ limits: {{ connections_per_ip: 20000{limits} }}
 telemetry: {{ access_log: none }}
 upstreams:
   backend: {backend}
-apis:
+{identity}apis:
   bench:
-    routes:
-{routes}"
+{policies}    routes:
+{routes}{open}"
     )
 }
 

@@ -36,7 +36,8 @@ impl Words {
 }
 
 fn rest(kind: Kind) -> Words {
-    let words = |status, message, error_type| Words { status, member: "message", message: Some(message), error_type: Some(error_type) };
+    let words =
+        |status, message, error_type| Words { status, member: "message", message: Some(message), error_type: Some(error_type) };
     match kind {
         Kind::BadRequest | Kind::HttpVersion => words(400, "Bad Request", "BadRequestException"),
         Kind::Unauthenticated => words(401, "Unauthorized", "UnauthorizedException"),

@@ -49,7 +49,7 @@ pub trait Client {
     /// Ready when nobody waits for the answer any more.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// The same while nobody reads the request's body.
+    /// The same while nothing was sent on and nobody reads the request's body: then a FIN is a goodbye too.
     fn poll_gone_unread(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_gone(cx)
     }

@@ -25,7 +25,8 @@ pub fn introspection(data: &[u8]) {
             let demands = Demands { audience: Vec::new(), issuer: meaning.issuer.clone() };
             let last = meaning.expires.unwrap_or(Duration::MAX);
             assert!(meaning.expires.is_none() || meaning.refused(&demands, last).is_some(), "it outlives its end");
-            let other = Demands { audience: Vec::new(), issuer: Some(format!("{}x", meaning.issuer.clone().unwrap_or_default())) };
+            let other =
+                Demands { audience: Vec::new(), issuer: Some(format!("{}x", meaning.issuer.clone().unwrap_or_default())) };
             assert!(meaning.refused(&other, Duration::ZERO).is_some(), "anybody may have issued it");
         }
     }
@@ -58,7 +59,11 @@ pub fn authorizer_result(data: &[u8]) {
     };
     if verdict == Verdict::Allow {
         let matches = |pattern: &Value| pattern.as_str().is_some_and(|pattern| glob(pattern.as_bytes(), ARN.as_bytes()));
-        let resource = |one: &Value| one.get("NotResource").is_some() || matches(&one["Resource"]) || one["Resource"].as_array().is_some_and(|list| list.iter().any(matches));
+        let resource = |one: &Value| {
+            one.get("NotResource").is_some()
+                || matches(&one["Resource"])
+                || one["Resource"].as_array().is_some_and(|list| list.iter().any(matches))
+        };
         assert!(statements.iter().any(|one| one["Effect"] == "Allow" && resource(one)), "nothing allows it");
     }
     let deny = json!({ "Effect": "Deny", "Action": "*", "Resource": "*" });

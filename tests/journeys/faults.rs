@@ -393,17 +393,70 @@ apis:
     };
     const KEY: &str = "X-Api-Key: alices-key\r\n";
     for (method, path, key, rest, http, own) in [
-        ("GET", "/nothing", "", (403, r#"{"message":"Missing Authentication Token"}"#, "MissingAuthenticationTokenException"), (404, r#"{"message":"Not Found"}"#), 404),
-        ("PUT", "/", "", (403, r#"{"message":"Missing Authentication Token"}"#, "MissingAuthenticationTokenException"), (404, r#"{"message":"Not Found"}"#), 405),
-        ("GET", "/", "", (401, r#"{"message":"Unauthorized"}"#, "UnauthorizedException"), (401, r#"{"message":"Unauthorized"}"#), 401),
-        ("GET", "/staff", KEY, (403, r#"{"Message":"User is not authorized to access this resource"}"#, "AccessDeniedException"), (403, r#"{"message":"Forbidden"}"#), 403),
-        ("POST", "/small", KEY, (413, r#"{"message":"Request Too Long"}"#, "RequestTooLargeException"), (413, r#"{"message":"Request Entity Too Large"}"#), 413),
-        ("GET", "/down", KEY, (504, r#"{"message":"Network error communicating with endpoint"}"#, "InternalServerErrorException"), (503, r#"{"message":"Service Unavailable"}"#), 502),
-        ("GET", "/outside", "", (500, r#"{"message":null}"#, "AuthorizerConfigurationException"), (500, r#"{"message":"Internal Server Error"}"#), 503),
+        (
+            "GET",
+            "/nothing",
+            "",
+            (403, r#"{"message":"Missing Authentication Token"}"#, "MissingAuthenticationTokenException"),
+            (404, r#"{"message":"Not Found"}"#),
+            404,
+        ),
+        (
+            "PUT",
+            "/",
+            "",
+            (403, r#"{"message":"Missing Authentication Token"}"#, "MissingAuthenticationTokenException"),
+            (404, r#"{"message":"Not Found"}"#),
+            405,
+        ),
+        (
+            "GET",
+            "/",
+            "",
+            (401, r#"{"message":"Unauthorized"}"#, "UnauthorizedException"),
+            (401, r#"{"message":"Unauthorized"}"#),
+            401,
+        ),
+        (
+            "GET",
+            "/staff",
+            KEY,
+            (403, r#"{"Message":"User is not authorized to access this resource"}"#, "AccessDeniedException"),
+            (403, r#"{"message":"Forbidden"}"#),
+            403,
+        ),
+        (
+            "POST",
+            "/small",
+            KEY,
+            (413, r#"{"message":"Request Too Long"}"#, "RequestTooLargeException"),
+            (413, r#"{"message":"Request Entity Too Large"}"#),
+            413,
+        ),
+        (
+            "GET",
+            "/down",
+            KEY,
+            (504, r#"{"message":"Network error communicating with endpoint"}"#, "InternalServerErrorException"),
+            (503, r#"{"message":"Service Unavailable"}"#),
+            502,
+        ),
+        (
+            "GET",
+            "/outside",
+            "",
+            (500, r#"{"message":null}"#, "AuthorizerConfigurationException"),
+            (500, r#"{"message":"Internal Server Error"}"#),
+            503,
+        ),
     ] {
         let body = if method == "POST" { "long" } else { "" };
         let answer = ask("rest.example.com", method, path, key, body);
-        assert_eq!((answer.status, answer.text().as_str(), answer.header("x-amzn-errortype").unwrap_or_default()), rest, "{path}");
+        assert_eq!(
+            (answer.status, answer.text().as_str(), answer.header("x-amzn-errortype").unwrap_or_default()),
+            rest,
+            "{path}"
+        );
         assert_eq!((answer.header("content-type"), answer.header("allow")), (Some("application/json"), None), "{path}");
         let answer = ask("http.example.com", method, path, key, body);
         assert_eq!((answer.status, answer.text().as_str(), answer.header("x-amzn-errortype")), (http.0, http.1, None), "{path}");

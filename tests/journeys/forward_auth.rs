@@ -133,9 +133,16 @@ fn what_says_nothing_lets_nobody_in() {
     let (service, script) = service(500, "", "");
     let (kitchen, gateway) = guarded("", service.address());
     let long = "x".repeat(70_000);
-    for (status, body, wanted) in
-        [(500, "", 503), (503, "", 503), (429, "", 503), (404, "", 500), (400, "", 500), (304, "", 500), (200, &*long, 503), (401, &long, 503)]
-    {
+    for (status, body, wanted) in [
+        (500, "", 503),
+        (503, "", 503),
+        (429, "", 503),
+        (404, "", 500),
+        (400, "", 500),
+        (304, "", 500),
+        (200, &*long, 503),
+        (401, &long, 503),
+    ] {
         says(&script, status, "", body);
         assert_eq!(gateway.get("/shop/").status, wanted, "{status}");
     }

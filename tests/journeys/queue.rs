@@ -195,6 +195,26 @@ fn a_client_that_goes_away_leaves_the_line() {
 }
 
 #[test]
+fn a_client_that_says_goodbye_in_line_leaves_it_too() {
+    let (backend, latch) = held();
+    let gateway = start("limit: 1", &backend);
+    let mut first = first(&gateway, &backend);
+    let (mut gone, mut stays, mut h2) = (gateway.client(), gateway.client(), gateway.h2());
+    line_up(&gateway, &mut gone, &get("/gone"));
+    h2.ask("GET", "/gone", &[]);
+    waiting(&gateway, 2);
+    line_up(&gateway, &mut stays, &get("/stays"));
+    gone.finish();
+    waiting(&gateway, 2);
+    h2.finish();
+    waiting(&gateway, 1);
+    latch.open();
+    assert_eq!((first.response().status, stays.response().status), (200, 200));
+    let served: Vec<String> = backend.requests().iter().map(|request| request.target.clone()).collect();
+    assert_eq!(served, ["/first", "/stays"]);
+}
+
+#[test]
 fn a_reload_lets_in_whoever_has_room_now() {
     let (backend, latch) = held();
     let gateway = start("limit: 1", &backend);

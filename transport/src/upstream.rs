@@ -267,8 +267,8 @@ impl Upstream {
         Lease { connection, view, index, reused: true }
     }
 
-    /// An address that can't be connected to gives way to the next; nothing was sent, so that is always safe. Where there is `retry`,
-    /// that alone says which other endpoint is tried, and its budget pays; the addresses of one name are one endpoint.
+    /// An address that can't be connected to gives way to the next; nothing was sent, so that is always safe. Where there is `retry`, that
+    /// is free only for those that do not fail at the moment, as other addresses of one name may: in an outage its budget pays.
     async fn connect(
         &self,
         (view, first, mut in_flight): (Rc<View>, usize, InFlight),
@@ -276,8 +276,9 @@ impl Upstream {
         record: &mut maitred_core::Record,
     ) -> Result<Lease, Failure> {
         let is_bound = self.spec.protection.retry.is_some();
-        let mut index = first;
+        let mut tried = [first; CONNECTS_MAX];
         for attempt in 1..=CONNECTS_MAX {
+            let index = tried[attempt - 1];
             let gate = Gate::of(&self.spec, &self.pools);
             let (pool, figures) = (&view.pools[index], &view.set.figures[index]);
             let fault = match pool.connect(wanted, self.spec.timeouts.connect, figures, gate.as_ref()).await {
@@ -297,10 +298,14 @@ impl Upstream {
             let now = self.worker.now();
             view.answered(index, FAILURE_COST, true, now);
             let is_late = wanted.deadline.is_some_and(|deadline| now >= deadline);
-            let fits = |next: &usize| !is_bound || view.are_one(first, *next);
-            let next = view.stand_ins(first).filter(fits).nth(attempt - 1).filter(|_| attempt < CONNECTS_MAX && !is_late);
+            let fits = |next: &usize| {
+                let is_free = !is_bound || view.are_one(first, *next) || !view.set.figures[*next].fails();
+                is_free && !tried[..attempt].contains(next)
+            };
+            let next = view.stand_ins(first).find(fits).filter(|_| attempt < CONNECTS_MAX && !is_late);
             let next = next.ok_or_else(|| Failure::unsent(fault))?;
-            (index, in_flight) = view.enter(next, self.share());
+            let (index, entered) = view.enter(next, self.share());
+            (tried[attempt], in_flight) = (index, entered);
             let pool = self.at(&view, index, record);
             if let Some(connection) = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(cx, wanted)))).await {
                 return Ok(self.reused(connection, in_flight, view, index));

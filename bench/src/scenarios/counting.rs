@@ -31,10 +31,46 @@ const GUARDED_BAR: f64 = 1.05;
 const GUARDED: &str = "maitred-guarded";
 /// Checks are so rare that none falls between the counts: their cost is not that of requests.
 const GUARDS: &str = "health_check: { path: /check, interval: 10min }, outlier_detection: {}, circuit_breaker: {}, retry: {}";
+/// Knowing who it is, by a key or by a token seen before, costs at most this many times the plain one.
+const IDENTITY_BAR: f64 = 1.10;
 /// Fills pools and buffers before anything is counted.
 const WARMUP: u64 = 500;
 const ATTACH: Duration = Duration::from_secs(10);
 const DUMP: Duration = Duration::from_secs(60);
+
+/// A way to say who somebody is: the gateway's lines for it, and what each request then carries.
+struct Identity {
+    contender: &'static str,
+    lines: &'static str,
+    header: &'static str,
+}
+
+/// Neither guards anything: secrets of a benchmark are for everyone to read.
+const IDENTITIES: [Identity; 2] = [
+    Identity {
+        contender: "maitred-key",
+        lines: "authorizers: { bench: { api_key: {} } }
+consumers: { alice: { api_keys: [a-key-of-the-bench-that-is-as-long-as-keys-are] } }
+",
+        header: "X-Api-Key: a-key-of-the-bench-that-is-as-long-as-keys-are\r\n",
+    },
+    Identity {
+        contender: "maitred-jwt",
+        lines: "authorizers:
+  bench: { jwt: { issuer: \"https://id.bench.test/\", audience: [bench], algorithms: [HS256], secret: \"a benchmark keeps no secrets, it only has to have one\" } }
+",
+        header: concat!(
+            "Authorization: Bearer ",
+            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6IjIwMjYtMTEifQ.",
+            "eyJpc3MiOiJodHRwczovL2lkLmJlbmNoLnRlc3QvIiwic3ViIjoiN2QwZjljNGUtMmYwZS00ZjM4LTliN2QtMGM1YTNjOWIyZTExIiwiYXVkIjoiYmVuY2gi",
+            "LCJpYXQiOjE3NjAwMDAwMDAsImV4cCI6NDEwMjQ0NDgwMCwianRpIjoiZjNiMWQxYjAtNGExZS00YjdlLTlmNTEtN2ExZjJhNmYzZjEwIiwic2NvcGUiOiJv",
+            "cmRlcnM6cmVhZCBvcmRlcnM6d3JpdGUgbWVudTpyZWFkIiwiZ3JvdXBzIjpbInN0YWZmIiwia2l0Y2hlbiJdLCJlbWFpbCI6ImFsaWNlQGJlbmNoLnRlc3Qi",
+            "LCJuYW1lIjoiQWxpY2Ugb2YgdGhlIEJlbmNoIiwidGVuYW50IjoicmVzdGF1cmFudCJ9",
+            ".Ij_BIB7n1-hmZUmvjBVi0XYmJaL5nEGF150rH8Ej-no",
+            "\r\n"
+        ),
+    },
+];
 
 pub fn instructions(lab: &mut Lab) -> io::Result<()> {
     let backend = Backend::start(None)?;
@@ -42,17 +78,29 @@ pub fn instructions(lab: &mut Lab) -> io::Result<()> {
     for (name, count) in [("maitred-10", FEW), (GUARDED, FEW), ("maitred-100k", ROUTES_COUNT)] {
         cases.extend(lab.maitred(name, Routes::Generated(count)).map(|contender| (contender, count)));
     }
+    for identity in &IDENTITIES {
+        cases.extend(lab.maitred(identity.contender, Routes::Generated(FEW)).map(|contender| (contender, FEW)));
+    }
     let folder = lab.folder.join(INSTRUCTIONS);
     let mut few = None;
     for (contender, count) in cases {
-        let requests = routes::requests(count);
+        let mut requests = routes::requests(count);
         let guarded = contender.name == GUARDED;
-        let setup = Setup { guards: if guarded { GUARDS } else { "" }, ..Lab::setup(&folder, &backend, 1) };
+        let identity = IDENTITIES.iter().find(|identity| identity.contender == contender.name);
+        if let Some(identity) = identity {
+            requests.iter_mut().for_each(|request| *request = http::with_lines(request, identity.header));
+        }
+        let setup = Setup {
+            guards: if guarded { GUARDS } else { "" },
+            identity: identity.map_or("", |identity| identity.lines),
+            ..Lab::setup(&folder, &backend, 1)
+        };
         let counted = instructions_of(lab, &contender, &setup, &requests);
-        let bar = match (guarded, count) {
-            (true, _) => Some(Bar::ratio(GUARDED_BAR)),
-            (false, ROUTES_COUNT) => Some(Bar::ratio(MANY_BAR)),
-            (false, _) => None,
+        let bar = match (guarded, identity, count) {
+            (true, _, _) => Some(Bar::ratio(GUARDED_BAR)),
+            (false, Some(_), _) => Some(Bar::ratio(IDENTITY_BAR)),
+            (false, None, ROUTES_COUNT) => Some(Bar::ratio(MANY_BAR)),
+            (false, None, _) => None,
         };
         let mut row = row_of("instructions/request", &contender, counted.as_ref(), bar);
         if let (Some(_), Ok(own), Some(few)) = (bar, &counted, few) {

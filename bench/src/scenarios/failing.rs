@@ -82,7 +82,17 @@ fn all(lab: &mut Lab) -> io::Result<()> {
 }
 
 pub fn setup(folder: &std::path::Path) -> Setup<'_> {
-    Setup { workers: WORKERS, core: None, backend: 0, folder, wrapper: Vec::new(), modern: false, limits: "", guards: "" }
+    Setup {
+        workers: WORKERS,
+        core: None,
+        backend: 0,
+        folder,
+        wrapper: Vec::new(),
+        modern: false,
+        limits: "",
+        guards: "",
+        identity: "",
+    }
 }
 
 fn flows_of(proxy: &Proxy) -> Vec<Flow> {

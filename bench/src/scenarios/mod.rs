@@ -54,7 +54,17 @@ impl Lab {
     }
 
     pub fn setup<'a>(folder: &'a Path, backend: &Backend, workers: usize) -> Setup<'a> {
-        Setup { workers, core: None, backend: backend.port, folder, wrapper: Vec::new(), modern: false, limits: "", guards: "" }
+        Setup {
+            workers,
+            core: None,
+            backend: backend.port,
+            folder,
+            wrapper: Vec::new(),
+            modern: false,
+            limits: "",
+            guards: "",
+            identity: "",
+        }
     }
 
     /// Starts all; one that does not start is a failed row, and the others go on.

@@ -146,6 +146,7 @@ fn of(lab: &mut Lab, contender: &Contender, mut kitchen: Kitchen, length: Durati
         modern: false,
         limits: "",
         guards: "",
+        identity: "",
     };
     let Some(proxy) = lab.start_all(NAME, std::slice::from_ref(contender), &setup, Bar::at_least(GOODPUT_BAR)).pop() else {
         return Ok(());

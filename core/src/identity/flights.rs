@@ -40,7 +40,12 @@ impl Default for State {
 impl Flights {
     /// The first who asks finds out, by `find`; the others wait for that. Where the first is dropped before it knows, one of them goes on in
     /// its place. `find` must end by itself.
-    pub async fn share<F: Future<Output = Finding>>(&self, authorizer: u64, credential: &[u8], find: impl FnOnce() -> F) -> Finding {
+    pub async fn share<F: Future<Output = Finding>>(
+        &self,
+        authorizer: u64,
+        credential: &[u8],
+        find: impl FnOnce() -> F,
+    ) -> Finding {
         loop {
             let under_way = self.0.borrow().get(&(authorizer, Box::from(credential))).cloned();
             let Some(flight) = under_way else { break };

@@ -30,7 +30,8 @@ fn api_key(key: &ApiKey) -> Value {
 }
 
 fn introspection(kind: &Introspection) -> Value {
-    let Introspection { endpoint, client_id, client_secret, token_type_hint, audience, issuer, ttl, negative_ttl, timeout } = kind;
+    let Introspection { endpoint, client_id, client_secret, token_type_hint, audience, issuer, ttl, negative_ttl, timeout } =
+        kind;
     let mut value = json!({
         "client_id": client_id,
         "client_secret": client_secret.to_string(),

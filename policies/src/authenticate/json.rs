@@ -80,7 +80,16 @@ mod tests {
         for good in [r#"{"a":[1,-2,2.5,"x",null,true,{"a":{}}],"b":{"a":1}}"#, " [] ", r#""\u0061""#, "0"] {
             assert_eq!(strict(good.as_bytes()).unwrap(), serde_json::from_str::<Value>(good).unwrap(), "{good}");
         }
-        for bad in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"[{"b":{"a":1,"a":2}}]"#, "{} {}", "", "{\"a\":1,}", "NaN", "\"\x01\""] {
+        for bad in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"[{"b":{"a":1,"a":2}}]"#,
+            "{} {}",
+            "",
+            "{\"a\":1,}",
+            "NaN",
+            "\"\x01\"",
+        ] {
             assert!(strict(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(strict("[".repeat(100_000).as_bytes()).is_err(), "depth has a bound");

@@ -56,7 +56,7 @@ pub trait Authorizer: Send + Sync {
     /// Whether the request carries its kind of credential, right or wrong.
     fn finds(&self, exchange: &Exchange) -> bool;
 
-    /// What is known without effort: from this worker's memory. Allocates nothing.
+    /// What is known of its credential without effort: from this worker's memory. Allocates nothing. `None`: nothing, or there is none.
     fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision>;
 
     /// Finds it out. Called only where `finds` says so.
@@ -197,7 +197,18 @@ impl Policy for Authenticate {
     }
 
     fn enter<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
-        let Some(choice) = self.choices.iter().find(|choice| choice.authorizer.finds(exchange)) else {
+        // Whom memory knows, of him the credential is there: it is not looked for twice.
+        let mut found = None;
+        for choice in &self.choices {
+            if let Some(known) = choice.authorizer.recall(exchange, ports) {
+                return Hook::Ready(self.conclude(choice, exchange, known));
+            }
+            if choice.authorizer.finds(exchange) {
+                found = Some(choice);
+                break;
+            }
+        }
+        let Some(choice) = found else {
             return Hook::Ready(match &self.anonymous {
                 Some(nobody) => {
                     self.take_out_vouched(exchange);
@@ -210,9 +221,6 @@ impl Policy for Authenticate {
                 }
             });
         };
-        if let Some(known) = choice.authorizer.recall(exchange, ports) {
-            return Hook::Ready(self.conclude(choice, exchange, known));
-        }
         Hook::Pending(Box::pin(async move {
             let client = exchange.client.clone();
             let decision = match choice.authorizer.decide(exchange, ports) {

@@ -204,6 +204,8 @@ impl Connection {
                 Ok(1..) => self.take_in(receiving, limits, now),
                 Ok(0) if self.half_close && !receiving.preface && !self.state.borrow().is_receiving() => {
                     self.half_closed.set(true);
+                    // Whoever waits for its turn waits for nobody now.
+                    self.state.borrow().wake_all();
                 }
                 Ok(0) | Err(_) => return Poll::Ready(()),
             }

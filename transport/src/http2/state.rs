@@ -285,6 +285,12 @@ impl State {
         }
     }
 
+    pub fn wake_all(&self) {
+        for channel in self.streams.values() {
+            channel.wake();
+        }
+    }
+
     fn close(&mut self, channel: &Channel, broken: Break) {
         channel.broken.set(Some(broken));
         channel.sending.set(false);

@@ -531,11 +531,16 @@ impl Client for Connection {
     }
 
     fn poll_gone_unread(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // A body that came with its head is no reason to wait for nobody; behind one that fills the socket nothing is seen.
-        if self.poll_gone(cx).is_ready() || self.socket.poll_read_ready(cx).is_ready() && self.socket.peek() == Peek::Broken {
-            return Poll::Ready(());
+        if self.socket.poll_read_ready(cx).is_pending() {
+            return Poll::Pending;
         }
-        Poll::Pending
+        match self.socket.peek() {
+            Peek::Broken | Peek::Closed => Poll::Ready(()),
+            // Readiness was left over from a read that just filled its buffer.
+            Peek::Nothing => self.socket.poll_news(cx),
+            // A body, or another request: behind it nothing is seen.
+            Peek::Bytes => Poll::Pending,
+        }
     }
 
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -86,7 +86,12 @@ impl Shape for ForwardShape {
 fn bare(node: &Node, ask: Ask, ttl: Option<Span>, cx: &mut Cx<'_>) {
     let span = node.get("headers").map_or(node.span, |headers| headers.span);
     if ask == Ask::WithCredential {
-        cx.error("contradiction", span, "no request has one of no headers: nobody would be asked", "name the credential's header");
+        cx.error(
+            "contradiction",
+            span,
+            "no request has one of no headers: nobody would be asked",
+            "name the credential's header",
+        );
     }
     if let Some(ttl) = ttl {
         cx.error("contradiction", ttl, "a consent is remembered by `headers`, and there are none", "remove `ttl`");

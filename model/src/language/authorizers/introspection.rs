@@ -43,7 +43,11 @@ impl Shape for IntrospectionShape {
     type Out = Introspection;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Introspection> {
-        if !cx.is_mapping(node, "`introspection`", "write `{ endpoint: https://id.example.com/introspect, client_id: …, client_secret: … }`") {
+        if !cx.is_mapping(
+            node,
+            "`introspection`",
+            "write `{ endpoint: https://id.example.com/introspect, client_id: …, client_secret: … }`",
+        ) {
             return None;
         }
         let RawIntrospection {
@@ -60,17 +64,7 @@ impl Shape for IntrospectionShape {
             timeout,
         } = RawIntrospection::decode(node, cx)?;
         let endpoint = asked(node, "endpoint", endpoint, upstream, path, cx)?;
-        Some(Introspection {
-            endpoint,
-            client_id,
-            client_secret,
-            token_type_hint,
-            audience,
-            issuer,
-            ttl,
-            negative_ttl,
-            timeout,
-        })
+        Some(Introspection { endpoint, client_id, client_secret, token_type_hint, audience, issuer, ttl, negative_ttl, timeout })
     }
 
     fn schema(defs: &mut Defs) -> Value {

@@ -76,7 +76,7 @@ impl Authorizer for ApiKey {
 
     fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision> {
         let Found::One(key) = find(&self.place, exchange) else { return None };
-        match ports.verdicts().borrow().get(self.number, &key, self.generations(), ports.now())? {
+        match ports.verdicts().borrow().get(self.number, &key, self.generations(), exchange.record.started)? {
             Remembered::Valid(principal) => Some(Ok(principal.clone())),
             Remembered::Refused => None,
         }

@@ -117,7 +117,9 @@ impl Forward {
             status @ (429 | 500..=599) => {
                 Err(failed(Kind::AuthorizerUnavailable, format!("the service answered with status {status}")))
             }
-            status => Err(failed(Kind::AuthorizerFailed, format!("the service answered with status {status}, which says nothing"))),
+            status => {
+                Err(failed(Kind::AuthorizerFailed, format!("the service answered with status {status}, which says nothing")))
+            }
         }
     }
 
@@ -177,7 +179,7 @@ impl Authorizer for Forward {
 
     fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision> {
         let key = self.key(exchange)?;
-        match ports.verdicts().borrow().get(self.number, &key, self.generations(), ports.now())? {
+        match ports.verdicts().borrow().get(self.number, &key, self.generations(), exchange.record.started)? {
             Remembered::Valid(principal) => Some(Ok(principal.clone())),
             Remembered::Refused => None,
         }

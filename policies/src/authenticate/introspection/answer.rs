@@ -61,7 +61,9 @@ fn text(claims: &Map<String, Value>, name: &str) -> Result<Option<String>, &'sta
     match claims.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Err("a member that should be text is not"),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            Err("a member that should be text is not")
+        }
     }
 }
 

@@ -168,7 +168,7 @@ impl Authorizer for Introspection {
     fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision> {
         let Found::One(token) = find(&exchange.request.headers) else { return None };
         let verdicts = ports.verdicts().borrow();
-        verdicts.get(self.number, token, self.generations(), ports.now()).cloned().map(decision)
+        verdicts.get(self.number, token, self.generations(), exchange.record.started).cloned().map(decision)
     }
 
     fn decide<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Decision> {

@@ -286,8 +286,12 @@ mod tests {
     use std::net::Ipv4Addr;
 
     const ARN: &str = "arn:aws:execute-api:eu-west-1:123456789012:abc/prod/GET/pets/7";
-    const NOBODY: Circumstances<'_> =
-        Circumstances { source_ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7)), is_secure: true, user_agent: Some("curl/8"), referer: None };
+    const NOBODY: Circumstances<'_> = Circumstances {
+        source_ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7)),
+        is_secure: true,
+        user_agent: Some("curl/8"),
+        referer: None,
+    };
 
     fn evaluate(statements: Value) -> Verdict {
         let policy = Policy::read(&json!({ "Version": "2012-10-17", "Statement": statements })).expect("a policy");

@@ -118,7 +118,9 @@ mod tests {
         assert_eq!(Value::Object(said.context), json!({ "tenant": "a", "level": "7", "beta": "true" }));
         let said = read_policy(&result(|value| value["context"]["more"] = json!({ "a": [1] })), Context::Kept).unwrap();
         assert_eq!(Value::Object(said.context), json!({ "tenant": "a", "level": 7, "beta": true, "more": { "a": [1] } }));
-        for bare in [result(|value| value["context"] = Value::Null), result(|value| _ = value.as_object_mut().unwrap().remove("context"))] {
+        for bare in
+            [result(|value| value["context"] = Value::Null), result(|value| _ = value.as_object_mut().unwrap().remove("context"))]
+        {
             assert!(read_policy(&bare, Context::Texts).unwrap().context.is_empty());
         }
     }

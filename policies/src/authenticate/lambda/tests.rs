@@ -121,8 +121,7 @@ fn status(outcome: &Outcome, form: Form) -> u16 {
     outcome.told(form).map_or(200, |told| told.status)
 }
 
-const FORMS: [Form; 5] =
-    [Form::Token, Form::Rest, Form::HttpV1, Form::HttpV2 { simple: false }, Form::HttpV2 { simple: true }];
+const FORMS: [Form; 5] = [Form::Token, Form::Rest, Form::HttpV1, Form::HttpV2 { simple: false }, Form::HttpV2 { simple: true }];
 
 #[test]
 fn the_arn_has_the_actual_method_and_path() {
@@ -228,7 +227,8 @@ fn what_cannot_be_is_no_authorizer() {
 #[test]
 fn what_the_client_is_told() {
     let returned = |value: Value| Ok(Invoked::Returned(value.to_string().into_bytes()));
-    let raised = |message: &str| Ok(Invoked::Raised(json!({ "errorMessage": message, "errorType": "Error" }).to_string().into_bytes()));
+    let raised =
+        |message: &str| Ok(Invoked::Raised(json!({ "errorMessage": message, "errorType": "Error" }).to_string().into_bytes()));
     let unable = || Err(Fault::new(Kind::UpstreamTimeout, "too slow"));
     const DENIED: &str = r#"{"Message":"User is not authorized to access this resource"}"#;
     const DENIED_EXPLICITLY: &str = r#"{"Message":"User is not authorized to access this resource with an explicit deny"}"#;
@@ -270,10 +270,7 @@ fn what_the_client_is_told() {
         let outcome = decide(&lambda(simple, &[header("Authorization")], 0), &Asked::new(&[("Authorization", "t")]), &function);
         assert_eq!(status(&outcome, simple), wanted, "{says:?}");
     }
-    assert_eq!(
-        Outcome::ImplicitDeny.told(Form::Rest).and_then(|told| told.error_type),
-        Some("AccessDeniedException"),
-    );
+    assert_eq!(Outcome::ImplicitDeny.told(Form::Rest).and_then(|told| told.error_type), Some("AccessDeniedException"),);
     assert_eq!(Outcome::Failed("").told(Form::Token).and_then(|told| told.error_type), Some("AuthorizerConfigurationException"));
 }
 
@@ -311,7 +308,11 @@ fn what_is_remembered_is_the_policy_and_each_method_is_judged_anew() {
 
 #[test]
 fn neither_an_error_nor_unauthorized_is_remembered() {
-    for says in [Ok(Invoked::Raised(br#"{"errorMessage":"Unauthorized"}"#.to_vec())), Ok(Invoked::Returned(b"null".to_vec())), Err(Fault::new(Kind::UpstreamTimeout, ""))] {
+    for says in [
+        Ok(Invoked::Raised(br#"{"errorMessage":"Unauthorized"}"#.to_vec())),
+        Ok(Invoked::Returned(b"null".to_vec())),
+        Err(Fault::new(Kind::UpstreamTimeout, "")),
+    ] {
         let (lambda, memory) = (lambda(Form::Token, &[header("Authorization")], 300), RefCell::default());
         let function = Scripted::new(says);
         for calls in 1..=2 {
@@ -420,7 +421,11 @@ fn context_is_text_in_rest_and_itself_in_http() {
         if form == (Form::HttpV2 { simple: true }) {
             result["isAuthorized"] = true.into();
         }
-        let outcome = decide(&lambda(form, &[header("Authorization")], 0), &Asked::new(&[("Authorization", "t")]), &Scripted::returning(&result));
+        let outcome = decide(
+            &lambda(form, &[header("Authorization")], 0),
+            &Asked::new(&[("Authorization", "t")]),
+            &Scripted::returning(&result),
+        );
         match outcome {
             Outcome::Allowed(said) => {
                 assert!(!form.is_rest());

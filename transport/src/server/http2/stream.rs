@@ -149,6 +149,11 @@ impl Client for Stream {
         self.channel.poll_broken(cx).map(drop)
     }
 
+    fn poll_gone_unread(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let gone = self.poll_gone(cx);
+        if self.shared.connection.is_half_closed() { Poll::Ready(()) } else { gone }
+    }
+
     fn room(&self) -> usize {
         self.shared.connection.room(&self.channel)
     }
