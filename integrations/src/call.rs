@@ -3,10 +3,11 @@
 
 use crate::Reach;
 use crate::proxy::{attempt, refuse_loops};
-use maitred_core::{Body, Call, Called, Exchange, Fault, Kind, Progress, Response, Whole};
+use maitred_core::{Body, Call, Called, Exchange, Fault, Forwarded, Kind, Progress, Response, Whole};
 use maitred_transport::{Timer, Worker};
 use maitred_wire::{Framing, OwnParts};
 use std::future::poll_fn;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
@@ -109,6 +110,8 @@ impl<'a> Own<'a> {
         refuse_loops(exchange)?;
         exchange.is_own = true;
         exchange.deadline = Some(call.deadline);
+        // The exchange was another's: nobody's address picks an endpoint.
+        exchange.forwarded = Forwarded { client: IpAddr::V4(Ipv4Addr::UNSPECIFIED), trusted: false };
         exchange.target.clear();
         exchange.target.extend_from_slice(exchange.request.headers.slice(exchange.request.path));
         if !body.is_empty() {

@@ -41,12 +41,11 @@ impl RequestHead {
         self.target = self.headers.stash(parts.target);
         self.read_path(self.target)?;
         for (name, value) in parts.headers {
-            match field_h2::check(name, value).map_err(Refusal::Bad)? {
-                Name::Host | Name::ContentLength | Name::Te | Name::Expect => {
-                    return Err(Refusal::Bad("a field that frames or addresses a message"));
-                }
-                _ => self.headers.add(name, value),
+            let known = field_h2::check(name, value).map_err(Refusal::Bad)?;
+            if matches!(known, Name::Host | Name::ContentLength | Name::Te | Name::Expect) {
+                return Err(Refusal::Bad("a field that frames or addresses a message"));
             }
+            self.headers.add(name, value);
         }
         match (parts.body_bytes, self.method) {
             (0, Method::Get | Method::Head | Method::Delete | Method::Options) => {}

@@ -30,12 +30,15 @@ pub enum Refusal {
     Answered(Box<Answer>),
 }
 
+/// Names, in lower case, and values.
+pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// An answer that the client gets as it is.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     /// Names in lower case.
-    pub headers: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub headers: Fields,
     pub body: Vec<u8>,
     pub detail: Cow<'static, str>,
 }
@@ -180,7 +183,7 @@ fn reply(name: &str, answer: Answer, exchange: &mut Exchange) -> Result<Response
 }
 
 /// What a question about a request tells of it: by its id logs are put together, and by Via a circle is found.
-fn traces(exchange: &Exchange) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn traces(exchange: &Exchange) -> Fields {
     let via = exchange.request.headers.all_known(Name::Via).map(|value| (b"via".to_vec(), value.to_vec()));
     let id = exchange.request_id();
     via.chain((!id.is_empty()).then(|| (b"x-request-id".to_vec(), id.to_vec()))).collect()

@@ -1,3 +1,5 @@
+//! Whom an authorizer asks: an upstream, and what for there. How that is written is not known here.
+
 use crate::document::ProxyTarget;
 
 /// Whom an authorizer asks, over HTTP.

@@ -1,3 +1,5 @@
+//! `forward`, as it is configured. Asks nobody.
+
 use super::Asked;
 use crate::span::Spanned;
 use crate::values::HeaderName;

@@ -1,7 +1,7 @@
 //! A service is asked about each request, without its body (forward-auth): what it consents to comes in, what it refuses gets the service's own
 //! answer, and without either nobody comes in.
 
-use super::{Answer, Authorizer, Decision, Making, Refusal, borrowed, traces};
+use super::{Answer, Authorizer, Decision, Fields, Making, Refusal, borrowed, traces};
 use maitred_core::identity::{Generations, Remembered, Roll};
 use maitred_core::wire::{Name, ResponseHead};
 use maitred_core::{Call, Called, Exchange, Fault, Hook, Kind, Ports, Principal};
@@ -74,7 +74,7 @@ impl Forward {
 
     /// What the service is told of a request: what it is shown, and what the gateway has understood of the rest. The path is the one that
     /// routes are chosen by and back ends see, not the one that was written.
-    fn question(&self, exchange: &Exchange) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn question(&self, exchange: &Exchange) -> Fields {
         let request = &exchange.request;
         let kept = |name| request.headers.known(name).filter(|_| exchange.forwarded.trusted);
         let mut uri = request.path().to_vec();
@@ -82,7 +82,7 @@ impl Forward {
             uri.push(b'?');
             uri.extend_from_slice(query);
         }
-        let mut headers: Vec<(Vec<u8>, Vec<u8>)> =
+        let mut headers: Fields =
             self.shown(exchange).map(|(_, name, value)| (name.as_str().into(), value.trim_ascii().to_vec())).collect();
         let mut add = |name: &str, value: &[u8]| headers.push((name.into(), value.to_vec()));
         add("x-forwarded-method", request.method_text());
@@ -150,10 +150,10 @@ impl Forward {
     fn passed(&self, called: Called) -> Answer {
         let Called { head, body } = called;
         let content = (!body.is_empty()).then(|| head.headers.known(Name::ContentType)).flatten();
-        let content = content.map(|value| (b"content-type"[..].into(), value.into()));
+        let content = content.map(|value| (b"content-type".to_vec(), value.to_vec()));
         let copied = self.copy_to_client.iter().filter(|name| name.as_str() != "content-type").flat_map(|name| {
             let values = head.headers.get_all(name.as_str().as_bytes());
-            values.map(|value| (name.as_str().as_bytes().into(), value.into()))
+            values.map(|value| (name.as_str().into(), value.to_vec()))
         });
         let headers = content.into_iter().chain(copied).collect();
         Answer { status: head.status, headers, body, detail: Cow::Borrowed("the service refused") }
@@ -188,7 +188,8 @@ impl Authorizer for Forward {
     fn decide<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Decision> {
         let (key, generations) = (self.key(exchange), self.generations());
         let question = self.question(exchange);
-        let deadline = ports.now() + self.timeout;
+        let due = ports.now() + self.timeout;
+        let deadline = exchange.deadline.map_or(due, |deadline| deadline.min(due));
         Hook::Pending(Box::pin(async move {
             let decision = self.ask(&question, deadline, ports).await;
             if let (Ok(principal), Some(key), Some(ttl)) = (&decision, key, self.ttl) {

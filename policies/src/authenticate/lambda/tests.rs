@@ -236,7 +236,8 @@ fn what_the_client_is_told() {
     const NULL: &str = r#"{"message":null}"#;
     const FORBIDDEN: &str = r#"{"message":"Forbidden"}"#;
     const FAILED: &str = r#"{"message":"Internal Server Error"}"#;
-    let rows: [(Result<Invoked, Fault>, (u16, &str), (u16, &str)); 9] = [
+    type Row = (Result<Invoked, Fault>, (u16, &'static str), (u16, &'static str));
+    let rows: [Row; 9] = [
         (returned(policy("Allow", "*")), (200, ""), (200, "")),
         (returned(policy("Allow", "nothing")), (403, DENIED), (403, FORBIDDEN)),
         (returned(policy("Deny", "*")), (403, DENIED_EXPLICITLY), (403, FORBIDDEN)),
@@ -360,8 +361,7 @@ fn the_function_is_told_what_aws_tells() {
     let event = |form| {
         let function = Scripted::returning(&policy("Allow", "*"));
         decide(&lambda(form, &[header("Authorization")], 0), &asked, &function);
-        let event = function.events.borrow_mut().pop().expect("it was asked");
-        event
+        function.events.take().pop().expect("it was asked")
     };
     let context = json!({ "stage": "prod", "routeKey": "GET /pets/{id}", "identity": { "sourceIp": "10.0.0.7" } });
     assert_eq!(event(Form::Token), json!({ "type": "TOKEN", "authorizationToken": "t", "methodArn": asked.arn }));
