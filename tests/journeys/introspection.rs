@@ -206,6 +206,18 @@ fn a_server_that_is_down_or_slow_lets_nobody_in_and_holds_nobody_up_longer_than_
 }
 
 #[test]
+fn who_was_known_before_the_server_went_down_comes_in_all_the_same() {
+    let server = Server::new(200, r#"{"active":true}"#);
+    let (kitchen, gateway) = guarded("", server.backend.address());
+    assert_eq!(ask(&gateway, "/", "known"), 200);
+    server.says(500, "");
+    for _ in 0..5 {
+        assert_eq!((ask(&gateway, "/", "unknown"), ask(&gateway, "/", "known")), (503, 200));
+    }
+    assert_eq!((server.backend.count(), kitchen.count()), (6, 6));
+}
+
+#[test]
 fn a_body_that_never_ends_is_not_waited_for() {
     let latch = Latch::new();
     let held = latch.clone();

@@ -2,7 +2,9 @@
 
 use super::Checker;
 use crate::decode::suggest;
-use crate::document::{Api, Authenticate, Document, Policies, Route, Setting};
+use crate::document::{
+    Api, Asked, Authenticate, Authority, AuthorizerKind, Document, Policies, ProxyTarget, Route, Scheme, Setting,
+};
 use crate::language::{ANONYMOUS, NONE};
 use crate::span::{Span, Spanned};
 use std::collections::HashMap;
@@ -13,6 +15,9 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
             let message = format!("`{name}` has a meaning of its own in `authenticate`");
             checker.error("bad-name", authorizer.span, message, "give the authorizer another name");
         }
+        if let AuthorizerKind::Introspection(introspection) = &authorizer.kind {
+            in_the_clear(&introspection.endpoint, checker);
+        }
     }
     for api in document.apis.values() {
         named(document, &api.policies, checker);
@@ -22,6 +27,25 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
         }
     }
     consumers(document, checker);
+}
+
+/// A secret and tokens for everybody on the way, where the way leads through a network.
+fn in_the_clear(endpoint: &Spanned<Asked>, checker: &mut Checker<'_>) {
+    let ProxyTarget::Url(url) = &endpoint.upstream else { return };
+    let is_here = match &url.authority {
+        Authority::Address(address) => address.ip().to_canonical().is_loopback(),
+        Authority::Name { host, .. } => host == "localhost",
+        Authority::Unix(_) => true,
+        Authority::Service(_) => false,
+    };
+    if url.scheme == Scheme::Http && !is_here {
+        let warning = crate::diagnostics::Diagnostic::warning(
+            "plain-secret",
+            endpoint.span,
+            "`client_secret` and every token would cross the network in the clear",
+        );
+        checker.diagnostics.push(warning.hint("write `https://…`"));
+    }
 }
 
 /// What decides on a route: its own `authenticate`, or its API's.
