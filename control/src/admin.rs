@@ -2,12 +2,15 @@
 //! about the gateway: everything that it shows or does is an `Operations` of the binary.
 
 mod answers;
+mod consumers;
 mod gate;
 mod hand;
 #[cfg(test)]
 mod tests;
 
+use crate::consumers::{ConsumerCounts, ConsumerView};
 use crate::metrics::CertificateEnd;
+use crate::store::{Change, Changed, NotChanged};
 use crate::upstreams::{Turned, Unknown, UpstreamView};
 use axum::Router;
 use axum::http::HeaderValue;
@@ -83,6 +86,12 @@ pub trait Operations: Send + Sync + 'static {
     fn upstream(&self, name: &str) -> Result<UpstreamView, Unknown>;
     /// Takes an endpoint of an upstream out, or lets it in again.
     fn turn(&self, upstream: &str, endpoint: &str, is_drained: bool) -> Result<Turned, Unknown>;
+    /// Every registered caller: of the configuration, and of the store.
+    fn consumers(&self) -> Vec<ConsumerView>;
+    fn consumer(&self, name: &str) -> Result<ConsumerView, NotChanged>;
+    /// Live on every worker when it returns.
+    fn change_consumer(&self, change: Change) -> Result<Changed, NotChanged>;
+    fn consumer_counts(&self) -> ConsumerCounts;
     /// Version, generation, when it started, how the last reload went.
     fn status(&self) -> serde_json::Value;
     /// Reads the gateway's own file again: the generation that is live now, or the rendered diagnostics. Never called twice at once.

@@ -1,21 +1,28 @@
 //! What runs beside the traffic: the admin listener, the text of the metrics, the addresses behind names, the eyes on files,
-//! certificates from authorities. It never sees a request that passes through the gateway; what it may do to the gateway, the binary
+//! certificates from authorities, keys from issuers. It never sees a request that passes through the gateway; what it may do to the gateway, the binary
 //! hands it as `Operations`.
 
 pub mod acme;
 pub mod admin;
+pub mod consumers;
 pub mod discovery;
+mod fetch;
 pub mod health;
+pub mod keys;
 pub mod metrics;
 pub mod process;
+pub mod store;
 pub mod upstreams;
 pub mod watch;
 
 pub use acme::{Acme, Plan};
 pub use admin::{Admin, AdminConfig, NotUpgraded, Operations, Readiness, Successor};
+pub use consumers::{ConsumerCounts, ConsumerView};
 pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, ServiceRecord, Services, SystemResolver, Unresolved};
 pub use health::{Checked, Checks, LastCheck, Watched};
+pub use keys::{Keys, Unfetched, WantedKeys};
 pub use metrics::{CertificateEnd, Extra, exposition};
 pub use process::Process;
+pub use store::{Change, Changed, Name, NotChanged, Store, StoreError};
 pub use upstreams::{EndpointView, Turned, Unknown, UpstreamView};
 pub use watch::{Watcher, watch};

@@ -1,6 +1,7 @@
 //! The metrics as text, in Prometheus' format 0.0.4. Counts nothing: it adds up what the workers counted. Written by hand because
 //! `prometheus-client` writes OpenMetrics alone, whose counters Prometheus' older format takes for untyped ones.
 
+use crate::consumers::ConsumerCounts;
 use crate::process::Process;
 use crate::upstreams::UpstreamView;
 use maitred_core::Kind;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 mod breakers;
+mod consumers;
 mod endpoints;
 mod queues;
 
@@ -25,6 +27,7 @@ pub struct Extra {
     pub process: Process,
     pub certificates: Vec<CertificateEnd>,
     pub upstreams: Vec<UpstreamView>,
+    pub consumers: ConsumerCounts,
 }
 
 /// When a certificate that is served ends.
@@ -40,8 +43,8 @@ pub struct CertificateEnd {
 
 impl Extra {
     /// Of this program, at this moment.
-    pub fn now(certificates: Vec<CertificateEnd>, upstreams: Vec<UpstreamView>) -> Extra {
-        Extra { version: env!("CARGO_PKG_VERSION").to_owned(), process: Process::read(), certificates, upstreams }
+    pub fn now(certificates: Vec<CertificateEnd>, upstreams: Vec<UpstreamView>, consumers: ConsumerCounts) -> Extra {
+        Extra { version: env!("CARGO_PKG_VERSION").to_owned(), process: Process::read(), certificates, upstreams, consumers }
     }
 }
 
@@ -55,6 +58,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     breakers::write(&mut page, &extra.upstreams);
     page.configuration(metrics, extra);
     page.certificates(metrics, &extra.certificates);
+    consumers::write(&mut page, extra.consumers);
     page.process(&extra.process);
     page.0
 }
@@ -252,6 +256,10 @@ impl Page {
         self.family("maitred_acme_orders_total", "counter", "Orders of certificates by ACME, renewals too, by how they went.");
         self.line(format_args!("maitred_acme_orders_total{{result=\"ok\"}} {}", read(&metrics.acme_ok)));
         self.line(format_args!("maitred_acme_orders_total{{result=\"failed\"}} {}", read(&metrics.acme_failed)));
+        let help = "Fetches of issuers' keys, by how they went. After one that failed the keys that were there go on being used.";
+        self.family("maitred_key_fetches_total", "counter", help);
+        self.line(format_args!("maitred_key_fetches_total{{result=\"ok\"}} {}", read(&metrics.keys_ok)));
+        self.line(format_args!("maitred_key_fetches_total{{result=\"failed\"}} {}", read(&metrics.keys_failed)));
     }
 
     /// The names that every Prometheus client library uses.

@@ -30,7 +30,7 @@ pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId,
 pub use fault::{Fault, Kind};
 pub use identity::Principal;
 pub use policy::{Chain, Flow, Hook, Permit, Policy};
-pub use ports::{Call, Called, Calling, Ports};
+pub use ports::{Call, Called, Calling, Ports, Waiting};
 pub use registry::Registry;
 pub use response::Response;
 

@@ -227,6 +227,9 @@ pub struct Metrics {
     /// Certificates that were obtained by ACME, renewals too, and orders that brought none.
     pub acme_ok: AtomicU64,
     pub acme_failed: AtomicU64,
+    /// Fetches of issuers' keys, and those that brought none: then the old ones stay.
+    pub keys_ok: AtomicU64,
+    pub keys_failed: AtomicU64,
     /// Snapshots not yet let go; 1 when every worker has moved on and nothing old is held.
     pub snapshots: AtomicU64,
 }
@@ -243,6 +246,8 @@ impl Metrics {
             reloads_failed: AtomicU64::new(0),
             acme_ok: AtomicU64::new(0),
             acme_failed: AtomicU64::new(0),
+            keys_ok: AtomicU64::new(0),
+            keys_failed: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
         }
     }

@@ -36,6 +36,7 @@ pub struct Called {
     pub body: Vec<u8>,
 }
 
+pub type Waiting<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 pub type Calling<'a> = Pin<Box<dyn Future<Output = Result<Called, Fault>> + 'a>>;
 
 pub trait Ports {
@@ -49,6 +50,9 @@ pub trait Ports {
 
     /// What this worker is finding out at the moment.
     fn flights(&self) -> &Flights;
+
+    /// Until a moment of `now` has come.
+    fn until(&self, moment: Instant) -> Waiting<'_>;
 
     /// Asks a back end, through its upstream. Whoever drops it takes the request back.
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a>;

@@ -8,7 +8,7 @@ use crate::secure::{self, Tickets};
 use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
 use maitred_core::balance::KnownFigures;
 use maitred_core::exchange::PARAMS_MAX;
-use maitred_core::identity::Stored;
+use maitred_core::identity::{KeyCell, KeySource, Stored};
 use maitred_core::metrics::Metrics;
 use maitred_core::render::Text;
 use maitred_core::{Chain, Clock, Registry, Remote};
@@ -45,6 +45,8 @@ pub struct State {
     ticket_secret: [u8; 32],
     /// Consumers that were added at run time.
     pub consumers: Arc<Stored>,
+    /// Keys of issuers, by where they are fetched from: a reload goes on with those that are there.
+    keys: Registry<KeySource, KeyCell>,
     /// How many authorizers were compiled: what is remembered of one is not another's.
     authorizers: AtomicU64,
     pub clock: Clock,
@@ -69,6 +71,7 @@ impl State {
             challenges: Arc::default(),
             ticket_secret,
             consumers: Arc::default(),
+            keys: Registry::default(),
             authorizers: AtomicU64::new(0),
             clock,
         }
@@ -82,6 +85,11 @@ impl State {
     /// The number of the next authorizer.
     pub(crate) fn number(&self) -> u64 {
         self.authorizers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Where the keys of that source are put.
+    pub(crate) fn keys(&self, source: KeySource) -> Arc<KeyCell> {
+        self.keys.of(source.clone(), || Arc::new(KeyCell::new(source, self.clock.now())))
     }
 
     fn tickets(&self, configured: Option<&[u8]>) -> Tickets {
@@ -137,8 +145,10 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         compiler.upstream(name, &upstream.value, upstream.span);
     }
     let secret = compiler.secret();
-    compiler.identity =
-        Identity::compile(&document, state, &secret, |asked| compiler.proxy_upstream(&asked.upstream, asked.span));
+    let asks = document.authorizers.iter().filter_map(|(name, authorizer)| Some((name.as_str(), authorizer.kind.asks()?)));
+    let asked: HashMap<&str, u32> =
+        asks.filter_map(|(name, asked)| Some((name, compiler.proxy_upstream(&asked.upstream, asked.span)?))).collect();
+    compiler.identity = Identity::compile(&document, state, &secret, &asked, &mut compiler.diagnostics);
     let tickets = state.tickets(document.secret_key.as_ref().map(|secret| secret.expose().as_bytes()));
     let mut doors = Vec::with_capacity(document.listen.len());
     let mut issued = Vec::new();
@@ -155,7 +165,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         hosts.add(api.hosts.iter().map(|host| &host.value), &api.base_path, index as u32);
         apis.push(compiler.api(index as u32, name, &api.value));
     }
-    let Compiler { diagnostics, upstreams, routes, keys, .. } = compiler;
+    let Compiler { diagnostics, upstreams, routes, keys, identity, .. } = compiler;
     if diagnostics.has_errors() {
         return Err(diagnostics);
     }
@@ -163,7 +173,8 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     state.metrics.snapshots.fetch_add(1, Ordering::Relaxed);
     let https_port = https_port(&document);
     let (metrics, challenges) = (state.metrics.clone(), state.challenges.clone());
-    Ok(Snapshot { https_port, hosts, doors, issued, challenges, apis, routes, series, upstreams, metrics, document })
+    let keys = identity.keys;
+    Ok(Snapshot { https_port, hosts, doors, issued, challenges, apis, routes, series, upstreams, keys, metrics, document })
 }
 
 /// The port of the first listener with TLS, 443 if there is any; where there is none at all, somebody else ends TLS.

@@ -1,35 +1,76 @@
 //! What a document says about identity, compiled: authorizers by name, consumers with their keys hashed, and what each route demands.
 
 use crate::compile::State;
-use maitred_core::identity::{Consumer, ConsumerSet, Roll};
-use maitred_model::{Api, Asked, Authenticate, Authorize, Document, Route, Setting, Spanned};
+use maitred_core::identity::{Consumer, ConsumerSet, KeyCell, KeyHasher, KeySet, KeySource, Roll};
+use maitred_model::{
+    Api, Authenticate, Authorize, Authorizer, AuthorizerKind, Diagnostic, Diagnostics, Document, Jwt, JwtKeys, Route, Setting,
+    Spanned,
+};
 use maitred_policies::Authentication;
-use maitred_policies::authenticate::api_key::KeyHasher;
 use maitred_policies::authenticate::{Choice, Making, make};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Default)]
 pub(crate) struct Identity {
     choices: HashMap<String, Choice>,
+    /// What is to be fetched, and how often.
+    pub keys: Vec<(Arc<KeyCell>, Duration)>,
 }
 
 impl Identity {
-    /// `upstream` gives the index of the one that an authorizer asks; where there is none, it has complained.
+    /// `asked`: by authorizer, the index of the upstream that it asks.
     pub fn compile(
         document: &Document,
         state: &State,
         secret: &[u8],
-        mut upstream: impl FnMut(&Spanned<Asked>) -> Option<u32>,
+        asked: &HashMap<&str, u32>,
+        diagnostics: &mut Diagnostics,
     ) -> Identity {
         let roll = Arc::new(Roll { configured: consumers(document, secret), stored: state.consumers.clone() });
-        let choice = |(name, configured): (&String, &maitred_model::Spanned<maitred_model::Authorizer>)| {
-            let upstream = configured.kind.asks().and_then(&mut upstream);
-            let making = Making { secret, roll: &roll, number: state.number(), upstream };
-            let choice = Choice { authorizer: make(name, configured, &making), strip: configured.strip };
-            (name.clone(), choice)
+        let mut identity = Identity::default();
+        for (name, configured) in &document.authorizers {
+            let keys = match &configured.kind {
+                AuthorizerKind::ApiKey(_) | AuthorizerKind::Introspection(_) | AuthorizerKind::Forward(_) => None,
+                AuthorizerKind::Jwt(jwt) => identity.keys(jwt, configured, state, diagnostics),
+            };
+            let upstream = asked.get(name.as_str()).copied();
+            let making = Making { secret, roll: &roll, number: state.number(), upstream, keys };
+            if let Some(authorizer) = make(name, configured, &making) {
+                identity.choices.insert(name.clone(), Choice { authorizer, strip: configured.strip });
+            }
+        }
+        identity
+    }
+
+    /// The cell of an issuer's keys. `None`: it was complained about.
+    fn keys(
+        &mut self,
+        jwt: &Jwt,
+        configured: &Spanned<Authorizer>,
+        state: &State,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Arc<KeyCell>> {
+        let source = match &jwt.keys {
+            JwtKeys::Url(url) => KeySource::Url(url.as_str().into()),
+            JwtKeys::Discovery(issuer) => KeySource::Discovery(issuer.as_str().into()),
+            JwtKeys::Secret(secret) => {
+                let set = KeySet::shared(secret.expose().as_bytes(), &jwt.algorithms);
+                return Some(Arc::new(KeyCell::fixed(set, state.clock.now())));
+            }
+            JwtKeys::File { path, bytes } => {
+                let set = KeySet::parse(bytes).map_err(|why| {
+                    let message = format!("`{}` has no keys: {why}", path.display());
+                    let hint = "it is to be a JWK set, such as `{ \"keys\": [{ \"kty\": \"EC\", … }] }`";
+                    diagnostics.push(Diagnostic::error("bad-keys", configured.span, message).hint(hint));
+                });
+                return set.ok().map(|set| Arc::new(KeyCell::fixed(set, state.clock.now())));
+            }
         };
-        Identity { choices: document.authorizers.iter().map(choice).collect() }
+        let cell = state.keys(source);
+        self.keys.push((cell.clone(), jwt.refresh));
+        Some(cell)
     }
 
     /// Who decides on a route, where anybody does. `check` saw to it that every name is known.
@@ -64,7 +105,7 @@ pub(crate) fn demands<'a>(api: &'a Api, route: &'a Route) -> Vec<&'a Authorize> 
 /// The consumers of a document. That no key and no identity is anybody else's, `check` saw to.
 fn consumers(document: &Document, secret: &[u8]) -> ConsumerSet {
     let hasher = KeyHasher::new(secret);
-    let mut set = ConsumerSet::default();
+    let mut set = ConsumerSet::new(vec![hasher.clone()]);
     for (name, configured) in &document.consumers {
         let consumer = Arc::new(Consumer {
             name: name.as_str().into(),

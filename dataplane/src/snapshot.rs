@@ -2,6 +2,7 @@
 
 use crate::hosts::Hosts;
 use crate::router::{Candidate, Params, Router, choose};
+use maitred_core::identity::KeyCell;
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::{Chain, Exchange, Fault, Kind};
 use maitred_integrations::Integration;
@@ -29,6 +30,8 @@ pub struct Snapshot {
     /// The counters of each route, by its index.
     pub(crate) series: Vec<Arc<RouteSeries>>,
     pub(crate) upstreams: Vec<Upstream>,
+    /// Where keys of issuers are put, and how often they are fetched.
+    pub(crate) keys: Vec<(Arc<KeyCell>, Duration)>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -98,6 +101,11 @@ impl Snapshot {
     /// What is to be obtained by ACME, and where each set of certificates is put.
     pub fn issued(&self) -> impl Iterator<Item = (&Acme, &Arc<IssuedCertificates>)> {
         self.issued.iter().map(|(acme, issued)| (acme, issued))
+    }
+
+    /// The keys that are to be fetched, and how often.
+    pub fn keys(&self) -> impl Iterator<Item = (&Arc<KeyCell>, Duration)> {
+        self.keys.iter().map(|(cell, refresh)| (cell, *refresh))
     }
 
     pub fn limits(&self) -> &Limits {

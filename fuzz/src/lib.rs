@@ -11,6 +11,7 @@ mod identity;
 mod paths;
 mod proxy;
 mod routes;
+mod tokens;
 mod websocket;
 
 pub use chunks::{chunked, trailers};
@@ -23,6 +24,7 @@ pub use identity::{authorizer_result, introspection};
 pub use paths::{host, path};
 pub use proxy::proxy_protocol;
 pub use routes::router;
+pub use tokens::{jwks, jwt};
 pub use websocket::websocket;
 
 /// The configuration language: any bytes load or are complained about.
@@ -33,7 +35,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 21] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -53,6 +55,8 @@ pub const TARGETS: [Target; 19] = [
     ("authorizer_result", authorizer_result),
     ("config", config),
     ("router", router),
+    ("jwt", jwt),
+    ("jwks", jwks),
 ];
 
 /// Where to cut an input: everywhere while that is cheap, else at places spread over it that its length decides.

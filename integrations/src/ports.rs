@@ -2,8 +2,10 @@
 
 use crate::Reach;
 use maitred_core::identity::{Flights, Verdicts};
-use maitred_core::{Call, Calling, Ports};
+use maitred_core::{Call, Calling, Ports, Waiting};
+use maitred_transport::Timer;
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
 impl Ports for Reach {
@@ -21,6 +23,12 @@ impl Ports for Reach {
 
     fn flights(&self) -> &Flights {
         &self.worker.flights
+    }
+
+    fn until(&self, moment: Instant) -> Waiting<'_> {
+        let timer = Timer::new(&self.worker.timers);
+        timer.arm(moment);
+        Box::pin(poll_fn(move |cx| timer.poll(cx)))
     }
 
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a> {

@@ -4,7 +4,10 @@ use crate::reload::Cause;
 use crate::routes;
 use crate::wire::{House, lock};
 use maitred_control::upstreams::{find, turn};
-use maitred_control::{CertificateEnd, NotUpgraded, Operations, Readiness, Successor, Turned, Unknown, UpstreamView};
+use maitred_control::{
+    CertificateEnd, Change, Changed, ConsumerCounts, ConsumerView, NotChanged, NotUpgraded, Operations, Readiness, Successor,
+    Turned, Unknown, UpstreamView, consumers,
+};
 use maitred_core::metrics::Metrics;
 use maitred_transport::Expiry;
 use serde_json::{Value, json};
@@ -33,7 +36,8 @@ impl Operations for House {
         // Anyone may read this: what was wrong is in the log and in /status.
         let failed = failed.then(|| "the last reload failed; the configuration from before is live".to_owned());
         // No reason to send no traffic: the authority must reach this gateway, or there will never be a certificate.
-        let warnings: Vec<String> = failed.into_iter().chain(self.acme.waiting()).collect();
+        let store = self.store.is_failing().then(|| "the store cannot be read; consumers stay as they were known".to_owned());
+        let warnings: Vec<String> = failed.into_iter().chain(store).chain(self.acme.waiting()).collect();
         Readiness::Ready { warning: (!warnings.is_empty()).then(|| warnings.join("; ")) }
     }
 
@@ -60,6 +64,22 @@ impl Operations for House {
         let snapshot = self.gateway.snapshot();
         let spec = find(snapshot.upstreams().map(|(spec, _)| spec), upstream)?;
         turn(spec, endpoint, is_drained, self.state.clock.now())
+    }
+
+    fn consumers(&self) -> Vec<ConsumerView> {
+        consumers::all(&self.gateway.snapshot().document, &self.store)
+    }
+
+    fn consumer(&self, name: &str) -> Result<ConsumerView, NotChanged> {
+        consumers::one(&self.gateway.snapshot().document, &self.store, name)
+    }
+
+    fn change_consumer(&self, change: Change) -> Result<Changed, NotChanged> {
+        consumers::change(&self.gateway.snapshot().document, &self.store, change)
+    }
+
+    fn consumer_counts(&self) -> ConsumerCounts {
+        ConsumerCounts::of(&self.gateway.snapshot().document, &self.store)
     }
 
     fn status(&self) -> Value {

@@ -115,7 +115,7 @@ fn certificates(document: &Document) -> Vec<Thing> {
 }
 
 /// Keys of which the value is one.
-fn others(document: &Document) -> [(&'static str, u64); 7] {
+fn others(document: &Document) -> [(&'static str, u64); 8] {
     let Document {
         workers,
         secret_key,
@@ -124,6 +124,7 @@ fn others(document: &Document) -> [(&'static str, u64); 7] {
         zone,
         limits,
         admin,
+        store,
         upstreams: _,
         authorizers: _,
         consumers: _,
@@ -138,6 +139,7 @@ fn others(document: &Document) -> [(&'static str, u64); 7] {
         ("zone", print(zone)),
         ("limits", print(limits)),
         ("admin", print(&(admin, token))),
+        ("store", print(store)),
         ("telemetry", print(telemetry)),
     ]
 }
@@ -243,6 +245,7 @@ apis:
             ("listen: [ 127.0.0.1:8080,", "listen: [", "listeners: 1 gone (127.0.0.1:8080)"),
             ("api.key }", "api.key }, min_version: 1.3", "listeners: 1 changed (127.0.0.1:8443)"),
             ("apis:", "limits: { headers: 50 }\nworkers: 3\napis:", "workers; limits"),
+            ("apis:", "store: ./other.db\napis:", "store"),
             ("apis:", "secret_key: ooooooooooooooooooooooooooooooooooooooooooo\napis:", "secret_key"),
             (
                 "      - GET /menu: kitchen\n",

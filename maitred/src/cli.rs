@@ -35,12 +35,16 @@ pub enum Verb {
     Upgrade(Remote),
     /// Shows the endpoints of the gateway that runs, takes one out, or lets it in again
     Upstream(Upstream),
+    /// Registered callers of the gateway that runs: lists, adds and disables them, makes their keys
+    Consumer(Consumer),
     /// Asks the gateway that runs whether it is well; exits with 0 or 1
     Healthy(Healthy),
     /// Reads a configuration and says all that is wrong with it
     Check(Check),
     /// Says which route takes a request, why, and where it would go; asks nobody
     Explain(Explain),
+    /// Says whether an authorizer takes a JWT, and of each rule whether it holds
+    Token(Token),
     /// Lists the routes of a configuration
     Routes(Routes),
     /// Writes a first maitred.yaml that works at once
@@ -178,6 +182,100 @@ pub struct Place {
     pub admin: Option<SocketAddr>,
 }
 
+const CONSUMER_HELP: &str = "\
+Examples:
+  maitred consumer add shop-app --group partners    writes its key, once, to stdout
+  maitred consumer list
+  maitred consumer disable shop-app                 its keys are right, and it does not come in
+  maitred consumer rotate-key shop-app --grace 24h  a new key; those from before end tomorrow
+  maitred consumer add-identity shop-app --identity corporate=shop-app@example.com
+
+What is changed is in force at once, and kept in the store over restarts. Consumers that stand in the configuration are listed, \
+and changed there.
+
+Exits with 0 when it is done, with 1 when it is refused, or no gateway answers.";
+
+#[derive(Debug, Args)]
+#[command(after_help = CONSUMER_HELP)]
+pub struct Consumer {
+    #[command(subcommand)]
+    pub verb: ConsumerVerb,
+    /// Writes what comes of it as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConsumerVerb {
+    /// Lists them
+    List,
+    /// Shows one, with its keys and identities
+    Show { name: String },
+    /// Adds one, and makes it a key, which is written to stdout and cannot be seen again
+    Add {
+        /// Letters, digits, `-` and `_`
+        name: String,
+        /// A group that it belongs to; may be repeated
+        #[arg(long = "group", value_name = "GROUP")]
+        groups: Vec<String>,
+        /// What an authorizer calls it; may be repeated
+        #[arg(long = "identity", value_name = "AUTHORIZER=SUBJECT", value_parser = identity)]
+        identities: Vec<(String, String)>,
+        /// Makes no key
+        #[arg(long)]
+        no_key: bool,
+    },
+    /// Sets the groups that it belongs to; none takes all away
+    SetGroups { name: String, groups: Vec<String> },
+    /// Lets it in no more, whatever it shows
+    Disable { name: String },
+    /// Lets it in again
+    Enable { name: String },
+    /// Removes it, with its keys and identities
+    Remove { name: String },
+    /// Makes it another key
+    AddKey { name: String },
+    /// Makes it a new key, and ends those from before
+    RotateKey {
+        name: String,
+        /// They go on for so long, as in 24h [default: they end at once]
+        #[arg(long, value_name = "TIME", value_parser = grace)]
+        grace: Option<String>,
+    },
+    /// Ends one of its keys
+    RemoveKey {
+        name: String,
+        /// As `show` tells it
+        id: String,
+    },
+    /// Adds what an authorizer calls it
+    AddIdentity(Identified),
+    /// Takes that away
+    RemoveIdentity(Identified),
+}
+
+#[derive(Debug, Args)]
+pub struct Identified {
+    pub name: String,
+    #[arg(long, value_name = "AUTHORIZER=SUBJECT", value_parser = identity)]
+    pub identity: (String, String),
+}
+
+fn identity(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((authorizer, subject)) if !authorizer.is_empty() && !subject.is_empty() => {
+            Ok((authorizer.to_owned(), subject.to_owned()))
+        }
+        Some(_) | None => Err("write `authorizer=subject`".to_owned()),
+    }
+}
+
+fn grace(text: &str) -> Result<String, String> {
+    maitred_model::parse_duration(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 const HEALTHY_HELP: &str = "\
 Examples:
   maitred healthy --admin 127.0.0.1:9080            for an image's HEALTHCHECK
@@ -244,6 +342,37 @@ pub struct Explain {
     pub json: bool,
 }
 
+const TOKEN_HELP: &str = "\
+Examples:
+  maitred token < token.txt                         of the only authorizer that takes tokens
+  maitred token --authorizer staff --fetch - < token.txt
+  maitred token --authorizer staff --file gateway.yaml --json \"$TOKEN\"
+
+Keys in a file, and a secret, are taken from the configuration; those at a URL are asked for with --fetch alone. What is on a \
+command line other users of the machine may see, and a shell keeps it: a token that still opens is better read from stdin.
+
+Exits with 0 when the token is valid, with 1 when it is not.";
+
+#[derive(Debug, Args)]
+#[command(after_help = TOKEN_HELP)]
+pub struct Token {
+    /// The token, or `-` to read it from stdin
+    #[arg(default_value = "-", hide_default_value = true, allow_hyphen_values = true)]
+    pub token: String,
+    /// The authorizer; needed where several take tokens
+    #[arg(long, value_name = "NAME")]
+    pub authorizer: Option<String>,
+    /// Asks the issuer for its keys, where they are not in the configuration
+    #[arg(long)]
+    pub fetch: bool,
+    /// The configuration
+    #[arg(long, default_value = DEFAULT_FILE)]
+    pub file: PathBuf,
+    /// Writes JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.trim().to_owned())),
@@ -296,6 +425,12 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_identity_is_split_at_its_first_equals_sign() {
+        assert_eq!(identity("corporate=cn=a,o=b"), Ok(("corporate".to_owned(), "cn=a,o=b".to_owned())));
+        assert!(identity("corporate").is_err() && identity("=a").is_err() && identity("corporate=").is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod changes;
 mod check;
 mod cli;
 mod configuration;
+mod consumers;
 mod demo;
 mod explain;
 mod healthy;
@@ -20,6 +21,7 @@ mod run;
 mod signals;
 mod sockets;
 mod systemd;
+mod token;
 mod upgrade;
 mod upstreams;
 mod version;
@@ -43,9 +45,11 @@ fn main() -> ExitCode {
         }
         Verb::Upgrade(arguments) => upgrade::main(&arguments),
         Verb::Upstream(arguments) => upstreams::main(&arguments),
+        Verb::Consumer(arguments) => consumers::main(&arguments),
         Verb::Healthy(arguments) => healthy::main(&arguments),
         Verb::Check(arguments) => check::main(&arguments),
         Verb::Explain(arguments) => explain::main(&arguments),
+        Verb::Token(arguments) => token::main(&arguments),
         Verb::Routes(arguments) => routes::main(&arguments),
         Verb::Init(arguments) => init::main(&arguments),
         Verb::Demo(arguments) => demo::main(&arguments),

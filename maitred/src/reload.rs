@@ -4,8 +4,11 @@
 use crate::changes::changes;
 use crate::check::summary;
 use crate::configuration::{compiled, read};
-use crate::wire::{House, follow, leads_to_admin, lock, now, plan, resolve, warn_unresolved, workers};
+use crate::wire::{
+    House, fetch, follow, leads_to_admin, lock, now, plan, resolve, secret_key, warn_unfetched, warn_unresolved, workers,
+};
 use jiff::Timestamp;
+use maitred_control::consumers;
 use maitred_dataplane::LogTarget;
 use maitred_model::Document;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -93,6 +96,7 @@ impl House {
         if let Some(wrong) = leads_to_admin(&snapshot) {
             return Err(wrong);
         }
+        warn_unfetched(&self.runtime.block_on(fetch(&self.keys, &snapshot)));
         let log = LogTarget::open(&snapshot.document.telemetry.access_log)
             .map_err(|error| format!("cannot open the access log: {error}"))?;
         for key in self.needs_restart(&snapshot.document) {
@@ -103,6 +107,9 @@ impl House {
         let generation = self.gateway.publish(snapshot, log).map_err(|error| error.to_string())?;
         self.acme.apply(certificates);
         self.check_endpoints();
+        let live = self.gateway.snapshot();
+        self.store.set_secret_key(secret_key(&live.document));
+        consumers::warn_hidden(&live.document, &self.store);
         Ok(Done { generation, change })
     }
 
@@ -123,7 +130,9 @@ impl House {
         };
         let same_admin = first.listen.value == admin.listen.value && first.metrics == admin.metrics && same_token;
         let same_workers = self.state.metrics.workers.len() == workers(document.workers);
-        [("workers", same_workers), ("admin", same_admin)].iter().filter(|(_, same)| !same).map(|(key, _)| *key).collect()
+        let same_store = self.store.path() == document.store;
+        let keys = [("workers", same_workers), ("admin", same_admin), ("store", same_store)];
+        keys.iter().filter(|(_, same)| !same).map(|(key, _)| *key).collect()
     }
 
     /// SIGHUP means "I moved your log file" as well, and that has nothing to do with the configuration.

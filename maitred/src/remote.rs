@@ -34,19 +34,40 @@ impl Answer {
 
 /// `time`: for the answer.
 pub fn ask(remote: &Remote, method: &str, path: &str, time: Duration) -> anyhow::Result<Answer> {
+    send(remote, (method, path), None, time)
+}
+
+/// With a body.
+pub fn send(remote: &Remote, line: (&str, &str), body: Option<&Value>, time: Duration) -> anyhow::Result<Answer> {
     let (address, token) = place(remote)?;
-    exchange(address, token.as_ref(), method, path, time)
+    let body = body.map_or_else(String::new, Value::to_string);
+    exchange(address, token.as_ref(), line, &body, time)
         .with_context(|| format!("no answer from the admin listener on {address}"))
 }
 
-fn exchange(address: SocketAddr, token: Option<&Secret>, method: &str, path: &str, time: Duration) -> anyhow::Result<Answer> {
+/// For a segment of a path or a value of a query (RFC 3986, section 2.3): what is unreserved stays.
+pub fn escaped(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':');
+    text.bytes().map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+fn exchange(
+    address: SocketAddr,
+    token: Option<&Secret>,
+    (method, path): (&str, &str),
+    body: &str,
+    time: Duration,
+) -> anyhow::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIME_MAX)?;
     stream.set_write_timeout(Some(CONNECT_TIME_MAX))?;
     stream.set_read_timeout(Some(time))?;
     let token = token.map_or_else(String::new, |token| format!("authorization: Bearer {}\r\n", token.expose()));
     // Without a token only a loopback name is answered, and a write says that it is meant.
-    let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-maitred: 1\r\n{token}connection: close\r\n\r\n");
-    stream.write_all(head.as_bytes())?;
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-maitred: 1\r\n{token}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
     parse(&answer).context("it is no HTTP that answers")
@@ -105,6 +126,12 @@ mod tests {
         {
             assert_eq!(reachable(address.parse().unwrap()).to_string(), asked);
         }
+    }
+
+    #[test]
+    fn what_means_something_else_in_a_url_is_escaped() {
+        assert_eq!(escaped("10.0.1.1:9000"), "10.0.1.1:9000");
+        assert_eq!(escaped("http://[::1]:9000/a?b&c#d%"), "http:%2F%2F%5B::1%5D:9000%2Fa%3Fb%26c%23d%25");
     }
 
     #[test]

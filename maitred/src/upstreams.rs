@@ -2,7 +2,7 @@
 
 use crate::cli::{Place, Remote, Upstream, UpstreamVerb, Which};
 use crate::output::{Exit, json, print, say, table};
-use crate::remote;
+use crate::remote::{self, escaped};
 use anyhow::ensure;
 use maitred_control::upstreams::{drained, find, turn};
 use maitred_dataplane::Snapshot;
@@ -87,12 +87,6 @@ fn turned(remote: &Remote, which: &Which, verb: &str) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
-/// For a segment of a path or a value of a query (RFC 3986, section 2.3): what is unreserved stays.
-fn escaped(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':');
-    text.bytes().map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
 /// Upstreams and their endpoints that were taken out by hand.
 pub fn taken_out(snapshot: &Snapshot) -> Vec<(String, String)> {
     let of = |name: &str, endpoints: Vec<String>| {
@@ -113,7 +107,7 @@ pub fn take_out(snapshot: &Snapshot, taken_out: &[(String, String)], now: Instan
 
 #[cfg(test)]
 mod tests {
-    use super::{escaped, rows};
+    use super::rows;
     use serde_json::json;
 
     #[test]
@@ -125,11 +119,5 @@ mod tests {
         };
         assert_eq!(why("unhealthy", Some("status 503, expected 200-299")), "status 503, expected 200-299");
         assert_eq!(why("unhealthy", None), "connection refused", "the last one passed, and was not enough");
-    }
-
-    #[test]
-    fn what_means_something_else_in_a_url_is_escaped() {
-        assert_eq!(escaped("10.0.1.1:9000"), "10.0.1.1:9000");
-        assert_eq!(escaped("http://[::1]:9000/a?b&c#d%"), "http:%2F%2F%5B::1%5D:9000%2Fa%3Fb%26c%23d%25");
     }
 }

@@ -1,4 +1,4 @@
-//! Puts the house together in its order: watch → read → compile → names → certificates → bind → the word of the process before → admin;
+//! Puts the house together in its order: watch → read → compile → names → keys → certificates → bind → the word of the process before → admin;
 //! and takes it apart again. What each part does is that part's own affair.
 
 use crate::cli::LogFormat;
@@ -15,11 +15,12 @@ use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{
-    Acme, Admin, AdminConfig, Checks, Discovery, Plan, Request, SystemResolver, Unresolved, Watched, Watcher, watch,
+    Acme, Admin, AdminConfig, Checks, Discovery, Keys, Plan, Request, Store, SystemResolver, Unfetched, Unresolved, WantedKeys,
+    Watched, Watcher, consumers, watch,
 };
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
-use maitred_model::ListenAddress;
+use maitred_model::{Document, ListenAddress};
 use maitred_transport::UpstreamSpec;
 use std::fmt;
 use std::io;
@@ -35,6 +36,8 @@ use tokio::task::JoinHandle;
 
 /// For the names of all upstreams at a start or a reload: who waits longer wonders whether it hangs.
 const NAMES_TIME_MAX: Duration = Duration::from_secs(5);
+/// For the keys of all issuers, likewise: an issuer that is down does not keep the gateway from starting.
+const KEYS_TIME_MAX: Duration = Duration::from_secs(5);
 /// Threads of the control side: one may be busy with a long list while the other answers a probe.
 const CONTROL_THREADS: usize = 2;
 /// Reloads asked for and not begun; one more would say the same.
@@ -57,8 +60,10 @@ pub struct House {
     pub source: Source,
     pub runtime: tokio::runtime::Handle,
     pub discovery: Discovery,
+    pub keys: Keys,
     pub acme: Acme,
     pub checks: Checks,
+    pub store: Store,
     pub watcher: Option<Watcher>,
     /// What the admin listener was started with.
     pub admin: maitred_model::Admin,
@@ -150,12 +155,15 @@ fn assemble(
     let watcher = watcher(&source, reloads);
     let (state, snapshot, watched) = load(&source, format, sockets.ticket_secret)?;
     follow(watcher.as_ref(), watched);
+    let store = open_store(&snapshot.document, &state)?;
     let discovery = Discovery::new(Arc::new(SystemResolver::new()));
     warn_unresolved(&runtime.block_on(resolve(&discovery, &snapshot)));
     if let Some(wrong) = leads_to_admin(&snapshot) {
         error(&anyhow::anyhow!(wrong.clone()));
         return Err(NotStarted::Refused(wrong));
     }
+    let keys = Keys::new(state.clock.clone(), state.metrics.clone());
+    warn_unfetched(&runtime.block_on(fetch(&keys, &snapshot)));
     let admin = snapshot.document.admin.clone();
     let acme = Acme::start(runtime.handle(), state.clock.clone(), state.metrics.clone(), state.challenges.clone());
     let certificates = acme.prepare(plan(&snapshot)).map_err(anyhow::Error::msg)?;
@@ -170,8 +178,10 @@ fn assemble(
         source,
         runtime: runtime.handle().clone(),
         discovery,
+        keys,
         acme,
         checks,
+        store,
         watcher,
         admin,
         started,
@@ -230,6 +240,23 @@ fn load(
     Ok((state, snapshot, read.watched))
 }
 
+/// Whoever was disabled in it must not come in because it cannot be read: then nothing starts.
+fn open_store(document: &Document, state: &State) -> anyhow::Result<Store> {
+    let store = Store::open(&document.store, secret_key(document), state.consumers.clone(), state.clock.clone());
+    let store = store.with_context(|| {
+        let path = document.store.display();
+        format!(
+            "cannot use the store {path} (put it right, move it away to begin with an empty one, or name another with `store:`)"
+        )
+    })?;
+    consumers::warn_hidden(document, &store);
+    Ok(store)
+}
+
+pub fn secret_key(document: &Document) -> Option<&[u8]> {
+    document.secret_key.as_ref().map(|secret| secret.expose().as_bytes())
+}
+
 /// How many workers a configuration means.
 pub fn workers(configured: Option<NonZeroU16>) -> usize {
     match configured {
@@ -271,6 +298,18 @@ pub async fn resolve(discovery: &Discovery, snapshot: &Snapshot) -> Vec<Unresolv
     let requests: Vec<Request> =
         upstreams.filter_map(|(spec, endpoints)| Request::of(&spec.targets, endpoints, authority)).collect();
     discovery.resolve_all(&requests, NAMES_TIME_MAX).await
+}
+
+/// Fetches the keys of all issuers, and keeps them fresh from here on.
+pub async fn fetch(keys: &Keys, snapshot: &Snapshot) -> Vec<Unfetched> {
+    let wanted = snapshot.keys().map(|(cell, refresh)| WantedKeys { cell: cell.clone(), refresh });
+    keys.fetch_all(&wanted.collect::<Vec<_>>(), KEYS_TIME_MAX).await
+}
+
+pub fn warn_unfetched(unfetched: &[Unfetched]) {
+    for Unfetched { source, reason } in unfetched {
+        tracing::warn!(source, reason, "no keys are known; tokens of this issuer are answered 503 until there are some");
+    }
 }
 
 /// The certificates that a configuration wants from authorities.

@@ -7,7 +7,9 @@ mod listeners;
 mod protection;
 mod upstreams;
 
-pub use authorizers::{ApiKey, Ask, Asked, Authorizer, AuthorizerKind, Forward, Introspection, KeyPlace};
+pub use authorizers::{
+    ApiKey, Ask, Asked, Authorizer, AuthorizerKind, Forward, Introspection, Jwt, JwtAlgorithm, JwtKeys, KeyPlace,
+};
 pub use identity::{Authenticate, Authorize, Consumer, Demand, Identity};
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,
@@ -42,6 +44,8 @@ pub struct Document {
     /// Where this gateway stands: endpoints of its own zone are preferred.
     pub zone: Option<String>,
     pub admin: Admin,
+    /// The file of the embedded store. Default `maitred.db` beside the main file.
+    pub store: PathBuf,
     pub upstreams: IndexMap<String, Spanned<Upstream>>,
     /// By name: who can say who somebody is.
     pub authorizers: IndexMap<String, Spanned<Authorizer>>,

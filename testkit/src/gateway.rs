@@ -9,7 +9,7 @@ use crate::wait::PATIENCE;
 use maitred_control::acme::Prepared;
 use maitred_control::discovery::testing::Scripted;
 use maitred_control::upstreams::{find, turn};
-use maitred_control::{Acme, Checks, Discovery, Plan, Request, UpstreamView, Watched};
+use maitred_control::{Acme, Checks, Discovery, Keys, Plan, Request, UpstreamView, WantedKeys, Watched};
 use maitred_core::metrics::Metrics;
 use maitred_core::queue::GateView;
 use maitred_dataplane::{LogTarget, Options, Snapshot, State, authority, compile};
@@ -50,6 +50,8 @@ pub struct Gateway {
     acme: OnceLock<Acme>,
     inner: maitred_dataplane::Gateway,
     checks: Checks,
+    /// Fetches the keys that tokens are verified with.
+    keys: Keys,
     /// Where names lead, if the test has some.
     discovery: OnceLock<Discovery>,
     state: State,
@@ -78,13 +80,15 @@ pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str,
     let log = LogTarget::open(&document.telemetry.access_log).expect("a place for the access log");
     let snapshot =
         compile(Arc::new(document), &state).unwrap_or_else(|diagnostics| panic!("it does not compile: {diagnostics:?}"));
+    let keys = Keys::new(state.clock.clone(), state.metrics.clone());
+    fetch(&keys, &snapshot, PATIENCE);
     let acme = OnceLock::new();
     let certificates = prepare(&acme, &state, &snapshot).unwrap_or_else(|words| panic!("no certificates: {words}"));
     let inner = maitred_dataplane::Gateway::start(snapshot, log, options).expect("the gateway starts");
     apply(&acme, certificates);
     let checks = Checks::new(state.clock.clone());
     check(&checks, &inner);
-    Gateway { acme, inner, checks, discovery: OnceLock::new(), state, names, files: Mutex::new(files) }
+    Gateway { acme, inner, checks, keys, discovery: OnceLock::new(), state, names, files: Mutex::new(files) }
 }
 
 /// As the binary does it: what is there already is in place before anyone connects. `None`: nobody wants certificates.
@@ -99,6 +103,14 @@ fn prepare(acme: &OnceLock<Acme>, state: &State, snapshot: &Snapshot) -> Result<
 fn apply(acme: &OnceLock<Acme>, certificates: Option<Prepared>) {
     if let (Some(acme), Some(certificates)) = (acme.get(), certificates) {
         acme.apply(certificates);
+    }
+}
+
+/// The keys that it wants are fetched from here on. The first try is waited for.
+fn fetch(keys: &Keys, snapshot: &Snapshot, patience: Duration) {
+    let wanted: Vec<_> = snapshot.keys().map(|(cell, refresh)| WantedKeys { cell: cell.clone(), refresh }).collect();
+    if !wanted.is_empty() {
+        control().block_on(keys.fetch_all(&wanted, patience));
     }
 }
 
@@ -204,6 +216,7 @@ impl Gateway {
         let document = load(yaml, &self.names, &self.files())?;
         let log = LogTarget::open(&document.telemetry.access_log).map_err(|error| error.to_string())?;
         let snapshot = compile(Arc::new(document), &self.state).map_err(|diagnostics| format!("{diagnostics:?}"))?;
+        fetch(&self.keys, &snapshot, PATIENCE);
         let certificates = prepare(&self.acme, &self.state, &snapshot)?;
         let generation = self.inner.publish(snapshot, log).map_err(|error| error.to_string())?;
         apply(&self.acme, certificates);
@@ -237,6 +250,7 @@ impl Gateway {
     pub fn turn(&self, by: Duration) {
         self.inner.turn_clock(by);
         self.checks.look_again();
+        self.keys.look_again();
         if let Some(acme) = self.acme.get() {
             acme.look_again();
         }

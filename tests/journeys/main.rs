@@ -31,6 +31,7 @@ mod hedging;
 mod http3;
 mod interim;
 mod introspection;
+mod jwt;
 mod limits;
 mod maintenance;
 mod mirror;

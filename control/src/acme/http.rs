@@ -1,39 +1,24 @@
-//! HTTP for talking with an authority: https alone, one connection for each request, bounded in time and size. Signs nothing and
-//! repeats nothing.
+//! HTTP for talking with an authority: https alone, by the one client of this side. Signs nothing and repeats nothing.
 
+use crate::fetch::{self, BoxError, Place};
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
-use http::uri::{PathAndQuery, Scheme};
+use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Request, Uri};
-use http_body_util::{BodyExt, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use maitred_core::Clock;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 /// For one request, from the name lookup to the answer's last byte. Authorities answer in a second; finalizing may take some.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
-/// For one address of several.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Bytes of an answer: a chain is the longest, and has a few thousand.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of an answer's head.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 const AGENT: &str = concat!("maitred/", env!("CARGO_PKG_VERSION"), " instant-acme/0.8");
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The client of one order: what it was told about patience is told to nobody else.
 #[derive(Clone)]
@@ -53,18 +38,10 @@ impl Http {
         *self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn exchange(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, BoxError> {
-        let (host, port) = place(request.uri())?;
-        let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']').to_owned())?;
-        let stream = connect(&host, port).await.map_err(|error| format!("cannot connect to {host}:{port}: {error}"))?;
-        let connected = TlsConnector::from(self.tls.clone()).connect(name, stream).await;
-        let stream = connected.map_err(|error| format!("no TLS with {host}:{port}: {error}"))?;
-        let mut builder = http1::Builder::new();
-        let (mut sender, connection) = builder.max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await?;
-        let _driver = Driver(tokio::spawn(async move { drop(connection.await) }));
-        let response = sender.send_request(prepared(request)?).await?;
-        let (parts, body) = response.into_parts();
-        let body = Limited::new(body, BODY_BYTES_MAX).collect().await?.to_bytes();
+    async fn exchange(self, mut request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, BoxError> {
+        let Place { host, port, .. } = place(request.uri())?;
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        let (parts, body) = fetch::send(request, &self.tls, BODY_BYTES_MAX).await?;
         if parts.status.is_client_error() || parts.status.is_server_error() {
             let told = parts.headers.get(RETRY_AFTER).and_then(|value| self.seconds(value));
             *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = told;
@@ -102,47 +79,10 @@ impl HttpClient for Http {
     }
 }
 
-/// The connection's own task, ended with the request.
-struct Driver(JoinHandle<()>);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// RFC 8555 §6.1: https alone, also where the directory leads.
-fn place(uri: &Uri) -> Result<(String, u16), BoxError> {
-    if uri.scheme() != Some(&Scheme::HTTPS) {
-        return Err(format!("`{uri}` is not https").into());
-    }
-    let host = uri.host().ok_or("a URL without a host")?;
-    Ok((host.to_owned(), uri.port_u16().unwrap_or(443)))
-}
-
-/// As it is sent to the server itself: path and Host.
-fn prepared(mut request: Request<BodyWrapper<Bytes>>) -> Result<Request<BodyWrapper<Bytes>>, BoxError> {
-    let uri = std::mem::take(request.uri_mut());
-    let authority = uri.authority().ok_or("a URL without a host")?;
-    let headers = request.headers_mut();
-    headers.insert(HOST, HeaderValue::from_str(authority.as_str())?);
-    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    *request.uri_mut() = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")).into();
-    Ok(request)
-}
-
-/// The first of its addresses that answers.
-async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host((host.trim_start_matches('[').trim_end_matches(']'), port)).await? {
-        match timeout(CONNECT_TIME_MAX, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => failure = error,
-            Err(_) => failure = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(failure)
+fn place(uri: &Uri) -> Result<Place, BoxError> {
+    let place = fetch::place(uri)?;
+    if place.encrypted { Ok(place) } else { Err(format!("`{uri}` is not https").into()) }
 }
 
 #[cfg(test)]
@@ -188,7 +128,7 @@ mod tests {
             ("/x", None),
         ] {
             let place = place(&url.parse().unwrap()).ok();
-            assert_eq!(place.as_ref().map(|(host, port)| (host.as_str(), *port)), expected, "{url}");
+            assert_eq!(place.as_ref().map(|place| (place.host.as_str(), place.port)), expected, "{url}");
         }
     }
 }

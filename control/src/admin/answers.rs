@@ -1,5 +1,6 @@
 //! What the admin listener answers: the endpoints, and errors as RFC 9457 problems. Knows no sockets, and does not ask who asks.
 
+use super::consumers;
 use super::gate::{Gate, Refusal};
 use super::hand;
 use super::{NotUpgraded, Operations, Readiness, Successor};
@@ -12,7 +13,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTIC
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ const LONG_ANSWERS_MAX: usize = 4;
 /// For a turn at one of them.
 const TURN_TIME_MAX: Duration = Duration::from_secs(5);
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 
 #[derive(Clone)]
@@ -46,6 +47,12 @@ pub(super) fn router(operations: Arc<dyn Operations>, gate: Gate) -> Router {
         .route("/upstreams/{name}", get(hand::upstream))
         .route("/upstreams/{name}/drain", post(hand::drain))
         .route("/upstreams/{name}/enable", post(hand::enable))
+        .route("/consumers", get(consumers::list).post(consumers::add))
+        .route("/consumers/{name}", get(consumers::show).patch(consumers::set).delete(consumers::remove))
+        .route("/consumers/{name}/keys", post(consumers::add_key))
+        .route("/consumers/{name}/keys/{id}", delete(consumers::remove_key))
+        .route("/consumers/{name}/rotate-key", post(consumers::rotate_key))
+        .route("/consumers/{name}/identities", post(consumers::add_identity).delete(consumers::remove_identity))
         .route("/status", get(status))
         .route("/reload", post(reload))
         .route("/upgrade", post(upgrade))
@@ -107,6 +114,16 @@ async fn index() -> Response {
             "GET /upstreams/{name}": "one of them",
             "POST /upstreams/{name}/drain?endpoint={address}": "sends nothing new to an endpoint",
             "POST /upstreams/{name}/enable?endpoint={address}": "lets it in again",
+            "GET /consumers": "every registered caller",
+            "GET /consumers/{name}": "one of them",
+            "POST /consumers": "adds one, and makes it a key, which is shown once",
+            "PATCH /consumers/{name}": "sets its groups, disables or enables it",
+            "DELETE /consumers/{name}": "removes it",
+            "POST /consumers/{name}/keys": "makes it another key",
+            "DELETE /consumers/{name}/keys/{id}": "ends a key",
+            "POST /consumers/{name}/rotate-key": "makes it a key, and ends those from before",
+            "POST /consumers/{name}/identities": "adds what an authorizer calls it",
+            "DELETE /consumers/{name}/identities?authorizer={authorizer}&subject={subject}": "takes that away",
             "GET /status": "version, generation, the last reload",
             "POST /reload": "reads the configuration again",
             "POST /upgrade": "starts the installed program, which takes over without a lost connection",
@@ -135,7 +152,8 @@ async fn ready(State(app): State<App>) -> Response {
 
 async fn expose(State(app): State<App>) -> Response {
     long(&app, metrics::CONTENT_TYPE, |operations| {
-        metrics::exposition(&operations.metrics(), &Extra::now(operations.certificates(), operations.upstreams()))
+        let extra = Extra::now(operations.certificates(), operations.upstreams(), operations.consumer_counts());
+        metrics::exposition(&operations.metrics(), &extra)
     })
     .await
 }
@@ -198,7 +216,11 @@ pub(super) async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send
 }
 
 /// An answer that may be long: only a few of them are in memory at once, from the making until the last byte is sent.
-async fn long(app: &App, kind: &'static str, make: impl FnOnce(&dyn Operations) -> String + Send + 'static) -> Response {
+pub(super) async fn long(
+    app: &App,
+    kind: &'static str,
+    make: impl FnOnce(&dyn Operations) -> String + Send + 'static,
+) -> Response {
     let Ok(Ok(turn)) = tokio::time::timeout(TURN_TIME_MAX, app.turns.clone().acquire_owned()).await else {
         let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "Too many long answers are being read at once.");
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
@@ -224,7 +246,11 @@ impl AsRef<[u8]> for Long {
 }
 
 pub(super) fn answer(value: &Value) -> Response {
-    respond(StatusCode::OK, JSON, value.to_string())
+    answer_as(StatusCode::OK, value)
+}
+
+pub(super) fn answer_as(status: StatusCode, value: &Value) -> Response {
+    respond(status, JSON, value.to_string())
 }
 
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response {

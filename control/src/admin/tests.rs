@@ -1,5 +1,7 @@
 //! Real sockets on port 0. Where time passes, it is tokio's, which jumps ahead when nothing else can happen.
 
+mod consumers;
+
 use super::*;
 use maitred_core::health::EndpointState;
 use maitred_model::Balance;
@@ -18,6 +20,9 @@ struct Fake {
     /// When set, a reload says that it has begun, and waits.
     gate: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
     upgrade: Mutex<Result<Successor, NotUpgraded>>,
+    /// What is asked for, and what comes of it.
+    changes: Mutex<Vec<Change>>,
+    change: Mutex<Result<Changed, NotChanged>>,
     padding: String,
 }
 
@@ -31,6 +36,8 @@ impl Default for Fake {
             has_overlapped: AtomicBool::new(false),
             gate: Mutex::default(),
             upgrade: Mutex::new(Ok(Successor { pid: 7, version: "9.9.9".to_owned() })),
+            changes: Mutex::default(),
+            change: Mutex::new(Ok(Changed::default())),
             padding: String::new(),
         }
     }
@@ -74,6 +81,26 @@ impl Operations for Fake {
         let (endpoint, warning) = (endpoint.to_owned(), is_drained.then(|| "nobody is left".to_owned()));
         let state = if is_drained { EndpointState::Drained } else { EndpointState::Healthy };
         if upstream == "orders" { Ok(Turned { endpoint, state, in_flight: 3, warning }) } else { Err(unknown(upstream)) }
+    }
+
+    fn consumers(&self) -> Vec<ConsumerView> {
+        vec![consumers::alice()]
+    }
+
+    fn consumer(&self, name: &str) -> Result<ConsumerView, NotChanged> {
+        match name {
+            "alice" => Ok(consumers::alice()),
+            _ => Err(NotChanged::Unknown(format!("there is no consumer `{name}`"))),
+        }
+    }
+
+    fn change_consumer(&self, change: Change) -> Result<Changed, NotChanged> {
+        self.changes.lock().unwrap().push(change);
+        self.change.lock().unwrap().clone()
+    }
+
+    fn consumer_counts(&self) -> ConsumerCounts {
+        ConsumerCounts { file: 2, store: 3, store_errors: 4 }
     }
 
     fn status(&self) -> Value {
@@ -161,7 +188,9 @@ async fn ask(admin: &Admin, line: &str, headers: &str) -> Answered {
 #[tokio::test]
 async fn everything_is_answered_on_loopback() {
     let admin = start(None, Arc::default()).await;
-    for target in ["/", "/healthz", "/readyz", "/config", "/routes", "/upstreams", "/upstreams/orders"] {
+    for target in
+        ["/", "/healthz", "/readyz", "/config", "/routes", "/upstreams", "/upstreams/orders", "/consumers", "/consumers/alice"]
+    {
         let answer = ask(&admin, &format!("GET {target}"), "").await;
         assert_eq!(answer.status, 200, "{target}");
         answer.has("content-type: application/json").has("cache-control: no-store");

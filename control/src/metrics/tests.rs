@@ -67,7 +67,13 @@ fn extra() -> Extra {
         open_fds: Some(9),
         started: Some(Duration::from_secs(1_700_000_000)),
     };
-    Extra { version: "1.2.3".to_owned(), process, certificates: Vec::new(), upstreams: Vec::new() }
+    Extra {
+        version: "1.2.3".to_owned(),
+        process,
+        certificates: Vec::new(),
+        upstreams: Vec::new(),
+        consumers: ConsumerCounts::default(),
+    }
 }
 
 fn route(metrics: &Metrics, api: &str, route: &str) -> Arc<RouteSeries> {

@@ -1,6 +1,7 @@
 //! Registered callers, found by key or by what an authorizer calls them. Those of the configuration come with a snapshot; those that were
 //! added at run time are put here by the store. Holds hashes of keys and no key.
 
+use super::{KeyHash, KeyHasher};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,13 +16,12 @@ pub struct Consumer {
     pub disabled: bool,
 }
 
-/// A keyed hash of an API key: BLAKE3 with a key that is derived from the gateway's secret.
-pub type KeyHash = [u8; 32];
-
 /// Consumers that came from one place.
 #[derive(Debug, Default)]
 pub struct ConsumerSet {
     pub by_name: HashMap<Arc<str>, Arc<Consumer>>,
+    /// What their keys were hashed with: one, or two where the secret is another than it was.
+    hashers: Vec<KeyHasher>,
     keys: HashMap<KeyHash, Arc<Consumer>>,
     /// By authorizer, then by subject.
     identities: HashMap<Box<str>, HashMap<Box<str>, Arc<Consumer>>>,
@@ -32,6 +32,10 @@ pub struct ConsumerSet {
 pub struct Taken(pub Arc<Consumer>);
 
 impl ConsumerSet {
+    pub fn new(hashers: Vec<KeyHasher>) -> ConsumerSet {
+        ConsumerSet { hashers, ..ConsumerSet::default() }
+    }
+
     pub fn add(&mut self, consumer: &Arc<Consumer>) -> Result<(), Taken> {
         claim(self.by_name.entry(consumer.name.clone()), consumer)
     }
@@ -44,8 +48,12 @@ impl ConsumerSet {
         claim(self.identities.entry(authorizer.into()).or_default().entry(subject.into()), consumer)
     }
 
-    pub fn by_key(&self, hash: &KeyHash) -> Option<&Arc<Consumer>> {
-        self.keys.get(hash)
+    /// `key`: as the caller shows it.
+    pub fn by_key(&self, key: &[u8]) -> Option<&Arc<Consumer>> {
+        if self.keys.is_empty() {
+            return None;
+        }
+        self.hashers.iter().find_map(|hasher| self.keys.get(&hasher.hash(key)))
     }
 
     pub fn by_identity(&self, authorizer: &str, subject: &str) -> Option<&Arc<Consumer>> {
@@ -78,7 +86,7 @@ impl Stored {
     }
 }
 
-/// All consumers, as one snapshot sees them: the configuration's come first.
+/// All consumers, as one snapshot sees them: the configuration's come first, and hide those of the same name that were added at run time.
 #[derive(Debug, Default)]
 pub struct Roll {
     pub configured: ConsumerSet,
@@ -86,17 +94,65 @@ pub struct Roll {
 }
 
 impl Roll {
-    pub fn by_key(&self, hash: &KeyHash) -> Option<Arc<Consumer>> {
-        self.configured.by_key(hash).cloned().or_else(|| self.stored.set.load().by_key(hash).cloned())
+    /// `key`: as the caller shows it.
+    pub fn by_key(&self, key: &[u8]) -> Option<Arc<Consumer>> {
+        let configured = self.configured.by_key(key).cloned();
+        configured.or_else(|| self.unless_hidden(self.stored.set.load().by_key(key)?))
     }
 
     pub fn by_identity(&self, authorizer: &str, subject: &str) -> Option<Arc<Consumer>> {
         let configured = self.configured.by_identity(authorizer, subject).cloned();
-        configured.or_else(|| self.stored.set.load().by_identity(authorizer, subject).cloned())
+        configured.or_else(|| self.unless_hidden(self.stored.set.load().by_identity(authorizer, subject)?))
     }
 
     /// Moves with every change at run time: what was learned before may be wrong.
     pub fn generation(&self) -> u64 {
         self.stored.generation.load(Ordering::Acquire)
+    }
+
+    fn unless_hidden(&self, stored: &Arc<Consumer>) -> Option<Arc<Consumer>> {
+        (!self.configured.by_name.contains_key(&stored.name)).then(|| stored.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consumer(name: &str, group: &str) -> Arc<Consumer> {
+        Arc::new(Consumer { name: name.into(), groups: [group.into()].into(), disabled: false })
+    }
+
+    fn set(secret: &str, entries: &[(&str, &str)], group: &str) -> ConsumerSet {
+        let hasher = KeyHasher::new(secret.as_bytes());
+        let mut set = ConsumerSet::new(vec![KeyHasher::new(b"an older secret"), hasher.clone()]);
+        for (name, key) in entries {
+            let consumer = consumer(name, group);
+            set.add(&consumer).unwrap();
+            set.add_key(hasher.hash(key.as_bytes()), &consumer).unwrap();
+            set.add_identity("staff", key, &consumer).unwrap();
+        }
+        set
+    }
+
+    #[test]
+    fn what_is_stored_is_found_beside_what_is_configured_whatever_each_was_hashed_with() {
+        let roll = Roll { configured: set("file", &[("alice", "a"), ("bob", "b")], "file"), stored: Arc::default() };
+        let before = roll.generation();
+        roll.stored.publish(set("store", &[("alice", "old"), ("carol", "c"), ("dave", "b")], "store"));
+        assert_ne!(roll.generation(), before);
+        let found = |key: &str| roll.by_key(key.as_bytes()).map(|found| format!("{} {}", found.name, found.groups[0]));
+        for (key, wanted) in [
+            ("a", Some("alice file")),
+            ("b", Some("bob file")),
+            ("c", Some("carol store")),
+            // Of a consumer that the file has too.
+            ("old", None),
+            ("nobody's", None),
+        ] {
+            assert_eq!(found(key).as_deref(), wanted, "{key}");
+            let named = roll.by_identity("staff", key).map(|found| format!("{} {}", found.name, found.groups[0]));
+            assert_eq!(named.as_deref(), wanted, "{key}");
+        }
     }
 }

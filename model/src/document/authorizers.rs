@@ -4,11 +4,13 @@ mod api_key;
 mod asked;
 mod forward;
 mod introspection;
+mod jwt;
 
 pub use api_key::{ApiKey, KeyPlace};
 pub use asked::Asked;
 pub use forward::{Ask, Forward};
 pub use introspection::Introspection;
+pub use jwt::{Jwt, JwtAlgorithm, JwtKeys};
 
 use crate::span::Spanned;
 
@@ -23,6 +25,7 @@ pub struct Authorizer {
 #[derive(Debug, Clone)]
 pub enum AuthorizerKind {
     ApiKey(ApiKey),
+    Jwt(Box<Jwt>),
     Introspection(Introspection),
     Forward(Forward),
 }
@@ -32,6 +35,7 @@ impl AuthorizerKind {
     pub fn name(&self) -> &'static str {
         match self {
             AuthorizerKind::ApiKey(_) => "api_key",
+            AuthorizerKind::Jwt(_) => "jwt",
             AuthorizerKind::Introspection(_) => "introspection",
             AuthorizerKind::Forward(_) => "forward",
         }
@@ -40,7 +44,7 @@ impl AuthorizerKind {
     /// Whom it asks, if it asks anybody.
     pub fn asks(&self) -> Option<&Spanned<Asked>> {
         match self {
-            AuthorizerKind::ApiKey(_) => None,
+            AuthorizerKind::ApiKey(_) | AuthorizerKind::Jwt(_) => None,
             AuthorizerKind::Introspection(introspection) => Some(&introspection.endpoint),
             AuthorizerKind::Forward(forward) => Some(&forward.service),
         }
@@ -51,6 +55,11 @@ impl AuthorizerKind {
         match self {
             AuthorizerKind::ApiKey(_) | AuthorizerKind::Forward(_) => Vec::new(),
             AuthorizerKind::Introspection(introspection) => vec![introspection.client_secret.expose().as_bytes()],
+            AuthorizerKind::Jwt(jwt) => match &jwt.keys {
+                JwtKeys::Secret(secret) => vec![secret.expose().as_bytes()],
+                JwtKeys::File { path: _, bytes } => vec![bytes],
+                JwtKeys::Discovery(_) | JwtKeys::Url(_) => Vec::new(),
+            },
         }
     }
 }

@@ -4,6 +4,8 @@ mod api_key;
 mod asked;
 mod forward;
 mod introspection;
+mod jwt;
+mod place;
 
 use crate::decode::{Bool, Cx, Defs, Shape, record};
 use crate::diagnostics::Diagnostic;
@@ -13,6 +15,7 @@ use crate::yaml::Node;
 use api_key::ApiKeyShape;
 use forward::ForwardShape;
 use introspection::IntrospectionShape;
+use jwt::JwtShape;
 use serde_json::Value;
 
 record! {
@@ -20,6 +23,8 @@ record! {
     "an authorizer" => struct RawAuthorizer {
         /// A key that a consumer was given.
         api_key: Option<Spanned<ApiKeyShape>> = absent,
+        /// A signed token of an issuer, as OAuth and OpenID Connect hand them out.
+        jwt: Option<Spanned<JwtShape>> = absent,
         /// A token that means nothing by itself: whoever issued it is asked (RFC 7662).
         introspection: Option<Spanned<IntrospectionShape>> = absent,
         /// A service that is asked about each request.
@@ -39,9 +44,10 @@ impl Shape for AuthorizerShape {
         if !cx.is_mapping(node, "an authorizer", "write `{ api_key: { in: header, name: x-api-key } }`") {
             return None;
         }
-        let RawAuthorizer { api_key, introspection, forward, strip } = RawAuthorizer::decode(node, cx)?;
+        let RawAuthorizer { api_key, jwt, introspection, forward, strip } = RawAuthorizer::decode(node, cx)?;
         let choices = [
             api_key.map(|kind| kind.map(AuthorizerKind::ApiKey)),
+            jwt.map(|kind| kind.map(|jwt| AuthorizerKind::Jwt(Box::new(jwt)))),
             introspection.map(|kind| kind.map(AuthorizerKind::Introspection)),
             forward.map(|kind| kind.map(AuthorizerKind::Forward)),
         ];

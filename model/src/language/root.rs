@@ -13,6 +13,7 @@ use crate::values::ValueError;
 use crate::yaml::Node;
 use serde_json::{Value, json};
 use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
 
 words! {
     /// What a client's FIN after a complete request means.
@@ -156,6 +157,8 @@ record! {
         limits: Limits = empty,
         /// The admin listener.
         admin: Admin = empty,
+        /// The file in which the gateway keeps what is changed at run time, such as consumers. It is made when there is something to keep. A change needs a restart.
+        store: StoreFile = "./maitred.db",
         /// Where requests are sent: names, each with a URL or a mapping.
         upstreams: Null<NamedMap<UpstreamForm>> = absent,
         /// Who can say who somebody is: names, each with one kind.
@@ -200,6 +203,7 @@ pub(crate) fn into_document(raw: RawDocument) -> Document {
         zone,
         limits,
         admin,
+        store,
         upstreams,
         authorizers,
         consumers,
@@ -214,6 +218,7 @@ pub(crate) fn into_document(raw: RawDocument) -> Document {
         zone,
         limits,
         admin,
+        store,
         upstreams,
         authorizers,
         consumers,
@@ -243,6 +248,34 @@ impl Shape for Version {
 
     fn schema(_: &mut Defs) -> Value {
         json!({ "enum": [1, "1"] })
+    }
+}
+
+/// The path of the store. Other kinds of store are written as URLs.
+pub(crate) struct StoreFile;
+
+impl Shape for StoreFile {
+    type Out = PathBuf;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<PathBuf> {
+        let path = text(node, cx, "the path of a file", |scalar| {
+            let text = scalar.text.as_str();
+            let hint = "name a file, relative to this one: `store: ./maitred.db`";
+            if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+                Err(ValueError::new("a store in PostgreSQL is not in this version").hint(hint))
+            } else if text.contains("://") {
+                Err(ValueError::new("the store is a file, and no URL").hint(hint))
+            } else if text.is_empty() || text.ends_with('/') || text.contains('\0') {
+                Err(ValueError::new(format!("`{text}` is not the path of a file")).hint(hint))
+            } else {
+                Ok(text.strip_prefix("./").unwrap_or(text).to_owned())
+            }
+        })?;
+        Some(cx.outside.path(node.span, path))
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        or_reference(defs, json!({ "type": "string", "pattern": "^([^:]|:[^/]|:/[^/])*[^/]$" }))
     }
 }
 

@@ -3,14 +3,16 @@
 use super::{duration, texts, url};
 use crate::document::{
     ApiKey, Ask, Asked, Authenticate, Authorize, Authorizer, AuthorizerKind, Consumer, Demand, Forward, Identity, Introspection,
-    KeyPlace, ProxyTarget,
+    Jwt, JwtKeys, KeyPlace, ProxyTarget,
 };
+use crate::values::format_duration;
 use serde_json::{Value, json};
 
 pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
     let Authorizer { kind, strip } = authorizer;
     let shown = match kind {
         AuthorizerKind::ApiKey(key) => api_key(key),
+        AuthorizerKind::Jwt(token) => jwt(token),
         AuthorizerKind::Introspection(kind) => introspection(kind),
         AuthorizerKind::Forward(kind) => forward(kind),
     };
@@ -21,12 +23,48 @@ pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
 
 fn api_key(key: &ApiKey) -> Value {
     let ApiKey { place } = key;
-    let (place, name) = match place {
+    let (place, name) = placed(place);
+    json!({ "in": place, "name": name })
+}
+
+fn placed(place: &KeyPlace) -> (&'static str, &str) {
+    match place {
         KeyPlace::Header(name) => ("header", name.as_str()),
         KeyPlace::Query(name) => ("query", name.as_str()),
         KeyPlace::Cookie(name) => ("cookie", name.as_str()),
-    };
-    json!({ "in": place, "name": name })
+    }
+}
+
+fn jwt(jwt: &Jwt) -> Value {
+    let Jwt { issuer, audience, algorithms, keys, leeway, required_claims, typ, place, .. } = jwt;
+    let Jwt { subject_claim, scopes_claim, groups_claim, refresh, timeout, .. } = jwt;
+    let (part, name) = placed(place);
+    let mut value = json!({
+        "audience": audience,
+        "algorithms": algorithms.iter().map(|algorithm| algorithm.as_str()).collect::<Vec<_>>(),
+        "leeway": format_duration(*leeway),
+        "required_claims": required_claims,
+        "in": part,
+        "name": name,
+        "subject_claim": subject_claim,
+        "scopes_claim": scopes_claim,
+        "groups_claim": groups_claim,
+        "refresh": format_duration(*refresh),
+        "timeout": format_duration(*timeout),
+    });
+    if let Some(issuer) = issuer {
+        value["issuer"] = issuer.as_str().into();
+    }
+    if let Some(typ) = typ {
+        value["typ"] = typ.as_str().into();
+    }
+    match keys {
+        JwtKeys::Discovery(_) => {}
+        JwtKeys::Url(url) => value["jwks"] = url.as_str().into(),
+        JwtKeys::File { path, bytes: _ } => value["jwks"] = path.display().to_string().into(),
+        JwtKeys::Secret(secret) => value["secret"] = secret.to_string().into(),
+    }
+    value
 }
 
 fn introspection(kind: &Introspection) -> Value {

@@ -2,13 +2,14 @@
 //! it. Without a principal no request passes, but where `anonymous` stands in the list. What a principal may do is `authorize`'s affair.
 
 pub mod api_key;
+mod bearer;
 pub mod forward;
 pub mod introspection;
-pub mod json;
+pub mod jwt;
 pub mod lambda;
 mod place;
 
-use maitred_core::identity::Roll;
+use maitred_core::identity::{KeyCell, Roll};
 use maitred_core::wire::Name;
 use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Response, while_wanted};
 use maitred_model::{self as model, AuthorizerKind, HeaderName};
@@ -91,16 +92,19 @@ pub struct Making<'a> {
     pub number: u64,
     /// The index of the upstream that it asks, if it asks one.
     pub upstream: Option<u32>,
+    /// The keys that its tokens are verified with, where it takes tokens.
+    pub keys: Option<Arc<KeyCell>>,
 }
 
-/// An authorizer as it is configured.
-pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> Arc<dyn Authorizer> {
+/// An authorizer as it is configured. `None`: it has no keys, and whoever makes it has said why.
+pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> Option<Arc<dyn Authorizer>> {
     let name: Arc<str> = name.into();
-    match &configured.kind {
+    Some(match &configured.kind {
         AuthorizerKind::ApiKey(key) => Arc::new(api_key::ApiKey::compile(name, key, making)),
         AuthorizerKind::Introspection(kind) => Arc::new(introspection::Introspection::compile(name, kind, making)),
         AuthorizerKind::Forward(kind) => Arc::new(forward::Forward::compile(name, kind, making)),
-    }
+        AuthorizerKind::Jwt(jwt) => Arc::new(jwt::Jwt::compile(name, jwt, making.keys.clone()?, making)),
+    })
 }
 
 /// One of a route's authorizers.

@@ -1,9 +1,9 @@
 //! A key that a consumer was given, shown as it is. It proves that somebody has the key, and nothing about the request around it. The
-//! gateway keeps a keyed hash of each and no key.
+//! roll of consumers has a keyed hash of each and no key.
 
 use super::place::{Found, find, strip};
 use super::{Authorizer, Decision, Making, Refusal};
-use maitred_core::identity::{Generations, KeyHash, Remembered, Roll};
+use maitred_core::identity::{Generations, Remembered, Roll};
 use maitred_core::{Exchange, Hook, Ports, Principal};
 use maitred_model::{self as model, KeyPlace};
 use std::sync::Arc;
@@ -12,38 +12,16 @@ use std::time::Duration;
 /// A key has no end of its own; what was found out about it is looked at anew after this.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
-/// Hashes of keys, with a key of their own.
-#[derive(Clone)]
-pub struct KeyHasher([u8; 32]);
-
-impl KeyHasher {
-    /// `secret`: the gateway's.
-    pub fn new(secret: &[u8]) -> KeyHasher {
-        KeyHasher(blake3::derive_key("maitred 2026 hashes of API keys", secret))
-    }
-
-    pub fn hash(&self, key: &[u8]) -> KeyHash {
-        *blake3::keyed_hash(&self.0, key).as_bytes()
-    }
-}
-
 pub struct ApiKey {
     name: Arc<str>,
     number: u64,
     place: KeyPlace,
-    hasher: KeyHasher,
     roll: Arc<Roll>,
 }
 
 impl ApiKey {
     pub fn compile(name: Arc<str>, configured: &model::ApiKey, making: &Making<'_>) -> ApiKey {
-        ApiKey {
-            name,
-            number: making.number,
-            place: configured.place.clone(),
-            hasher: KeyHasher::new(making.secret),
-            roll: making.roll.clone(),
-        }
+        ApiKey { name, number: making.number, place: configured.place.clone(), roll: making.roll.clone() }
     }
 
     fn generations(&self) -> Generations {
@@ -52,7 +30,7 @@ impl ApiKey {
 
     fn look_up(&self, key: &[u8], ports: &dyn Ports) -> Decision {
         let generations = self.generations();
-        let consumer = self.roll.by_key(&self.hasher.hash(key)).ok_or_else(|| Refusal::invalid("nobody has this key"))?;
+        let consumer = self.roll.by_key(key).ok_or_else(|| Refusal::invalid("nobody has this key"))?;
         let principal = Arc::new(Principal {
             authorizer: self.name.clone(),
             subject: Some((&*consumer.name).into()),

@@ -1,7 +1,7 @@
 //! Reads what an authorization server says of a token (RFC 7662 §2.2), and holds it against the clock and the configuration. What cannot
 //! be understood is no answer: neither yes nor no.
 
-use super::super::json::strict;
+use maitred_core::identity::json::object;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub struct Demands {
 
 /// `Err`: what is wrong with it, for the log.
 pub fn read(bytes: &[u8]) -> Result<Answer, &'static str> {
-    let Ok(Value::Object(mut claims)) = strict(bytes) else { return Err("the answer is no JSON object") };
+    let Ok(mut claims) = object(bytes) else { return Err("the answer is no JSON object") };
     match claims.shift_remove("active") {
         Some(Value::Bool(false)) => return Ok(Answer::Inactive),
         Some(Value::Bool(true)) => {}

@@ -1,7 +1,7 @@
 //! What an authorizer function returned, read: a policy, or a plain yes or no. What cannot be understood is neither.
 
-use super::super::json::strict;
 use super::policy::Policy;
+use maitred_core::identity::json;
 use serde_json::{Map, Value};
 
 /// A policy has its own bound; the rest is context.
@@ -70,10 +70,7 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, &'static str> {
     if bytes.len() > RESULT_BYTES_MAX {
         return Err("the result is too large");
     }
-    match strict(bytes) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(_) | Err(_) => Err("the result is no JSON object"),
-    }
+    json::object(bytes).map_err(|_| "the result is no JSON object")
 }
 
 fn context(value: Option<&Value>, form: Context) -> Result<Map<String, Value>, &'static str> {

@@ -1,0 +1,173 @@
+//! What may be asked of the store, and what comes of it. Whether a change fits what is stored, it finds out when it makes it.
+
+use super::StoreError;
+use maitred_model::Secret;
+use std::fmt;
+use std::time::Duration;
+
+/// Groups of one consumer.
+const GROUPS_MAX: usize = 100;
+/// Bytes of a group or of an authorizer's word for somebody: names in directories have a few hundred.
+const TEXT_BYTES_MAX: usize = 1024;
+/// As in the configuration.
+const NAME_BYTES_MAX: usize = 64;
+/// Until an old key ends. Longer, and it is not being replaced.
+const GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// What an authorizer calls a consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    pub authorizer: String,
+    pub subject: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Add {
+        name: String,
+        groups: Vec<String>,
+        identities: Vec<Name>,
+        with_key: bool,
+    },
+    /// What is `None` stays.
+    Set {
+        name: String,
+        groups: Option<Vec<String>>,
+        disabled: Option<bool>,
+    },
+    Remove {
+        name: String,
+    },
+    AddKey {
+        name: String,
+    },
+    /// The keys from before end after the grace.
+    RotateKey {
+        name: String,
+        grace: Duration,
+    },
+    RemoveKey {
+        name: String,
+        id: String,
+    },
+    AddIdentity {
+        name: String,
+        identity: Name,
+    },
+    RemoveIdentity {
+        name: String,
+        identity: Name,
+    },
+}
+
+/// It was done. The key that was made, with its id: it is shown once, and cannot be found out again.
+#[derive(Debug, Clone, Default)]
+pub struct Changed {
+    pub key: Option<(String, Secret)>,
+}
+
+/// It was not done, and nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotChanged {
+    /// There is no such consumer, key or identity.
+    Unknown(String),
+    /// It makes no sense.
+    Wrong(String),
+    /// It does not go together with what there is.
+    Conflict(String),
+    /// The store failed.
+    Failed(String),
+}
+
+impl NotChanged {
+    pub(super) fn unknown(name: &str) -> NotChanged {
+        NotChanged::Unknown(format!("there is no consumer `{name}` in the store"))
+    }
+}
+
+impl fmt::Display for NotChanged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotChanged::Unknown(words) | NotChanged::Wrong(words) | NotChanged::Conflict(words) | NotChanged::Failed(words) => {
+                f.write_str(words)
+            }
+        }
+    }
+}
+
+impl From<StoreError> for NotChanged {
+    fn from(error: StoreError) -> NotChanged {
+        NotChanged::Failed(format!("the store cannot be written: {error}"))
+    }
+}
+
+impl Change {
+    /// The consumer's.
+    pub fn name(&self) -> &str {
+        match self {
+            Change::Add { name, .. }
+            | Change::Set { name, .. }
+            | Change::Remove { name }
+            | Change::AddKey { name }
+            | Change::RotateKey { name, .. }
+            | Change::RemoveKey { name, .. }
+            | Change::AddIdentity { name, .. }
+            | Change::RemoveIdentity { name, .. } => name,
+        }
+    }
+
+    /// The identities that it adds.
+    pub fn new_identities(&self) -> &[Name] {
+        match self {
+            Change::Add { identities, .. } => identities,
+            Change::AddIdentity { identity, .. } => std::slice::from_ref(identity),
+            Change::Set { .. }
+            | Change::Remove { .. }
+            | Change::AddKey { .. }
+            | Change::RotateKey { .. }
+            | Change::RemoveKey { .. }
+            | Change::RemoveIdentity { .. } => &[],
+        }
+    }
+
+    /// Whether it makes sense at all, whatever is stored.
+    pub(super) fn check(&self) -> Result<(), NotChanged> {
+        match self {
+            Change::Add { name, groups, identities: _, with_key: _ } => check_name(name).and_then(|()| check_groups(groups))?,
+            Change::Set { groups: Some(groups), .. } => check_groups(groups)?,
+            Change::RotateKey { grace, .. } if *grace > GRACE_MAX => {
+                return Err(NotChanged::Wrong("a grace has at most 366 days: old keys must end".to_owned()));
+            }
+            Change::Set { groups: None, .. }
+            | Change::Remove { .. }
+            | Change::AddKey { .. }
+            | Change::RotateKey { .. }
+            | Change::RemoveKey { .. }
+            | Change::AddIdentity { .. }
+            | Change::RemoveIdentity { .. } => {}
+        }
+        self.new_identities().iter().try_for_each(|Name { authorizer: _, subject }| check_text("a subject", subject))
+    }
+}
+
+fn check_name(name: &str) -> Result<(), NotChanged> {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_good) {
+        return Ok(());
+    }
+    Err(NotChanged::Wrong(format!("a consumer's name has 1 to {NAME_BYTES_MAX} letters, digits, `-` and `_`")))
+}
+
+fn check_groups(groups: &[String]) -> Result<(), NotChanged> {
+    if groups.len() > GROUPS_MAX {
+        return Err(NotChanged::Wrong(format!("a consumer is in at most {GROUPS_MAX} groups")));
+    }
+    groups.iter().try_for_each(|group| check_text("a group", group))
+}
+
+fn check_text(what: &str, text: &str) -> Result<(), NotChanged> {
+    if (1..=TEXT_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control) {
+        return Ok(());
+    }
+    Err(NotChanged::Wrong(format!("{what} has 1 to {TEXT_BYTES_MAX} bytes, and no control characters")))
+}

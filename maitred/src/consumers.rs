@@ -1,0 +1,189 @@
+//! `maitred consumer`: the registered callers of a gateway that runs. A key that was made goes to stdout, alone, and words about it to
+//! stderr: scripts take it, and it is not seen again.
+
+use crate::cli::{Consumer, ConsumerVerb, Identified, Place, Remote};
+use crate::output::{Exit, count, json, print, say, table};
+use crate::remote::{self, Answer, escaped};
+use anyhow::ensure;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// For the answer: a change is on the disk by then, and a list may be of a hundred thousand.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// A question to the admin listener.
+struct Asked {
+    method: &'static str,
+    path: String,
+    body: Option<Value>,
+}
+
+pub fn main(arguments: &Consumer) -> anyhow::Result<Exit> {
+    let Consumer { verb, json: is_json, place: Place { file, admin } } = arguments;
+    let remote = Remote { file: file.clone(), admin: *admin };
+    let Asked { method, path, body } = asked(verb);
+    let answer = remote::send(&remote, (method, &path), body.as_ref(), ANSWER_TIME_MAX)?;
+    ensure!(matches!(answer.status, 200 | 201), "{}", answer.detail());
+    if *is_json {
+        return json(&answer.body);
+    }
+    tell(verb, &answer)?;
+    Ok(Exit::Fine)
+}
+
+fn asked(verb: &ConsumerVerb) -> Asked {
+    let one = |name: &str, rest: &str| format!("/consumers/{}{rest}", escaped(name));
+    let ask = |method, path, body| Asked { method, path, body };
+    match verb {
+        ConsumerVerb::List => ask("GET", "/consumers".to_owned(), None),
+        ConsumerVerb::Show { name } => ask("GET", one(name, ""), None),
+        ConsumerVerb::Add { name, groups, identities, no_key } => {
+            let identity = |(authorizer, subject): &(String, String)| json!({ "authorizer": authorizer, "subject": subject });
+            let identities: Value = identities.iter().map(identity).collect();
+            let body = json!({ "name": name, "groups": groups, "identities": identities, "key": !no_key });
+            ask("POST", "/consumers".to_owned(), Some(body))
+        }
+        ConsumerVerb::SetGroups { name, groups } => ask("PATCH", one(name, ""), Some(json!({ "groups": groups }))),
+        ConsumerVerb::Disable { name } => ask("PATCH", one(name, ""), Some(json!({ "disabled": true }))),
+        ConsumerVerb::Enable { name } => ask("PATCH", one(name, ""), Some(json!({ "disabled": false }))),
+        ConsumerVerb::Remove { name } => ask("DELETE", one(name, ""), None),
+        ConsumerVerb::AddKey { name } => ask("POST", one(name, "/keys"), None),
+        ConsumerVerb::RotateKey { name, grace } => ask("POST", one(name, "/rotate-key"), Some(json!({ "grace": grace }))),
+        ConsumerVerb::RemoveKey { name, id } => ask("DELETE", one(name, &format!("/keys/{}", escaped(id))), None),
+        ConsumerVerb::AddIdentity(Identified { name, identity: (authorizer, subject) }) => {
+            let body = json!({ "authorizer": authorizer, "subject": subject });
+            ask("POST", one(name, "/identities"), Some(body))
+        }
+        ConsumerVerb::RemoveIdentity(Identified { name, identity: (authorizer, subject) }) => {
+            let query = format!("?authorizer={}&subject={}", escaped(authorizer), escaped(subject));
+            ask("DELETE", one(name, &format!("/identities{query}")), None)
+        }
+    }
+}
+
+fn tell(verb: &ConsumerVerb, answer: &Answer) -> anyhow::Result<()> {
+    let body = &answer.body;
+    match verb {
+        ConsumerVerb::List => print(&list(body.as_array().map_or(&[][..], Vec::as_slice))),
+        ConsumerVerb::Show { .. } => print(&show(body)),
+        ConsumerVerb::Add { name, .. } => made(body, &format!("consumer {name} was added")),
+        ConsumerVerb::AddKey { name } => made(body, &format!("consumer {name} has one more key")),
+        ConsumerVerb::RotateKey { name, grace } => {
+            let rest = grace.as_ref().map_or_else(|| "ended".to_owned(), |grace| format!("end in {grace}"));
+            made(body, &format!("consumer {name} has a new key; those from before {rest}"))
+        }
+        ConsumerVerb::SetGroups { name, .. } => print(&format!("{name}: {}\n", or_dash(words(&body["consumer"]["groups"])))),
+        ConsumerVerb::Disable { name } => print(&format!("{name} is disabled\n")),
+        ConsumerVerb::Enable { name } => print(&format!("{name} is enabled\n")),
+        ConsumerVerb::Remove { name } => print(&format!("{name} is removed\n")),
+        ConsumerVerb::RemoveKey { name, id } => print(&format!("key {id} of {name} has ended\n")),
+        ConsumerVerb::AddIdentity(Identified { name, identity: (authorizer, subject) }) => {
+            print(&format!("{authorizer} calls {name} {subject}\n"))
+        }
+        ConsumerVerb::RemoveIdentity(Identified { name, identity: (authorizer, subject) }) => {
+            print(&format!("{authorizer} does not call {name} {subject} any more\n"))
+        }
+    }
+}
+
+/// The key alone on stdout.
+fn made(body: &Value, words: &str) -> anyhow::Result<()> {
+    let Some(key) = body["key"].as_str() else {
+        say(&format!("{words}\n"));
+        return Ok(());
+    };
+    say(&format!("{words}; its key is shown this once:\n"));
+    print(&format!("{key}\n"))
+}
+
+fn list(consumers: &[Value]) -> String {
+    let heading = ["CONSUMER", "SOURCE", "STATE", "GROUPS", "KEYS", "IDENTITIES"].map(str::to_owned).to_vec();
+    let row = |consumer: &Value| {
+        let length = |key: &str| consumer[key].as_array().map_or(0, Vec::len).to_string();
+        vec![
+            text(&consumer["name"]),
+            text(&consumer["source"]),
+            state(consumer),
+            or_dash(words(&consumer["groups"])),
+            length("api_keys"),
+            length("identities"),
+        ]
+    };
+    let rows: Vec<Vec<String>> = std::iter::once(heading).chain(consumers.iter().map(row)).collect();
+    table(&rows)
+}
+
+fn state(consumer: &Value) -> String {
+    let keys = consumer["api_keys"].as_array().map_or(&[][..], Vec::as_slice);
+    let unusable = keys.iter().filter(|key| key["unusable"] == true).count();
+    match consumer {
+        _ if consumer["hidden"] == true => "hidden by the configuration".to_owned(),
+        _ if consumer["disabled"] == true => "disabled".to_owned(),
+        _ if unusable > 0 => format!("enabled; {} of another secret_key", count(unusable, "key")),
+        _ => "enabled".to_owned(),
+    }
+}
+
+fn show(consumer: &Value) -> String {
+    let mut rows = vec![
+        vec!["consumer".to_owned(), text(&consumer["name"])],
+        vec!["source".to_owned(), text(&consumer["source"])],
+        vec!["state".to_owned(), state(consumer)],
+        vec!["groups".to_owned(), or_dash(words(&consumer["groups"]))],
+        vec!["created".to_owned(), text(&consumer["created"])],
+        vec!["changed".to_owned(), text(&consumer["changed"])],
+    ];
+    for key in consumer["api_keys"].as_array().into_iter().flatten() {
+        let ends = key["ends"].as_str().map_or_else(String::new, |ends| format!(", ends {ends}"));
+        let unusable = if key["unusable"] == true { ", of another secret_key: it opens nothing" } else { "" };
+        let described = match key["id"].as_str() {
+            None => "in the configuration".to_owned(),
+            Some(id) => format!("{id} ({}_…), made {}{ends}{unusable}", text(&key["prefix"]), text(&key["created"])),
+        };
+        rows.push(vec!["key".to_owned(), described]);
+    }
+    for identity in consumer["identities"].as_array().into_iter().flatten() {
+        rows.push(vec!["identity".to_owned(), format!("{}={}", text(&identity["authorizer"]), text(&identity["subject"]))]);
+    }
+    table(&rows)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
+}
+
+/// A list of texts.
+fn words(value: &Value) -> String {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_says_where_each_stands_and_what_is_the_matter_with_it() {
+        let key = |unusable: bool| json!({ "id": "k1", "prefix": "mk_k1", "unusable": unusable });
+        let consumer = |name: &str, hidden: bool, disabled: bool, unusable: bool| {
+            json!({ "name": name, "source": "store", "groups": ["a", "b"], "hidden": hidden, "disabled": disabled,
+                "api_keys": [key(unusable)], "identities": [] })
+        };
+        let told = list(&[
+            consumer("alice", false, false, false),
+            consumer("bob", false, true, true),
+            consumer("carol", true, true, false),
+            consumer("dave", false, false, true),
+        ]);
+        let column = told.find("STATE").unwrap();
+        let states: Vec<&str> = told.lines().skip(1).map(|line| line[column..].split("  ").next().unwrap_or_default()).collect();
+        assert_eq!(
+            states,
+            ["enabled", "disabled", "hidden by the configuration", "enabled; 1 key of another secret_key"],
+            "{told}"
+        );
+    }
+}

@@ -1,0 +1,51 @@
+//! Where in a request a credential is: `in` and `name`.
+
+use super::super::values::Text;
+use crate::decode::{Cx, Shape, words};
+use crate::document::KeyPlace;
+use crate::span::Spanned;
+use crate::values::HeaderName;
+
+pub(super) enum Place {
+    Header,
+    Query,
+    Cookie,
+}
+
+words! {
+    /// In what part of a request the credential is.
+    Place {
+        /// In a header.
+        Header = "header",
+        /// In the query, where logs of others may keep it.
+        Query = "query",
+        /// In a cookie.
+        Cookie = "cookie",
+    }
+}
+
+/// A name that can stand where it is to be. `example`: what to write instead.
+pub(super) fn place(place: Place, name: Spanned<<Text as Shape>::Out>, example: &str, cx: &mut Cx<'_>) -> Option<KeyPlace> {
+    let is_token = |text: &str| HeaderName::parse(text).is_ok();
+    Some(match place {
+        Place::Header => match HeaderName::parse(&name.value) {
+            Ok(name) => KeyPlace::Header(name),
+            Err(error) => {
+                cx.error("bad-value", name.span, error.message, error.hint.unwrap_or_else(|| format!("write `{example}`")));
+                return None;
+            }
+        },
+        // RFC 6265 §4.1.1: the name of a cookie is a token.
+        Place::Cookie if !is_token(&name.value) => {
+            let message = format!("`{}` cannot be the name of a cookie", name.value);
+            cx.error("bad-value", name.span, message, "write letters, digits and `-`");
+            return None;
+        }
+        Place::Cookie => KeyPlace::Cookie(name.value),
+        Place::Query if name.value.is_empty() => {
+            cx.error("bad-value", name.span, "the name of a query parameter is empty", "write `api_key`");
+            return None;
+        }
+        Place::Query => KeyPlace::Query(name.value),
+    })
+}

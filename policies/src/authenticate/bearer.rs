@@ -1,0 +1,58 @@
+//! A bearer token in its place (RFC 6750): in Authorization behind its scheme, elsewhere as it is. What is in it is not known here.
+
+use super::place::{self, Found};
+use maitred_core::Exchange;
+use maitred_model::KeyPlace;
+use std::borrow::Cow;
+
+const SCHEME: &[u8] = b"bearer";
+const AUTHORIZATION: &str = "authorization";
+
+fn is_behind_scheme(place: &KeyPlace) -> bool {
+    match place {
+        KeyPlace::Header(name) => name.as_str().eq_ignore_ascii_case(AUTHORIZATION),
+        KeyPlace::Query(_) | KeyPlace::Cookie(_) => false,
+    }
+}
+
+/// A credential of another scheme is none of these. Allocates nothing but for a query that is encoded.
+pub fn find<'a>(place: &'a KeyPlace, exchange: &'a Exchange) -> Found<'a> {
+    if !is_behind_scheme(place) {
+        return place::find(place, exchange);
+    }
+    let mut values = exchange.request.headers.get_all(AUTHORIZATION.as_bytes());
+    let (first, second) = (values.next(), values.next());
+    let found = first.and_then(token);
+    match second {
+        None => found.map_or(Found::Nothing, |token| Found::One(Cow::Borrowed(token))),
+        // Of two a back end might read the other.
+        Some(second) if found.is_some() || token(second).is_some() || values.any(|value| token(value).is_some()) => {
+            Found::Several
+        }
+        Some(_) => Found::Nothing,
+    }
+}
+
+/// What stands behind the scheme, which is written in any case (RFC 9110 §11.1).
+fn token(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.trim_ascii().split_at_checked(SCHEME.len())?;
+    let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && rest.first().is_none_or(|byte| byte.is_ascii_whitespace());
+    is_bearer.then(|| rest.trim_ascii())
+}
+
+/// Takes it out; a credential of another scheme stays.
+pub fn strip(place: &KeyPlace, exchange: &mut Exchange) {
+    if !is_behind_scheme(place) || find(place, exchange) != Found::Nothing {
+        place::strip(place, exchange);
+    }
+}
+
+/// RFC 6750 §3, for who shows nothing.
+pub fn challenge(realm: &str) -> String {
+    format!(r#"Bearer realm="{realm}""#)
+}
+
+/// For who shows one that does not open.
+pub fn refused(realm: &str, description: &str) -> String {
+    format!(r#"Bearer realm="{realm}", error="invalid_token", error_description="{description}""#)
+}
