@@ -223,7 +223,7 @@ fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Verdicts;
+    use crate::identity::{Flights, Verdicts};
     use crate::ports::{Call, Calling, Waiting};
     use std::collections::VecDeque;
     use std::pin::pin;
@@ -236,6 +236,10 @@ mod tests {
     }
 
     impl Ports for Fixed {
+        fn flights(&self) -> &Flights {
+            unreachable!("nobody waits for another")
+        }
+
         fn until(&self, _: Instant) -> Waiting<'_> {
             unreachable!("nothing is waited for")
         }

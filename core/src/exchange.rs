@@ -7,10 +7,13 @@ use crate::fault::{Fault, Kind};
 use crate::identity::Principal;
 use crate::metrics::RouteSeries;
 use crate::policy::Chain;
+use maitred_model::GatewayResponses;
 use maitred_wire::{Name, RequestHead, ResponseHead, Slice, is_grpc};
 use std::borrow::Cow;
+use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -55,6 +58,18 @@ pub trait Client {
     fn room(&self) -> usize {
         usize::MAX
     }
+}
+
+/// Waits for it as long as the client does; then it is dropped.
+pub async fn while_wanted<T>(client: Option<Rc<dyn Client>>, work: impl Future<Output = T>) -> Result<T, Fault> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        if client.as_ref().is_some_and(|client| client.poll_gone_unread(cx).is_ready()) {
+            return Poll::Ready(Err(Fault::new(Kind::ClientGone, "the client went away while another was asked")));
+        }
+        work.as_mut().poll(cx).map(Ok)
+    })
+    .await
 }
 
 /// Whoever owns a route: its policies and its counters.
@@ -198,12 +213,16 @@ pub struct Exchange {
     pub params_len: u8,
     /// How many policies were entered.
     pub entered: u8,
+    /// How the API speaks of what goes wrong, once it is known which.
+    pub gateway_responses: GatewayResponses,
     /// Path and query for the back end; empty: the request's own.
     pub target: Vec<u8>,
     /// The response head must be there by then.
     pub deadline: Option<Instant>,
     /// Everything must be over by then: a gRPC client said so.
     pub lifetime: Option<Instant>,
+    /// The gateway asks for itself: no client stands behind it, and nothing is said of one.
+    pub is_own: bool,
     /// Who it comes from, once that is known.
     pub principal: Option<Arc<Principal>>,
     /// Set-Cookie lines that the answer has, whoever answers.
@@ -232,9 +251,11 @@ impl Exchange {
             params: [Slice::default(); PARAMS_MAX],
             params_len: 0,
             entered: 0,
+            gateway_responses: GatewayResponses::Problem,
             target: Vec::new(),
             deadline: None,
             lifetime: None,
+            is_own: false,
             principal: None,
             set_cookies: Vec::new(),
             record: Record::new(now),
@@ -254,9 +275,11 @@ impl Exchange {
         self.local_path = Slice::default();
         self.params_len = 0;
         self.entered = 0;
+        self.gateway_responses = GatewayResponses::Problem;
         self.target.clear();
         self.deadline = None;
         self.lifetime = None;
+        self.is_own = false;
         self.principal = None;
         self.set_cookies.clear();
         self.hold = Hold::Nothing;

@@ -2,6 +2,7 @@
 //! and knows no configuration file.
 
 pub mod address;
+pub mod aws;
 pub mod balance;
 pub mod body;
 pub mod buffered;
@@ -30,7 +31,7 @@ pub use buffered::{Held as HeldBody, Room};
 pub use chance::Chance;
 pub use clock::Clock;
 pub use compute::Compute;
-pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId, Scheme, TlsInfo};
+pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId, Scheme, TlsInfo, while_wanted};
 pub use fault::{Fault, Kind};
 pub use identity::Principal;
 pub use policy::{Chain, Flow, Hook, Permit, Policy};

@@ -19,13 +19,15 @@ pub struct Call<'a> {
     pub method: &'a str,
     /// Path and query, canonical; the endpoint's own path is prefixed.
     pub target: &'a [u8],
-    /// Names in lower case. Host and framing are not among them.
+    /// Names in lower case. Host and framing are not among them. Whoever asks on behalf of a request passes its Via on: by that a circle is found.
     pub headers: &'a [(&'a [u8], &'a [u8])],
     pub body: Vec<u8>,
     /// The whole answer must be there by then.
     pub deadline: Instant,
     /// A longer body is a fault.
     pub body_bytes_max: usize,
+    /// Asking twice is harmless, whatever the method says.
+    pub idempotent: bool,
 }
 
 /// What it was answered.
@@ -61,7 +63,7 @@ pub trait Ports {
     /// Where bodies are held whole.
     fn room(&self) -> &Room;
 
-    /// Asks a back end, through its upstream.
+    /// Asks a back end, through its upstream. Whoever drops it takes the request back.
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a>;
 }
 

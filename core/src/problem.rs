@@ -1,10 +1,12 @@
-//! The one place where a fault becomes HTTP: RFC 9457 problem+json with the request's id, and nothing about the inside.
+//! The one place where a fault becomes HTTP: RFC 9457 problem+json with the request's id, or in AWS's words where the API says so, and
+//! nothing about the inside.
 
+use crate::aws::Words;
 use crate::body::Body;
 use crate::exchange::Exchange;
 use crate::fault::{Fault, Kind};
 use crate::response::Response;
-use maitred_wire::percent_encode_message;
+use maitred_wire::{Headers, percent_encode_message};
 use std::time::Duration;
 
 /// What a client is told to wait before it tries again, where nothing better is known.
@@ -17,6 +19,9 @@ impl Fault {
         if exchange.is_grpc() {
             return self.render_grpc(exchange);
         }
+        if let Some(words) = Words::of(kind, exchange.gateway_responses) {
+            return self.render_aws(words, exchange);
+        }
         // Every part is plain: kinds and titles are ours, and an id is checked before it is kept.
         let body = format!(
             r#"{{"type":"urn:maitred:fault:{}","title":"{}","status":{},"request_id":"{}"}}"#,
@@ -28,9 +33,33 @@ impl Fault {
         let mut response = Response::with_body(exchange.take_head(), kind.status(), Body::Bytes(body.into_bytes().into()));
         let headers = &mut response.head.headers;
         headers.add(b"content-type", b"application/problem+json");
-        for (name, value) in &self.headers {
-            headers.add(name, value);
+        self.add_headers(headers, kind.status());
+        exchange.record.fault = Some((kind, self.detail));
+        response
+    }
+
+    /// As AWS API Gateway words it.
+    fn render_aws(self, words: Words, exchange: &mut Exchange) -> Response {
+        let body = Body::Bytes(words.body().into_bytes().into());
+        let mut response = Response::with_body(exchange.take_head(), words.status, body);
+        let headers = &mut response.head.headers;
+        headers.add(b"content-type", b"application/json");
+        if let Some(error_type) = words.error_type {
+            headers.add(b"x-amzn-errortype", error_type.as_bytes());
         }
+        self.add_headers(headers, words.status);
+        exchange.record.fault = Some((self.kind, self.detail));
+        response
+    }
+
+    fn add_headers(&self, headers: &mut Headers, status: u16) {
+        for (name, value) in &self.headers {
+            // Allow goes with 405 alone: where that is told as another status, it would tell on.
+            if *name != b"allow" || status == 405 {
+                headers.add(name, value);
+            }
+        }
+        let kind = self.kind;
         let usual = matches!(kind, Kind::AuthorizerUnavailable | Kind::Overloaded | Kind::NoEndpoint | Kind::CircuitOpen)
             .then_some(RETRY_AFTER);
         if let Some(wait) = self.retry_after.or(usual) {
@@ -38,8 +67,6 @@ impl Fault {
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             headers.add(b"retry-after", seconds.to_string().as_bytes());
         }
-        exchange.record.fault = Some((kind, self.detail));
-        response
     }
 
     /// A response of trailers only (gRPC over HTTP/2, "Responses"): the status is in the head, and there is no body.

@@ -186,12 +186,15 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         keys: Vec::new(),
     };
     compiler.conditions = identity::conditions(&document, &mut compiler.diagnostics);
-    let secret = compiler.secret();
-    compiler.identity = Identity::compile(&document, state, &secret, &mut compiler.diagnostics);
     identity::check(&document, &mut compiler.diagnostics);
     for (name, upstream) in &document.upstreams {
         compiler.upstream(name, &upstream.value, upstream.span);
     }
+    let secret = compiler.secret();
+    let asks = document.authorizers.iter().filter_map(|(name, authorizer)| Some((name.as_str(), authorizer.kind.asks()?)));
+    let asked: HashMap<&str, u32> =
+        asks.filter_map(|(name, asked)| Some((name, compiler.proxy_upstream(&asked.upstream, asked.span)?))).collect();
+    compiler.identity = Identity::compile(&document, state, &secret, &asked, &mut compiler.diagnostics);
     let tickets = state.tickets(document.secret_key.as_ref().map(|secret| secret.expose().as_bytes()));
     let mut doors = Vec::with_capacity(document.listen.len());
     let mut issued = Vec::new();
@@ -319,7 +322,7 @@ impl Compiler<'_> {
                 self.routes.push(compiled);
             }
         }
-        Api { name, router }
+        Api { name, responses: api.gateway_responses, router }
     }
 
     fn route(

@@ -28,7 +28,14 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub fn compile(document: &Document, state: &State, secret: &[u8], diagnostics: &mut Diagnostics) -> Identity {
+    /// `asked`: by authorizer, the index of the upstream that it asks.
+    pub fn compile(
+        document: &Document,
+        state: &State,
+        secret: &[u8],
+        asked: &HashMap<&str, u32>,
+        diagnostics: &mut Diagnostics,
+    ) -> Identity {
         let roll = Arc::new(Roll { configured: consumers(document, secret), stored: state.consumers.clone() });
         let mut identity = Identity::default();
         for (name, configured) in &document.authorizers {
@@ -37,7 +44,9 @@ impl Identity {
                 | AuthorizerKind::Basic(_)
                 | AuthorizerKind::ClientCertificate(_)
                 | AuthorizerKind::HttpSignature(_)
-                | AuthorizerKind::AwsSignature(_) => None,
+                | AuthorizerKind::AwsSignature(_)
+                | AuthorizerKind::Introspection(_)
+                | AuthorizerKind::Forward(_) => None,
                 AuthorizerKind::Jwt(jwt) => identity.keys(jwt, configured, state, diagnostics),
                 AuthorizerKind::Oidc(oidc) => {
                     let cell = state.keys(KeySource::Discovery(oidc.issuer.as_str().into()));
@@ -53,6 +62,7 @@ impl Identity {
                 number,
                 lasting,
                 keys,
+                upstream: asked.get(name.as_str()).copied(),
                 fetch: &state.fetch,
                 seen: &state.seen,
             };

@@ -8,7 +8,7 @@ use maitred_core::identity::KeyCell;
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::{Chain, Exchange, Fault, Kind, Room};
 use maitred_integrations::Integration;
-use maitred_model::{Acme, Document, Endpoint, IpNet, Limits, ListenAddress};
+use maitred_model::{Acme, Document, Endpoint, GatewayResponses, IpNet, Limits, ListenAddress};
 use maitred_transport::{Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
 use maitred_wire::{Method, Name, Slice};
 use std::collections::HashSet;
@@ -54,6 +54,8 @@ pub(crate) struct Upstream {
 
 pub(crate) struct Api {
     pub name: Arc<str>,
+    /// How it speaks of what goes wrong.
+    pub responses: GatewayResponses,
     pub router: Router,
 }
 
@@ -142,9 +144,10 @@ impl Snapshot {
     /// its base, and the parameters, in the exchange.
     pub(crate) fn choose(&self, exchange: &mut Exchange) -> Result<u32, Fault> {
         let nothing = || Fault::new(Kind::NoRoute, "no API has this host and base path");
-        let request = &exchange.request;
-        let (api, base) = self.hosts.find(request.host(), request.path()).ok_or_else(nothing)?;
+        let (api, base) = self.hosts.find(exchange.request.host(), exchange.request.path()).ok_or_else(nothing)?;
         let api = &self.apis[api as usize];
+        exchange.gateway_responses = api.responses;
+        let request = &exchange.request;
         let start = request.path.start as usize + base;
         let local = Slice::new(start, start + request.path.len as usize - base);
         // A request for the base path itself is one for its root.

@@ -8,6 +8,7 @@ mod h2;
 mod h3;
 mod heads;
 mod hpack;
+mod identity;
 mod paths;
 mod proxy;
 mod routes;
@@ -22,6 +23,7 @@ pub use h2::{h2_frames, request_h2, response_h2};
 pub use h3::{h3_frames, request_h3};
 pub use heads::{request_head, response_head};
 pub use hpack::hpack;
+pub use identity::{authorizer_result, introspection};
 pub use paths::{host, path};
 pub use proxy::proxy_protocol;
 pub use routes::router;
@@ -37,7 +39,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 26] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -56,6 +58,8 @@ pub const TARGETS: [Target; 24] = [
     ("structured", structured),
     ("signature_base", signature_base),
     ("aws_authorization", aws_authorization),
+    ("introspection", introspection),
+    ("authorizer_result", authorizer_result),
     ("config", config),
     ("router", router),
     ("basic", basic),

@@ -1,5 +1,6 @@
 //! One folder each: what answers a route. Takes a permit, so that nothing is asked of a back end before every policy agreed.
 
+mod call;
 mod ports;
 pub mod proxy;
 pub mod redirect;

@@ -2,7 +2,7 @@
 
 use crate::Reach;
 use maitred_core::identity::{Flights, Verdicts};
-use maitred_core::{Call, Calling, Fault, Kind, Ports, Room, Waiting};
+use maitred_core::{Call, Calling, Ports, Room, Waiting};
 use maitred_transport::Timer;
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -40,7 +40,6 @@ impl Ports for Reach {
     }
 
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a> {
-        let _ = call;
-        Box::pin(async { Err(Fault::new(Kind::NotImplemented, "calls")) })
+        Box::pin(crate::call::call(self, call))
     }
 }

@@ -66,8 +66,8 @@ fn one(api: &str, route: &Route) -> Thing {
 /// Without its routes.
 fn apis(document: &Document) -> Vec<Thing> {
     let of = |(name, api): (&String, &Spanned<Api>)| {
-        let Api { hosts, base_path, cors, ip, policies, maintenance, routes: _ } = &api.value;
-        Thing::new(name, print(&(hosts, base_path, cors, ip, policies, maintenance)))
+        let Api { hosts, base_path, cors, ip, policies, maintenance, gateway_responses, routes: _ } = &api.value;
+        Thing::new(name, print(&(hosts, base_path, cors, ip, policies, maintenance, gateway_responses)))
     };
     document.apis.iter().map(of).collect()
 }

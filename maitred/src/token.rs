@@ -41,7 +41,9 @@ fn authorizer<'a>(document: &'a Document, name: Option<&str>) -> anyhow::Result<
         | AuthorizerKind::ClientCertificate(_)
         | AuthorizerKind::Oidc(_)
         | AuthorizerKind::HttpSignature(_)
-        | AuthorizerKind::AwsSignature(_) => None,
+        | AuthorizerKind::AwsSignature(_)
+        | AuthorizerKind::Introspection(_)
+        | AuthorizerKind::Forward(_) => None,
     });
     let all: Vec<(&str, &Jwt)> = takes_tokens.collect();
     let names = all.iter().map(|(name, _)| *name);

@@ -163,8 +163,7 @@ fn admin(document: &Document, checker: &mut Checker<'_>) {
     }
     let endpoints =
         document.upstreams.values().flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| (endpoint, endpoint.span)));
-    let routes = document.apis.values().flat_map(|api| &api.routes);
-    let direct = routes.flat_map(|route| route_targets(route)).filter_map(|(target, span)| match target {
+    let direct = all_targets(document).filter_map(|(target, span)| match target {
         ProxyTarget::Url(endpoint) => Some((endpoint, span)),
         ProxyTarget::Named(_) => None,
     });
@@ -199,21 +198,26 @@ fn reaches(endpoint: &Endpoint, admin: SocketAddr) -> bool {
     }
 }
 
-/// Every upstream that a route names, having looked for each.
+/// Every upstream that a route or an authorizer names, having looked for each.
 fn targets<'d>(document: &'d Document, checker: &mut Checker<'_>) -> HashSet<&'d str> {
     let names = checker.written.upstreams();
     let known: HashSet<&str> = names.iter().copied().collect();
     let mut used = HashSet::new();
-    for route in document.apis.values().flat_map(|api| &api.routes) {
-        for (target, span) in route_targets(route) {
-            let ProxyTarget::Named(name) = target else { continue };
-            if !known.contains(name.as_str()) {
-                unknown_upstream(name, span, &names, checker);
-            }
-            used.insert(name.as_str());
+    for (target, span) in all_targets(document) {
+        let ProxyTarget::Named(name) = target else { continue };
+        if !known.contains(name.as_str()) {
+            unknown_upstream(name, span, &names, checker);
         }
+        used.insert(name.as_str());
     }
     used
+}
+
+/// Whom routes and authorizers ask.
+fn all_targets(document: &Document) -> impl Iterator<Item = (&ProxyTarget, Span)> {
+    let routes = document.apis.values().flat_map(|api| &api.routes).flat_map(|route| route_targets(route));
+    let asked = document.authorizers.values().filter_map(|authorizer| authorizer.kind.asks());
+    routes.chain(asked.map(|asked| (&asked.upstream, asked.span)))
 }
 
 /// Where a route sends requests, and copies of them.

@@ -9,8 +9,9 @@ mod protection;
 mod upstreams;
 
 pub use authorizers::{
-    ApiKey, Authorizer, AuthorizerKind, AwsSignature, Basic, CertificatePrincipal, ClientCertificate, Component, HtpasswdFile,
-    HttpSignature, Jwt, JwtAlgorithm, JwtKeys, KeyPlace, Oidc, OidcSession, PublicAlgorithm, Replay, SameSite, SignatureKey,
+    ApiKey, Ask, Asked, Authorizer, AuthorizerKind, AwsSignature, Basic, CertificatePrincipal, ClientCertificate, Component,
+    Forward, HtpasswdFile, HttpSignature, Introspection, Jwt, JwtAlgorithm, JwtKeys, KeyPlace, Oidc, OidcSession,
+    PublicAlgorithm, Replay, SameSite, SignatureKey,
 };
 pub use identity::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
 pub use listeners::{
@@ -139,7 +140,20 @@ pub struct Api {
     /// `policies:` of the API, which every route has unless it says otherwise.
     pub policies: Policies,
     pub maintenance: Option<Maintenance>,
+    pub gateway_responses: GatewayResponses,
     pub routes: Vec<Spanned<Route>>,
+}
+
+/// How an API speaks of what goes wrong before or instead of a back end's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GatewayResponses {
+    /// RFC 9457.
+    #[default]
+    Problem,
+    /// As a REST API of AWS API Gateway.
+    AwsRest,
+    /// As an HTTP API of AWS API Gateway.
+    AwsHttp,
 }
 
 /// What an API's `policies:` and a route itself may both say.

@@ -274,7 +274,7 @@ fn print_target(target: &ProxyTarget) -> Value {
 }
 
 fn print_api(api: &Api) -> Value {
-    let Api { hosts, base_path, cors, ip, policies, maintenance, routes } = api;
+    let Api { hosts, base_path, cors, ip, policies, maintenance, gateway_responses, routes } = api;
     let mut map = Map::new();
     map.insert("hosts".to_owned(), texts(hosts));
     map.insert("base_path".to_owned(), base_path.value.as_str().into());
@@ -290,6 +290,12 @@ fn print_api(api: &Api) -> Value {
     if let Some(maintenance) = maintenance {
         map.insert("maintenance".to_owned(), protection::maintenance(maintenance));
     }
+    let responses = match gateway_responses {
+        GatewayResponses::Problem => "problem",
+        GatewayResponses::AwsRest => "aws_rest",
+        GatewayResponses::AwsHttp => "aws_http",
+    };
+    map.insert("gateway_responses".to_owned(), responses.into());
     map.insert("routes".to_owned(), routes.iter().map(|route| print_route(route)).collect());
     Value::Object(map)
 }

@@ -354,3 +354,116 @@ fn a_fault_without_body_for_head() {
     assert_eq!(response.status, 502);
     assert_eq!(client.get("/").status, 502, "no body came behind it, so the next answer is the next");
 }
+
+#[test]
+fn an_api_may_speak_of_faults_as_aws_does() {
+    let kitchen = Backend::status(200);
+    let (down, _held) = nobody();
+    let api = |host: &str, form: &str| {
+        format!(
+            "  {form}:
+    hosts: [{host}]
+    gateway_responses: {form}
+    policies: {{ authenticate: [keys] }}
+    routes:
+      - GET /: kitchen
+      - {{ match: GET /staff, authorize: {{ groups: [staff] }}, proxy: kitchen }}
+      - {{ match: POST /small, body_bytes: 1B, proxy: kitchen }}
+      - {{ match: GET /down, proxy: down }}
+      - {{ match: GET /outside, authenticate: [outside], proxy: kitchen }}
+"
+        )
+    };
+    let yaml = format!(
+        "upstreams: {{ kitchen: \"http://$kitchen\", down: \"http://$down\" }}
+authorizers: {{ keys: {{ api_key: {{}} }}, outside: {{ forward: {{ url: \"http://$down/\" }} }} }}
+consumers: {{ alice: {{ api_keys: [alices-key] }} }}
+apis:
+{}{}{}",
+        api("rest.example.com", "aws_rest"),
+        api("http.example.com", "aws_http"),
+        api("own.example.com", "problem")
+    );
+    let gateway = gateway(&yaml, &[("kitchen", kitchen.address()), ("down", down)]);
+    let ask = |host: &str, method: &str, path: &str, headers: &str, body: &str| {
+        let mut client = gateway.client();
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        client.send(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{headers}{length}\r\n{body}"));
+        client.response_to(method)
+    };
+    const KEY: &str = "X-Api-Key: alices-key\r\n";
+    for (method, path, key, rest, http, own) in [
+        (
+            "GET",
+            "/nothing",
+            "",
+            (403, r#"{"message":"Missing Authentication Token"}"#, "MissingAuthenticationTokenException"),
+            (404, r#"{"message":"Not Found"}"#),
+            404,
+        ),
+        (
+            "PUT",
+            "/",
+            "",
+            (403, r#"{"message":"Missing Authentication Token"}"#, "MissingAuthenticationTokenException"),
+            (404, r#"{"message":"Not Found"}"#),
+            405,
+        ),
+        (
+            "GET",
+            "/",
+            "",
+            (401, r#"{"message":"Unauthorized"}"#, "UnauthorizedException"),
+            (401, r#"{"message":"Unauthorized"}"#),
+            401,
+        ),
+        (
+            "GET",
+            "/staff",
+            KEY,
+            (403, r#"{"Message":"User is not authorized to access this resource"}"#, "AccessDeniedException"),
+            (403, r#"{"message":"Forbidden"}"#),
+            403,
+        ),
+        (
+            "POST",
+            "/small",
+            KEY,
+            (413, r#"{"message":"Request Too Long"}"#, "RequestTooLargeException"),
+            (413, r#"{"message":"Request Entity Too Large"}"#),
+            413,
+        ),
+        (
+            "GET",
+            "/down",
+            KEY,
+            (504, r#"{"message":"Network error communicating with endpoint"}"#, "InternalServerErrorException"),
+            (503, r#"{"message":"Service Unavailable"}"#),
+            502,
+        ),
+        (
+            "GET",
+            "/outside",
+            "",
+            (500, r#"{"message":null}"#, "AuthorizerConfigurationException"),
+            (500, r#"{"message":"Internal Server Error"}"#),
+            503,
+        ),
+    ] {
+        let body = if method == "POST" { "long" } else { "" };
+        let answer = ask("rest.example.com", method, path, key, body);
+        assert_eq!(
+            (answer.status, answer.text().as_str(), answer.header("x-amzn-errortype").unwrap_or_default()),
+            rest,
+            "{path}"
+        );
+        assert_eq!((answer.header("content-type"), answer.header("allow")), (Some("application/json"), None), "{path}");
+        let answer = ask("http.example.com", method, path, key, body);
+        assert_eq!((answer.status, answer.text().as_str(), answer.header("x-amzn-errortype")), (http.0, http.1, None), "{path}");
+        let answer = ask("own.example.com", method, path, key, body);
+        assert_eq!((answer.status, answer.header("content-type")), (own, Some("application/problem+json")), "{path}");
+    }
+    assert_eq!(ask("elsewhere.example.com", "GET", "/", "", "").status, 404, "of no API nobody knows how it speaks");
+    let grpc = ask("rest.example.com", "GET", "/", "Content-Type: application/grpc\r\n", "");
+    assert_eq!((grpc.status, grpc.header("grpc-status")), (200, Some("16")));
+}

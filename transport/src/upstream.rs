@@ -169,7 +169,7 @@ impl Wanted {
             fresh,
             deadline: exchange.deadline,
             upgrade: exchange.request.upgrade.is_some(),
-            client: spec.dial.proxy.map(|_| Box::new((exchange.peer, exchange.local))),
+            client: spec.dial.proxy.filter(|_| !exchange.is_own).map(|_| Box::new((exchange.peer, exchange.local))),
             key: spec.hash_by.as_ref().and_then(|by| key::key(by, exchange)),
             home: spec.affinity.as_ref().and_then(|affinity| affinity.asked(exchange)),
             avoid: None,

@@ -26,6 +26,7 @@ mod qpack;
 mod request;
 mod request_fields;
 mod request_h2;
+mod request_own;
 mod response;
 mod response_h2;
 pub mod structured;
@@ -59,8 +60,9 @@ pub use qpack::{QpackError, begin_section, read_section, write_field, write_stat
 pub use request::{Framing, Method, RequestHead, Version};
 pub use request_fields::RequestFields;
 pub use request_h2::H2Parts;
+pub use request_own::OwnParts;
 pub use response::{ResponseHead, ResponseRefusal};
-pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key, make_key};
+pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key, make_key, to_base64};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,9 @@
 use crate::tidy::Findings;
 use anyhow::{Context, Result};
 use maitred_core::Kind;
+use maitred_core::aws::Words;
 use maitred_core::fault::Side;
+use maitred_model::GatewayResponses;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -70,6 +72,20 @@ fn faults() -> String {
             kind.grpc().number(),
             kind.title()
         );
+    }
+    page.push_str(
+        "\n## In AWS's words\n\n\
+         An API with `gateway_responses: aws_rest` or `aws_http` speaks of the same faults as AWS API Gateway does, to clients that were \
+         written against it;\nlogs and metrics keep the kind. A REST API names the error type in `x-amzn-errortype`. gRPC clients get \
+         what stands above.\n\n\
+         | kind | `aws_rest` | error type | `aws_http` |\n\
+         | --- | --- | --- | --- |\n",
+    );
+    for &kind in Kind::ALL {
+        let words = |form| Words::of(kind, form).map(|words| (format!("{} `{}`", words.status, words.body()), words.error_type));
+        let (rest, error_type) = words(GatewayResponses::AwsRest).unwrap_or_default();
+        let (http, _) = words(GatewayResponses::AwsHttp).unwrap_or_default();
+        let _ = writeln!(page, "| `{}` | {rest} | {} | {http} |", kind.name(), error_type.unwrap_or_default());
     }
     page
 }

@@ -19,6 +19,9 @@ pub fn head(out: &mut Vec<u8>, exchange: &Exchange, host: &UpstreamHost, target:
         UpstreamHost::Literal(host) => host.as_bytes(),
     };
     field(out, b"host", authority);
+    if exchange.is_own {
+        return own(out, exchange);
+    }
     for entry in request.headers.iter() {
         let name = request.headers.name(entry);
         if passes(entry.known, name, exchange.forwarded.trusted) && !(exchange.lifetime.is_some() && is_timeout(name)) {
@@ -40,6 +43,16 @@ pub fn head(out: &mut Vec<u8>, exchange: &Exchange, host: &UpstreamHost, target:
     });
     field(out, b"x-request-id", exchange.request_id());
     out.extend_from_slice(b"\r\n");
+}
+
+/// A request of the gateway's own says what it was made of, and that it comes through here.
+fn own(out: &mut Vec<u8>, exchange: &Exchange) {
+    let headers = &exchange.request.headers;
+    for entry in headers.iter() {
+        field(out, headers.name(entry), headers.value(entry));
+    }
+    framing(out, exchange);
+    out.extend_from_slice(b"via: 1.1 maitred\r\n\r\n");
 }
 
 /// How long a gRPC client waits: what is left of that is told (PROTOCOL-HTTP2.md of gRPC, "Timeout").

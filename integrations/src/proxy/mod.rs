@@ -1,6 +1,6 @@
 //! Asks an upstream. What is sent is written anew in `forward`; how often, and to whom, is decided in `attempt`.
 
-mod attempt;
+pub(crate) mod attempt;
 mod forward;
 mod hedge;
 pub mod mirror;
@@ -20,7 +20,7 @@ use std::rc::Rc;
 const PASSES_MAX: usize = 8;
 
 /// Via tells (RFC 9110 §7.6.3); a request without it, as nearly all are, costs nothing.
-fn refuse_loops(exchange: &Exchange) -> Result<(), Fault> {
+pub(crate) fn refuse_loops(exchange: &Exchange) -> Result<(), Fault> {
     if !exchange.request.headers.has(Name::Via) {
         return Ok(());
     }

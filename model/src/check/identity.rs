@@ -3,7 +3,8 @@
 use super::Checker;
 use crate::decode::suggest;
 use crate::document::{
-    Api, Authenticate, Authorizer, AuthorizerKind, Document, HashBy, Integration, KeyPlace, Policies, ProxyTarget, Route, Setting,
+    Api, Asked, Authenticate, Authority, Authorizer, AuthorizerKind, Document, HashBy, Integration, KeyPlace, Policies,
+    ProxyTarget, Route, Scheme, Setting,
 };
 use crate::language::{ANONYMOUS, NONE};
 use crate::span::{Span, Spanned};
@@ -18,6 +19,9 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
         }
         if let AuthorizerKind::ClientCertificate(_) = &authorizer.kind {
             never_shown(document, name, authorizer.span, checker);
+        }
+        if let AuthorizerKind::Introspection(introspection) = &authorizer.kind {
+            in_the_clear(&introspection.endpoint, checker);
         }
     }
     for api in document.apis.values() {
@@ -141,6 +145,25 @@ fn never_shown(document: &Document, name: &str, span: Span, checker: &mut Checke
     if !listeners.any(|tls| tls.client_ca.is_some()) {
         let message = format!("`{name}` finds nobody: no listener asks for a certificate");
         checker.warning("no-effect", span, message, "add `client_ca: ca.pem` to a listener's `tls`");
+    }
+}
+
+/// A secret and tokens for everybody on the way, where the way leads through a network.
+fn in_the_clear(endpoint: &Spanned<Asked>, checker: &mut Checker<'_>) {
+    let ProxyTarget::Url(url) = &endpoint.upstream else { return };
+    let is_here = match &url.authority {
+        Authority::Address(address) => address.ip().to_canonical().is_loopback(),
+        Authority::Name { host, .. } => host == "localhost",
+        Authority::Unix(_) => true,
+        Authority::Service(_) => false,
+    };
+    if url.scheme == Scheme::Http && !is_here {
+        let warning = crate::diagnostics::Diagnostic::warning(
+            "plain-secret",
+            endpoint.span,
+            "`client_secret` and every token would cross the network in the clear",
+        );
+        checker.diagnostics.push(warning.hint("write `https://…`"));
     }
 }
 

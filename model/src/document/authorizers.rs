@@ -1,8 +1,11 @@
 //! Authorizers: each knows one way to find out who it is.
 
 mod api_key;
+mod asked;
 mod basic;
 mod client_certificate;
+mod forward;
+mod introspection;
 mod jwt;
 mod oidc;
 mod signatures;
@@ -10,11 +13,16 @@ mod signatures;
 use crate::values::HeaderName;
 
 pub use api_key::{ApiKey, KeyPlace};
+pub use asked::Asked;
 pub use basic::{Basic, HtpasswdFile};
 pub use client_certificate::{CertificatePrincipal, ClientCertificate};
+pub use forward::{Ask, Forward};
+pub use introspection::Introspection;
 pub use jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use oidc::{Oidc, OidcSession, SameSite};
 pub use signatures::{AwsSignature, Component, HttpSignature, PublicAlgorithm, Replay, SignatureKey};
+
+use crate::span::Spanned;
 
 /// One entry of `authorizers`.
 #[derive(Debug, Clone)]
@@ -33,6 +41,8 @@ pub enum AuthorizerKind {
     Jwt(Box<Jwt>),
     HttpSignature(HttpSignature),
     AwsSignature(AwsSignature),
+    Introspection(Introspection),
+    Forward(Forward),
 }
 
 impl AuthorizerKind {
@@ -46,18 +56,22 @@ impl AuthorizerKind {
             AuthorizerKind::Jwt(_) => "jwt",
             AuthorizerKind::HttpSignature(_) => "http_signature",
             AuthorizerKind::AwsSignature(_) => "aws_signature",
+            AuthorizerKind::Introspection(_) => "introspection",
+            AuthorizerKind::Forward(_) => "forward",
         }
     }
 
     /// Where it looks for credentials.
     pub fn places(&self) -> Vec<KeyPlace> {
+        let authorization = || HeaderName::parse("authorization").map(KeyPlace::Header).into_iter().collect();
         match self {
             AuthorizerKind::ApiKey(key) => vec![key.place.clone()],
             AuthorizerKind::Jwt(jwt) => vec![jwt.place.clone()],
             AuthorizerKind::Oidc(oidc) => vec![KeyPlace::Cookie(oidc.session.cookie.clone())],
+            AuthorizerKind::Basic(_) | AuthorizerKind::Introspection(_) => authorization(),
+            AuthorizerKind::Forward(forward) => forward.headers.iter().cloned().map(KeyPlace::Header).collect(),
             // All of the request is signed, headers of identity too where they are covered.
             AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => Vec::new(),
-            AuthorizerKind::Basic(_) => HeaderName::parse("authorization").map(KeyPlace::Header).into_iter().collect(),
             AuthorizerKind::ClientCertificate(_) => Vec::new(),
         }
     }
@@ -65,15 +79,28 @@ impl AuthorizerKind {
     /// Headers by which it tells back ends who makes a request.
     pub fn tells(&self) -> &[HeaderName] {
         match self {
+            AuthorizerKind::Forward(forward) => &forward.copy_to_upstream,
             AuthorizerKind::ApiKey(_) | AuthorizerKind::Basic(_) | AuthorizerKind::Jwt(_) | AuthorizerKind::Oidc(_) => &[],
             AuthorizerKind::ClientCertificate(_) | AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => &[],
+            AuthorizerKind::Introspection(_) => &[],
+        }
+    }
+
+    /// Whom it asks, if it asks anybody.
+    pub fn asks(&self) -> Option<&Spanned<Asked>> {
+        match self {
+            AuthorizerKind::ApiKey(_) | AuthorizerKind::Basic(_) | AuthorizerKind::Jwt(_) | AuthorizerKind::Oidc(_) => None,
+            AuthorizerKind::ClientCertificate(_) | AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => None,
+            AuthorizerKind::Introspection(introspection) => Some(&introspection.endpoint),
+            AuthorizerKind::Forward(forward) => Some(&forward.service),
         }
     }
 
     /// What a dump of it does not show: secrets, and the bytes of files. Who compares two of them needs it too.
     pub fn hidden(&self) -> Vec<&[u8]> {
         match self {
-            AuthorizerKind::ApiKey(_) => Vec::new(),
+            AuthorizerKind::ApiKey(_) | AuthorizerKind::Forward(_) => Vec::new(),
+            AuthorizerKind::Introspection(introspection) => vec![introspection.client_secret.expose().as_bytes()],
             AuthorizerKind::Oidc(oidc) => oidc.client_secret.iter().map(|secret| secret.expose().as_bytes()).collect(),
             AuthorizerKind::Basic(basic) => vec![&basic.htpasswd.bytes],
             AuthorizerKind::ClientCertificate(certificate) => certificate.crl.iter().map(|file| &file.bytes[..]).collect(),

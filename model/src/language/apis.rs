@@ -3,8 +3,8 @@
 use super::protection::MaintenanceShape;
 use super::routes::RouteForm;
 use super::values::{BasePath, Duration, HeaderOrAny, Host, Method, Network, Origin};
-use crate::decode::{Bool, Cx, Defs, List, Shape, record};
-use crate::document::{Api, Cors, IpRules, Policies};
+use crate::decode::{Bool, Cx, Defs, List, Shape, record, words};
+use crate::document::{Api, Cors, GatewayResponses, IpRules, Policies};
 use crate::span::Spanned;
 use crate::yaml::Node;
 use serde_json::Value;
@@ -37,6 +37,18 @@ record! {
     }
 }
 
+words! {
+    /// How an API speaks of what goes wrong before or instead of a back end's answer.
+    GatewayResponses {
+        /// Problem details (RFC 9457).
+        Problem = "problem",
+        /// As a REST API of AWS API Gateway.
+        AwsRest = "aws_rest",
+        /// As an HTTP API of AWS API Gateway.
+        AwsHttp = "aws_http",
+    }
+}
+
 record! {
     /// A named set of routes.
     "an API" => Api {
@@ -52,6 +64,8 @@ record! {
         policies: Policies = absent,
         /// Answers 503 instead of asking back ends.
         maintenance: Option<MaintenanceShape> = absent,
+        /// How the API speaks of what goes wrong before or instead of a back end's answer.
+        gateway_responses: GatewayResponses = "problem",
         /// The routes; the most specific match wins, whatever the order.
         routes: List<Spanned<RouteForm>> = needed,
     }

@@ -1,9 +1,12 @@
 //! `authorizers`: each entry is a mapping with exactly one kind.
 
 mod api_key;
+mod asked;
 mod basic;
 mod client_certificate;
 mod files;
+mod forward;
+mod introspection;
 mod jwt;
 mod oidc;
 mod place;
@@ -17,6 +20,8 @@ use crate::yaml::Node;
 use api_key::ApiKeyShape;
 use basic::BasicShape;
 use client_certificate::ClientCertificateShape;
+use forward::ForwardShape;
+use introspection::IntrospectionShape;
 use jwt::JwtShape;
 use oidc::OidcShape;
 use serde_json::Value;
@@ -39,6 +44,10 @@ record! {
         http_signature: Option<Spanned<HttpSignatureShape>> = absent,
         /// Requests signed as AWS's are.
         aws_signature: Option<Spanned<AwsSignatureShape>> = absent,
+        /// A token that means nothing by itself: whoever issued it is asked (RFC 7662).
+        introspection: Option<Spanned<IntrospectionShape>> = absent,
+        /// A service that is asked about each request.
+        forward: Option<Spanned<ForwardShape>> = absent,
         /// Take the credential out of the request before a back end sees it.
         strip: Bool = "false",
     }
@@ -54,8 +63,18 @@ impl Shape for AuthorizerShape {
         if !cx.is_mapping(node, "an authorizer", "write `{ api_key: { in: header, name: x-api-key } }`") {
             return None;
         }
-        let RawAuthorizer { api_key, basic, client_certificate, jwt, oidc, http_signature, aws_signature, strip } =
-            RawAuthorizer::decode(node, cx)?;
+        let RawAuthorizer {
+            api_key,
+            basic,
+            client_certificate,
+            jwt,
+            oidc,
+            http_signature,
+            aws_signature,
+            introspection,
+            forward,
+            strip,
+        } = RawAuthorizer::decode(node, cx)?;
         let choices = [
             api_key.map(|kind| kind.map(AuthorizerKind::ApiKey)),
             basic.map(|kind| kind.map(AuthorizerKind::Basic)),
@@ -64,6 +83,8 @@ impl Shape for AuthorizerShape {
             oidc.map(|kind| kind.map(|oidc| AuthorizerKind::Oidc(Box::new(oidc)))),
             http_signature.map(|kind| kind.map(AuthorizerKind::HttpSignature)),
             aws_signature.map(|kind| kind.map(AuthorizerKind::AwsSignature)),
+            introspection.map(|kind| kind.map(AuthorizerKind::Introspection)),
+            forward.map(|kind| kind.map(AuthorizerKind::Forward)),
         ];
         let kinds = RawAuthorizer::KEYS.iter().filter(|key| **key != "strip");
         let mut chosen = choices.into_iter().flatten();

@@ -139,7 +139,7 @@ fn whole_service(name: &Spanned<Authority>, cx: &mut Cx<'_>) {
 }
 
 /// `http://host[:port][/path]`, the same with `https`, or `unix:/path`.
-fn parse_endpoint(text: &str) -> Result<Endpoint, ValueError> {
+pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, ValueError> {
     if let Some(path) = text.strip_prefix("unix:") {
         let authority = Authority::Unix(parse_socket(path)?);
         return Ok(Endpoint {

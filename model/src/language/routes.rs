@@ -430,7 +430,7 @@ impl Shape for RedirectStatus {
 }
 
 /// Headers that frame the message or belong to one connection: whoever set them would break what others rely on.
-const FRAMING: [&str; 9] =
+pub(super) const FRAMING: [&str; 9] =
     ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"];
 
 fn refuse_framing(name: &HeaderName, span: Span, cx: &mut Cx<'_>) {

@@ -1,9 +1,10 @@
 //! Who may come in, in the language's words. Keys are not shown.
 
-use super::pem;
+use super::{duration, pem, texts, url};
 use crate::document::{
-    ApiKey, Authenticate, Authorize, Authorizer, AuthorizerKind, AwsSignature, Basic, ClaimDemand, ClientCertificate, Component,
-    Consumer, Demand, HttpSignature, Identity, Jwt, JwtKeys, KeyPlace, Oidc, OidcSession, Replay, SignatureKey,
+    ApiKey, Ask, Asked, Authenticate, Authorize, Authorizer, AuthorizerKind, AwsSignature, Basic, ClaimDemand, ClientCertificate,
+    Component, Consumer, Demand, Forward, HttpSignature, Identity, Introspection, Jwt, JwtKeys, KeyPlace, Oidc, OidcSession,
+    ProxyTarget, Replay, SignatureKey,
 };
 use crate::values::format_duration;
 use serde_json::{Map, Value, json};
@@ -20,6 +21,8 @@ pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
         AuthorizerKind::Jwt(token) => jwt(token),
         AuthorizerKind::HttpSignature(signature) => http_signature(signature),
         AuthorizerKind::AwsSignature(signature) => aws_signature(signature),
+        AuthorizerKind::Introspection(kind) => introspection(kind),
+        AuthorizerKind::Forward(kind) => forward(kind),
     };
     let mut value = json!({ "strip": strip });
     value[kind.name()] = shown;
@@ -92,6 +95,27 @@ fn oidc(oidc: &Oidc) -> Value {
     value
 }
 
+fn introspection(kind: &Introspection) -> Value {
+    let Introspection { endpoint, client_id, client_secret, token_type_hint, audience, issuer, ttl, negative_ttl, timeout } =
+        kind;
+    let mut value = json!({
+        "client_id": client_id,
+        "client_secret": client_secret.to_string(),
+        "audience": audience,
+        "ttl": duration(*ttl),
+        "negative_ttl": duration(*negative_ttl),
+        "timeout": duration(*timeout),
+    });
+    asked("endpoint", endpoint, &mut value);
+    if let Some(hint) = token_type_hint {
+        value["token_type_hint"] = hint.as_str().into();
+    }
+    if let Some(issuer) = issuer {
+        value["issuer"] = issuer.as_str().into();
+    }
+    value
+}
+
 fn http_signature(signature: &HttpSignature) -> Value {
     let HttpSignature { components, max_age, label, tag, replay, keys } = signature;
     let component = |Component { name, param }: &Component| match param {
@@ -124,6 +148,29 @@ fn http_signature(signature: &HttpSignature) -> Value {
     value
 }
 
+fn forward(kind: &Forward) -> Value {
+    let Forward { service, method, headers, ask, copy_to_upstream, copy_to_client, subject, ttl, timeout } = kind;
+    let mut value = json!({
+        "method": method,
+        "headers": texts(headers),
+        "ask": match ask {
+            Ask::Always => "always",
+            Ask::WithCredential => "with_credential",
+        },
+        "copy_to_upstream": texts(copy_to_upstream),
+        "copy_to_client": texts(copy_to_client),
+        "timeout": duration(*timeout),
+    });
+    asked("url", service, &mut value);
+    if let Some(subject) = subject {
+        value["subject"] = subject.as_str().into();
+    }
+    if let Some(ttl) = ttl {
+        value["ttl"] = duration(*ttl);
+    }
+    value
+}
+
 fn aws_signature(signature: &AwsSignature) -> Value {
     let AwsSignature { region, service, max_age, unsigned_payload, keys } = signature;
     json!({
@@ -138,6 +185,17 @@ fn aws_signature(signature: &AwsSignature) -> Value {
 fn client_certificate(certificate: &ClientCertificate) -> Value {
     let ClientCertificate { principal, crl, issuers } = certificate;
     json!({ "principal": principal.name(), "crl": crl.iter().map(|file| pem(file)).collect::<Value>(), "issuers": issuers })
+}
+
+fn asked(key: &str, asked: &Asked, value: &mut Value) {
+    let Asked { upstream, target } = asked;
+    match upstream {
+        ProxyTarget::Named(name) => {
+            value["upstream"] = name.as_str().into();
+            value["path"] = target.as_str().into();
+        }
+        ProxyTarget::Url(endpoint) => value[key] = format!("{}{target}", url(endpoint)).into(),
+    }
 }
 
 pub(super) fn consumer(consumer: &Consumer) -> Value {

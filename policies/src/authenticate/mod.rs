@@ -8,8 +8,11 @@ mod bearer;
 mod body_hash;
 mod client_certificate;
 mod failures;
+pub mod forward;
 pub mod http_signature;
+pub mod introspection;
 pub mod jwt;
+pub mod lambda;
 mod oidc;
 mod place;
 
@@ -18,8 +21,11 @@ pub use failures::{ADDRESSES_MAX, Failures};
 use maitred_core::identity::{KeyCell, Roll};
 use maitred_core::metrics::{AuthorizerSeries, Decided};
 use maitred_core::ports::Fetch;
-use maitred_core::{Compute, Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Registry, Response};
-use maitred_model::{self as model, AuthorizerKind, LoginStep, Span};
+use maitred_core::wire::Name;
+use maitred_core::{
+    Body, Compute, Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Registry, Response, while_wanted,
+};
+use maitred_model::{self as model, AuthorizerKind, HeaderName, LoginStep, Span};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -33,11 +39,35 @@ pub enum Refusal {
     Forbidden(Cow<'static, str>),
     /// It could not be found out, and nobody is let in for that.
     Failed(Fault),
-    /// The authorizer has an answer of its own, such as the way to a login.
-    Answered(Box<Response>),
+    /// Who is not known is sent where that can be changed.
+    Invited(Box<Response>),
+    /// Whoever was asked has the answer ready.
+    Answered(Box<Answer>),
+}
+
+/// Names, in lower case, and values.
+pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// An answer that the client gets as it is.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Fields,
+    pub body: Vec<u8>,
+    pub detail: Cow<'static, str>,
 }
 
 impl Refusal {
+    /// Whether it counts against the address that it came from.
+    fn is_wrong_credential(&self) -> bool {
+        match self {
+            Refusal::Invalid { .. } => true,
+            Refusal::Answered(answer) => answer.status == 401,
+            Refusal::Forbidden(_) | Refusal::Failed(_) | Refusal::Invited(_) => false,
+        }
+    }
+
     pub fn invalid(detail: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal::Invalid { detail: detail.into(), challenge: None }
     }
@@ -79,6 +109,16 @@ pub trait Authorizer: Send + Sync {
     fn serve<'a>(&'a self, _step: LoginStep, _: &'a mut Exchange, _: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
         Hook::Ready(Err(Fault::new(Kind::NoRoute, "the authorizer has no such route")))
     }
+
+    /// Request headers that nobody but it may write. On a route with it they are taken out of every request, whoever decides.
+    fn vouches_for(&self) -> &[HeaderName] {
+        &[]
+    }
+
+    /// Writes them, for whom it let in.
+    fn vouch(&self, exchange: &mut Exchange, principal: &Principal) {
+        let _ = (exchange, principal);
+    }
 }
 
 /// What authorizers are made with.
@@ -94,6 +134,8 @@ pub struct Making<'a> {
     pub fetch: &'a Arc<dyn Fetch>,
     /// The same through reloads, while name, files and consumers are the same: for what depends on nothing else.
     pub lasting: u64,
+    /// The index of the upstream that it asks, if it asks one.
+    pub upstream: Option<u32>,
     /// The keys that its tokens are verified with, where it takes tokens.
     pub keys: Option<Arc<KeyCell>>,
     /// Signatures that were used, by authorizer: they outlive a reload.
@@ -128,6 +170,8 @@ pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> 
         }
         AuthorizerKind::HttpSignature(signature) => Arc::new(http_signature::HttpSignature::compile(name, signature, making)),
         AuthorizerKind::AwsSignature(signature) => Arc::new(aws_signature::AwsSignature::compile(name, signature, making)),
+        AuthorizerKind::Introspection(kind) => Arc::new(introspection::Introspection::compile(name, kind, making)),
+        AuthorizerKind::Forward(kind) => Arc::new(forward::Forward::compile(name, kind, making)),
     }))
 }
 
@@ -145,15 +189,30 @@ pub struct Authenticate {
     /// Who comes in without a credential, where somebody may.
     anonymous: Option<Arc<Principal>>,
     failures: Option<Failures>,
+    /// Headers that back ends believe because one of the authorizers writes them.
+    vouched: Box<[HeaderName]>,
 }
 
 impl Authenticate {
     pub fn compile(choices: &[Choice], anonymous: bool, failures: Option<Failures>) -> Authenticate {
         let anonymous = anonymous.then(|| Arc::new(Principal::anonymous()));
-        Authenticate { choices: choices.into(), anonymous, failures }
+        let vouched = choices.iter().flat_map(|choice| choice.authorizer.vouches_for()).cloned().collect();
+        Authenticate { choices: choices.into(), anonymous, failures, vouched }
     }
 
-    fn conclude(choice: &Choice, exchange: &mut Exchange, ports: &dyn Ports, decision: Decision) -> Result<Flow<()>, Fault> {
+    fn take_out_vouched(&self, exchange: &mut Exchange) {
+        for name in &self.vouched {
+            exchange.request.headers.remove(name.as_str().as_bytes());
+        }
+    }
+
+    fn conclude(
+        &self,
+        choice: &Choice,
+        exchange: &mut Exchange,
+        ports: &dyn Ports,
+        decision: Decision,
+    ) -> Result<Flow<()>, Fault> {
         let count = |decided| choice.series.count(ports.worker(), decided);
         let refusal = match decision {
             Ok(principal) => match &principal.consumer {
@@ -163,6 +222,8 @@ impl Authenticate {
                     if choice.strip || choice.authorizer.always_strips() {
                         choice.authorizer.strip(exchange);
                     }
+                    self.take_out_vouched(exchange);
+                    choice.authorizer.vouch(exchange, &principal);
                     exchange.principal = Some(principal);
                     return Ok(Flow::Go(()));
                 }
@@ -180,9 +241,13 @@ impl Authenticate {
                 count(Decided::Forbidden);
                 Fault::new(Kind::Forbidden, format!("{name}: {detail}"))
             }
-            Refusal::Answered(response) => {
+            Refusal::Invited(response) => {
                 count(Decided::Refused);
                 return Ok(Flow::Reply(*response));
+            }
+            Refusal::Answered(answer) => {
+                count(Decided::Refused);
+                return Ok(Flow::Reply(reply(name, *answer, exchange)?));
             }
             Refusal::Failed(fault) => {
                 count(Decided::Failed);
@@ -197,6 +262,36 @@ pub(crate) fn unauthenticated(detail: impl Into<Cow<'static, str>>, challenges: 
     Fault { headers, ..Fault::new(Kind::Unauthenticated, detail) }
 }
 
+/// What gRPC clients are told stands in its own place, and no page of a login is for them.
+fn reply(name: &str, answer: Answer, exchange: &mut Exchange) -> Result<Response, Fault> {
+    let kind = if answer.status == 403 { Kind::Forbidden } else { Kind::Unauthenticated };
+    let detail = format!("{name}: {}", answer.detail);
+    if exchange.is_grpc() {
+        return Err(Fault::new(kind, detail));
+    }
+    let body = if answer.body.is_empty() { Body::Empty } else { Body::Bytes(answer.body.into()) };
+    let mut response = Response::with_body(exchange.take_head(), answer.status, body);
+    for (name, value) in &answer.headers {
+        response.head.headers.add(name, value);
+    }
+    if matches!(answer.status, 401 | 403) {
+        exchange.record.fault = Some((kind, detail.into()));
+    }
+    Ok(response)
+}
+
+/// What a question about a request tells of it: by its id logs are put together, and by Via a circle is found.
+fn traces(exchange: &Exchange) -> Fields {
+    let via = exchange.request.headers.all_known(Name::Via).map(|value| (b"via".to_vec(), value.to_vec()));
+    let id = exchange.request_id();
+    via.chain((!id.is_empty()).then(|| (b"x-request-id".to_vec(), id.to_vec()))).collect()
+}
+
+/// They are borrowed where a question is asked.
+fn borrowed(headers: &[(Vec<u8>, Vec<u8>)]) -> Vec<(&[u8], &[u8])> {
+    headers.iter().map(|(name, value)| (&name[..], &value[..])).collect()
+}
+
 impl Policy for Authenticate {
     fn name(&self) -> &'static str {
         NAME
@@ -207,7 +302,7 @@ impl Policy for Authenticate {
         let mut found = None;
         for choice in &self.choices {
             if let Some(known) = choice.authorizer.recall(exchange, ports) {
-                return Hook::Ready(Self::conclude(choice, exchange, ports, known));
+                return Hook::Ready(self.conclude(choice, exchange, ports, known));
             }
             if choice.authorizer.finds(exchange) {
                 found = Some(choice);
@@ -217,6 +312,7 @@ impl Policy for Authenticate {
         let Some(choice) = found else {
             return Hook::Ready(match &self.anonymous {
                 Some(nobody) => {
+                    self.take_out_vouched(exchange);
                     exchange.principal = Some(nobody.clone());
                     Ok(Flow::Go(()))
                 }
@@ -236,14 +332,15 @@ impl Policy for Authenticate {
             None => None,
         };
         Hook::Pending(Box::pin(async move {
+            let client = exchange.client.clone();
             let decision = match choice.authorizer.decide(exchange, ports) {
                 Hook::Ready(decision) => decision,
-                Hook::Pending(later) => later.await,
+                Hook::Pending(later) => while_wanted(client, later).await?,
             };
             if let Some(look) = look {
-                look.end(matches!(decision, Err(Refusal::Invalid { .. })));
+                look.end(decision.as_ref().is_err_and(Refusal::is_wrong_credential));
             }
-            Self::conclude(choice, exchange, ports, decision)
+            self.conclude(choice, exchange, ports, decision)
         }))
     }
 

@@ -87,6 +87,6 @@ pub fn decide(authorizer: &dyn Authorizer, exchange: &mut Exchange, ports: &Fixe
         Ok(principal) => Ok(principal.subject.clone().expect("a subject").into()),
         Err(Refusal::Invalid { detail, .. } | Refusal::Forbidden(detail)) => Err(detail.into_owned()),
         Err(Refusal::Failed(fault)) => Err(fault.kind.name().to_owned()),
-        Err(Refusal::Answered(_)) => unreachable!("it has no answers of its own"),
+        Err(Refusal::Answered(_) | Refusal::Invited(_)) => unreachable!("it has no answers of its own"),
     }
 }

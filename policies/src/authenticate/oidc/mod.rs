@@ -153,7 +153,7 @@ impl Oidc {
     /// For who is not logged in: people are sent to log in, programs are told so.
     fn not_logged_in(&self, exchange: &mut Exchange, ports: &dyn Ports, why: &'static str) -> Refusal {
         match self.invite(exchange, ports) {
-            Some(response) => Refusal::Answered(Box::new(response)),
+            Some(response) => Refusal::Invited(Box::new(response)),
             None => Refusal::invalid(why),
         }
     }
