@@ -25,6 +25,8 @@ texts! {
     WindowSize => NonZeroU32, parse_window, "a size such as `256KiB`", "^[0-9]+([KM]i?B|B)$";
     /// A share of a whole, as in `5%` or `0.1%`.
     ShareText => Share, Share::parse, "a share such as `5%`", "^[0-9]+(\\.[0-9]+)?%$";
+    /// A share of a whole, as in `5%`, or `0%` for never.
+    ShareOrNever => Share, Share::parse_or_none, "a share such as `5%`", "^[0-9]+(\\.[0-9]+)?%$";
     /// An IP address and a port, as in `127.0.0.1:8080` or `[::1]:8080`.
     Address => SocketAddr, parse_address, "an address such as `127.0.0.1:8080`", "^.+:[0-9]+$";
     /// A network such as `10.0.0.0/8`, or one address.
