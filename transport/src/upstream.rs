@@ -217,6 +217,7 @@ impl Upstream {
         let pools = if Arc::ptr_eq(&old.set, &set) { old.pools.clone() } else { self.pools_of(&set) };
         let view = View::new(&self.spec, &self.rules, set, pools, (self.worker.now(), self.turn.get()));
         self.until.set(view.until());
+        view.tell_panic(&self.rules, self.worker.now());
         self.spread(&view);
         *self.view.borrow_mut() = Rc::new(view);
     }
