@@ -8,6 +8,7 @@ mod breakers;
 mod breaking;
 mod checks;
 mod connections;
+mod details;
 mod drain;
 mod faults;
 mod forwarding;
