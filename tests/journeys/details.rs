@@ -48,7 +48,11 @@ fn a_504_names_the_limit_and_how_long_it_is() {
         let logged = Logged::new(upstream, route, if is_h2 { http2.address() } else { http1.address() });
         let mut client = logged.gateway.client();
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        if is_h2 { http2.wait_for(1) } else { http1.wait_for(1) }
+        if is_h2 {
+            http2.wait_for(1)
+        } else {
+            http1.wait_for(1)
+        }
         client.until_readable(|| logged.gateway.turn(Duration::from_millis(250)));
         assert_eq!(client.response().status, 504, "{wanted}");
         assert_eq!(logged.fault(), ("upstream_timeout".to_owned(), format!("no response head within {wanted}")));
@@ -59,7 +63,11 @@ fn a_504_names_the_limit_and_how_long_it_is() {
 fn a_back_end_that_speaks_another_http_is_told_from_a_broken_one() {
     const SETTINGS: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
     for (upstream, answer, wanted) in [
-        ("protocol: h2c", &b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"[..], "set `protocol: http1`"),
+        (
+            "protocol: h2c",
+            &b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"[..],
+            "set `protocol: http1`",
+        ),
         ("host: client", SETTINGS, "set `protocol: h2c`"),
     ] {
         let backend = Backend::raw(answer);

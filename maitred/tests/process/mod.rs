@@ -159,6 +159,11 @@ impl Maitred {
         assert!(said(&text.0), "it never said {words:?}, only:\n{}", text.0);
     }
 
+    #[allow(dead_code, reason = "not every test asks for it")]
+    pub fn says(&self, words: &str) -> bool {
+        self.said.text.lock().unwrap().0.contains(words)
+    }
+
     pub fn pid(&self) -> i32 {
         self.child.id() as i32
     }

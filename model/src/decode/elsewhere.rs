@@ -54,7 +54,11 @@ const WORDS: &[Elsewhere] = &[
         ours: "h2c",
         hint: "write `h2c`, or `h2` where its endpoints are `https`",
     },
-    Elsewhere { theirs: &["least_conn", "least_connections", "leastconn"], ours: "least_request", hint: "here it is `least_request`" },
+    Elsewhere {
+        theirs: &["least_conn", "least_connections", "leastconn"],
+        ours: "least_request",
+        hint: "here it is `least_request`",
+    },
     Elsewhere { theirs: &["ewma"], ours: "peak_ewma", hint: "here it is `peak_ewma`" },
     Elsewhere { theirs: &["ip_hash", "hash", "consistent", "chash"], ours: "maglev", hint: "write `maglev`, and `hash_by: ip`" },
 ];

@@ -79,7 +79,8 @@ fn parse_window(text: &str) -> Result<NonZeroU32, ValueError> {
         .ok_or_else(|| ValueError::new(format!("`{text}` is out of range")).hint("write a size from `65535B` to `16MiB`"))
 }
 
-pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, ValueError> {
+/// `127.0.0.1:8080` or `[::1]:8080`; what else is written in such places is told how it is written here.
+pub fn parse_address(text: &str) -> Result<SocketAddr, ValueError> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }

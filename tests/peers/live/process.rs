@@ -180,7 +180,8 @@ upstreams:\n",
             said.push(line.expect("text"));
         }
         let url = |scheme: &str| {
-            let line = said.iter().find_map(|line| Some(line.split_once("listening on ")?.1).filter(|url| url.starts_with(scheme)));
+            let line =
+                said.iter().find_map(|line| Some(line.split_once("listening on ")?.1).filter(|url| url.starts_with(scheme)));
             line.unwrap_or_else(|| panic!("no {scheme} in {said:?}")).to_owned()
         };
         let (plain, tls) = (url("http://"), url("https://"));
