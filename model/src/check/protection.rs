@@ -163,10 +163,8 @@ fn endpoints(told: &Told<'_>, checker: &mut Checker<'_>) {
         let message = "`slow_start` does nothing: the one endpoint has all requests from the first";
         checker.warning("no-effect", told.span(&["slow_start"]), message, "remove it");
     }
-    // A name may be that of a load balancer, which sends the second one elsewhere.
-    let is_name = |authority: &Authority| matches!(authority, Authority::Name { .. } | Authority::Service(_));
-    if hedge.is_some() && !is_many(upstream) && !upstream.endpoints.iter().any(|endpoint| is_name(&endpoint.authority)) {
-        let message = "both requests of a hedge go to the one endpoint, which does the work twice";
+    if hedge.is_some() && !is_many(upstream) {
+        let message = "`hedge` does nothing: the second request goes to another endpoint, and there is none";
         checker.warning("no-effect", told.span(&["hedge"]), message, "add another endpoint, or remove `hedge`");
     }
     if upstream.affinity.is_some() && !is_many(upstream) {
