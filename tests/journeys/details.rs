@@ -1,6 +1,6 @@
 //! What the log says of a fault: which limit it was and how long, and what to set where a back end speaks another protocol.
 
-use maitred_testkit::{Backend, Folder, Gateway, H2Backend, eventually, gateway};
+use maitred_testkit::{Authority, Backend, Door, Folder, Gateway, H2Backend, ServerTls, eventually, gateway_with};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,15 +13,19 @@ struct Logged {
 
 impl Logged {
     fn new(upstream: &str, route: &str, backend: std::net::SocketAddr) -> Logged {
+        Logged::over("http", upstream, route, backend, &[])
+    }
+
+    fn over(scheme: &str, upstream: &str, route: &str, backend: std::net::SocketAddr, files: &[(&str, String)]) -> Logged {
         let folder = Folder::new();
         let path = folder.path("access.log");
         let yaml = format!(
             "telemetry: {{ access_log: {{ to: {} }} }}
-upstreams: {{ kitchen: {{ endpoints: [ \"http://$kitchen\" ], {upstream} }} }}
+upstreams: {{ kitchen: {{ endpoints: [ \"{scheme}://$kitchen\" ], {upstream} }} }}
 apis: {{ all: {{ routes: [ {{ match: \"GET /\", proxy: kitchen, {route} }} ] }} }}",
             path.display()
         );
-        Logged { gateway: gateway(&yaml, &[("kitchen", backend)]), path, _folder: folder }
+        Logged { gateway: gateway_with(&yaml, &[("kitchen", backend)], files), path, _folder: folder }
     }
 
     /// Kind and detail of the one line.
@@ -75,5 +79,22 @@ fn a_back_end_that_speaks_another_http_is_told_from_a_broken_one() {
         assert_eq!(logged.gateway.get("/").status, 502);
         let (kind, detail) = logged.fault();
         assert!(kind == "upstream_protocol" && detail.contains(wanted), "{kind}: {detail}");
+    }
+}
+
+/// As docs/tls.md has them.
+#[test]
+fn tls_that_fails_is_told_in_words() {
+    let (authority, members) = (Authority::new("the kitchen's"), Authority::new("the members'"));
+    let (own, other) = (authority.server(&["127.0.0.1"]), authority.server(&["kitchen.test"]));
+    for (door, kind, words) in [
+        (ServerTls::new(&other), "upstream_unreachable", "certificate not valid for name"),
+        (ServerTls::with_clients(&own, &members), "upstream_reset", "received fatal alert: CertificateRequired"),
+    ] {
+        let backend = Backend::named_behind(Door::tls(door), "x");
+        let logged = Logged::over("https", "tls: { ca: ca.pem }", "name: x", backend.address(), &[("ca.pem", authority.pem())]);
+        assert_eq!(logged.gateway.get("/").status, 502);
+        let (fault, detail) = logged.fault();
+        assert!(fault == kind && detail.contains(words), "{fault}: {detail}");
     }
 }

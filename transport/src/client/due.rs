@@ -47,9 +47,9 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Time is up for the head of a response.
-pub(super) fn no_head(due: Option<Due>, response: Duration, now: Instant) -> Fault {
-    let detail = match due.filter(|due| due.at <= now) {
+/// Time is up for the head of a response. `due`: unless the back end had the whole of `response`.
+pub(super) fn no_head(due: Option<Due>, response: Duration) -> Fault {
+    let detail = match due {
         Some(due) => format!("no response head within {}", due.limit),
         None => format!("no response head within timeouts.response of {}", format_duration(response)),
     };

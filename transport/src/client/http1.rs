@@ -58,6 +58,7 @@ pub struct ClientConnection {
     upgrade: Cell<bool>,
     tunnelled: Cell<bool>,
     keep_alive: Cell<bool>,
+    /// `None` also where the back end's own time is over before.
     deadline: Cell<Option<Due>>,
     /// When the request began, until all of it is written.
     started: Cell<Option<Instant>>,
@@ -277,14 +278,16 @@ impl ClientConnection {
             self.timer.arm(deadline.at);
         }
         ready!(self.timer.poll(cx));
-        Poll::Ready(Err(self.failure(no_head(self.deadline.get(), self.response_timeout.get(), self.worker.now()))))
+        Poll::Ready(Err(self.failure(no_head(self.deadline.get(), self.response_timeout.get()))))
     }
 
     /// The request is out: from now the back end's time runs.
     fn arm_response_timer(&self, now: Option<Instant>) {
         if !self.response_timed.replace(true) {
             let due = now.unwrap_or_else(|| self.worker.now()) + self.response_timeout.get();
-            self.timer.arm(self.deadline.get().map_or(due, |deadline| deadline.at.min(due)));
+            let sooner = self.deadline.get().filter(|deadline| deadline.at <= due);
+            self.deadline.set(sooner);
+            self.timer.arm(sooner.map_or(due, |deadline| deadline.at));
         }
     }
 

@@ -230,6 +230,7 @@ pub struct LinkStream {
     timer: Timer,
     reading_timed: Cell<bool>,
     response_timed: Cell<bool>,
+    /// `None` also where the back end's own time is over before.
     deadline: Cell<Option<Due>>,
     response_timeout: Cell<Duration>,
     idle_timeout: Cell<Duration>,
@@ -380,13 +381,15 @@ impl LinkStream {
             self.timer.arm(deadline.at);
         }
         ready!(self.timer.poll(cx));
-        Poll::Ready(Err(self.late(no_head(self.deadline.get(), self.response_timeout.get(), self.worker.now()))))
+        Poll::Ready(Err(self.late(no_head(self.deadline.get(), self.response_timeout.get()))))
     }
 
     fn arm_response_timer(&self) {
         if !self.response_timed.replace(true) {
             let due = self.worker.now() + self.response_timeout.get();
-            self.timer.arm(self.deadline.get().map_or(due, |deadline| deadline.at.min(due)));
+            let sooner = self.deadline.get().filter(|deadline| deadline.at <= due);
+            self.deadline.set(sooner);
+            self.timer.arm(sooner.map_or(due, |deadline| deadline.at));
         }
     }
 
