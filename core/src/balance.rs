@@ -17,7 +17,7 @@ mod wheel;
 mod xxh64;
 
 pub use figures::{FAILURE_COST, Figures, InFlight, OpenConnection};
-pub use ready::{Level, Ready, Rules, panics};
+pub use ready::{Level, Ready, Rules, panics, usable};
 pub use roster::{Changes, Identity, KnownFigures, Roster};
 pub use wheel::{WHEEL_MAX, wheel};
 pub use xxh64::hash;

@@ -4,6 +4,7 @@ use crate::logging;
 use crate::output::{Exit, print};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use maitred_model::parse_address;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -81,10 +82,10 @@ pub struct Run {
     #[arg(long, value_name = "URL")]
     pub upstream: Option<String>,
     /// Where to listen, with --upstream
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", requires = "upstream")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = parse_address, requires = "upstream")]
     pub listen: SocketAddr,
     /// Where the admin listener is, with --upstream
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9080", requires = "upstream")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9080", value_parser = parse_address, requires = "upstream")]
     pub admin: SocketAddr,
     #[command(flatten)]
     pub log: Log,
@@ -124,7 +125,7 @@ pub struct Remote {
     /// Its configuration, which names the admin listener [default: ./maitred.yaml, or 127.0.0.1:9080 where there is none]
     pub file: Option<PathBuf>,
     /// Its admin listener
-    #[arg(long, value_name = "ADDR", conflicts_with = "file")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address, conflicts_with = "file")]
     pub admin: Option<SocketAddr>,
 }
 
@@ -178,7 +179,7 @@ pub struct Place {
     #[arg(long, global = true)]
     pub file: Option<PathBuf>,
     /// Its admin listener
-    #[arg(long, value_name = "ADDR", global = true, conflicts_with = "file")]
+    #[arg(long, value_name = "ADDR", global = true, value_parser = parse_address, conflicts_with = "file")]
     pub admin: Option<SocketAddr>,
 }
 

@@ -7,6 +7,8 @@ use std::io;
 use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 const DEFAULT_LEVEL: &str = "info";
 
@@ -37,14 +39,23 @@ pub fn level(text: &str) -> Result<String, String> {
     }
 }
 
-/// What a user waits for after a start: short lines in a terminal, events in JSON.
+/// What a user waits for after a start, whatever the level: lines like the log's others, or events in JSON.
 #[derive(Debug, Clone, Copy)]
 pub struct Announcer(pub LogFormat);
 
 impl Announcer {
+    /// The first line.
+    pub fn start(self, configuration: &str) {
+        let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+        match self.0 {
+            LogFormat::Text => tell(&format!("maitred {version} starts from {configuration}, process {pid}")),
+            LogFormat::Json => tracing::info!(version, configuration, pid, "maitred starts"),
+        }
+    }
+
     pub fn address(self, what: &'static str, address: SocketAddr) {
         match self.0 {
-            LogFormat::Text => say(&format!("{what} on http://{address}\n")),
+            LogFormat::Text => tell(&format!("{what} on http://{address}")),
             LogFormat::Json => tracing::info!(%address, "{what}"),
         }
     }
@@ -56,16 +67,27 @@ impl Announcer {
             ListenAddress::Tcp(_) => "http://",
         };
         match self.0 {
-            LogFormat::Text => say(&format!("listening on {scheme}{address}\n")),
+            LogFormat::Text => tell(&format!("listening on {scheme}{address}")),
             LogFormat::Json => tracing::info!(%address, "listening"),
         }
     }
 
     pub fn line(self, line: &str) {
         match self.0 {
-            LogFormat::Text => say(&format!("{line}\n")),
+            LogFormat::Text => tell(line),
             LogFormat::Json => tracing::info!("{line}"),
         }
+    }
+}
+
+/// As the log writes its lines, so that they can be sorted and cut like those.
+fn tell(line: &str) {
+    let mut time = String::new();
+    // A clock that cannot be written leaves the line without one.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    match in_color(&io::stderr()) {
+        true => say(&format!("\x1b[2m{time}\x1b[0m \x1b[32m INFO\x1b[0m {line}\n")),
+        false => say(&format!("{time}  INFO {line}\n")),
     }
 }
 

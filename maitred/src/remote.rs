@@ -39,10 +39,29 @@ pub fn ask(remote: &Remote, method: &str, path: &str, time: Duration) -> anyhow:
 
 /// With a body.
 pub fn send(remote: &Remote, line: (&str, &str), body: Option<&Value>, time: Duration) -> anyhow::Result<Answer> {
-    let (address, token) = place(remote)?;
+    let Asked { address, token, file } = place(remote)?;
     let body = body.map_or_else(String::new, Value::to_string);
-    exchange(address, token.as_ref(), line, &body, time)
-        .with_context(|| format!("no answer from the admin listener on {address}"))
+    exchange(address, token.as_ref(), line, &body, time).with_context(|| {
+        let hint = file.map(|file| elsewhere(&file, token.is_some())).unwrap_or_default();
+        format!("no answer from the admin listener on {address}{hint}")
+    })
+}
+
+/// A gateway keeps the admin listener that it started with, whatever its file says by now.
+fn elsewhere(file: &Path, has_token: bool) -> String {
+    let token = if has_token { format!(", and its token in {TOKEN_VARIABLE}") } else { String::new() };
+    format!(
+        ", where {} says that it is; if that was changed, the gateway that runs is still on its old address: name it with --admin ADDRESS{token}",
+        file.display()
+    )
+}
+
+/// Where to ask, and with what.
+struct Asked {
+    address: SocketAddr,
+    token: Option<Secret>,
+    /// That said so.
+    file: Option<PathBuf>,
 }
 
 /// For a segment of a path or a value of a query (RFC 3986, section 2.3): what is unreserved stays.
@@ -79,18 +98,18 @@ fn parse(answer: &str) -> Option<Answer> {
     Some(Answer { status, body: serde_json::from_str(body).unwrap_or_default() })
 }
 
-/// Where to ask, and with what.
-fn place(remote: &Remote) -> anyhow::Result<(SocketAddr, Option<Secret>)> {
+fn place(remote: &Remote) -> anyhow::Result<Asked> {
     let from_environment = || std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()).map(Secret::new);
+    let unconfigured = |address| Asked { address, token: from_environment(), file: None };
     match (&remote.admin, &remote.file) {
-        (Some(address), _) => Ok((reachable(*address), from_environment())),
+        (Some(address), _) => Ok(unconfigured(reachable(*address))),
         (None, Some(file)) => configured(file),
         (None, None) if Path::new(DEFAULT_FILE).exists() => configured(&PathBuf::from(DEFAULT_FILE)),
-        (None, None) => Ok((DEFAULT_ADMIN, from_environment())),
+        (None, None) => Ok(unconfigured(DEFAULT_ADMIN)),
     }
 }
 
-fn configured(file: &Path) -> anyhow::Result<(SocketAddr, Option<Secret>)> {
+fn configured(file: &Path) -> anyhow::Result<Asked> {
     let read = read(&Source::File(file.to_owned()));
     let words = read.render(false);
     let Some(document) = read.document else {
@@ -102,7 +121,7 @@ fn configured(file: &Path) -> anyhow::Result<(SocketAddr, Option<Secret>)> {
     };
     let address = document.admin.listen.value;
     ensure!(address.port() != 0, "the admin listener of {} takes any port; name it with --admin", file.display());
-    Ok((reachable(address), document.admin.token))
+    Ok(Asked { address: reachable(address), token: document.admin.token, file: Some(file.to_owned()) })
 }
 
 /// A listener on every address is asked on this machine's own.

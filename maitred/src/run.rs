@@ -12,7 +12,9 @@ use std::path::PathBuf;
 pub fn main(arguments: Run, inheritance: Inheritance) -> anyhow::Result<Exit> {
     logging::start(&arguments.log)?;
     let format = arguments.log.log_format;
-    let running = match wire::start(source(&arguments)?, format, inheritance) {
+    let source = source(&arguments)?;
+    Announcer(format).start(&source.name());
+    let running = match wire::start(source, format, inheritance) {
         Ok(running) => running,
         Err(not_started) => return Ok(not_started.tell()),
     };

@@ -35,7 +35,9 @@ fn list(remote: &Remote, name: Option<&str>, is_json: bool) -> anyhow::Result<Ex
     };
     let heading = ["UPSTREAM", "ENDPOINT", "STATE", "IN FLIGHT", "LATENCY", "REQUESTS", "FAILURES", "WHY"].map(str::to_owned);
     let rows: Vec<Vec<String>> = std::iter::once(heading.to_vec()).chain(upstreams.iter().flat_map(rows)).collect();
-    print(&table(&rows))?;
+    let notes: Vec<String> = upstreams.iter().flat_map(notes).collect();
+    let gap = if notes.is_empty() { "" } else { "\n" };
+    print(&format!("{}{gap}{}", table(&rows), notes.concat()))?;
     Ok(Exit::Fine)
 }
 
@@ -66,7 +68,27 @@ fn rows(upstream: &Value) -> Vec<Vec<String>> {
             why,
         ]
     };
+    if endpoints.is_empty() {
+        return vec![vec![text(&upstream["name"]), "(no address)".to_owned()]];
+    }
     endpoints.iter().map(row).collect()
+}
+
+/// What is to be said of an upstream as a whole, each a line.
+fn notes(upstream: &Value) -> Vec<String> {
+    let name = upstream["name"].as_str().unwrap_or("-");
+    let panic = || format!("{name}: panic; too few endpoints are usable, and requests go to all of them\n");
+    let queue = upstream["queue"].as_object().map(|queue| {
+        let number = |key: &str| queue.get(key).and_then(Value::as_u64).unwrap_or(0);
+        let limit = match number("limit") {
+            // The limit was taken away, and the last of those who waited are leaving.
+            limit if limit == u64::from(u32::MAX) => "no limit".to_owned(),
+            limit => format!("limit {limit}"),
+        };
+        format!("{name}: {} waiting, {} in flight, {limit}\n", number("waiting"), number("in_flight"))
+    });
+    let panic = (upstream["panic"] == true).then(panic);
+    panic.into_iter().chain(queue).collect()
 }
 
 fn turned(remote: &Remote, which: &Which, verb: &str) -> anyhow::Result<Exit> {
@@ -107,7 +129,7 @@ pub fn take_out(snapshot: &Snapshot, taken_out: &[(String, String)], now: Instan
 
 #[cfg(test)]
 mod tests {
-    use super::rows;
+    use super::{notes, rows};
     use serde_json::json;
 
     #[test]
@@ -119,5 +141,15 @@ mod tests {
         };
         assert_eq!(why("unhealthy", Some("status 503, expected 200-299")), "status 503, expected 200-299");
         assert_eq!(why("unhealthy", None), "connection refused", "the last one passed, and was not enough");
+    }
+
+    #[test]
+    fn an_upstream_is_shown_without_addresses_too_and_with_what_concerns_all_of_it() {
+        assert_eq!(rows(&json!({ "name": "gone", "endpoints": [] })), [["gone", "(no address)"]]);
+        assert!(notes(&json!({ "name": "a", "panic": false, "queue": null })).is_empty());
+        let queue = json!({ "in_flight": 20, "waiting": 3, "limit": 20 });
+        let said = notes(&json!({ "name": "a", "panic": true, "queue": queue })).concat();
+        let panic = "a: panic; too few endpoints are usable, and requests go to all of them\n";
+        assert_eq!(said, format!("{panic}a: 3 waiting, 20 in flight, limit 20\n"));
     }
 }

@@ -413,6 +413,13 @@ fn run_without_a_file_says_what_to_do() {
 }
 
 #[test]
+fn an_address_on_the_command_line_gets_the_hints_of_one_in_the_file() {
+    let done = Folder::new("run-listen").maitred(&["run", "--upstream", "http://127.0.0.1:9001", "--listen", ":18080"]);
+    assert_eq!(done.code, 2);
+    assert!(done.stderr.contains("write `0.0.0.0:18080` for every IPv4 address"), "{}", done.stderr);
+}
+
+#[test]
 fn run_refuses_what_check_refuses() {
     let folder = Folder::new("run-bad");
     let done = folder.file("maitred.yaml", BAD).maitred(&["run"]);

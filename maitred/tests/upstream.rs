@@ -99,6 +99,54 @@ fn what_is_not_there_is_told_with_what_is() {
     let nobody = folder.maitred(&["upstream", "list", "--admin", &admin]);
     assert_eq!(nobody.code, 1);
     assert!(nobody.stderr.contains("no answer from the admin listener"), "{}", nobody.stderr);
+    assert!(!nobody.stderr.contains("--admin"), "{}", nobody.stderr);
+    let moved =
+        orders(back_end(), back_end()).replace("admin: { listen: 127.0.0.1:0 }", &format!("admin: {{ listen: \"{admin}\" }}"));
+    folder.file("maitred.yaml", &moved);
+    for verb in [&["upstream", "list"][..], &["upgrade"]] {
+        let asked = folder.maitred(verb).stderr;
+        assert!(asked.contains("still on its old address: name it with --admin ADDRESS"), "{asked}");
+    }
+}
+
+#[test]
+fn who_is_ejected_is_told_by_that_word_and_so_is_who_comes_back() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = Folder::new("upstream-ejected");
+    let rules = "outlier_detection: { consecutive_failures: 2, eject_for: 1ms }";
+    let text = orders(nobody, back_end()).replace("health_check: { path: /healthz }", rules);
+    let gateway = folder.file("maitred.yaml", &text).run(&["run"]);
+    process::until(|| {
+        assert!(gateway.get("/x").contains("GET /x"));
+        gateway.says("an ejected endpoint is let in again")
+    });
+    let log = gateway.terminate().stderr;
+    let line = log.lines().find(|line| line.contains("an endpoint was ejected")).unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        line.contains(&format!("upstream=\"orders\" endpoint=\"{nobody}\" seconds=0.001 cause=\"2 failures in a row\"")),
+        "{line}"
+    );
+}
+
+#[test]
+fn an_upstream_without_an_address_is_listed_and_so_is_who_waits() {
+    let folder = Folder::new("upstream-nowhere");
+    let text = "listen: 127.0.0.1:0
+admin: { listen: 127.0.0.1:0 }
+telemetry: { access_log: none }
+upstreams: { gone: { endpoints: [ http://nowhere.invalid:1 ], concurrency: { limit: 7 } } }
+apis: { all: { routes: [ GET /: gone ] } }
+";
+    let gateway = folder.file("maitred.yaml", text).run(&["run"]);
+    let list = folder.maitred(&["upstream", "list", "--admin", &gateway.address("admin").to_string()]);
+    let lines: Vec<&str> = list.stdout.lines().collect();
+    assert_eq!(lines[1..], ["gone      (no address)", "", "gone: 0 waiting, 0 in flight, limit 7"], "{}", list.stdout);
+    let log = gateway.terminate().stderr;
+    let [first, ..] = log.lines().collect::<Vec<_>>()[..] else { panic!("it said nothing") };
+    let said = format!("INFO maitred {} starts from maitred.yaml, process ", env!("CARGO_PKG_VERSION"));
+    assert!(first.contains(&said), "{first}");
+    let has_time = |line: &str| line.len() > 27 && line[..27].ends_with('Z') && line.starts_with("20");
+    assert!(log.lines().all(has_time), "{log}");
 }
 
 #[test]
@@ -115,7 +163,28 @@ fn what_checks_find_is_told_once_and_with_the_reason() {
     assert!(gateway.get("/x").contains("GET /x"), "where all are sick all are used");
     assert!(gateway.admin("GET", "/metrics").contains("\nmaitred_upstream_panic{upstream=\"orders\"} 1\n"));
     assert!(gateway.admin("GET", "/readyz").starts_with("HTTP/1.1 200"), "the gateway itself is ready");
+    let list = folder.maitred(&["upstream", "list", "--admin", &gateway.address("admin").to_string()]);
+    assert!(
+        list.stdout.ends_with("\n\norders: panic; too few endpoints are usable, and requests go to all of them\n"),
+        "{}",
+        list.stdout
+    );
+    for _ in 0..20 {
+        assert!(gateway.get("/x").contains("GET /x"), "whichever worker it is");
+    }
+    let well = text.replace("expect: 204", "expect: 200");
+    folder.file("maitred.yaml", &well);
+    gateway.admin("POST", "/reload");
+    gateway.eventually("/upstreams/orders", |orders| orders["panic"] == false);
+    assert!(gateway.get("/x").contains("GET /x"));
+    gateway.wait_for("panic is over");
     let done = gateway.terminate();
+    for (words, numbers) in
+        [("panic: too few", "upstream=\"orders\" usable=0 of=2"), ("panic is over", "upstream=\"orders\" usable=")]
+    {
+        let told: Vec<&str> = done.stderr.lines().filter(|line| line.contains(words)).collect();
+        assert!(matches!(told[..], [line] if line.contains(numbers)), "{}", done.stderr);
+    }
     let told: Vec<&str> = done.stderr.lines().filter(|line| line.contains("an endpoint is unhealthy")).collect();
     assert_eq!(told.len(), 1, "{}", done.stderr);
     assert!(told[0].contains("upstream=\"orders\"") && told[0].contains("status 200, expected 204"), "{}", told[0]);

@@ -3,6 +3,7 @@
 
 pub(crate) mod basic;
 mod collections;
+mod elsewhere;
 mod outside;
 pub(crate) mod record;
 pub(crate) mod texts;

@@ -15,3 +15,4 @@ mod values;
 
 pub(crate) use identity::{ANONYMOUS, NONE};
 pub(crate) use root::{RawDocument, into_document};
+pub use values::parse_address;

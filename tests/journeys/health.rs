@@ -287,6 +287,18 @@ fn who_is_drained_gets_nobody_new_and_ends_what_it_has() {
 }
 
 #[test]
+fn with_panic_below_nothing_nobody_who_is_out_is_used_in_need() {
+    let (a, b) = (Moody::new("a", 500), Moody::new("b", 500));
+    let out = "outlier_detection: { consecutive_failures: 5, max_ejected: 100% }, panic_below";
+    let gateway = two(&a, &b, &format!("{out}: 0%"));
+    names(&gateway, 20);
+    assert_eq!((a.count(), b.count(), states(&gateway)), (5, 5, vec![EndpointState::Ejected; 2]));
+    assert_eq!(gateway.get("/").status, 503);
+    gateway.publish(&yaml("\"http://$a\", \"http://$b\"", &format!("{out}: 0.0001%")));
+    assert_eq!(gateway.get("/").status, 500, "the least share that is none is for when nobody is left");
+}
+
+#[test]
 fn a_reload_keeps_who_is_out() {
     let (bad, good) = (Moody::new("bad", 500), Moody::new("good", 200));
     let gateway = two(&bad, &good, EJECT);

@@ -12,6 +12,7 @@ mod calls;
 mod certificates;
 mod checks;
 mod connections;
+mod details;
 mod drain;
 mod faults;
 mod forward_auth;

@@ -1,9 +1,11 @@
 //! The back end's side: a request on its way and its response, over HTTP/1.1 or over a stream of HTTP/2. Says of each failure what is
 //! known about it; whether to try again is for whoever asked.
 
+mod due;
 mod http1;
 mod http2;
 
+pub use due::{Due, Limit};
 pub use http1::ClientConnection;
 pub(crate) use http1::end_of_chunks;
 pub(crate) use http2::Link;
@@ -47,7 +49,7 @@ pub struct Begin {
     /// The client waits for 100 before it sends its body.
     pub expect_continue: bool,
     /// The response head must be there by then, whatever else.
-    pub deadline: Option<Instant>,
+    pub deadline: Option<Due>,
     pub started: Instant,
     pub response_timeout: Duration,
     pub idle_timeout: Duration,

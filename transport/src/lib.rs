@@ -18,7 +18,7 @@ mod upstream;
 mod worker;
 
 pub use challenges::HttpChallenges;
-pub use client::{Begin, Carrier, Failure, Places};
+pub use client::{Begin, Carrier, Due, Failure, Limit, Places};
 pub use input::BUFFER_BYTES;
 pub use listener::{Accepted, Acceptor, Listening, Parcel, bind, bind_unix};
 pub use probe::{Probed, Prober, Question};

@@ -12,7 +12,7 @@ mod shared;
 mod targets;
 mod view;
 
-use crate::client::{Carrier, Failure};
+use crate::client::{Carrier, Due, Failure};
 use crate::worker::Worker;
 pub use affinity::AffinityCookie;
 pub use breaker::{Breaker, BreakerView, RequestPlace};
@@ -150,7 +150,7 @@ impl Lease {
 pub struct Wanted {
     /// Not a connection that was used before.
     pub fresh: bool,
-    pub deadline: Option<Instant>,
+    pub deadline: Option<Due>,
     /// It is to become a tunnel.
     pub upgrade: bool,
     /// The client's two ends, where a PROXY header tells of them.
@@ -167,7 +167,7 @@ impl Wanted {
     pub fn by(exchange: &Exchange, spec: &UpstreamSpec, fresh: bool) -> Wanted {
         Wanted {
             fresh,
-            deadline: exchange.deadline,
+            deadline: Due::of(exchange),
             upgrade: exchange.request.upgrade.is_some(),
             client: spec.dial.proxy.filter(|_| !exchange.is_own).map(|_| Box::new((exchange.peer, exchange.local))),
             key: spec.hash_by.as_ref().and_then(|by| key::key(by, exchange)),
@@ -217,6 +217,7 @@ impl Upstream {
         let pools = if Arc::ptr_eq(&old.set, &set) { old.pools.clone() } else { self.pools_of(&set) };
         let view = View::new(&self.spec, &self.rules, set, pools, (self.worker.now(), self.turn.get()));
         self.until.set(view.until());
+        view.tell_panic(&self.rules, self.worker.now());
         self.spread(&view);
         *self.view.borrow_mut() = Rc::new(view);
     }
@@ -297,7 +298,7 @@ impl Upstream {
             drop(in_flight);
             let now = self.worker.now();
             view.answered(index, FAILURE_COST, true, now);
-            let is_late = wanted.deadline.is_some_and(|deadline| now >= deadline);
+            let is_late = wanted.deadline.is_some_and(|deadline| now >= deadline.at);
             let fits = |next: &usize| {
                 let is_free = !is_bound || view.are_one(first, *next) || !view.set.figures[*next].fails();
                 is_free && !tried[..attempt].contains(next)

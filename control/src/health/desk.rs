@@ -256,10 +256,10 @@ impl Watch {
         let HealthCheck { unhealthy_after, healthy_after, .. } = self.check;
         let after = before.and(last.failure.is_none(), Thresholds { unhealthy_after, healthy_after });
         self.tally.set(after);
-        let (upstream, endpoint) = (&*self.upstream, &self.target.address);
+        let (upstream, endpoint) = (&*self.upstream, || self.target.address.to_string());
         match (before.is_healthy(), after.is_healthy(), &last.failure) {
-            (true, false, Some(reason)) => tracing::warn!(upstream, %endpoint, reason, "an endpoint is unhealthy"),
-            (false, true, _) => tracing::info!(upstream, %endpoint, "an endpoint is healthy again"),
+            (true, false, Some(reason)) => tracing::warn!(upstream, endpoint = endpoint(), reason, "an endpoint is unhealthy"),
+            (false, true, _) => tracing::info!(upstream, endpoint = endpoint(), "an endpoint is healthy again"),
             (true, true, _) | (false, false, _) | (true, false, None) => {}
         }
         self.figures.set_healthy(after.is_healthy(), self.desk.worker.now());

@@ -97,6 +97,12 @@ pub fn panics(rules: &Rules, levels: &[Level], figures: &[Arc<Figures>], now: In
     shares(&counts(levels, &usable), u64::from(rules.panic_below)).panic
 }
 
+/// How many endpoints are usable, and of how many, as panic counts them.
+pub fn usable(rules: &Rules, levels: &[Level], figures: &[Arc<Figures>], now: Instant) -> (u64, u64) {
+    let usable: Vec<Option<bool>> = figures.iter().map(|figures| rules.usable(figures, now)).collect();
+    counts(levels, &usable).iter().fold((0, 0), |(usable, all), level| (usable + level.usable, all + level.all))
+}
+
 /// Drained ones, which are `None`, do not count; nor do those who stand behind others, unless they are all that is left.
 fn counts(levels: &[Level], usable: &[Option<bool>]) -> Vec<Count> {
     let count = |level: &Level, least: u32| {

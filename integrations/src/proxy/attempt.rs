@@ -7,10 +7,10 @@ use crate::Reach;
 use maitred_core::fault::Side;
 use maitred_core::queue::Place;
 use maitred_core::{Body, Exchange, Fault, Kind, Response};
-use maitred_transport::{Begin, Failure, Lease, Places, Upstream, Wanted};
+use maitred_transport::{Begin, Due, Failure, Lease, Places, Upstream, Wanted};
 use maitred_wire::{Framing, Method, ResponseHead};
 use std::future::poll_fn;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where nothing guards the upstream.
 pub async fn plain(exchange: &mut Exchange, upstream: &Upstream, reach: &Reach) -> Result<Response, Fault> {
@@ -110,7 +110,7 @@ pub async fn send(
     body: Body,
     lease: &Lease,
     (upstream, reach): (&Upstream, &Reach),
-    until: Option<Instant>,
+    until: Option<Due>,
     head: &mut ResponseHead,
 ) -> (Result<(), Failure>, Duration) {
     let (connection, spec, worker) = (&lease.connection, &upstream.spec, &reach.worker);

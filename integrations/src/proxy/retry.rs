@@ -10,12 +10,12 @@ use maitred_core::metrics::RETRY_REASONS;
 use maitred_core::retry::backoff;
 use maitred_core::{Body, Exchange, Fault, Kind};
 use maitred_model::{HedgeAfter, Retry, RetryOn, Share};
-use maitred_transport::{Avoid, Failure, Lease, Places, Timer, Upstream, Wanted};
+use maitred_transport::{Avoid, Due, Failure, Lease, Limit, Places, Timer, Upstream, Wanted};
 use maitred_wire::{Framing, ResponseHead};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::task::spawn_local;
 
 /// Of an answer that is not passed on so much is read, for so long, that its connection can be used again; else it is closed.
@@ -102,8 +102,8 @@ impl<'a> Tries<'a> {
             wanted.avoid = exchange.record.endpoint.clone().map(|address| Avoid { address, at });
         }
         if let Some(patience) = self.retry().and_then(|retry| retry.per_try_timeout) {
-            let due = self.reach.worker.now() + patience;
-            wanted.deadline = Some(wanted.deadline.map_or(due, |deadline| deadline.min(due)));
+            let due = Due { at: self.reach.worker.now() + patience, limit: Limit::PerTry(patience) };
+            wanted.deadline = Some(due.or(wanted.deadline));
         }
         wanted
     }
@@ -187,7 +187,7 @@ impl<'a> Tries<'a> {
         exchange: &Exchange,
         body: Body,
         lease: &Lease,
-        until: Option<Instant>,
+        until: Option<Due>,
         head: &mut ResponseHead,
     ) -> (Result<(), Failure>, Duration) {
         let (sent, took) = attempt::send(exchange, body, lease, (self.upstream, self.reach), until, head).await;

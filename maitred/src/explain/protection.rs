@@ -3,7 +3,7 @@
 use maitred_core::wire::Method;
 use maitred_model::{
     Affinity, CircuitBreaker, Concurrency, ConcurrencyLimit, ConcurrencyScope, HealthCheck, Hedge, OutlierDetection, Priority,
-    Probe, Protection, Retry, Route, Upstream, format_duration,
+    Probe, Protection, Retry, Route, Share, Upstream, format_duration,
 };
 
 /// Label and words.
@@ -19,13 +19,17 @@ pub fn lines(upstream: &Upstream, route: &Route, method: &str) -> Vec<Line> {
         ("sticks", upstream.affinity.as_ref().map(sticks)),
         ("health", health_check.as_ref().map(health)),
         ("ejects", outlier_detection.as_ref().map(ejects)),
-        ("panics", panic_below.map(|share| format!("below {share} of usable endpoints: then all are used"))),
+        ("panics", panic_below.map(panics)),
         ("slow start", slow_start.map(|time| format!("{} until an endpoint has its full share", format_duration(time)))),
         ("breaker", circuit_breaker.as_ref().map(breaker)),
         ("retry", retry.as_ref().map(|retry| tries(retry, &repeatable))),
         ("hedge", hedge.as_ref().map(|hedge| second(hedge, &repeatable))),
     ];
     parts.into_iter().filter_map(|(label, words)| Some((label, words?))).collect()
+}
+
+fn panics(share: Share) -> String {
+    if share == Share::NONE { "never".to_owned() } else { format!("below {share} of usable endpoints: then all are used") }
 }
 
 /// `Err`: why not.

@@ -159,6 +159,11 @@ impl Maitred {
         assert!(said(&text.0), "it never said {words:?}, only:\n{}", text.0);
     }
 
+    #[allow(dead_code, reason = "not every test asks for it")]
+    pub fn says(&self, words: &str) -> bool {
+        self.said.text.lock().unwrap().0.contains(words)
+    }
+
     pub fn pid(&self) -> i32 {
         self.child.id() as i32
     }
@@ -179,7 +184,7 @@ impl Maitred {
     #[allow(dead_code, reason = "not every test asks for it")]
     pub fn listening_for_tls(&self) -> SocketAddr {
         let text = self.said.text.lock().unwrap().0.clone();
-        let address = text.lines().find_map(|line| line.strip_prefix("listening on https://"));
+        let address = text.lines().find_map(|line| Some(line.split_once("listening on https://")?.1));
         address.unwrap_or_else(|| panic!("no TLS in:\n{text}")).parse().unwrap()
     }
 

@@ -154,7 +154,7 @@ fn is_many(upstream: &Upstream) -> bool {
 
 fn endpoints(told: &Told<'_>, checker: &mut Checker<'_>) {
     let upstream = told.upstream;
-    let Protection { health_check, outlier_detection, slow_start, panic_below, .. } = &upstream.protection;
+    let Protection { health_check, outlier_detection, slow_start, panic_below, hedge, .. } = &upstream.protection;
     if panic_below.is_some() && health_check.is_none() && outlier_detection.is_none() {
         let message = "`panic_below` does nothing: no endpoint is found unusable without `health_check` or `outlier_detection`";
         checker.warning("no-effect", told.span(&["panic_below"]), message, "add one of them, or remove `panic_below`");
@@ -162,6 +162,22 @@ fn endpoints(told: &Told<'_>, checker: &mut Checker<'_>) {
     if slow_start.is_some() && !is_many(upstream) {
         let message = "`slow_start` does nothing: the one endpoint has all requests from the first";
         checker.warning("no-effect", told.span(&["slow_start"]), message, "remove it");
+    }
+    if hedge.is_some() && !is_many(upstream) {
+        let message = "`hedge` does nothing: the second request goes to another endpoint, and there is none";
+        checker.warning("no-effect", told.span(&["hedge"]), message, "add another endpoint, or remove `hedge`");
+    }
+    if upstream.affinity.is_some() && !is_many(upstream) {
+        let message = "`affinity` does nothing: the one endpoint has all requests anyway";
+        checker.warning("no-effect", told.span(&["affinity"]), message, "add another endpoint, or remove `affinity`");
+    }
+    let mut seen: HashMap<(&Authority, &str), Span> = HashMap::new();
+    for endpoint in &upstream.endpoints {
+        if let Some(first) = seen.insert((&endpoint.authority, &endpoint.path), endpoint.span) {
+            let diagnostic = Diagnostic::warning("endpoint-twice", endpoint.span, "this endpoint is listed twice");
+            let hint = "remove one of them; for a larger share write `{ url: …, weight: 2 }`";
+            checker.diagnostics.push(diagnostic.hint(hint).also(first, "first written here"));
+        }
     }
     let is_socket = |authority: &Authority| matches!(authority, Authority::Unix(_));
     let has_port = health_check.as_ref().is_some_and(|check| check.port.is_some());

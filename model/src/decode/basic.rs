@@ -128,9 +128,10 @@ pub(crate) fn word<'n>(node: &'n Node, cx: &mut Cx<'_>, words: &'static [&'stati
         return Some(&scalar.text);
     }
     let message = format!("`{}` is not known here", scalar.shown());
-    let hint = match words {
-        [only] => format!("write `{only}`, the only one in this version"),
-        _ => super::suggest(scalar.shown(), words.iter().copied(), "write one of"),
+    let hint = match (super::elsewhere::word(scalar.shown(), words), words) {
+        (Some(hint), _) => hint.to_owned(),
+        (None, [only]) => format!("write `{only}`, the only one in this version"),
+        (None, _) => super::suggest(scalar.shown(), words.iter().copied(), "write one of"),
     };
     cx.push(Diagnostic::error("unknown-word", node.span, message).hint(hint));
     None

@@ -1,7 +1,7 @@
 //! Records: mappings with known keys. The macro `record!` is the one declaration from which decoder and schema come; a field's doc
 //! comment is its description, and its default is written as a user would write it.
 
-use super::{Cx, Defs, Shape, nearest, suggest};
+use super::{Cx, Defs, Shape, elsewhere, nearest, suggest};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::span::{FileId, Span};
 use crate::yaml::{self, Entry, Kind, Node};
@@ -25,7 +25,11 @@ impl<'n> Fields<'n> {
         for (key, _) in entries {
             if !known.contains(&key.value.as_str()) {
                 let message = format!("unknown key `{}` in {what}", key.value);
-                cx.error("unknown-key", key.span, message, suggest(&key.value, known.iter().copied(), "the keys here are"));
+                let hint = match elsewhere::key(&key.value, known) {
+                    Some(hint) => hint.to_owned(),
+                    None => suggest(&key.value, known.iter().copied(), "the keys here are"),
+                };
+                cx.error("unknown-key", key.span, message, hint);
             }
         }
         Some(Fields { entries, span: node.span, known, what })
@@ -35,17 +39,16 @@ impl<'n> Fields<'n> {
         self.entries.iter().find(|(name, _)| name.value == key).map(|(_, node)| node)
     }
 
+    /// A key that is not known here, where `key` is meant.
+    fn stands_for(&self, other: &str, key: &str) -> bool {
+        !self.known.contains(&other) && (nearest(other, [key]).is_some() || elsewhere::stands_for(other, key))
+    }
+
     pub fn required<S: Shape>(&self, key: &str, cx: &mut Cx<'_>) -> Option<S::Out> {
         match self.find(key) {
             Some(node) => S::decode(node, cx),
             // Its misspelling has been complained about, with the right spelling.
-            None if self
-                .entries
-                .iter()
-                .any(|(name, _)| !self.known.contains(&name.value.as_str()) && nearest(&name.value, [key]).is_some()) =>
-            {
-                None
-            }
+            None if self.entries.iter().any(|(name, _)| self.stands_for(&name.value, key)) => None,
             None => {
                 let message = format!("{} needs the key `{key}`", self.what);
                 cx.push(Diagnostic::error("missing-key", self.span, message).hint(format!("add `{key}: …`")));

@@ -155,6 +155,10 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, ValueError> {
     let found = known.filter_map(|scheme| Some((scheme, text.strip_prefix(scheme.as_str())?.strip_prefix("://")?))).next();
     let Some((scheme, rest)) = found else {
         return Err(match text.split_once("://") {
+            Some((scheme, path)) if matches!(scheme.to_ascii_lowercase().as_str(), "http+unix" | "https+unix" | "unix+http") => {
+                let hint = format!("write `unix:/{}`", path.trim_start_matches('/'));
+                ValueError::new(format!("the scheme `{scheme}` is not known")).hint(hint)
+            }
             Some((scheme, rest)) => {
                 let meant = if matches!(scheme.to_ascii_lowercase().as_str(), "https" | "wss") { "https" } else { "http" };
                 ValueError::new(format!("the scheme `{scheme}` is not known")).hint(format!("write `{meant}://{rest}`"))

@@ -11,7 +11,7 @@ use crate::document::{
     AccessLog, Admin, Api, Consumer, Document, FailedCredentials, HalfClose, Limits, MetricsAccess, Telemetry, Underscores,
 };
 use crate::span::Spanned;
-use crate::values::ValueError;
+use crate::values::{IpNet, ValueError};
 use crate::yaml::Node;
 use serde_json::{Value, json};
 use std::num::{NonZeroU16, NonZeroU32};
@@ -166,7 +166,7 @@ record! {
         /// Where clients connect: one address, or a list.
         listen: OneOrMany<Spanned<ListenerForm>> = needed,
         /// Networks whose X-Forwarded-For and Forwarded are believed.
-        trusted_proxies: List<Network> = absent,
+        trusted_proxies: List<TrustedNetwork> = absent,
         /// Where this gateway stands: endpoints of the same `zone` are preferred.
         zone: Option<Name> = absent,
         /// Bounds on what clients may ask for.
@@ -240,6 +240,28 @@ pub(crate) fn into_document(raw: RawDocument) -> Document {
         consumers,
         apis,
         telemetry,
+    }
+}
+
+/// Never everyone: who is trusted may say that it is anybody.
+pub(crate) struct TrustedNetwork;
+
+impl Shape for TrustedNetwork {
+    type Out = IpNet;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<IpNet> {
+        let network = Network::decode(node, cx)?;
+        if network.prefix() == 0 {
+            let message = format!("`{network}` is everyone, who could then pass for anyone by X-Forwarded-For");
+            let hint = "write the networks of your proxies: `trusted_proxies: [10.0.0.0/8]`";
+            cx.error("believes-everyone", node.span, message, hint);
+            return None;
+        }
+        Some(network)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        Network::schema(defs)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::endpoints::{EndpointLong, EndpointUrl, parse_authority};
 use super::protection::{HealthCheckShape, Long, parse_cookie_name};
 use super::tls::UpstreamTlsShape;
-use super::values::{ShareText, Timeout};
+use super::values::{ShareOrNever, Timeout};
 use crate::decode::{Cx, Defs, List, ScalarOr, Shape, default_of, record, texts, words};
 use crate::diagnostics::Diagnostic;
 use crate::document::{
@@ -99,8 +99,8 @@ record! {
         health_check: Option<HealthCheckShape> = absent,
         /// Which endpoints are left alone for a while, by what requests saw of them.
         outlier_detection: Option<Long<OutlierDetection>> = absent,
-        /// With fewer usable endpoints than this, all of them are used.
-        panic_below: Option<ShareText> = absent,
+        /// With fewer usable endpoints than this, all of them are used; `0%` for never.
+        panic_below: Option<ShareOrNever> = absent,
         /// What the upstream may have at once, over all workers.
         circuit_breaker: Option<Long<CircuitBreaker>> = absent,
         /// Another try for requests that failed, where that is safe.

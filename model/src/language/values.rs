@@ -27,6 +27,8 @@ texts! {
     ShareText => Share, Share::parse, "a share such as `5%`", "^[0-9]+(\\.[0-9]+)?%$";
     /// So many in each second, minute or hour, as in `100/s`, `6000/min` or `10/h`.
     RateText => Rate, Rate::parse, "a rate such as `100/s`", "^[0-9]+/(s|min|h)$";
+    /// A share of a whole, as in `5%`, or `0%` for never.
+    ShareOrNever => Share, Share::parse_or_none, "a share such as `5%`", "^[0-9]+(\\.[0-9]+)?%$";
     /// An IP address and a port, as in `127.0.0.1:8080` or `[::1]:8080`.
     Address => SocketAddr, parse_address, "an address such as `127.0.0.1:8080`", "^.+:[0-9]+$";
     /// A network such as `10.0.0.0/8`, or one address.
@@ -79,7 +81,8 @@ fn parse_window(text: &str) -> Result<NonZeroU32, ValueError> {
         .ok_or_else(|| ValueError::new(format!("`{text}` is out of range")).hint("write a size from `65535B` to `16MiB`"))
 }
 
-pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, ValueError> {
+/// `127.0.0.1:8080` or `[::1]:8080`; what else is written in such places is told how it is written here.
+pub fn parse_address(text: &str) -> Result<SocketAddr, ValueError> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }

@@ -96,6 +96,11 @@ fn segment(part: &str) -> Result<Segment, ValueError> {
         return Err(ValueError::new(format!("the segment `{part}` mixes text and a parameter"))
             .hint("a parameter is a whole segment: `/v/{id}`"));
     };
+    if let Some(name) = inner.strip_suffix('*').filter(|name| param_name(name).is_ok()) {
+        return Err(
+            ValueError::new(format!("`{part}` is not a parameter")).hint(format!("write `{{{name}+}}` for all that remains"))
+        );
+    }
     match inner.strip_suffix('+') {
         Some(name) => Ok(Segment::Rest(param_name(name)?)),
         None => Ok(Segment::Param(param_name(inner)?)),

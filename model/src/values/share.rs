@@ -3,7 +3,7 @@
 use super::ValueError;
 use std::fmt;
 
-/// Parts per million, of which there is at least one.
+/// Parts per million. There is at least one, but where `parse_or_none` is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Share(u32);
 
@@ -13,6 +13,7 @@ const PERCENT: u32 = 10_000;
 const DIGITS_MAX: usize = 4;
 
 impl Share {
+    pub const NONE: Share = Share(0);
     pub const ALL: Share = Share(100 * PERCENT);
     pub const FIFTH: Share = Share(20 * PERCENT);
 
@@ -21,8 +22,12 @@ impl Share {
         let number = text.strip_suffix('%').map(str::trim_end);
         let Some(number) = number else {
             return Err(match parts(text) {
-                Some(Ok(_)) => {
-                    ValueError::new(format!("a share needs its unit `%`: `{text}` has none")).hint(format!("write `{text}%`"))
+                Some(Ok(parts)) => {
+                    let hint = match fraction(text, parts) {
+                        Some(meant) => format!("write `{meant}`, or `{text}%` if as little as that is meant"),
+                        None => format!("write `{text}%`"),
+                    };
+                    ValueError::new(format!("a share needs its unit `%`: `{text}` has none")).hint(hint)
                 }
                 Some(Err(_)) | None => not_a_share(text),
             });
@@ -33,9 +38,7 @@ impl Share {
         match parts(number) {
             None => Err(not_a_share(text)),
             Some(Err(error)) => Err(error),
-            Some(Ok(0)) => {
-                Err(ValueError::new("a share of nothing does nothing").hint("write `0.0001%` or more, or remove it altogether"))
-            }
+            Some(Ok(0)) => Err(ValueError::new("a share of nothing does nothing").hint("write `0.0001%` or more")),
             Some(Ok(parts)) if parts > u64::from(Share::ALL.0) => {
                 Err(ValueError::new(format!("`{text}` is more than the whole")).hint("write `100%` or less"))
             }
@@ -43,10 +46,24 @@ impl Share {
         }
     }
 
-    /// Parts per million: 1 to 1,000,000.
+    /// The same where a share of nothing says something: `0%` is never.
+    pub fn parse_or_none(text: &str) -> Result<Share, ValueError> {
+        match text.strip_suffix('%').and_then(parts) {
+            Some(Ok(0)) => Ok(Share::NONE),
+            Some(Ok(_) | Err(_)) | None => Share::parse(text),
+        }
+    }
+
+    /// Parts per million: 0 to 1,000,000.
     pub const fn ppm(self) -> u32 {
         self.0
     }
+}
+
+/// `0.2`, whose `parts` are those of 0.2%, is a fifth to many.
+fn fraction(text: &str, parts: u64) -> Option<Share> {
+    let is_part = text.contains('.') && (1..=u64::from(PERCENT)).contains(&parts);
+    is_part.then(|| Share(parts as u32 * 100))
 }
 
 fn not_a_share(text: &str) -> ValueError {

@@ -28,7 +28,8 @@ const SIZE_MAX: u64 = i64::MAX as u64;
 
 /// `250ms`, `5s`, `5min`, `1h`, `30d`.
 pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
-    let (number, unit) = split(text, "duration", "15s", |joined| parse_duration(joined).err())?;
+    let smaller = |text: &str| exactly(text, &DURATIONS).map(|ms| format_duration(Duration::from_millis(ms)));
+    let (number, unit) = split(text, ("duration", "15s"), smaller, |joined| parse_duration(joined).err())?;
     if unit.is_empty() {
         return Err(bare(text, "a duration needs a unit", &format!("{number}s")));
     }
@@ -51,7 +52,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
 
 /// `512B`, `64KiB`, `10MiB`, `1GiB`, and the decimal `KB`, `MB`, `GB`. In bytes.
 pub fn parse_size(text: &str) -> Result<u64, ValueError> {
-    let (number, unit) = split(text, "size", "10MiB", |joined| parse_size(joined).err())?;
+    let smaller = |text: &str| exactly(text, &SIZES).map(format_size);
+    let (number, unit) = split(text, ("size", "10MiB"), smaller, |joined| parse_size(joined).err())?;
     if unit.is_empty() {
         return Err(bare(text, "a size needs a unit", &format!("{number}B` or `{number}KiB")));
     }
@@ -95,11 +97,22 @@ pub fn format_size(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
-/// `wrong`: what there is to say of the same without its space.
+/// `0.5s` in the smallest unit, where it is a whole number of those. `,` is a point to many.
+fn exactly(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',')?);
+    let (whole, rest) = number.split_once(['.', ','])?;
+    let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor)?;
+    let tenths = 10_u64.checked_pow(u32::try_from(rest.len()).ok()?)?;
+    let part = rest.parse::<u64>().ok()?.checked_mul(factor)?;
+    let exact = whole.parse::<u64>().ok()?.checked_mul(factor)?.checked_add(part / tenths)?;
+    (part.is_multiple_of(tenths) && exact > 0).then_some(exact)
+}
+
+/// `smaller`: the same in a smaller unit, if there is one. `wrong`: what there is to say of the same without its space.
 fn split<'a>(
     text: &'a str,
-    what: &str,
-    example: &str,
+    (what, example): (&str, &str),
+    smaller: impl Fn(&str) -> Option<String>,
     wrong: fn(&str) -> Option<ValueError>,
 ) -> Result<(u64, &'a str), ValueError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -108,7 +121,10 @@ fn split<'a>(
         return Err(ValueError::new(format!("`{text}` is not a {what}")).hint(format!("write a number and a unit: `{example}`")));
     }
     if unit.starts_with(['.', ',', '_']) {
-        let hint = format!("take a smaller unit, as in `{}`", if what == "size" { "1536KiB" } else { "1500ms" });
+        let hint = match smaller(text) {
+            Some(exact) => format!("take a smaller unit: `{exact}`"),
+            None => format!("take a smaller unit, as in `{}`", if what == "size" { "1536KiB" } else { "1500ms" }),
+        };
         return Err(ValueError::new(format!("`{text}` is not a whole number")).hint(hint));
     }
     if unit.starts_with(' ') {

@@ -175,12 +175,13 @@ upstreams:\n",
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let process = Process { child, _stdin: None };
         let mut said = Vec::new();
-        while !said.iter().any(|line| line == "ready") {
+        while !said.iter().any(|line: &String| line.ends_with(" ready")) {
             let line = lines.next().unwrap_or_else(|| panic!("the gateway ended:\n{}", said.join("\n")));
             said.push(line.expect("text"));
         }
         let url = |scheme: &str| {
-            let line = said.iter().find_map(|line| line.strip_prefix("listening on ").filter(|url| url.starts_with(scheme)));
+            let line =
+                said.iter().find_map(|line| Some(line.split_once("listening on ")?.1).filter(|url| url.starts_with(scheme)));
             line.unwrap_or_else(|| panic!("no {scheme} in {said:?}")).to_owned()
         };
         let (plain, tls) = (url("http://"), url("https://"));

@@ -1,5 +1,6 @@
 //! The back end's side of HTTP/1.1: one connection, one request at a time, its response streamed.
 
+use super::due::{Due, no_head};
 use super::{Begin, Failure, Places};
 use crate::input::{BUFFER_BYTES, HEAD_BYTES};
 use crate::reader::{ReadError, Reader};
@@ -9,7 +10,7 @@ use crate::upstream::{ConnectionPlace, ConnectionPool as Pool};
 use crate::worker::Worker;
 use maitred_core::balance::{InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
-use maitred_wire::{Framing, HeadLimits, LAST_CHUNK, Parsed, ResponseHead, chunk_head};
+use maitred_wire::{Framing, HeadLimits, LAST_CHUNK, Parsed, ResponseHead, ResponseRefusal, chunk_head};
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
@@ -57,7 +58,8 @@ pub struct ClientConnection {
     upgrade: Cell<bool>,
     tunnelled: Cell<bool>,
     keep_alive: Cell<bool>,
-    deadline: Cell<Option<Instant>>,
+    /// `None` also where the back end's own time is over before.
+    deadline: Cell<Option<Due>>,
     /// When the request began, until all of it is written.
     started: Cell<Option<Instant>>,
     response_timeout: Cell<Duration>,
@@ -71,6 +73,14 @@ pub struct ClientConnection {
     places: Cell<Places>,
     pub(crate) place: Option<ConnectionPlace>,
 }
+
+/// A back end that speaks HTTP/2 alone begins with its SETTINGS, whatever it was asked (RFC 9113, section 3.4): a frame of type 4, of less
+/// than 64 KiB, without flags, of the connection.
+fn is_settings(bytes: &[u8]) -> bool {
+    matches!(bytes, [0, _, _, 4, 0, 0, 0, 0, 0, ..])
+}
+
+const HTTP2_THERE: &str = "the back end does not speak HTTP/1.1 but HTTP/2: set `protocol: h2c`, or `h2` where it is `https`";
 
 impl ClientConnection {
     /// Without a pool it serves one request.
@@ -265,17 +275,19 @@ impl ClientConnection {
             && !self.timer.is_armed()
             && let Some(deadline) = self.deadline.get()
         {
-            self.timer.arm(deadline);
+            self.timer.arm(deadline.at);
         }
         ready!(self.timer.poll(cx));
-        Poll::Ready(Err(self.failure(Fault::new(Kind::UpstreamTimeout, "no response head in time"))))
+        Poll::Ready(Err(self.failure(no_head(self.deadline.get(), self.response_timeout.get()))))
     }
 
     /// The request is out: from now the back end's time runs.
     fn arm_response_timer(&self, now: Option<Instant>) {
         if !self.response_timed.replace(true) {
             let due = now.unwrap_or_else(|| self.worker.now()) + self.response_timeout.get();
-            self.timer.arm(self.deadline.get().map_or(due, |deadline| deadline.min(due)));
+            let sooner = self.deadline.get().filter(|deadline| deadline.at <= due);
+            self.deadline.set(sooner);
+            self.timer.arm(sooner.map_or(due, |deadline| deadline.at));
         }
     }
 
@@ -289,7 +301,11 @@ impl ClientConnection {
         loop {
             if !reader.input.is_empty() {
                 let parsed = head.parse(reader.input.data(), self.to_head.get(), limits);
-                match parsed.map_err(|refusal| Fault::new(Kind::UpstreamProtocol, refusal.0))? {
+                let refused = |refusal: ResponseRefusal| {
+                    let foreign = is_settings(reader.input.data()).then_some(HTTP2_THERE);
+                    Fault::new(Kind::UpstreamProtocol, foreign.unwrap_or(refusal.0))
+                };
+                match parsed.map_err(refused)? {
                     Parsed::Complete(length) => {
                         reader.input.consume(length, &self.worker);
                         self.any_read.set(true);

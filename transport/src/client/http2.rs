@@ -1,5 +1,6 @@
 //! The back end's side of HTTP/2: a link is a connection that many requests share, each on a stream of its own.
 
+use super::due::{Due, no_head};
 use super::{Begin, Failure, Places};
 use crate::http2::{self, Break, By, Channel, Connection, News, Terms, Turn};
 use crate::input::Input;
@@ -229,7 +230,8 @@ pub struct LinkStream {
     timer: Timer,
     reading_timed: Cell<bool>,
     response_timed: Cell<bool>,
-    deadline: Cell<Option<Instant>>,
+    /// `None` also where the back end's own time is over before.
+    deadline: Cell<Option<Due>>,
     response_timeout: Cell<Duration>,
     idle_timeout: Cell<Duration>,
     /// The request's place in what its endpoint has under way.
@@ -376,22 +378,28 @@ impl LinkStream {
             && !self.timer.is_armed()
             && let Some(deadline) = self.deadline.get()
         {
-            self.timer.arm(deadline);
+            self.timer.arm(deadline.at);
         }
         ready!(self.timer.poll(cx));
-        Poll::Ready(Err(self.late(Fault::new(Kind::UpstreamTimeout, "no response head in time"))))
+        Poll::Ready(Err(self.late(no_head(self.deadline.get(), self.response_timeout.get()))))
     }
 
     fn arm_response_timer(&self) {
         if !self.response_timed.replace(true) {
             let due = self.worker.now() + self.response_timeout.get();
-            self.timer.arm(self.deadline.get().map_or(due, |deadline| deadline.min(due)));
+            let sooner = self.deadline.get().filter(|deadline| deadline.at <= due);
+            self.deadline.set(sooner);
+            self.timer.arm(sooner.map_or(due, |deadline| deadline.at));
         }
     }
 
     /// How the stream ended. One that was refused, or that came after the last one of a GOAWAY, was not acted upon (RFC 9113 §8.7).
     fn broken(&self, broken: Break) -> Failure {
         let refused = broken.by == By::Peer && broken.code == H2Code::REFUSED_STREAM;
+        if broken.code == H2Code::HTTP_1_1_REQUIRED {
+            let detail = "the back end does not speak HTTP/2 but HTTP/1.1: set `protocol: http1`";
+            return self.failure(Fault::new(Kind::UpstreamProtocol, detail), false);
+        }
         let kind = if broken.by == By::Us { Kind::UpstreamProtocol } else { Kind::UpstreamReset };
         let fault = Fault::new(kind, format!("the back end broke off the stream: {broken}"));
         Failure { refused, ..self.failure(fault, refused || broken.by == By::Goodbye) }

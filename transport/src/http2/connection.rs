@@ -64,6 +64,8 @@ struct Receiving {
     reader: H2Reader,
     /// The client's preface is still to come.
     preface: bool,
+    /// The other side speaks HTTP/2 for certain: a server's first bytes may say that it does not.
+    is_certain: bool,
 }
 
 /// How far a turn of the connection's task came.
@@ -108,7 +110,7 @@ impl Connection {
             socket,
             worker: worker.clone(),
             state: RefCell::new(state),
-            receiving: RefCell::new(Receiving { input, reader, preface: server }),
+            receiving: RefCell::new(Receiving { input, reader, preface: server, is_certain: server }),
             driver: RefCell::default(),
             told: Cell::new(false),
             owed: Cell::new(0),
@@ -520,6 +522,9 @@ impl Connection {
     }
 }
 
+/// How an answer in HTTP/1.1 begins.
+const HTTP1: &[u8] = b"HTTP/1.";
+
 impl Receiving {
     fn take_frames(&mut self, state: &mut State, worker: &Worker, now: Instant) -> Result<(), H2Code> {
         if self.preface {
@@ -535,6 +540,14 @@ impl Receiving {
             self.preface = false;
         }
         let data = self.input.data();
+        if !self.is_certain {
+            let length = data.len().min(HTTP1.len());
+            match data[..length] == HTTP1[..length] {
+                true if length == HTTP1.len() => return Err(H2Code::HTTP_1_1_REQUIRED),
+                true => return Ok(()),
+                false => self.is_certain = true,
+            }
+        }
         let mut at = 0;
         loop {
             let (count, frame) = self.reader.next(&data[at..])?;

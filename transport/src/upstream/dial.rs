@@ -75,7 +75,7 @@ impl Dial {
         let mut stream = TlsStream::new(raw, connection, worker.clone());
         poll_fn(|cx| stream.poll_handshake(cx)).await.map_err(|error| fault(error.to_string()))?;
         if self.http2 && stream.connection().alpn_protocol() != Some(b"h2") {
-            return Err(fault("the back end does not speak HTTP/2 there".to_owned()));
+            return Err(fault("the back end does not speak HTTP/2 there: set `protocol: http1`".to_owned()));
         }
         Ok(stream.into())
     }

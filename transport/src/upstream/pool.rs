@@ -12,6 +12,7 @@ use crate::worker::Worker;
 use maitred_core::balance::{Figures, OpenConnection};
 use maitred_core::metrics::WorkerShard;
 use maitred_core::{Fault, Kind, Remote};
+use maitred_model::format_duration;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -167,7 +168,7 @@ impl Pool {
     ) -> Result<(Carrier, bool), Fault> {
         let timer = Timer::new(&self.worker.timers);
         let due = self.worker.now() + patience;
-        timer.arm(wanted.deadline.map_or(due, |deadline| deadline.min(due)));
+        timer.arm(wanted.deadline.map_or(due, |deadline| deadline.at.min(due)));
         let mut connecting = pin!(self.connect_patiently(wanted, figures, gate));
         let connected = poll_fn(|cx| match connecting.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -175,14 +176,16 @@ impl Pool {
         })
         .await;
         // Whose own time is over has no answer in time; otherwise it is the back end that could not be reached.
-        let is_over = || wanted.deadline.is_some_and(|deadline| deadline <= due);
+        let over = || wanted.deadline.filter(|deadline| deadline.at <= due);
         let waits = || gate.is_some_and(|gate| gate.waits.get());
-        let kind = || match (is_over(), waits()) {
-            (true, _) => Kind::UpstreamTimeout,
-            (false, true) => Kind::CircuitOpen,
-            (false, false) => Kind::ConnectTimeout,
+        let late = || {
+            let (kind, limit) = match (over(), waits()) {
+                (Some(deadline), _) => (Kind::UpstreamTimeout, deadline.limit.to_string()),
+                (None, true) => (Kind::CircuitOpen, connect_limit(patience)),
+                (None, false) => (Kind::ConnectTimeout, connect_limit(patience)),
+            };
+            Err(Fault::new(kind, format!("no connection to {} within {limit}", self.key.remote)))
         };
-        let late = || Err(Fault::new(kind(), format!("no connection to {} in time", self.key.remote)));
         connected.unwrap_or_else(late)
     }
 
@@ -385,4 +388,8 @@ impl Pools {
 
 fn is_of(place: Option<&ConnectionPlace>, shared: &Arc<UpstreamShared>) -> bool {
     place.is_some_and(|place| Arc::ptr_eq(place.shared(), shared))
+}
+
+fn connect_limit(patience: Duration) -> String {
+    format!("timeouts.connect of {}", format_duration(patience))
 }

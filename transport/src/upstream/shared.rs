@@ -7,6 +7,7 @@ use maitred_core::percentile::Percentiles;
 use maitred_core::queue::Gate;
 use maitred_core::retry::Budget;
 use maitred_model::Concurrency;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -17,6 +18,8 @@ pub struct UpstreamShared {
     /// How long answers take, where hedges go by that.
     pub answers: Percentiles,
     pub breaker: Breaker,
+    /// So few endpoints are usable that all are used, as far as it has been told.
+    panics: AtomicBool,
     /// Where a limit of requests in flight stands, or stood.
     gate: OnceLock<Arc<Gate>>,
 }
@@ -27,8 +30,14 @@ impl UpstreamShared {
             budget: Budget::default(),
             answers: Percentiles::new(now),
             breaker: Breaker::default(),
+            panics: AtomicBool::new(false),
             gate: OnceLock::new(),
         }
+    }
+
+    /// Whether that is news: of many workers, one tells it.
+    pub(super) fn is_news(&self, panics: bool) -> bool {
+        self.panics.load(Relaxed) != panics && self.panics.swap(panics, Relaxed) != panics
     }
 
     /// The way in, where there is a limit. One that is known keeps its own until it is told otherwise: a configuration that is compiled need

@@ -4,7 +4,7 @@ use super::pool::Pool;
 use super::targets::{Target, TargetSet};
 use super::{AffinityCookie, Avoid, UpstreamSpec, Wanted};
 use maitred_core::Chance;
-use maitred_core::balance::{Asked, FAILURE_COST, InFlight, Ready, Rules};
+use maitred_core::balance::{Asked, FAILURE_COST, InFlight, Ready, Rules, usable};
 use maitred_core::health::{News, attempted};
 use maitred_model::OutlierDetection;
 use std::cell::Cell;
@@ -153,15 +153,31 @@ impl View {
         if let Some(ejection) = ejection
             && figures[index].may_tell(News::Ejected, now)
         {
-            let (upstream, endpoint) = (&self.spec.name, &self.set.targets[index].address);
-            tracing::warn!(%upstream, %endpoint, seconds = ejection.time.as_secs_f64(), cause = %ejection.cause, "an endpoint is left alone");
+            let (upstream, endpoint) = (&*self.spec.name, self.set.targets[index].address.to_string());
+            let (seconds, cause) = (ejection.time.as_secs_f64(), ejection.cause.to_string());
+            tracing::warn!(upstream, endpoint, seconds, cause, "an endpoint was ejected");
         }
     }
 
     fn tell_return(&self, index: usize, now: Instant) {
         if self.set.figures[index].may_tell(News::Returned, now) {
-            let (upstream, endpoint) = (&self.spec.name, &self.set.targets[index].address);
-            tracing::info!(%upstream, %endpoint, "an endpoint that was left alone takes part again");
+            let (upstream, endpoint) = (&*self.spec.name, self.set.targets[index].address.to_string());
+            tracing::info!(upstream, endpoint, "an ejected endpoint is let in again");
+        }
+    }
+
+    /// Panic begins or ends. Said once over all workers.
+    pub fn tell_panic(&self, rules: &Rules, now: Instant) {
+        let panics = self.ready.as_ref().is_some_and(|ready| ready.panic);
+        if !self.spec.shared.is_news(panics) {
+            return;
+        }
+        let upstream = &*self.spec.name;
+        let (usable, of) = usable(rules, &self.set.levels, &self.set.figures, now);
+        if panics {
+            tracing::warn!(upstream, usable, of, "panic: too few endpoints are usable, and requests go to all of them");
+        } else {
+            tracing::info!(upstream, usable, of, "panic is over: requests go to usable endpoints alone");
         }
     }
 }
