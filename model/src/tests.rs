@@ -123,6 +123,7 @@ fn check(schema: &Value, value: &Value, root: &Value, at: &str) -> Result<(), St
                 }
                 true
             }
+            "minItems" => value.as_array().is_none_or(|list| list.len() as u64 >= rule.as_u64().unwrap_or(u64::MAX)),
             other => panic!("the checker does not know `{other}`"),
         };
         if !good {

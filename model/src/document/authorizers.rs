@@ -67,7 +67,12 @@ impl AuthorizerKind {
         match self {
             AuthorizerKind::ApiKey(key) => vec![key.place.clone()],
             AuthorizerKind::Jwt(jwt) => vec![jwt.place.clone()],
-            AuthorizerKind::Oidc(oidc) => vec![KeyPlace::Cookie(oidc.session.cookie.clone())],
+            // What a browser brings from the provider opens a door too, once.
+            AuthorizerKind::Oidc(oidc) => vec![
+                KeyPlace::Cookie(oidc.session.cookie.clone()),
+                KeyPlace::Query("code".to_owned()),
+                KeyPlace::Query("state".to_owned()),
+            ],
             AuthorizerKind::Basic(_) | AuthorizerKind::Introspection(_) => authorization(),
             AuthorizerKind::Forward(forward) => forward.headers.iter().cloned().map(KeyPlace::Header).collect(),
             // All of the request is signed, headers of identity too where they are covered.

@@ -1,3 +1,5 @@
+//! `api_key`: a key that a consumer was given.
+
 use crate::values::HeaderName;
 
 /// A key that a consumer was given, shown as it is.

@@ -1,3 +1,5 @@
+//! `oidc`: a login with a browser.
+
 use crate::values::Secret;
 use std::time::Duration;
 
