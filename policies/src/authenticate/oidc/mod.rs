@@ -3,6 +3,7 @@
 //! here before its time, but by the provider at the next refresh.
 
 mod login;
+mod refreshes;
 mod seal;
 mod session;
 
@@ -14,20 +15,15 @@ use maitred_core::ports::{Fetch, FetchRequest};
 use maitred_core::wire::{Method, cookies};
 use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Ports, Principal, Response, Scheme};
 use maitred_model::{self as model, LoginStep};
+use refreshes::Refreshes;
 use seal::Sealer;
 use serde_json::{Map, Value};
 use session::{Session, SessionCookie};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::OnceCell;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes of what the token endpoint answers.
 const TOKENS_BYTES_MAX: usize = 256 * 1024;
-/// Requests that a browser sent with the old cookie while it was refreshed find the new session for so long.
-const REFRESHED_KEPT: Duration = Duration::from_secs(60);
-/// Refreshes under way or just over; more people at once than this are asked to wait.
-const REFRESHES_MAX: usize = 4096;
 /// An access token that says not how long it holds is asked about after this, in seconds.
 const STALE_SECONDS: u64 = 300;
 
@@ -58,8 +54,7 @@ pub struct Oidc {
     id_tokens: Jwt,
     fetch: Arc<dyn Fetch>,
     roll: Arc<Roll>,
-    // tidy-allow: lock, because only a session that must be refreshed takes it
-    refreshes: Mutex<HashMap<[u8; 32], (Instant, Arc<OnceCell<Refreshed>>)>>,
+    refreshes: Refreshes,
 }
 
 /// Where a provider answers, by what it says of itself.
@@ -102,7 +97,7 @@ impl Oidc {
             id_tokens,
             fetch: making.fetch.clone(),
             roll: making.roll.clone(),
-            refreshes: Mutex::default(),
+            refreshes: Refreshes::default(),
             name,
         })
     }
@@ -284,27 +279,10 @@ impl Oidc {
 
     /// One request to the provider, however many of a browser's come at once, on whatever worker.
     async fn refreshed(&self, sealed: &[u8], session: &Session, ports: &dyn Ports) -> Refreshed {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, sealed);
-        let mut key = [0; 32];
-        key.copy_from_slice(digest.as_ref());
-        let now = ports.now();
-        let cell = {
-            let mut refreshes = self.refreshes.lock().unwrap_or_else(PoisonError::into_inner);
-            if refreshes.len() >= REFRESHES_MAX {
-                refreshes.retain(|_, (begun, _)| now.saturating_duration_since(*begun) < REFRESHED_KEPT);
-            }
-            if refreshes.len() >= REFRESHES_MAX && !refreshes.contains_key(&key) {
-                return Err(Broken::Unknown("too many sessions are being refreshed".to_owned()));
-            }
-            let (begun, cell) = refreshes.entry(key).or_insert_with(|| (now, Arc::default()));
-            let is_over = now.saturating_duration_since(*begun) >= REFRESHED_KEPT;
-            // What failed for want of an answer is tried again.
-            if is_over || matches!(cell.get(), Some(Err(Broken::Unknown(_)))) {
-                (*begun, *cell) = (now, Arc::default());
-            }
-            cell.clone()
+        let Some(refresh) = self.refreshes.join(Refreshes::of(sealed), ports.now()) else {
+            return Err(Broken::Unknown("too many sessions are being refreshed".to_owned()));
         };
-        cell.get_or_init(|| self.refresh(session, ports)).await.clone()
+        refresh.get_or_init(|| self.refresh(session, ports)).await.clone()
     }
 
     async fn refresh(&self, session: &Session, ports: &dyn Ports) -> Refreshed {
