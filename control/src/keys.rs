@@ -194,10 +194,11 @@ impl Follower {
                     wait
                 }
             };
-            self.note(fetched, &cell, &house.metrics);
             let (clock, turned) = (house.clock.clone(), house.turned.subscribe());
-            drop((cell, house));
+            // From the answer on, and not from when it was told: a clock that is turned then is not too early.
             let due = clock.now() + wait;
+            self.note(fetched, &cell, &house.metrics);
+            drop((cell, house));
             tokio::select! {
                 () = rung(&wanted, asked) => {}
                 () = until(due, &clock, turned) => {}

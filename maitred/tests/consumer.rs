@@ -144,7 +144,8 @@ fn again(connection: &mut BufReader<TcpStream>, key: &str) -> u16 {
 #[test]
 fn every_worker_forgets_what_it_remembered() {
     let folder = Folder::new("consumer-workers");
-    let gateway = folder.file("maitred.yaml", &format!("workers: 3\n{}", text())).run(&["run"]);
+    let generous = "limits: { failed_credentials: { rate: 1000/s, burst: 1000 } }";
+    let gateway = folder.file("maitred.yaml", &format!("workers: 3\n{generous}\n{}", text())).run(&["run"]);
     let desk = desk(&folder, &gateway);
     let key = desk.key(&["add", "shop-app"]);
     let connect = || BufReader::new(TcpStream::connect(gateway.listening()).unwrap());

@@ -21,7 +21,7 @@ authorizers:
     strip: true
 consumers:
   bakery: { groups: [staff], identities: [{ authorizer: partner, subject: partner-1 }, { authorizer: aws, subject: AKIDPARTNER }] }
-limits: { buffered_bytes: 1MiB }
+limits: { buffered_bytes: 1MiB, failed_credentials: { rate: 1000/s, burst: 1000 } }
 apis:
   all:
     policies: { authenticate: [partner, aws] }

@@ -36,7 +36,7 @@ impl Failures {
             verdict = self.table.take(from, 1, &self.quota, now);
         }
         match verdict.allowed {
-            true => Ok(Look { failures: self, ports, from, is_paid }),
+            true => Ok(Look { failures: self, ports, from, is_paid, is_over: false }),
             false => {
                 let fault = Fault::new(Kind::TooManyFailures, "over limits.failed_credentials");
                 Err(Fault { retry_after: Some(verdict.retry_after), ..fault })
@@ -45,16 +45,24 @@ impl Failures {
     }
 }
 
-/// A credential is being looked at. One that is dropped before its end has cost what was taken for it.
+/// A credential is being looked at. Whoever does not wait for the end of it was wrong: else nobody who tries passwords would wait.
 pub struct Look<'a> {
     failures: &'a Failures,
     ports: &'a dyn Ports,
     from: Key,
     is_paid: bool,
+    is_over: bool,
 }
 
 impl Look<'_> {
-    pub fn end(self, is_wrong: bool) {
+    pub fn end(mut self, is_wrong: bool) {
+        self.settle(is_wrong);
+    }
+
+    fn settle(&mut self, is_wrong: bool) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
         let Failures { table, quota, count } = self.failures;
         match (is_wrong, self.is_paid) {
             (true, false) => drop(table.take(self.from, 1, quota, self.ports.now())),
@@ -64,5 +72,11 @@ impl Look<'_> {
         if is_wrong {
             count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        self.settle(true);
     }
 }

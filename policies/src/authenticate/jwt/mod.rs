@@ -185,7 +185,7 @@ impl Authorizer for Jwt {
 
     fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision> {
         let Found::One(token) = bearer::find(&self.place, exchange) else { return None };
-        match ports.verdicts().borrow().get(self.number, &token, self.generations(), ports.now())? {
+        match ports.verdicts().borrow().get(self.number, &token, self.generations(), exchange.record.started)? {
             Remembered::Valid(principal) => Some(Ok(principal.clone())),
             Remembered::Refused => None,
         }
