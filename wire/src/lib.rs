@@ -62,7 +62,7 @@ pub use request_fields::RequestFields;
 pub use request_h2::H2Parts;
 pub use request_own::OwnParts;
 pub use response::{ResponseHead, ResponseRefusal};
-pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key, make_key, to_base64};
+pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key, make_key};
 
 #[cfg(test)]
 mod tests;

@@ -31,13 +31,6 @@ pub fn accept_key(key: &[u8]) -> [u8; 28] {
     accept
 }
 
-/// RFC 4648 §4, with its padding.
-pub fn to_base64(bytes: &[u8]) -> Vec<u8> {
-    let mut text = vec![b'='; bytes.len().div_ceil(3) * 4];
-    base64(bytes, &mut text);
-    text
-}
-
 /// RFC 4648 §4. `out` is as long as it gets, and all padding.
 fn base64(bytes: &[u8], out: &mut [u8]) {
     for (group, text) in bytes.chunks(3).zip(out.as_chunks_mut::<4>().0) {

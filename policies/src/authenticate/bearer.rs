@@ -2,6 +2,7 @@
 
 use super::place::{self, Found};
 use maitred_core::Exchange;
+use maitred_core::wire::Name;
 use maitred_model::KeyPlace;
 use std::borrow::Cow;
 
@@ -10,7 +11,7 @@ const AUTHORIZATION: &str = "authorization";
 
 fn is_behind_scheme(place: &KeyPlace) -> bool {
     match place {
-        KeyPlace::Header(name) => name.as_str().eq_ignore_ascii_case(AUTHORIZATION),
+        KeyPlace::Header(name) => name.as_str() == AUTHORIZATION,
         KeyPlace::Query(_) | KeyPlace::Cookie(_) => false,
     }
 }
@@ -20,7 +21,7 @@ pub fn find<'a>(place: &'a KeyPlace, exchange: &'a Exchange) -> Found<'a> {
     if !is_behind_scheme(place) {
         return place::find(place, exchange);
     }
-    let mut values = exchange.request.headers.get_all(AUTHORIZATION.as_bytes());
+    let mut values = exchange.request.headers.all_known(Name::Authorization);
     let (first, second) = (values.next(), values.next());
     let found = first.and_then(token);
     match second {

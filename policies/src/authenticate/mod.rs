@@ -7,6 +7,7 @@ pub mod basic;
 mod bearer;
 mod body_hash;
 mod client_certificate;
+mod client_secret;
 mod failures;
 pub mod forward;
 pub mod http_signature;

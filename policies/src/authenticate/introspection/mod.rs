@@ -4,10 +4,11 @@
 pub mod answer;
 mod token;
 
+use super::client_secret;
 use super::{Authorizer, Decision, Making, Refusal, borrowed, traces};
 use answer::{Answer, Demands, Meaning};
 use maitred_core::identity::{Finding, Generations, Remembered, Roll};
-use maitred_core::wire::{path, to_base64};
+use maitred_core::wire::path;
 use maitred_core::{Call, Exchange, Fault, Hook, Kind, Ports, Principal};
 use maitred_model as model;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ impl Introspection {
             // What cannot be asked lets nobody in.
             upstream: making.upstream.unwrap_or(u32::MAX),
             target: configured.endpoint.target.as_bytes().into(),
-            authorization: basic(&configured.client_id, configured.client_secret.expose()).into(),
+            authorization: client_secret::basic(&configured.client_id, configured.client_secret.expose()).into(),
             hint: configured.token_type_hint.as_deref().map(Box::from),
             demands: Demands { audience: configured.audience.clone(), issuer: configured.issuer.clone() },
             ttl: configured.ttl,
@@ -132,15 +133,6 @@ impl Introspection {
     }
 }
 
-/// `client_secret_basic`: both parts are form-encoded first (RFC 6749 §2.3.1), else a colon in one of them would move the border.
-fn basic(id: &str, secret: &str) -> Vec<u8> {
-    let mut pair = Vec::new();
-    path::encode(id.as_bytes(), &mut pair);
-    pair.push(b':');
-    path::encode(secret.as_bytes(), &mut pair);
-    [b"Basic ", &to_base64(&pair)[..]].concat()
-}
-
 fn unavailable(detail: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
     Fault::new(Kind::AuthorizerUnavailable, detail)
 }
@@ -201,8 +193,8 @@ mod tests {
 
     #[test]
     fn client_and_secret_are_encoded_so_that_a_colon_stays_where_it_is() {
-        assert_eq!(basic("gateway", "secret"), b"Basic Z2F0ZXdheTpzZWNyZXQ=");
+        assert_eq!(client_secret::basic("gateway", "secret"), b"Basic Z2F0ZXdheTpzZWNyZXQ=");
         // `a%3Ab:c%20%25`
-        assert_eq!(basic("a:b", "c %"), b"Basic YSUzQWI6YyUyMCUyNQ==");
+        assert_eq!(client_secret::basic("a:b", "c %"), b"Basic YSUzQWI6YyUyMCUyNQ==");
     }
 }

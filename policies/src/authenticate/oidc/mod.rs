@@ -7,10 +7,11 @@ mod refreshes;
 mod seal;
 mod session;
 
+use super::client_secret;
 use super::jwt::Jwt;
 use super::{Authorizer, Decision, Making, Refusal};
 use login::{Attempt, Brought, RANDOM_BYTES, Tokens, brought, form, of_id_token};
-use maitred_core::identity::{Generations, KeyCell, Remembered, Roll, base64url};
+use maitred_core::identity::{Generations, KeyCell, Remembered, Roll};
 use maitred_core::ports::{Fetch, FetchRequest};
 use maitred_core::wire::{Method, cookies};
 use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Ports, Principal, Response, Scheme};
@@ -175,11 +176,9 @@ impl Oidc {
         let endpoints = self.endpoints().ok_or_else(|| Broken::Unknown("the provider was not reached yet".to_owned()))?;
         let (mut fields, mut headers) = (fields.to_vec(), vec![("accept", "application/json".to_owned())]);
         match &self.configured.client_secret {
-            // §2.3.1: each half is encoded as in a form before it is joined.
             Some(secret) => {
-                let [id, secret] = [self.configured.client_id.as_str(), secret.expose()].map(|half| form(&[(half, "")]));
-                let pair = format!("{}:{}", id.trim_end_matches('='), secret.trim_end_matches('='));
-                headers.push(("authorization", format!("Basic {}", base64(pair.as_bytes()))));
+                let value = client_secret::basic(&self.configured.client_id, secret.expose());
+                headers.push(("authorization", String::from_utf8_lossy(&value).into_owned()));
             }
             None => fields.push(("client_id", &self.configured.client_id)),
         }
@@ -427,13 +426,6 @@ fn rules_of(configured: &model::Oidc) -> model::Jwt {
         refresh: configured.timeout,
         timeout: configured.timeout,
     }
-}
-
-/// As RFC 7617 wants it.
-fn base64(bytes: &[u8]) -> String {
-    let mut text = base64url::encode(bytes).replace('-', "+").replace('_', "/");
-    text.extend(std::iter::repeat_n('=', (4 - text.len() % 4) % 4));
-    text
 }
 
 fn seconds(ports: &dyn Ports) -> u64 {
