@@ -157,6 +157,17 @@ impl Table {
         self.told(charge(self.strictest(bucket), cost, quota, now))
     }
 
+    /// Takes what was used already, also where the burst has no room for it: it is owed. No more than so many bursts are.
+    pub fn owe(&self, key: Key, cost: u32, quota: &Quota, now: Instant, bursts: u64) {
+        let now = self.time(now);
+        let bucket = self.bucket(key);
+        let place = bucket.place(key, now).unwrap_or_else(|| self.strictest(bucket));
+        let cost = quota.interval.saturating_mul(u64::from(cost));
+        let most = now.saturating_add(quota.burst.saturating_mul(bursts));
+        let owed = |until: u64| Some(until.max(now).saturating_add(cost).min(most.max(until)));
+        let _ = place.until.fetch_update(Ordering::AcqRel, Ordering::Acquire, owed);
+    }
+
     /// Gives back what was taken and not used.
     pub fn give_back(&self, key: Key, cost: u32, quota: &Quota, now: Instant) {
         let now = self.time(now);

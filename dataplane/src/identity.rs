@@ -23,6 +23,8 @@ pub(crate) struct Identity {
     choices: HashMap<String, Choice>,
     /// Where there is anybody to ask.
     failures: Option<Failures>,
+    /// Whose credentials are the gateway's own, on whatever route they come.
+    sessions: Box<[Arc<dyn maitred_policies::authenticate::Authorizer>]>,
     /// What is to be fetched, and how often.
     pub keys: Vec<(Arc<KeyCell>, Duration)>,
 }
@@ -77,6 +79,8 @@ impl Identity {
         }
         let count = || state.metrics.failed_credentials.clone();
         let failures = || Failures::new(state.failures(), count(), &document.limits.failed_credentials);
+        let own = identity.choices.values().map(|choice| &choice.authorizer).filter(|authorizer| authorizer.always_strips());
+        identity.sessions = own.cloned().collect();
         identity.failures = (!identity.choices.is_empty()).then(failures);
         identity
     }
@@ -118,13 +122,14 @@ impl Identity {
     pub fn authentication(&self, api: &Api, route: &Route) -> Option<Authentication> {
         if let Integration::Login(name, step) = &route.integration.value {
             let authorizer = self.choices.get(name)?.authorizer.clone();
-            return Some(Authentication::Login(Login { authorizer, step: *step }));
+            return Some(Authentication::Login(Login { authorizer, step: *step, failures: self.failures.clone() }));
         }
-        match decides(api, route)? {
-            Authenticate::Open => None,
+        let sessions = self.sessions.clone();
+        match decides(api, route).unwrap_or(&Authenticate::Open) {
+            Authenticate::Open => (!sessions.is_empty()).then_some(Authentication::Open { sessions }),
             Authenticate::Any { authorizers, anonymous } => {
                 let choices = authorizers.iter().filter_map(|name| self.choices.get(&name.value)).cloned().collect();
-                Some(Authentication::Demanded { choices, anonymous: *anonymous, failures: self.failures.clone() })
+                Some(Authentication::Demanded { choices, anonymous: *anonymous, failures: self.failures.clone(), sessions })
             }
         }
     }

@@ -1,9 +1,10 @@
 //! The order of policies, in one place: the order of these lines is the order of execution, and users do not sort it.
 
-use crate::authenticate::{Authenticate, Choice, Failures, Login};
+use crate::authenticate::{Authenticate, Authorizer, Choice, Failures, Login, Sessions};
 use crate::authorize::Demands;
 use maitred_core::{Chain, Policy};
 use maitred_model::{Cors, HeaderEdits, IpRules, Maintenance};
+use std::sync::Arc;
 
 /// What a route has after API and route were added up.
 #[derive(Default)]
@@ -30,7 +31,11 @@ pub enum Authentication {
         anonymous: bool,
         /// Who was wrong too often is not looked at.
         failures: Option<Failures>,
+        /// Whose credentials are the gateway's own.
+        sessions: Box<[Arc<dyn Authorizer>]>,
     },
+    /// Nobody is asked, and sessions of other routes stay here.
+    Open { sessions: Box<[Arc<dyn Authorizer>]> },
     /// The route is a step of finding it out.
     Login(Login),
 }
@@ -49,6 +54,7 @@ pub const NAMES: &[&str] = &[
     crate::cors::NAME,
     crate::maintenance::NAME,
     crate::authenticate::NAME,
+    crate::authenticate::SESSIONS,
     crate::authorize::NAME,
     crate::transform::NAME,
 ];
@@ -67,15 +73,16 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     policies.extend(maintenance.map(|maintenance| Box::new(maintenance) as Box<dyn Policy>));
     // Before whatever asks who it is.
     policies.extend(configured.authenticate.as_ref().map(|configured| match configured {
-        Authentication::Demanded { choices, anonymous, failures } => {
-            Box::new(Authenticate::compile(choices, *anonymous, failures.clone())) as Box<dyn Policy>
+        Authentication::Demanded { choices, anonymous, failures, sessions } => {
+            Box::new(Authenticate::compile(choices, *anonymous, failures.clone(), sessions)) as Box<dyn Policy>
         }
+        Authentication::Open { sessions } => Box::new(Sessions(sessions.clone())),
         Authentication::Login(login) => Box::new(login.clone()),
     }));
     // After identity, which it judges.
     let choices = match &configured.authenticate {
         Some(Authentication::Demanded { choices, .. }) => &choices[..],
-        Some(Authentication::Login(_)) | None => &[],
+        Some(Authentication::Login(_) | Authentication::Open { .. }) | None => &[],
     };
     let authorize = crate::authorize::Authorize::compile(&configured.authorize, choices, configured.params);
     policies.extend(authorize.map(|authorize| Box::new(authorize) as Box<dyn Policy>));

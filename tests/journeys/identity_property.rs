@@ -35,7 +35,7 @@ const DEMANDS: [Demand; 7] = [
     Demand("{ claims: { tenant: \"*\" } }", |_| false),
     Demand("{ condition: \"consumer.name != 'bob'\" }", |who| who.is_some_and(|who| who.0 != "bob")),
     Demand("{ condition: [\"!principal.anonymous\", \"request.method != 'DELETE' || true\"] }", |who| who.is_some()),
-    Demand("{}", |_| true),
+    Demand("{ condition: \"true\" }", |_| true),
 ];
 
 #[derive(Debug, Clone)]

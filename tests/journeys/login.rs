@@ -2,7 +2,7 @@
 //! come in another way.
 
 use crate::jwt::{Key, jwks, unix};
-use maitred_testkit::{Backend, Gateway, Response, gateway};
+use maitred_testkit::{Backend, Gateway, Response, gateway, nobody};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -127,6 +127,7 @@ apis:
     routes:
       - ANY /{{path+}}: kitchen
       - {{ match: GET /staff, authorize: {{ groups: [staff] }}, proxy: kitchen }}
+      - {{ match: GET /open, authenticate: none, proxy: kitchen }}
       - {{ match: GET /owners, authorize: {{ groups: [owners] }}, proxy: kitchen }}
 ",
         provider.issuer()
@@ -419,4 +420,48 @@ fn a_large_session_takes_several_cookies() {
     assert!(!house.kitchen.last().headers.has("cookie"));
     house.provider.gives(json!({ "refresh_token": "x".repeat(12_000) }));
     assert_eq!(Browser::default().log_in(&house, "/shop/menu").status, 500, "it would fill every request");
+}
+
+#[test]
+fn a_session_reaches_no_back_end_whoever_decides() {
+    let house = house("");
+    let mut browser = Browser::default();
+    browser.log_in(&house, "/shop/menu");
+    browser.cookies.insert("a".to_owned(), "1".to_owned());
+    browser.cookies.insert("maitred_session_login".to_owned(), "x".to_owned());
+    for (target, headers) in [("/shop/menu", ""), ("/shop/menu", "X-Api-Key: alices-key\r\n"), ("/shop/open", "")] {
+        assert_eq!(browser.ask(&house.gateway, "GET", target, headers).status, 200);
+        assert_eq!(house.kitchen.last().header("cookie"), Some("a=1"), "{target} {headers}");
+    }
+}
+
+#[test]
+fn a_session_at_one_provider_is_none_at_another() {
+    let house = house("");
+    let mut browser = Browser::default();
+    browser.log_in(&house, "/shop/menu");
+    let other = Provider::start();
+    let yaml = format!(
+        "upstreams: {{ kitchen: \"http://$kitchen\" }}
+authorizers: {{ web: {{ oidc: {{ issuer: \"{}\", client_id: web }} }} }}
+apis: {{ shop: {{ base_path: /shop, policies: {{ authenticate: [web] }}, routes: [ \"ANY /{{path+}}\": kitchen ] }} }}
+",
+        other.issuer()
+    );
+    house.gateway.publish(&yaml);
+    assert_eq!(browser.ask(&house.gateway, "GET", "/shop/menu", "").status, 401);
+}
+
+#[test]
+fn a_provider_that_was_never_reached_is_no_reason_to_be_refused_for_good() {
+    let ((nowhere, _held), kitchen) = (nobody(), Backend::status(200));
+    let yaml = format!(
+        "upstreams: {{ kitchen: \"http://$kitchen\" }}
+authorizers: {{ web: {{ oidc: {{ issuer: \"http://{nowhere}\", client_id: web }} }} }}
+apis: {{ shop: {{ policies: {{ authenticate: [web] }}, routes: [ \"ANY /{{path+}}\": kitchen ] }} }}
+"
+    );
+    let gateway = gateway(&yaml, &[("kitchen", kitchen.address())]);
+    assert_eq!(Browser::default().page(&gateway, "/menu").status, 503);
+    assert_eq!(Browser::default().ask(&gateway, "GET", "/menu", "").status, 401, "a program could not log in anyway");
 }

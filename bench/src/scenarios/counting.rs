@@ -45,8 +45,19 @@ struct Identity {
     header: &'static str,
 }
 
-/// Neither guards anything: secrets of a benchmark are for everyone to read.
-const IDENTITIES: [Identity; 2] = [
+const TOKEN: &str = concat!(
+    "Authorization: Bearer ",
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6IjIwMjYtMTEifQ.",
+    "eyJpc3MiOiJodHRwczovL2lkLmJlbmNoLnRlc3QvIiwic3ViIjoiN2QwZjljNGUtMmYwZS00ZjM4LTliN2QtMGM1YTNjOWIyZTExIiwiYXVkIjoiYmVuY2gi",
+    "LCJpYXQiOjE3NjAwMDAwMDAsImV4cCI6NDEwMjQ0NDgwMCwianRpIjoiZjNiMWQxYjAtNGExZS00YjdlLTlmNTEtN2ExZjJhNmYzZjEwIiwic2NvcGUiOiJv",
+    "cmRlcnM6cmVhZCBvcmRlcnM6d3JpdGUgbWVudTpyZWFkIiwiZ3JvdXBzIjpbInN0YWZmIiwia2l0Y2hlbiJdLCJlbWFpbCI6ImFsaWNlQGJlbmNoLnRlc3Qi",
+    "LCJuYW1lIjoiQWxpY2Ugb2YgdGhlIEJlbmNoIiwidGVuYW50IjoicmVzdGF1cmFudCJ9",
+    ".Ij_BIB7n1-hmZUmvjBVi0XYmJaL5nEGF150rH8Ej-no",
+    "\r\n"
+);
+
+/// None guards anything: secrets of a benchmark are for everyone to read.
+const IDENTITIES: [Identity; 3] = [
     Identity {
         contender: "maitred-key",
         lines: "authorizers: { bench: { api_key: {} } }
@@ -54,21 +65,14 @@ consumers: { alice: { api_keys: [a-key-of-the-bench-that-is-as-long-as-keys-are]
 ",
         header: "X-Api-Key: a-key-of-the-bench-that-is-as-long-as-keys-are\r\n",
     },
+    // What the token costs where nobody asks for one: it is read, and passed on.
+    Identity { contender: "maitred-token", lines: "", header: TOKEN },
     Identity {
         contender: "maitred-jwt",
         lines: "authorizers:
   bench: { jwt: { issuer: \"https://id.bench.test/\", audience: [bench], algorithms: [HS256], secret: \"a benchmark keeps no secrets, it only has to have one\" } }
 ",
-        header: concat!(
-            "Authorization: Bearer ",
-            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6IjIwMjYtMTEifQ.",
-            "eyJpc3MiOiJodHRwczovL2lkLmJlbmNoLnRlc3QvIiwic3ViIjoiN2QwZjljNGUtMmYwZS00ZjM4LTliN2QtMGM1YTNjOWIyZTExIiwiYXVkIjoiYmVuY2gi",
-            "LCJpYXQiOjE3NjAwMDAwMDAsImV4cCI6NDEwMjQ0NDgwMCwianRpIjoiZjNiMWQxYjAtNGExZS00YjdlLTlmNTEtN2ExZjJhNmYzZjEwIiwic2NvcGUiOiJv",
-            "cmRlcnM6cmVhZCBvcmRlcnM6d3JpdGUgbWVudTpyZWFkIiwiZ3JvdXBzIjpbInN0YWZmIiwia2l0Y2hlbiJdLCJlbWFpbCI6ImFsaWNlQGJlbmNoLnRlc3Qi",
-            "LCJuYW1lIjoiQWxpY2Ugb2YgdGhlIEJlbmNoIiwidGVuYW50IjoicmVzdGF1cmFudCJ9",
-            ".Ij_BIB7n1-hmZUmvjBVi0XYmJaL5nEGF150rH8Ej-no",
-            "\r\n"
-        ),
+        header: TOKEN,
     },
 ];
 
@@ -98,12 +102,12 @@ pub fn instructions(lab: &mut Lab) -> io::Result<()> {
         let counted = instructions_of(lab, &contender, &setup, &requests);
         let bar = match (guarded, identity, count) {
             (true, _, _) => Some(Bar::ratio(GUARDED_BAR)),
-            (false, Some(_), _) => Some(Bar::ratio(IDENTITY_BAR)),
+            (false, Some(identity), _) => (!identity.lines.is_empty()).then(|| Bar::ratio(IDENTITY_BAR)),
             (false, None, ROUTES_COUNT) => Some(Bar::ratio(MANY_BAR)),
             (false, None, _) => None,
         };
         let mut row = row_of("instructions/request", &contender, counted.as_ref(), bar);
-        if let (Some(_), Ok(own), Some(few)) = (bar, &counted, few) {
+        if let (true, Ok(own), Some(few)) = (bar.is_some() || identity.is_some(), &counted, few) {
             row.ratio = Spread::of(&[own / few]);
             row.note = "ratio to maitred-10".into();
         }

@@ -102,7 +102,11 @@ fn taken_from(document: &Document, checker: &mut Checker<'_>) {
         .apis
         .values()
         .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
-    for header in policies.flat_map(Policies::identity_headers) {
+    let told = document
+        .authorizers
+        .values()
+        .flat_map(|authorizer| authorizer.kind.tells().iter().map(|name| Spanned::new(name.clone(), authorizer.span)));
+    for header in policies.flat_map(Policies::identity_headers).chain(told) {
         let reads = |authorizer: &&Spanned<Authorizer>| {
             authorizer.kind.places().iter().any(|place| match place {
                 KeyPlace::Header(name) => name.as_str().replace('_', "-") == header.as_str().replace('_', "-"),

@@ -66,6 +66,9 @@ impl Shape for DemandShape {
     type Out = Demand;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Demand> {
+        for list in [Some(node), node.get("all"), node.get("any")].into_iter().flatten() {
+            nothing(list, cx);
+        }
         match &node.kind {
             Kind::Mapping(_) => RawDemand::decode(node, cx).map(|RawDemand { all, any }| Demand { all, any }),
             Kind::Scalar(_) | Kind::Sequence(_) | Kind::Poisoned => {
@@ -77,6 +80,41 @@ impl Shape for DemandShape {
     fn schema(defs: &mut Defs) -> Value {
         let list = List::<Text>::schema(defs);
         json!({ "anyOf": [list, RawDemand::schema(defs)] })
+    }
+}
+
+/// Who demands nothing lets everybody in, and did not mean that.
+fn nothing(node: &Node, cx: &mut Cx<'_>) {
+    let is_empty = match &node.kind {
+        Kind::Sequence(items) => items.is_empty(),
+        Kind::Mapping(entries) => entries.is_empty(),
+        Kind::Scalar(_) | Kind::Poisoned => false,
+    };
+    if is_empty {
+        cx.error(
+            "missing-value",
+            node.span,
+            "nothing is demanded here: everybody would meet it",
+            "say what is, or remove the key",
+        );
+    }
+}
+
+/// `authorize`, which must demand something.
+pub(crate) struct AuthorizeShape;
+
+impl Shape for AuthorizeShape {
+    type Out = Authorize;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Authorize> {
+        for part in [Some(node), node.get("claims"), node.get("condition")].into_iter().flatten() {
+            nothing(part, cx);
+        }
+        Authorize::decode(node, cx)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        Authorize::schema(defs)
     }
 }
 

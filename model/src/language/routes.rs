@@ -2,7 +2,7 @@
 
 use super::apis::{CorsShape, IpShape};
 use super::endpoints::{EndpointUrl, is_url};
-use super::identity::AuthenticateShape;
+use super::identity::{AuthenticateShape, AuthorizeShape};
 use super::protection::{MaintenanceShape, PriorityShape};
 use super::values::{
     FixedHeader, HeaderTemplate, HeaderWord, Name, RedirectTemplate, RewriteTemplate, ShareText, Size, Text, Timeout,
@@ -13,8 +13,8 @@ use crate::decode::{
 };
 use crate::diagnostics::Diagnostic;
 use crate::document::{
-    Authorize, HeaderEdits, Integration, Match, Mirror, Policies, ProxyTarget, Redirect, Respond, RespondBody, Route, Transform,
-    ValueMatch, When,
+    HeaderEdits, Integration, Match, Mirror, Policies, ProxyTarget, Redirect, Respond, RespondBody, Route, Transform, ValueMatch,
+    When,
 };
 use crate::span::{Span, Spanned};
 use crate::values::{HeaderName, PathTemplate, Template, ValueError, parse_method};
@@ -81,7 +81,7 @@ record! {
         /// shows none.
         authenticate: Option<Spanned<AuthenticateShape>> = absent,
         /// What whoever comes in must be.
-        authorize: Option<Setting<Spanned<Authorize>>> = absent,
+        authorize: Option<Setting<Spanned<AuthorizeShape>>> = absent,
     }
 }
 
@@ -145,7 +145,7 @@ record! {
         /// Who decides who it is; replaces the API's. `none` opens the route.
         authenticate: Option<Spanned<AuthenticateShape>> = absent,
         /// What whoever comes in must be, beside what the API demands; `none` drops that.
-        authorize: Option<Setting<Spanned<Authorize>>> = absent,
+        authorize: Option<Setting<Spanned<AuthorizeShape>>> = absent,
         /// Cross-origin rules; replace the API's, or `none`.
         cors: Option<Setting<Spanned<CorsShape>>> = absent,
         /// Address rules beside the API's, or `none`.

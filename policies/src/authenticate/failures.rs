@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Addresses that are remembered at once, in 2 MiB. With the defaults each for 20 s at most.
 pub const ADDRESSES_MAX: usize = 64 * 1024;
 
+/// What was looked at at once and proved wrong is owed, beyond the burst too: so many bursts at most, after which an address is let off.
+const BURSTS_OWED_MAX: u64 = 16;
+
 /// The limit of a configuration, on the counts of the process.
 #[derive(Clone)]
 pub struct Failures {
@@ -26,8 +29,9 @@ impl Failures {
     }
 
     /// Whether a credential from there is looked at. From an address that has been wrong of late each look takes one of what is left, until it
-    /// is over: else all that are sent at once would be looked at. Whoever was never wrong may come with as many as it likes.
-    pub fn admit<'a>(&'a self, exchange: &Exchange, ports: &'a dyn Ports) -> Result<Look<'a>, Fault> {
+    /// is over: else all that are sent at once would be looked at. Whoever was never wrong may come with as many as it likes. `is_costly`: who
+    /// does not wait for the end of it was wrong, or nobody who tries passwords would wait.
+    pub fn admit<'a>(&'a self, exchange: &Exchange, ports: &'a dyn Ports, is_costly: bool) -> Result<Look<'a>, Fault> {
         let from = self.table.address_key(exchange.client_ip());
         let now = ports.now();
         let mut verdict = self.table.peek(from, &self.quota, now);
@@ -36,7 +40,7 @@ impl Failures {
             verdict = self.table.take(from, 1, &self.quota, now);
         }
         match verdict.allowed {
-            true => Ok(Look { failures: self, ports, from, is_paid, is_over: false }),
+            true => Ok(Look { failures: self, ports, from, is_paid, is_costly, is_over: false }),
             false => {
                 let fault = Fault::new(Kind::TooManyFailures, "over limits.failed_credentials");
                 Err(Fault { retry_after: Some(verdict.retry_after), ..fault })
@@ -45,12 +49,13 @@ impl Failures {
     }
 }
 
-/// A credential is being looked at. Whoever does not wait for the end of it was wrong: else nobody who tries passwords would wait.
+/// A credential is being looked at.
 pub struct Look<'a> {
     failures: &'a Failures,
     ports: &'a dyn Ports,
     from: Key,
     is_paid: bool,
+    is_costly: bool,
     is_over: bool,
 }
 
@@ -65,7 +70,7 @@ impl Look<'_> {
         }
         let Failures { table, quota, count } = self.failures;
         match (is_wrong, self.is_paid) {
-            (true, false) => drop(table.take(self.from, 1, quota, self.ports.now())),
+            (true, false) => table.owe(self.from, 1, quota, self.ports.now(), BURSTS_OWED_MAX),
             (false, true) => table.give_back(self.from, 1, quota, self.ports.now()),
             (true, true) | (false, false) => {}
         }
@@ -77,6 +82,6 @@ impl Look<'_> {
 
 impl Drop for Look<'_> {
     fn drop(&mut self) {
-        self.settle(true);
+        self.settle(self.is_costly);
     }
 }

@@ -17,6 +17,7 @@ pub mod lambda;
 mod oidc;
 mod place;
 
+use failures::Look;
 pub use failures::{ADDRESSES_MAX, Failures};
 
 use maitred_core::identity::{KeyCell, Roll};
@@ -28,14 +29,21 @@ use maitred_core::{
 };
 use maitred_model::{self as model, AuthorizerKind, HeaderName, LoginStep, Span};
 use std::borrow::Cow;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
 
 pub const NAME: &str = "authenticate";
+pub const SESSIONS: &str = "sessions";
 
 /// Why somebody does not come in.
 pub enum Refusal {
     /// The credential is not valid: 401. `challenge` replaces the authorizer's own, where it can say more.
     Invalid { detail: Cow<'static, str>, challenge: Option<String> },
+    /// It could be valid for all that is known here: 401 too, and nobody has guessed.
+    Unproven { detail: Cow<'static, str>, challenge: Option<String> },
     /// It is valid, and does not open this door: 403.
     Forbidden(Cow<'static, str>),
     /// It could not be found out, and nobody is let in for that.
@@ -57,6 +65,8 @@ pub struct Answer {
     pub headers: Fields,
     pub body: Vec<u8>,
     pub detail: Cow<'static, str>,
+    /// Something was shown, and it was wrong.
+    pub is_wrong_credential: bool,
 }
 
 impl Refusal {
@@ -64,8 +74,8 @@ impl Refusal {
     fn is_wrong_credential(&self) -> bool {
         match self {
             Refusal::Invalid { .. } => true,
-            Refusal::Answered(answer) => answer.status == 401,
-            Refusal::Forbidden(_) | Refusal::Failed(_) | Refusal::Invited(_) => false,
+            Refusal::Answered(answer) => answer.is_wrong_credential,
+            Refusal::Unproven { .. } | Refusal::Forbidden(_) | Refusal::Failed(_) | Refusal::Invited(_) => false,
         }
     }
 
@@ -101,8 +111,13 @@ pub trait Authorizer: Send + Sync {
         false
     }
 
+    /// Finding it out takes a noticeable part of a core.
+    fn is_costly(&self) -> bool {
+        false
+    }
+
     /// An answer for who shows nothing that is of more use than a refusal.
-    fn invite(&self, _exchange: &mut Exchange, _ports: &dyn Ports) -> Option<Response> {
+    fn invite(&self, _exchange: &mut Exchange, _ports: &dyn Ports) -> Option<Result<Response, Fault>> {
         None
     }
 
@@ -192,13 +207,23 @@ pub struct Authenticate {
     failures: Option<Failures>,
     /// Headers that back ends believe because one of the authorizers writes them.
     vouched: Box<[HeaderName]>,
+    /// Whose credentials no back end sees, whoever decided.
+    stripped: Box<[Arc<dyn Authorizer>]>,
 }
 
 impl Authenticate {
-    pub fn compile(choices: &[Choice], anonymous: bool, failures: Option<Failures>) -> Authenticate {
+    /// `sessions`: authorizers whose credentials are the gateway's own, on this route or not.
+    pub fn compile(
+        choices: &[Choice],
+        anonymous: bool,
+        failures: Option<Failures>,
+        sessions: &[Arc<dyn Authorizer>],
+    ) -> Authenticate {
         let anonymous = anonymous.then(|| Arc::new(Principal::anonymous()));
         let vouched = choices.iter().flat_map(|choice| choice.authorizer.vouches_for()).cloned().collect();
-        Authenticate { choices: choices.into(), anonymous, failures, vouched }
+        let stripped = choices.iter().filter(|choice| choice.strip && !choice.authorizer.always_strips());
+        let stripped = stripped.map(|choice| &choice.authorizer).chain(sessions).cloned().collect();
+        Authenticate { choices: choices.into(), anonymous, failures, vouched, stripped }
     }
 
     fn take_out_vouched(&self, exchange: &mut Exchange) {
@@ -220,8 +245,8 @@ impl Authenticate {
                 Some(consumer) if consumer.disabled => Refusal::Forbidden(format!("{} is disabled", consumer.name).into()),
                 Some(_) | None => {
                     count(Decided::Authenticated);
-                    if choice.strip || choice.authorizer.always_strips() {
-                        choice.authorizer.strip(exchange);
+                    for authorizer in &self.stripped {
+                        authorizer.strip(exchange);
                     }
                     self.take_out_vouched(exchange);
                     choice.authorizer.vouch(exchange, &principal);
@@ -233,7 +258,7 @@ impl Authenticate {
         };
         let name = choice.authorizer.name();
         Err(match refusal {
-            Refusal::Invalid { detail, challenge } => {
+            Refusal::Invalid { detail, challenge } | Refusal::Unproven { detail, challenge } => {
                 count(Decided::Refused);
                 let challenge = challenge.or_else(|| choice.authorizer.challenge());
                 unauthenticated(format!("{name}: {detail}"), challenge)
@@ -314,12 +339,13 @@ impl Policy for Authenticate {
             return Hook::Ready(match &self.anonymous {
                 Some(nobody) => {
                     self.take_out_vouched(exchange);
+                    self.stripped.iter().for_each(|authorizer| authorizer.strip(exchange));
                     exchange.principal = Some(nobody.clone());
                     Ok(Flow::Go(()))
                 }
                 None => {
-                    if let Some(response) = self.choices.iter().find_map(|choice| choice.authorizer.invite(exchange, ports)) {
-                        return Hook::Ready(Ok(Flow::Reply(response)));
+                    if let Some(invited) = self.choices.iter().find_map(|choice| choice.authorizer.invite(exchange, ports)) {
+                        return Hook::Ready(invited.map(Flow::Reply));
                     }
                     let challenges = self.choices.iter().filter_map(|choice| choice.authorizer.challenge());
                     Err(unauthenticated("the request has no credential that this route takes", challenges))
@@ -327,16 +353,16 @@ impl Policy for Authenticate {
             });
         };
         // What is not known costs something to find out: whoever was wrong too often is not looked at.
-        let look = match self.failures.as_ref().map(|failures| failures.admit(exchange, ports)) {
+        let look = match self.failures.as_ref().map(|failures| failures.admit(exchange, ports, choice.authorizer.is_costly())) {
             Some(Ok(look)) => Some(look),
             Some(Err(fault)) => return Hook::Ready(Err(fault)),
             None => None,
         };
         Hook::Pending(Box::pin(async move {
-            let client = exchange.client.clone();
+            let (client, deadline) = (exchange.client.clone(), exchange.deadline);
             let decision = match choice.authorizer.decide(exchange, ports) {
                 Hook::Ready(decision) => decision,
-                Hook::Pending(later) => while_wanted(client, later).await?,
+                Hook::Pending(later) => while_wanted(client, in_time(later, deadline, ports)).await?,
             };
             if let Some(look) = look {
                 look.end(decision.as_ref().is_err_and(Refusal::is_wrong_credential));
@@ -346,9 +372,43 @@ impl Policy for Authenticate {
     }
 
     fn leave(&self, exchange: &Exchange, response: &mut Response) {
+        if exchange.set_cookies.is_empty() {
+            return;
+        }
+        // A session that somebody else is given from a cache would be his.
+        response.head.headers.remove(b"cache-control");
+        response.head.headers.add(b"cache-control", b"no-store");
         for cookie in &exchange.set_cookies {
             response.head.headers.add(b"set-cookie", cookie.as_bytes());
         }
+    }
+}
+
+/// What is not found out within the time of the request is not found out.
+async fn in_time(decision: impl Future<Output = Decision>, deadline: Option<Instant>, ports: &dyn Ports) -> Decision {
+    let Some(deadline) = deadline else { return decision.await };
+    let (mut decision, mut late) = (pin!(decision), ports.until(deadline));
+    poll_fn(|cx| match decision.as_mut().poll(cx) {
+        Poll::Ready(decision) => Poll::Ready(decision),
+        Poll::Pending => late.as_mut().poll(cx).map(|()| {
+            let why = "it was not found out within the route's timeout";
+            Err(Refusal::Failed(Fault::new(Kind::AuthorizerUnavailable, why)))
+        }),
+    })
+    .await
+}
+
+/// A route on which nobody is asked: what is the gateway's own does not reach its back end either.
+pub struct Sessions(pub Box<[Arc<dyn Authorizer>]>);
+
+impl Policy for Sessions {
+    fn name(&self) -> &'static str {
+        SESSIONS
+    }
+
+    fn enter<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
+        self.0.iter().for_each(|authorizer| authorizer.strip(exchange));
+        Hook::Ready(Ok(Flow::Go(())))
     }
 }
 
@@ -357,6 +417,8 @@ impl Policy for Authenticate {
 pub struct Login {
     pub authorizer: Arc<dyn Authorizer>,
     pub step: LoginStep,
+    /// Each callback has the provider asked.
+    pub failures: Option<Failures>,
 }
 
 impl Policy for Login {
@@ -365,6 +427,27 @@ impl Policy for Login {
     }
 
     fn enter<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
-        self.authorizer.serve(self.step, exchange, ports)
+        let limit = self.failures.as_ref().filter(|_| self.step == LoginStep::Callback);
+        let look = match limit.map(|failures| failures.admit(exchange, ports, true)).transpose() {
+            Ok(look) => look,
+            Err(fault) => return Hook::Ready(Err(fault)),
+        };
+        let client = exchange.client.clone();
+        let end = |look: Option<Look<'_>>, served: &Result<Flow<()>, Fault>| {
+            if let Some(look) = look {
+                look.end(served.as_ref().is_err_and(|fault| fault.kind == Kind::Unauthenticated));
+            }
+        };
+        match self.authorizer.serve(self.step, exchange, ports) {
+            Hook::Ready(served) => {
+                end(look, &served);
+                Hook::Ready(served)
+            }
+            Hook::Pending(later) => Hook::Pending(Box::pin(async move {
+                let served = while_wanted(client, later).await?;
+                end(look, &served);
+                served
+            })),
+        }
     }
 }

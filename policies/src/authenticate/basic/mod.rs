@@ -86,6 +86,10 @@ fn decision(remembered: Remembered) -> Decision {
 }
 
 impl Authorizer for Basic {
+    fn is_costly(&self) -> bool {
+        true
+    }
+
     fn name(&self) -> &Arc<str> {
         &self.name
     }

@@ -94,7 +94,7 @@ impl Forward {
         headers
     }
 
-    async fn ask(&self, question: &[(Vec<u8>, Vec<u8>)], deadline: Instant, ports: &dyn Ports) -> Decision {
+    async fn ask(&self, (question, shown): (&Fields, bool), deadline: Instant, ports: &dyn Ports) -> Decision {
         let headers = borrowed(question);
         let call = Call {
             upstream: self.upstream,
@@ -113,7 +113,7 @@ impl Forward {
         let failed = |kind, detail| Refusal::Failed(Fault::new(kind, detail));
         match called.head.status {
             200..=299 => self.principal(&called.head).map(Arc::new).map_err(|why| failed(Kind::AuthorizerFailed, why.into())),
-            401 | 403 | 301 | 302 | 303 | 307 | 308 => Err(Refusal::Answered(Box::new(self.passed(called)))),
+            401 | 403 | 301 | 302 | 303 | 307 | 308 => Err(Refusal::Answered(Box::new(self.passed(called, shown)))),
             status @ (429 | 500..=599) => {
                 Err(failed(Kind::AuthorizerUnavailable, format!("the service answered with status {status}")))
             }
@@ -146,8 +146,8 @@ impl Forward {
         Ok(Principal { authorizer: self.name.clone(), subject: subject.map(Box::from), consumer, claims, ..Principal::default() })
     }
 
-    /// Its refusal, as the client gets it.
-    fn passed(&self, called: Called) -> Answer {
+    /// Its refusal, as the client gets it. `shown`: it had a credential to judge by.
+    fn passed(&self, called: Called, shown: bool) -> Answer {
         let Called { head, body } = called;
         let content = (!body.is_empty()).then(|| head.headers.known(Name::ContentType)).flatten();
         let content = content.map(|value| (b"content-type".to_vec(), value.to_vec()));
@@ -156,7 +156,8 @@ impl Forward {
             values.map(|value| (name.as_str().into(), value.to_vec()))
         });
         let headers = content.into_iter().chain(copied).collect();
-        Answer { status: head.status, headers, body, detail: Cow::Borrowed("the service refused") }
+        let is_wrong_credential = head.status == 401 && shown;
+        Answer { status: head.status, headers, body, detail: Cow::Borrowed("the service refused"), is_wrong_credential }
     }
 }
 
@@ -187,11 +188,11 @@ impl Authorizer for Forward {
 
     fn decide<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Decision> {
         let (key, generations) = (self.key(exchange), self.generations());
-        let question = self.question(exchange);
+        let (question, shown) = (self.question(exchange), self.shown(exchange).next().is_some());
         let due = ports.now() + self.timeout;
         let deadline = exchange.deadline.map_or(due, |deadline| deadline.min(due));
         Hook::Pending(Box::pin(async move {
-            let decision = self.ask(&question, deadline, ports).await;
+            let decision = self.ask((&question, shown), deadline, ports).await;
             if let (Ok(principal), Some(key), Some(ttl)) = (&decision, key, self.ttl) {
                 let (now, remembered) = (ports.now(), Remembered::Valid(principal.clone()));
                 let until = now.checked_add(ttl).unwrap_or(now);

@@ -85,7 +85,9 @@ pub fn decide(authorizer: &dyn Authorizer, exchange: &mut Exchange, ports: &Fixe
     };
     match decision {
         Ok(principal) => Ok(principal.subject.clone().expect("a subject").into()),
-        Err(Refusal::Invalid { detail, .. } | Refusal::Forbidden(detail)) => Err(detail.into_owned()),
+        Err(Refusal::Invalid { detail, .. } | Refusal::Unproven { detail, .. } | Refusal::Forbidden(detail)) => {
+            Err(detail.into_owned())
+        }
         Err(Refusal::Failed(fault)) => Err(fault.kind.name().to_owned()),
         Err(Refusal::Answered(_) | Refusal::Invited(_)) => unreachable!("it has no answers of its own"),
     }

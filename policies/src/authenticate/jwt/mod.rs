@@ -59,6 +59,15 @@ impl Flaw {
         }
     }
 
+    /// Whoever fetches keys may yet bring the one that is wanted: nothing was found to be wrong.
+    pub fn is_want_of_keys(&self) -> bool {
+        match self {
+            Flaw::UnknownKey(_) | Flaw::NoKeys => true,
+            Flaw::Malformed(_) | Flaw::Algorithm(_) | Flaw::Type(_) | Flaw::Signature(_) => false,
+            Flaw::Issuer(_) | Flaw::Audience(_) | Flaw::Expired(_) | Flaw::TooEarly(_) | Flaw::Claim(_) => false,
+        }
+    }
+
     pub fn detail(&self) -> &str {
         match self {
             Flaw::Malformed(why) => why,
@@ -157,9 +166,11 @@ impl Jwt {
     }
 
     fn refusal(&self, flaw: &Flaw) -> Refusal {
-        Refusal::Invalid {
-            detail: flaw.detail().to_owned().into(),
-            challenge: Some(bearer::refused(&self.name, flaw.description())),
+        let detail = flaw.detail().to_owned().into();
+        let challenge = Some(bearer::refused(&self.name, flaw.description()));
+        match flaw.is_want_of_keys() {
+            true => Refusal::Unproven { detail, challenge },
+            false => Refusal::Invalid { detail, challenge },
         }
     }
 

@@ -9,11 +9,11 @@ mod session;
 
 use super::client_secret;
 use super::jwt::Jwt;
-use super::{Authorizer, Decision, Making, Refusal};
+use super::{Authorizer, Decision, Making, Refusal, unauthenticated};
 use login::{Attempt, Brought, RANDOM_BYTES, Tokens, brought, form, of_id_token};
 use maitred_core::identity::{Generations, KeyCell, Remembered, Roll};
 use maitred_core::ports::{Fetch, FetchRequest};
-use maitred_core::wire::{Method, cookies};
+use maitred_core::wire::{Method, cookies, remove_cookie};
 use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Ports, Principal, Response, Scheme};
 use maitred_model::{self as model, LoginStep};
 use refreshes::Refreshes;
@@ -91,7 +91,8 @@ impl Oidc {
         Some(Oidc {
             number: making.number,
             configured: configured.clone(),
-            sealer: Sealer::new(making.secret, &name)?,
+            // A session is one of this provider, at which we are this client: a cookie of another is none.
+            sealer: Sealer::new(making.secret, &format!("{name}\0{}\0{}", configured.issuer, configured.client_id))?,
             cookie: SessionCookie::new(&configured.session.cookie, configured.session.same_site.word()),
             login_cookie: format!("{}_login", configured.session.cookie),
             keys,
@@ -149,7 +150,8 @@ impl Oidc {
     /// For who is not logged in: people are sent to log in, programs are told so.
     fn not_logged_in(&self, exchange: &mut Exchange, ports: &dyn Ports, why: &'static str) -> Refusal {
         match self.invite(exchange, ports) {
-            Some(response) => Refusal::Invited(Box::new(response)),
+            Some(Ok(response)) => Refusal::Invited(Box::new(response)),
+            Some(Err(fault)) => Refusal::Failed(fault),
             None => Refusal::invalid(why),
         }
     }
@@ -163,6 +165,28 @@ impl Oidc {
             headers.add(b"set-cookie", cookie.as_bytes());
         }
         response
+    }
+
+    fn sent_to_log_in(&self, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Response, Fault> {
+        let unavailable = |why| Fault::new(Kind::AuthorizerUnavailable, why);
+        let endpoints = self.endpoints().ok_or_else(|| unavailable("the provider was not reached yet"))?;
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let mut bytes = [[0; RANDOM_BYTES]; 3];
+        for one in &mut bytes {
+            aws_lc_rs::rand::SecureRandom::fill(&random, one).map_err(|_| unavailable("there is no randomness"))?;
+        }
+        let request = &exchange.request;
+        let mut back = request.path().to_vec();
+        if let Some(query) = request.query() {
+            back.push(b'?');
+            back.extend_from_slice(query);
+        }
+        let redirect_uri = format!("{}{}{}", own_origin(exchange), exchange_base(exchange), self.configured.callback);
+        let attempt = Attempt::new(&bytes, &back, redirect_uri, seconds(ports));
+        let location = attempt.location(&endpoints.authorization, &self.configured.client_id, &self.configured.scopes);
+        let sealed = attempt.seal(&self.sealer).ok_or_else(|| unavailable("a login cannot be sealed"))?;
+        let cookie = self.login_line(&sealed, login::LOGIN_SECONDS, is_secure(exchange));
+        Ok(self.redirect(exchange, 302, &location, &[cookie]))
     }
 
     fn login_line(&self, value: &str, age: u64, secure: bool) -> String {
@@ -192,8 +216,10 @@ impl Oidc {
         let fetched = self.fetch.fetch(request).await.map_err(Broken::Unknown)?;
         match fetched.status {
             200 => Tokens::read(&fetched.body).map_err(|why| Broken::Unknown(format!("the token endpoint's answer: {why}"))),
-            // RFC 6749 §5.2.
-            400 | 401 => Err(Broken::Over(format!("the token endpoint says {}", error_word(&fetched.body)))),
+            // RFC 6749 §5.2. Whatever else it says concerns this gateway, and nobody's session.
+            400 | 401 if error_word(&fetched.body) == "invalid_grant" => {
+                Err(Broken::Over(format!("the token endpoint says {}", error_word(&fetched.body))))
+            }
             status => Err(Broken::Unknown(format!("the token endpoint answers {status}"))),
         }
     }
@@ -215,16 +241,23 @@ impl Oidc {
         })
     }
 
-    async fn claims(&self, token: Option<&str>, nonce: Option<&str>, ports: &dyn Ports) -> Result<Map<String, Value>, String> {
-        let token = token.ok_or("the provider gave no ID token")?;
+    async fn claims(&self, token: Option<&str>, nonce: Option<&str>, ports: &dyn Ports) -> Result<Map<String, Value>, Broken> {
+        let token = token.ok_or_else(|| Broken::Over("the provider gave no ID token".to_owned()))?;
         let claims = self.id_tokens.verify(token.as_bytes(), ports).await;
-        let claims = claims.map_err(|flaw| format!("the ID token: {}", flaw.detail()))?;
-        of_id_token(claims, &self.configured.client_id, nonce).map_err(|why| format!("the ID token: {why}"))
+        let claims = claims.map_err(|flaw| {
+            let why = format!("the ID token: {}", flaw.detail());
+            if flaw.is_want_of_keys() { Broken::Unknown(why) } else { Broken::Over(why) }
+        })?;
+        of_id_token(claims, &self.configured.client_id, nonce).map_err(|why| Broken::Over(format!("the ID token: {why}")))
     }
 
     /// The browser is back from the provider.
     async fn called_back(&self, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Response, Fault> {
-        let refused = |why: String| Fault::new(Kind::Unauthenticated, format!("{}: {why}", self.name));
+        let refused = |why: String| unauthenticated(format!("{}: {why}", self.name), self.challenge());
+        let broken = |broken| match broken {
+            Broken::Over(why) => refused(why),
+            Broken::Unknown(why) => Fault::new(Kind::AuthorizerUnavailable, format!("{}: {why}", self.name)),
+        };
         let now = seconds(ports);
         let mut sealed = cookies(&exchange.request.headers, self.login_cookie.as_bytes());
         let (Some(only), None) = (sealed.next(), sealed.next()) else {
@@ -243,11 +276,8 @@ impl Oidc {
             ("redirect_uri", &attempt.redirect_uri),
             ("code_verifier", &attempt.verifier),
         ];
-        let tokens = self.ask(&fields).await.map_err(|broken| match broken {
-            Broken::Over(why) => refused(why),
-            Broken::Unknown(why) => Fault::new(Kind::AuthorizerUnavailable, format!("{}: {why}", self.name)),
-        })?;
-        let claims = self.claims(tokens.id_token.as_deref(), Some(&attempt.nonce), ports).await.map_err(refused)?;
+        let tokens = self.ask(&fields).await.map_err(broken)?;
+        let claims = self.claims(tokens.id_token.as_deref(), Some(&attempt.nonce), ports).await.map_err(broken)?;
         let session = self.session(tokens, claims, now + self.configured.session.ttl.as_secs(), now).map_err(refused)?;
         let secure = is_secure(exchange);
         let mut set = self.cookie.set(&session, &self.sealer, now, secure).ok_or_else(|| {
@@ -292,7 +322,7 @@ impl Oidc {
         tokens.scopes.get_or_insert_with(|| session.scopes.clone());
         let claims = match tokens.id_token.as_deref() {
             None => session.claims.clone(),
-            Some(token) => self.claims(Some(token), None, ports).await.map_err(Broken::Over)?,
+            Some(token) => self.claims(Some(token), None, ports).await?,
         };
         let new = self.session(tokens, claims, session.ends, seconds(ports)).map_err(Broken::Over)?;
         match new.subject == session.subject {
@@ -362,6 +392,7 @@ impl Authorizer for Oidc {
 
     fn strip(&self, exchange: &mut Exchange) {
         self.cookie.strip(exchange);
+        remove_cookie(&mut exchange.request.headers, self.login_cookie.as_bytes());
     }
 
     /// It is the gateway's own.
@@ -370,27 +401,8 @@ impl Authorizer for Oidc {
     }
 
     /// Only for a browser that shows a page: a script could do nothing with another site's form.
-    fn invite(&self, exchange: &mut Exchange, ports: &dyn Ports) -> Option<Response> {
-        if !shows_a_page(exchange) {
-            return None;
-        }
-        let endpoints = self.endpoints()?;
-        let random = aws_lc_rs::rand::SystemRandom::new();
-        let mut bytes = [[0; RANDOM_BYTES]; 3];
-        for one in &mut bytes {
-            aws_lc_rs::rand::SecureRandom::fill(&random, one).ok()?;
-        }
-        let request = &exchange.request;
-        let mut back = request.path().to_vec();
-        if let Some(query) = request.query() {
-            back.push(b'?');
-            back.extend_from_slice(query);
-        }
-        let redirect_uri = format!("{}{}{}", own_origin(exchange), exchange_base(exchange), self.configured.callback);
-        let attempt = Attempt::new(&bytes, &back, redirect_uri, seconds(ports));
-        let location = attempt.location(&endpoints.authorization, &self.configured.client_id, &self.configured.scopes);
-        let cookie = self.login_line(&attempt.seal(&self.sealer)?, login::LOGIN_SECONDS, is_secure(exchange));
-        Some(self.redirect(exchange, 302, &location, &[cookie]))
+    fn invite(&self, exchange: &mut Exchange, ports: &dyn Ports) -> Option<Result<Response, Fault>> {
+        shows_a_page(exchange).then(|| self.sent_to_log_in(exchange, ports))
     }
 
     fn serve<'a>(

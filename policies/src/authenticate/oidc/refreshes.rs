@@ -14,7 +14,7 @@ type Lock<T> = std::sync::Mutex<T>;
 /// Requests that a browser sent with the old cookie while it was refreshed find the new session for so long.
 const KEPT: Duration = Duration::from_secs(60);
 /// More people at once than this are asked to wait.
-const REFRESHES_MAX: usize = 4096;
+const REFRESHES_MAX: usize = 1 << 16;
 
 /// A hash of the cookie that is stale.
 pub type CookieHash = [u8; 32];
