@@ -178,8 +178,10 @@ fn second_requests_are_paid_for_like_retries() {
     }
     let (sent, _) = hedges(&gateway);
     assert!((15..=10 + 10).contains(&sent), "{sent} sent");
-    // Half of them began there; one that is given up at once may not be read.
-    eventually("every other one begins at the slow one", || (45..=50).contains(&slow.count()));
+    // Half of them began there; one that is given up at once may not be read. On a busy machine the fast one is not always fast, and then the
+    // second request goes to the slow one.
+    let most = 50 + usize::try_from(sent).expect("a few");
+    eventually("every other one begins at the slow one", || (45..=most).contains(&slow.count()));
 }
 
 #[test]
