@@ -1,7 +1,7 @@
 //! Base64 (RFC 4648 §4), strictly: padding where it belongs, no bits left over, nothing else in between. One text for each value, so that
 //! nobody smuggles a second spelling past who compares texts.
 
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+pub(crate) const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 const NONE: u8 = 64;
 
@@ -20,10 +20,18 @@ const fn values() -> [u8; 256] {
 
 /// Appends `bytes` as text.
 pub fn encode(bytes: &[u8], out: &mut Vec<u8>) {
-    for group in bytes.chunks(3) {
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, b'=');
+    fill(bytes, &mut out[start..]);
+}
+
+/// Writes `bytes` as text. `out` is as long as it gets, and all padding.
+pub(crate) fn fill(bytes: &[u8], out: &mut [u8]) {
+    for (group, text) in bytes.chunks(3).zip(out.as_chunks_mut::<4>().0) {
         let word = group.iter().zip([16, 8, 0]).fold(0u32, |word, (&byte, shift)| word | u32::from(byte) << shift);
-        for (at, shift) in [18, 12, 6, 0].into_iter().enumerate() {
-            out.push(if at <= group.len() { DIGITS[(word >> shift & 63) as usize] } else { b'=' });
+        // One byte makes two digits, two make three: the padding is there already.
+        for (digit, shift) in text.iter_mut().take(group.len() + 1).zip([18, 12, 6, 0]) {
+            *digit = DIGITS[(word >> shift & 63) as usize];
         }
     }
 }

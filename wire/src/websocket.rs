@@ -1,23 +1,22 @@
 //! WebSocket as far as a gateway must know it (RFC 6455): its key, where frames end, and the close frame. Follows frames without
 //! copying them; unmasks nothing, looks into no message, and lets the two ends judge what they say.
 
+use crate::base64;
 use sha1_smol::Sha1;
 
 /// What the key is hashed with (§1.3).
 const GUID: &[u8; 36] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
 /// Whether these bytes can be a Sec-WebSocket-Key: 16 bytes in base64 (§4.1). Like most servers it does not look at the four bits
 /// that are left over at the end.
 pub fn is_websocket_key(key: &[u8]) -> bool {
-    matches!(key, [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(|digit| BASE64.contains(digit)))
+    matches!(key, [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(|digit| base64::DIGITS.contains(digit)))
 }
 
 /// A Sec-WebSocket-Key of these random bytes (§4.1).
 pub fn make_key(random: [u8; 16]) -> [u8; 24] {
     let mut key = [b'='; 24];
-    base64(&random, &mut key);
+    base64::fill(&random, &mut key);
     key
 }
 
@@ -27,19 +26,8 @@ pub fn accept_key(key: &[u8]) -> [u8; 28] {
     hash.update(key);
     hash.update(GUID);
     let mut accept = [b'='; 28];
-    base64(&hash.digest().bytes(), &mut accept);
+    base64::fill(&hash.digest().bytes(), &mut accept);
     accept
-}
-
-/// RFC 4648 §4. `out` is as long as it gets, and all padding.
-fn base64(bytes: &[u8], out: &mut [u8]) {
-    for (group, text) in bytes.chunks(3).zip(out.as_chunks_mut::<4>().0) {
-        let word = group.iter().zip([16, 8, 0]).fold(0u32, |word, (&byte, shift)| word | u32::from(byte) << shift);
-        // One byte makes two digits, two make three: the padding is there already.
-        for (digit, shift) in text.iter_mut().take(group.len() + 1).zip([18, 12, 6, 0]) {
-            *digit = BASE64[(word >> shift & 63) as usize];
-        }
-    }
 }
 
 const CONTINUATION: u8 = 0x0;

@@ -27,7 +27,7 @@ use maitred_core::wire::Name;
 use maitred_core::{
     Body, Compute, Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Registry, Response, while_wanted,
 };
-use maitred_model::{self as model, AuthorizerKind, HeaderName, LoginStep, Span};
+use maitred_model::{self as model, AuthorizerKind, LoginStep, Span};
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -126,12 +126,7 @@ pub trait Authorizer: Send + Sync {
         Hook::Ready(Err(Fault::new(Kind::NoRoute, "the authorizer has no such route")))
     }
 
-    /// Request headers that nobody but it may write. On a route with it they are taken out of every request, whoever decides.
-    fn vouches_for(&self) -> &[HeaderName] {
-        &[]
-    }
-
-    /// Writes them, for whom it let in.
+    /// Writes the headers by which it tells back ends of whom it let in. No client has sent one: they are taken out before a route is chosen.
     fn vouch(&self, exchange: &mut Exchange, principal: &Principal) {
         let _ = (exchange, principal);
     }
@@ -205,8 +200,6 @@ pub struct Authenticate {
     /// Who comes in without a credential, where somebody may.
     anonymous: Option<Arc<Principal>>,
     failures: Option<Failures>,
-    /// Headers that back ends believe because one of the authorizers writes them.
-    vouched: Box<[HeaderName]>,
     /// Whose credentials no back end sees, whoever decided.
     stripped: Box<[Arc<dyn Authorizer>]>,
 }
@@ -220,16 +213,9 @@ impl Authenticate {
         sessions: &[Arc<dyn Authorizer>],
     ) -> Authenticate {
         let anonymous = anonymous.then(|| Arc::new(Principal::anonymous()));
-        let vouched = choices.iter().flat_map(|choice| choice.authorizer.vouches_for()).cloned().collect();
         let stripped = choices.iter().filter(|choice| choice.strip && !choice.authorizer.always_strips());
         let stripped = stripped.map(|choice| &choice.authorizer).chain(sessions).cloned().collect();
-        Authenticate { choices: choices.into(), anonymous, failures, vouched, stripped }
-    }
-
-    fn take_out_vouched(&self, exchange: &mut Exchange) {
-        for name in &self.vouched {
-            exchange.request.headers.remove(name.as_str().as_bytes());
-        }
+        Authenticate { choices: choices.into(), anonymous, failures, stripped }
     }
 
     fn conclude(
@@ -248,7 +234,6 @@ impl Authenticate {
                     for authorizer in &self.stripped {
                         authorizer.strip(exchange);
                     }
-                    self.take_out_vouched(exchange);
                     choice.authorizer.vouch(exchange, &principal);
                     exchange.principal = Some(principal);
                     return Ok(Flow::Go(()));
@@ -338,7 +323,6 @@ impl Policy for Authenticate {
         let Some(choice) = found else {
             return Hook::Ready(match &self.anonymous {
                 Some(nobody) => {
-                    self.take_out_vouched(exchange);
                     self.stripped.iter().for_each(|authorizer| authorizer.strip(exchange));
                     exchange.principal = Some(nobody.clone());
                     Ok(Flow::Go(()))

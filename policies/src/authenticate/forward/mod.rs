@@ -213,10 +213,6 @@ impl Authorizer for Forward {
         }
     }
 
-    fn vouches_for(&self) -> &[HeaderName] {
-        &self.copy_to_upstream
-    }
-
     fn vouch(&self, exchange: &mut Exchange, principal: &Principal) {
         for name in &self.copy_to_upstream {
             let (one, many) = match principal.claims.get(name.as_str()) {

@@ -181,7 +181,7 @@ impl Oidc {
             back.push(b'?');
             back.extend_from_slice(query);
         }
-        let redirect_uri = format!("{}{}{}", own_origin(exchange), exchange_base(exchange), self.configured.callback);
+        let redirect_uri = format!("{}{}{}", own_origin(exchange), base_path(exchange), self.configured.callback);
         let attempt = Attempt::new(&bytes, &back, redirect_uri, seconds(ports));
         let location = attempt.location(&endpoints.authorization, &self.configured.client_id, &self.configured.scopes);
         let sealed = attempt.seal(&self.sealer).ok_or_else(|| unavailable("a login cannot be sealed"))?;
@@ -292,7 +292,7 @@ impl Oidc {
 
     fn logged_out(&self, exchange: &mut Exchange) -> Response {
         let set = self.cookie.clear(is_secure(exchange));
-        let home = format!("{}{}/", own_origin(exchange), base_path(exchange, &self.configured.logout));
+        let home = format!("{}{}/", own_origin(exchange), base_path(exchange));
         let endpoints = self.endpoints();
         let location = match endpoints.as_ref().and_then(|endpoints| endpoints.end_session.as_deref()) {
             // RP-Initiated Logout 1.0 §2.
@@ -479,13 +479,8 @@ fn own_origin(exchange: &Exchange) -> String {
 }
 
 /// The API's base path, which stands before the route's in the request.
-fn exchange_base(exchange: &Exchange) -> String {
+fn base_path(exchange: &Exchange) -> String {
     let (path, local) = (exchange.request.path(), exchange.local_path());
     let base = path.len().saturating_sub(local.len());
     String::from_utf8_lossy(&path[..base]).into_owned()
-}
-
-fn base_path(exchange: &Exchange, own: &str) -> String {
-    let path = String::from_utf8_lossy(exchange.request.path()).into_owned();
-    path.strip_suffix(own).unwrap_or_default().to_owned()
 }
