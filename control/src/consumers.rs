@@ -176,7 +176,7 @@ fn unknown(document: &Document, store: &Store, name: &str) -> NotChanged {
 }
 
 fn of_file(name: &str, consumer: &maitred_model::Consumer) -> ConsumerView {
-    let maitred_model::Consumer { groups, api_keys, identities } = consumer;
+    let maitred_model::Consumer { plan: _, groups, api_keys, identities } = consumer;
     let identity = |identity: &maitred_model::Identity| Name {
         authorizer: identity.authorizer.value.clone(),
         subject: identity.subject.clone(),

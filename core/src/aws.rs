@@ -54,7 +54,8 @@ fn rest(kind: Kind) -> Words {
         Kind::BodyTooLarge => words(413, "Request Too Long", "RequestTooLargeException"),
         Kind::UriTooLong => words(414, "Request URI too long", "RequestTooLargeException"),
         Kind::Misdirected => words(421, "Misdirected Request", "BadRequestException"),
-        Kind::TooManyFailures => words(429, "Too Many Requests", "TooManyRequestsException"),
+        Kind::TooManyFailures | Kind::RateLimited => words(429, "Too Many Requests", "TooManyRequestsException"),
+        Kind::QuotaExceeded => words(429, "Limit Exceeded", "LimitExceededException"),
         Kind::HeadTooLarge => words(431, "Request Header Fields Too Large", "RequestTooLargeException"),
         Kind::AuthorizerFailed | Kind::AuthorizerUnavailable => {
             let failed = words(500, "", "AuthorizerConfigurationException");
@@ -64,7 +65,13 @@ fn rest(kind: Kind) -> Words {
             words(500, "Internal server error", "InternalServerErrorException")
         }
         Kind::UpstreamReset | Kind::UpstreamProtocol => words(502, "Internal server error", "InternalServerErrorException"),
-        Kind::CutOff | Kind::Maintenance | Kind::BufferFull | Kind::Overloaded | Kind::QueueFull | Kind::CircuitOpen => {
+        Kind::CutOff
+        | Kind::Maintenance
+        | Kind::CountersUnavailable
+        | Kind::BufferFull
+        | Kind::Overloaded
+        | Kind::QueueFull
+        | Kind::CircuitOpen => {
             words(503, "Service Unavailable", "ServiceUnavailableException")
         }
         Kind::UpstreamUnreachable | Kind::NoEndpoint => {
@@ -87,7 +94,8 @@ fn http(kind: Kind) -> Words {
         Kind::BodyTooLarge => words(413, "Request Entity Too Large"),
         Kind::UriTooLong => words(414, "Request URI too long"),
         Kind::Misdirected => words(421, "Misdirected Request"),
-        Kind::TooManyFailures => words(429, "Too Many Requests"),
+        Kind::TooManyFailures | Kind::RateLimited => words(429, "Too Many Requests"),
+        Kind::QuotaExceeded => words(429, "Limit Exceeded"),
         Kind::HeadTooLarge => words(431, "Request Header Fields Too Large"),
         Kind::AuthorizerFailed
         | Kind::AuthorizerUnavailable
@@ -100,6 +108,7 @@ fn http(kind: Kind) -> Words {
         | Kind::NoEndpoint
         | Kind::CutOff
         | Kind::Maintenance
+        | Kind::CountersUnavailable
         | Kind::BufferFull
         | Kind::Overloaded
         | Kind::QueueFull

@@ -5,6 +5,7 @@ use crate::address::{Forwarded, Remote};
 use crate::body::Body;
 use crate::fault::{Fault, Kind};
 use crate::identity::Principal;
+use crate::limits::TakenList;
 use crate::metrics::RouteSeries;
 use crate::policy::Chain;
 use maitred_model::GatewayResponses;
@@ -225,6 +226,8 @@ pub struct Exchange {
     pub is_own: bool,
     /// Who it comes from, once that is known.
     pub principal: Option<Arc<Principal>>,
+    /// What limits took of its client.
+    pub taken: TakenList,
     /// Set-Cookie lines that the answer has, whoever answers.
     pub set_cookies: Vec<String>,
     pub record: Record,
@@ -257,6 +260,7 @@ impl Exchange {
             lifetime: None,
             is_own: false,
             principal: None,
+            taken: TakenList::default(),
             set_cookies: Vec::new(),
             record: Record::new(now),
             hold: Hold::Nothing,
@@ -281,6 +285,7 @@ impl Exchange {
         self.lifetime = None;
         self.is_own = false;
         self.principal = None;
+        self.taken.clear();
         self.set_cookies.clear();
         self.hold = Hold::Nothing;
         if let Some(spare) = &mut self.spare {

@@ -71,6 +71,10 @@ faults! {
     Misdirected = "misdirected", 421, Unavailable, Client, retry: false, "This connection was opened for another host.";
     /// Too many credentials from this address were wrong.
     TooManyFailures = "too_many_failures", 429, ResourceExhausted, Client, retry: false, "Too many credentials from your address were wrong.";
+    /// A `rate_limit` of the API, the route or the caller's plan has no more to give at the moment.
+    RateLimited = "rate_limited", 429, ResourceExhausted, Client, retry: false, "Too many requests.";
+    /// What the caller's plan gives in this period is used up.
+    QuotaExceeded = "quota_exceeded", 429, ResourceExhausted, Client, retry: false, "Your quota for this period is used up.";
     UriTooLong = "uri_too_long", 414, Internal, Client, retry: false, "The request's target is too long.";
     HeadTooLarge = "head_too_large", 431, ResourceExhausted, Client, retry: false, "The request's headers are too large.";
     /// The client went away before it was answered; nobody reads this one.
@@ -93,6 +97,8 @@ faults! {
     Maintenance = "maintenance", 503, Unavailable, Gateway, retry: true, "The service is closed for maintenance.";
     /// Whoever knows could not be reached, or the gateway is too busy to find out.
     AuthorizerUnavailable = "authorizer_unavailable", 503, Unavailable, Gateway, retry: true, "Your credential cannot be checked at the moment.";
+    /// The counts that gateways share could not be asked, and `counters.on_failure` is `closed`.
+    CountersUnavailable = "counters_unavailable", 503, Unavailable, Gateway, retry: true, "Your limits cannot be checked at the moment.";
     /// As much of bodies is held whole as `limits.buffered_bytes` allows.
     BufferFull = "buffer_full", 503, Unavailable, Gateway, retry: true, "The gateway has no room for the request's body at the moment.";
     Overloaded = "overloaded", 503, Unavailable, Gateway, retry: true, "The gateway is at its limit of connections.";

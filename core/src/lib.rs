@@ -14,6 +14,7 @@ pub mod fault;
 pub mod health;
 pub mod identity;
 pub mod limit_table;
+pub mod limits;
 pub mod metrics;
 pub mod percentile;
 pub mod policy;

@@ -23,18 +23,18 @@ const TURNS: usize = 16;
 
 /// So often, and so many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quota {
+pub struct Pace {
     /// Nanoseconds that each unit takes, and what all of a burst take.
     interval: u64,
     burst: u64,
 }
 
-impl Quota {
+impl Pace {
     /// `count` in each `per`, and `burst` at once from who has rested. Of an interval that is no whole number of nanoseconds the next one
     /// is taken: nobody gets more than is written.
-    pub fn new(count: u32, per: Duration, burst: u32) -> Quota {
+    pub fn new(count: u32, per: Duration, burst: u32) -> Pace {
         let interval = nanos(per).div_ceil(u64::from(count.max(1))).max(1);
-        Quota { interval, burst: interval.saturating_mul(u64::from(burst)) }
+        Pace { interval, burst: interval.saturating_mul(u64::from(burst)) }
     }
 
     /// Units at once.
@@ -131,48 +131,48 @@ impl Table {
     }
 
     /// Whether one unit could be taken. Takes none.
-    pub fn peek(&self, key: Key, quota: &Quota, now: Instant) -> Verdict {
+    pub fn peek(&self, key: Key, pace: &Pace, now: Instant) -> Verdict {
         let now = self.time(now);
         let bucket = self.bucket(key);
         let place = bucket.of(key).or_else(|| bucket.free(now).is_none().then(|| self.strictest(bucket)));
         let until = place.map_or(0, |place| place.until.load(Ordering::Acquire));
-        match judge(until, 1, quota, now) {
+        match judge(until, 1, pace, now) {
             Ok((_, verdict)) => Verdict { remaining: verdict.remaining.saturating_add(1), ..verdict },
             Err(refused) => self.told(refused),
         }
     }
 
     /// Takes `cost` units, all or none.
-    pub fn take(&self, key: Key, cost: u32, quota: &Quota, now: Instant) -> Verdict {
+    pub fn take(&self, key: Key, cost: u32, pace: &Pace, now: Instant) -> Verdict {
         let now = self.time(now);
         let bucket = self.bucket(key);
         for _ in 0..TURNS {
             let Some(place) = bucket.place(key, now) else { break };
-            let verdict = charge(place, cost, quota, now);
+            let verdict = charge(place, cost, pace, now);
             // Somebody may have moved in between: then it was charged to them, and this key pays elsewhere.
             if place.key.load(Ordering::Acquire) == key.0 {
                 return self.told(verdict);
             }
         }
-        self.told(charge(self.strictest(bucket), cost, quota, now))
+        self.told(charge(self.strictest(bucket), cost, pace, now))
     }
 
     /// Takes what was used already, also where the burst has no room for it: it is owed. No more than so many bursts are.
-    pub fn owe(&self, key: Key, cost: u32, quota: &Quota, now: Instant, bursts: u64) {
+    pub fn owe(&self, key: Key, cost: u32, pace: &Pace, now: Instant, bursts: u64) {
         let now = self.time(now);
         let bucket = self.bucket(key);
         let place = bucket.place(key, now).unwrap_or_else(|| self.strictest(bucket));
-        let cost = quota.interval.saturating_mul(u64::from(cost));
-        let most = now.saturating_add(quota.burst.saturating_mul(bursts));
+        let cost = pace.interval.saturating_mul(u64::from(cost));
+        let most = now.saturating_add(pace.burst.saturating_mul(bursts));
         let owed = |until: u64| Some(until.max(now).saturating_add(cost).min(most.max(until)));
         let _ = place.until.fetch_update(Ordering::AcqRel, Ordering::Acquire, owed);
     }
 
     /// Gives back what was taken and not used.
-    pub fn give_back(&self, key: Key, cost: u32, quota: &Quota, now: Instant) {
+    pub fn give_back(&self, key: Key, cost: u32, pace: &Pace, now: Instant) {
         let now = self.time(now);
         let Some(place) = self.bucket(key).of(key) else { return };
-        let back = quota.interval.saturating_mul(u64::from(cost));
+        let back = pace.interval.saturating_mul(u64::from(cost));
         let earlier = |until: u64| (until > now).then(|| until.saturating_sub(back));
         let _ = place.until.fetch_update(Ordering::AcqRel, Ordering::Acquire, earlier);
     }
@@ -247,10 +247,10 @@ impl Bucket {
 }
 
 /// Takes `cost` from whoever has the place.
-fn charge(place: &Place, cost: u32, quota: &Quota, now: u64) -> Verdict {
+fn charge(place: &Place, cost: u32, pace: &Pace, now: u64) -> Verdict {
     let mut before = place.until.load(Ordering::Acquire);
     loop {
-        let (until, verdict) = match judge(before, cost, quota, now) {
+        let (until, verdict) = match judge(before, cost, pace, now) {
             Ok(granted) => granted,
             Err(refused) => return refused,
         };
@@ -263,17 +263,17 @@ fn charge(place: &Place, cost: u32, quota: &Quota, now: u64) -> Verdict {
 }
 
 /// `Ok`: until when it is all paid for after `cost` more, and the verdict.
-fn judge(until: u64, cost: u32, quota: &Quota, now: u64) -> Result<(u64, Verdict), Verdict> {
+fn judge(until: u64, cost: u32, pace: &Pace, now: u64) -> Result<(u64, Verdict), Verdict> {
     let from = until.max(now);
-    let cost = quota.interval.saturating_mul(u64::from(cost));
+    let cost = pace.interval.saturating_mul(u64::from(cost));
     let after = from.saturating_add(cost);
     let owed = after - now;
-    if owed <= quota.burst {
-        let remaining = quota.units(quota.burst - owed);
+    if owed <= pace.burst {
+        let remaining = pace.units(pace.burst - owed);
         return Ok((after, Verdict { allowed: true, retry_after: Duration::ZERO, remaining }));
     }
-    let remaining = quota.units(quota.burst.saturating_sub(from - now));
-    Err(Verdict { allowed: false, retry_after: Duration::from_nanos(owed - quota.burst), remaining })
+    let remaining = pace.units(pace.burst.saturating_sub(from - now));
+    Err(Verdict { allowed: false, retry_after: Duration::from_nanos(owed - pace.burst), remaining })
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn a_burst_at_once_and_then_as_time_gives() {
         let start = Instant::now();
-        let (table, quota) = (Table::new(100, SEED, start), Quota::new(10, Duration::from_secs(1), 3));
+        let (table, pace) = (Table::new(100, SEED, start), Pace::new(10, Duration::from_secs(1), 3));
         let key = key(&table, 1);
         for (at, allowed, wait, remaining) in [
             (0, true, 0, 2),
@@ -311,7 +311,7 @@ mod tests {
             (350, false, 50, 0),
             (10_000, true, 0, 2),
         ] {
-            let verdict = table.take(key, 1, &quota, start + at * MS);
+            let verdict = table.take(key, 1, &pace, start + at * MS);
             assert_eq!(verdict, Verdict { allowed, retry_after: wait * MS, remaining }, "at {at} ms");
         }
     }
@@ -319,18 +319,18 @@ mod tests {
     #[test]
     fn to_look_takes_nothing_and_what_is_given_back_is_there_again() {
         let start = Instant::now();
-        let (table, quota) = (Table::new(100, SEED, start), Quota::new(1, Duration::from_secs(60), 2));
+        let (table, pace) = (Table::new(100, SEED, start), Pace::new(1, Duration::from_secs(60), 2));
         let key = key(&table, 1);
         for _ in 0..5 {
-            assert_eq!(table.peek(key, &quota, start), Verdict { allowed: true, retry_after: Duration::ZERO, remaining: 2 });
+            assert_eq!(table.peek(key, &pace, start), Verdict { allowed: true, retry_after: Duration::ZERO, remaining: 2 });
         }
-        assert!(table.take(key, 2, &quota, start).allowed);
-        assert_eq!(table.peek(key, &quota, start).retry_after, Duration::from_secs(60));
-        table.give_back(key, 1, &quota, start);
-        assert_eq!(table.peek(key, &quota, start).remaining, 1);
-        table.give_back(key, 100, &quota, start);
-        assert_eq!(table.peek(key, &quota, start).remaining, 2, "no more than there ever was");
-        let too_much = table.take(key, 3, &quota, start);
+        assert!(table.take(key, 2, &pace, start).allowed);
+        assert_eq!(table.peek(key, &pace, start).retry_after, Duration::from_secs(60));
+        table.give_back(key, 1, &pace, start);
+        assert_eq!(table.peek(key, &pace, start).remaining, 1);
+        table.give_back(key, 100, &pace, start);
+        assert_eq!(table.peek(key, &pace, start).remaining, 2, "no more than there ever was");
+        let too_much = table.take(key, 3, &pace, start);
         assert!(!too_much.allowed && too_much.remaining == 2, "{too_much:?}");
     }
 
@@ -349,19 +349,19 @@ mod tests {
     fn a_full_bucket_is_shared_with_the_strictest_until_a_place_comes_free() {
         let start = Instant::now();
         let table = Table { buckets: Box::new([Bucket::default()]), ..Table::new(1, SEED, start) };
-        let quota = Quota::new(1, Duration::from_secs(1), 4);
+        let pace = Pace::new(1, Duration::from_secs(1), 4);
         for number in 0..8 {
-            assert_eq!(table.take(key(&table, number), 1, &quota, start).remaining, 3);
+            assert_eq!(table.take(key(&table, number), 1, &pace, start).remaining, 3);
         }
-        assert_eq!(table.take(key(&table, 5), 2, &quota, start).remaining, 1);
+        assert_eq!(table.take(key(&table, 5), 2, &pace, start).remaining, 1);
         assert_eq!(table.figures.shared.load(Ordering::Relaxed), 0);
         let ninth = key(&table, 9);
-        assert_eq!(table.peek(ninth, &quota, start).remaining, 1);
-        assert_eq!(table.take(ninth, 1, &quota, start).remaining, 0);
-        assert!(!table.take(ninth, 1, &quota, start).allowed && !table.take(key(&table, 5), 1, &quota, start).allowed);
+        assert_eq!(table.peek(ninth, &pace, start).remaining, 1);
+        assert_eq!(table.take(ninth, 1, &pace, start).remaining, 0);
+        assert!(!table.take(ninth, 1, &pace, start).allowed && !table.take(key(&table, 5), 1, &pace, start).allowed);
         assert!(table.figures.shared.load(Ordering::Relaxed) > 0);
         let later = start + Duration::from_secs(1);
-        assert_eq!(table.take(ninth, 1, &quota, later).remaining, 3, "the places of those who took one are free again");
+        assert_eq!(table.take(ninth, 1, &pace, later).remaining, 3, "the places of those who took one are free again");
     }
 
     #[test]
@@ -369,7 +369,7 @@ mod tests {
         const THREADS: u64 = 4;
         const KEYS: u64 = 32;
         let start = Instant::now();
-        let (table, quota) = (Table::new(4096, SEED, start), Quota::new(1000, Duration::from_secs(1), 50));
+        let (table, pace) = (Table::new(4096, SEED, start), Pace::new(1000, Duration::from_secs(1), 50));
         let (rounds, barrier) = ([0u32, 1, 7, 400], Barrier::new(THREADS as usize));
         let admitted: Vec<AtomicU64> = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
         let run = |thread: u64| {
@@ -377,7 +377,7 @@ mod tests {
                 barrier.wait();
                 for turn in 0..KEYS * 60 {
                     let number = (turn + thread * 7) % KEYS;
-                    if table.take(key(&table, number), 1, &quota, start + at * MS).allowed {
+                    if table.take(key(&table, number), 1, &pace, start + at * MS).allowed {
                         admitted[number as usize].fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -397,24 +397,24 @@ mod tests {
             steps in proptest::collection::vec((0u64..5, 1u32..4, 0u64..3_000, any::<bool>()), 1..200),
         ) {
             let start = Instant::now();
-            let (table, quota) = (Table::new(64, SEED, start), Quota::new(count, Duration::from_millis(per), burst));
+            let (table, pace) = (Table::new(64, SEED, start), Pace::new(count, Duration::from_millis(per), burst));
             // Nanoseconds of credit, and when it was counted.
             let mut model: HashMap<u64, (u64, u64)> = HashMap::new();
             let mut now = 0u64;
             for (number, cost, pause, back) in steps {
                 now += pause * 1_000_003;
-                let (credit, counted) = model.entry(number).or_insert((quota.burst, now));
-                *credit = quota.burst.min(*credit + (now - *counted));
+                let (credit, counted) = model.entry(number).or_insert((pace.burst, now));
+                *credit = pace.burst.min(*credit + (now - *counted));
                 *counted = now;
                 let at = start + Duration::from_nanos(now);
-                let price = quota.interval * u64::from(cost);
-                prop_assert_eq!(table.peek(key(&table, number), &quota, at).allowed, *credit >= quota.interval);
-                let verdict = table.take(key(&table, number), cost, &quota, at);
+                let price = pace.interval * u64::from(cost);
+                prop_assert_eq!(table.peek(key(&table, number), &pace, at).allowed, *credit >= pace.interval);
+                let verdict = table.take(key(&table, number), cost, &pace, at);
                 prop_assert_eq!(verdict.allowed, *credit >= price);
                 if verdict.allowed {
                     *credit -= price;
                     if back {
-                        table.give_back(key(&table, number), cost, &quota, at);
+                        table.give_back(key(&table, number), cost, &pace, at);
                         *credit += price;
                     }
                 } else {

@@ -4,6 +4,7 @@
 use crate::buffered::Room;
 use crate::fault::Fault;
 use crate::identity::{Flights, Verdicts};
+use crate::limits::SharedCounts;
 use maitred_wire::ResponseHead;
 use std::cell::RefCell;
 use std::future::Future;
@@ -62,6 +63,11 @@ pub trait Ports {
 
     /// Where bodies are held whole.
     fn room(&self) -> &Room;
+
+    /// Counts that all gateways share, where there are any.
+    fn shared_counts(&self) -> Option<&dyn SharedCounts> {
+        None
+    }
 
     /// Asks a back end, through its upstream. Whoever drops it takes the request back.
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a>;

@@ -219,6 +219,7 @@ fn consumers(document: &Document, secret: &[u8]) -> ConsumerSet {
     for (name, configured) in &document.consumers {
         let consumer = Arc::new(Consumer {
             name: name.as_str().into(),
+            plan: configured.plan.as_ref().map(|plan| plan.as_str().into()),
             groups: configured.groups.iter().map(|group| group.as_str().into()).collect(),
             disabled: false,
         });

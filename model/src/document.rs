@@ -3,6 +3,7 @@
 
 mod authorizers;
 mod identity;
+mod limits;
 mod listeners;
 pub(crate) mod logins;
 mod protection;
@@ -14,6 +15,10 @@ pub use authorizers::{
     PublicAlgorithm, Replay, SameSite, SignatureKey,
 };
 pub use identity::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
+pub use limits::{
+    ApiTerms, Cost, Counters, CountersFailure, CountingMode, LimitBy, LimitHeaders, Period, Plan, Quota, QuotaBy, RateLimit,
+    RedisCounters, RedisKind, RedisServers, Terms, WeekStart,
+};
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,
 };
@@ -54,6 +59,10 @@ pub struct Document {
     pub authorizers: IndexMap<String, Spanned<Authorizer>>,
     /// By name: callers that are known.
     pub consumers: IndexMap<String, Spanned<Consumer>>,
+    /// By name: what consumers are given.
+    pub plans: IndexMap<String, Spanned<Plan>>,
+    /// Where limits and quotas are counted.
+    pub counters: Counters,
     pub apis: IndexMap<String, Spanned<Api>>,
     pub telemetry: Telemetry,
 }
@@ -166,6 +175,10 @@ pub struct Policies {
     pub authenticate: Option<Spanned<Authenticate>>,
     /// A route's adds to its API's, or drops it in writing.
     pub authorize: Option<Setting<Spanned<Authorize>>>,
+    /// A route's add to its API's, or drop them in writing.
+    pub rate_limit: Option<Setting<Vec<Spanned<RateLimit>>>>,
+    /// How answers say what is left; empty: they do not. A route's replaces its API's; default `draft`.
+    pub rate_limit_headers: Option<Vec<LimitHeaders>>,
 }
 
 #[derive(Debug, Clone)]

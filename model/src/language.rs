@@ -5,6 +5,7 @@ mod apis;
 mod authorizers;
 mod endpoints;
 mod identity;
+mod limits;
 mod listeners;
 mod protection;
 mod root;

@@ -2,6 +2,7 @@
 //! paths, and header values that came by `${}` are shown as they were written. The body of `respond` is shown: every client of that route may read it.
 
 mod identity;
+mod limits;
 mod protection;
 
 use crate::document::*;
@@ -23,6 +24,8 @@ pub fn to_json(document: &Document) -> Value {
         upstreams,
         authorizers,
         consumers,
+        plans,
+        counters,
         apis,
         telemetry,
     } = document;
@@ -37,6 +40,8 @@ pub fn to_json(document: &Document) -> Value {
         "upstreams": upstreams.iter().map(|(name, upstream)| (name.clone(), print_upstream(upstream))).collect::<Map<_, _>>(),
         "authorizers": authorizers.iter().map(|(name, authorizer)| (name.clone(), identity::authorizer(authorizer))).collect::<Map<_, _>>(),
         "consumers": consumers.iter().map(|(name, consumer)| (name.clone(), identity::consumer(consumer))).collect::<Map<_, _>>(),
+        "plans": plans.iter().map(|(name, plan)| (name.clone(), limits::plan(plan))).collect::<Map<_, _>>(),
+        "counters": limits::counters(counters),
         "apis": apis.iter().map(|(name, api)| (name.clone(), print_api(api))).collect::<Map<_, _>>(),
         "telemetry": { "access_log": print_access_log(&telemetry.access_log) },
     });
@@ -389,7 +394,7 @@ fn print_integration(integration: &Integration) -> (&'static str, Value) {
 }
 
 fn print_policies(policies: &Policies, map: &mut Map<String, Value>) {
-    let Policies { timeout, body_bytes, transform, authenticate, authorize } = policies;
+    let Policies { timeout, body_bytes, transform, authenticate, authorize, rate_limit, rate_limit_headers } = policies;
     if let Some(timeout) = timeout {
         map.insert("timeout".to_owned(), duration(*timeout));
     }
@@ -406,6 +411,19 @@ fn print_policies(policies: &Policies, map: &mut Map<String, Value>) {
     }
     if let Some(authorize) = authorize {
         map.insert("authorize".to_owned(), print_setting(authorize, identity::authorize));
+    }
+    if let Some(rate_limit) = rate_limit {
+        map.insert("rate_limit".to_owned(), print_setting_list(rate_limit));
+    }
+    if let Some(headers) = rate_limit_headers {
+        map.insert("rate_limit_headers".to_owned(), limits::headers(headers));
+    }
+}
+
+fn print_setting_list(setting: &Setting<Vec<Spanned<RateLimit>>>) -> Value {
+    match setting {
+        Setting::None => "none".into(),
+        Setting::Some(limits) => limits::rate_limits(limits, true),
     }
 }
 

@@ -232,6 +232,7 @@ impl Keeper {
         for stored in self.contents.consumers.values() {
             let consumer = Arc::new(Consumer {
                 name: stored.name.as_str().into(),
+                plan: None,
                 groups: stored.groups.iter().map(|group| group.as_str().into()).collect(),
                 disabled: stored.disabled,
             });

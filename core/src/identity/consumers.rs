@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consumer {
     pub name: Arc<str>,
+    /// What it is given, by name.
+    pub plan: Option<Arc<str>>,
     pub groups: Box<[Box<str>]>,
     /// Its credentials are right, and it may not come in.
     pub disabled: bool,
@@ -120,7 +122,7 @@ mod tests {
     use super::*;
 
     fn consumer(name: &str, group: &str) -> Arc<Consumer> {
-        Arc::new(Consumer { name: name.into(), groups: [group.into()].into(), disabled: false })
+        Arc::new(Consumer { name: name.into(), plan: None, groups: [group.into()].into(), disabled: false })
     }
 
     fn set(secret: &str, entries: &[(&str, &str)], group: &str) -> ConsumerSet {

@@ -45,6 +45,8 @@ pub struct Demand {
 /// A registered caller.
 #[derive(Debug, Clone)]
 pub struct Consumer {
+    /// What it is given.
+    pub plan: Option<Spanned<String>>,
     pub groups: Vec<String>,
     pub api_keys: Vec<Spanned<Secret>>,
     pub identities: Vec<Spanned<Identity>>,

@@ -204,6 +204,8 @@ record! {
 record! {
     /// A registered caller.
     "a consumer" => Consumer {
+        /// What it is given: a plan.
+        plan: Option<Spanned<Name>> = absent,
         /// Groups that it belongs to.
         groups: List<Text> = absent,
         /// Its keys, by reference: `${env:NAME}` or `${file:path}`.

@@ -1,6 +1,7 @@
 //! The top of the document: limits, admin, telemetry.
 
 use super::authorizers::AuthorizerShape;
+use super::limits::{CountersShape, PlanShape};
 use super::listeners::ListenerForm;
 use super::upstreams::UpstreamForm;
 use super::values::{Address, Name, Network, RateText, SecretKey, SecretText, Size, SmallSize, Text, Timeout, WindowSize};
@@ -181,6 +182,10 @@ record! {
         authorizers: Null<NamedMap<AuthorizerShape>> = absent,
         /// Callers that are known: names, each with keys and identities.
         consumers: Null<NamedMap<Consumer>> = absent,
+        /// What consumers are given: names, each with rate, quota and priority.
+        plans: Null<NamedMap<PlanShape>> = absent,
+        /// Where limits and quotas are counted: `memory`. A change needs a restart.
+        counters: CountersShape = "memory",
         /// What is served: names, each with routes.
         apis: Null<NamedMap<Api>> = absent,
         /// What the gateway tells about itself.
@@ -223,6 +228,8 @@ pub(crate) fn into_document(raw: RawDocument) -> Document {
         upstreams,
         authorizers,
         consumers,
+        plans,
+        counters,
         apis,
         telemetry,
     } = raw;
@@ -238,6 +245,8 @@ pub(crate) fn into_document(raw: RawDocument) -> Document {
         upstreams,
         authorizers,
         consumers,
+        plans,
+        counters,
         apis,
         telemetry,
     }

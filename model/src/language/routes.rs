@@ -3,12 +3,13 @@
 use super::apis::{CorsShape, IpShape};
 use super::endpoints::{EndpointUrl, is_url};
 use super::identity::{AuthenticateShape, AuthorizeShape};
+use super::limits::{LimitHeadersShape, RateLimitShape};
 use super::protection::{MaintenanceShape, PriorityShape};
 use super::values::{
     FixedHeader, HeaderTemplate, HeaderWord, Name, RedirectTemplate, RewriteTemplate, ShareText, Size, Text, Timeout,
 };
 use crate::decode::{
-    Bool, Cx, Defs, HeaderMap, Json, List, QueryMap, ScalarOr, Setting, Shape, check_name, define, record, text, texts, whole,
+    Bool, Cx, Defs, HeaderMap, Json, List, OneOrMany, QueryMap, ScalarOr, Setting, Shape, check_name, define, record, text, texts, whole,
     whole_schema,
 };
 use crate::diagnostics::Diagnostic;
@@ -82,6 +83,10 @@ record! {
         authenticate: Option<Spanned<AuthenticateShape>> = absent,
         /// What whoever comes in must be.
         authorize: Option<Setting<Spanned<AuthorizeShape>>> = absent,
+        /// How often requests may come: one limit, or a list of which each must admit.
+        rate_limit: Option<Setting<OneOrMany<Spanned<RateLimitShape>>>> = absent,
+        /// How answers say what is left of limits: one way or several, or `none`; default `draft`.
+        rate_limit_headers: Option<LimitHeadersShape> = absent,
     }
 }
 
@@ -146,6 +151,10 @@ record! {
         authenticate: Option<Spanned<AuthenticateShape>> = absent,
         /// What whoever comes in must be, beside what the API demands; `none` drops that.
         authorize: Option<Setting<Spanned<AuthorizeShape>>> = absent,
+        /// How often requests may come, beside what the API says; `none` drops that.
+        rate_limit: Option<Setting<OneOrMany<Spanned<RateLimitShape>>>> = absent,
+        /// How answers say what is left of limits; replaces the API's.
+        rate_limit_headers: Option<LimitHeadersShape> = absent,
         /// Cross-origin rules; replace the API's, or `none`.
         cors: Option<Setting<Spanned<CorsShape>>> = absent,
         /// Address rules beside the API's, or `none`.
@@ -257,6 +266,8 @@ fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
         transform,
         authenticate,
         authorize,
+        rate_limit,
+        rate_limit_headers,
         cors,
         ip,
         mirror,
@@ -293,7 +304,7 @@ fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
             cx.error("contradiction", found.span, message, format!("remove `{key}`"));
         }
     }
-    let policies = Policies { timeout, body_bytes, transform, authenticate, authorize };
+    let policies = Policies { timeout, body_bytes, transform, authenticate, authorize, rate_limit, rate_limit_headers };
     Some(Route { matcher, name, when, integration, rewrite, policies, cors, ip, mirror, priority, idempotent, maintenance })
 }
 

@@ -199,13 +199,17 @@ fn asked(key: &str, asked: &Asked, value: &mut Value) {
 }
 
 pub(super) fn consumer(consumer: &Consumer) -> Value {
-    let Consumer { groups, api_keys, identities } = consumer;
+    let Consumer { plan, groups, api_keys, identities } = consumer;
     let identity = |Identity { authorizer, subject }: &Identity| json!({ "authorizer": authorizer.value, "subject": subject });
-    json!({
+    let mut value = json!({
         "groups": groups,
         "api_keys": api_keys.iter().map(|key| key.value.to_string()).collect::<Vec<_>>(),
         "identities": identities.iter().map(|id| identity(id)).collect::<Vec<_>>(),
-    })
+    });
+    if let Some(plan) = plan {
+        value["plan"] = plan.value.as_str().into();
+    }
+    value
 }
 
 pub(super) fn authenticate(authenticate: &Authenticate) -> Value {

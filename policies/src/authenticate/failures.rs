@@ -1,7 +1,7 @@
 //! How many wrong credentials an address may show. Counts what was looked at and found wrong; who is behind an address, and what a right
 //! credential is, others know.
 
-use maitred_core::limit_table::{Key, Quota, Table};
+use maitred_core::limit_table::{Key, Pace, Table};
 use maitred_core::{Exchange, Fault, Kind, Ports};
 use maitred_model::FailedCredentials;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const BURSTS_OWED_MAX: u64 = 16;
 #[derive(Clone)]
 pub struct Failures {
     table: Arc<Table>,
-    quota: Quota,
+    pace: Pace,
     /// Of all addresses, for `/metrics`.
     count: Arc<AtomicU64>,
 }
@@ -25,7 +25,7 @@ pub struct Failures {
 impl Failures {
     pub fn new(table: Arc<Table>, count: Arc<AtomicU64>, configured: &FailedCredentials) -> Failures {
         let FailedCredentials { rate, burst } = configured;
-        Failures { table, quota: Quota::new(rate.count.get(), rate.per.duration(), burst.get()), count }
+        Failures { table, pace: Pace::new(rate.count.get(), rate.per.duration(), burst.get()), count }
     }
 
     /// Whether a credential from there is looked at. From an address that has been wrong of late each look takes one of what is left, until it
@@ -34,10 +34,10 @@ impl Failures {
     pub fn admit<'a>(&'a self, exchange: &Exchange, ports: &'a dyn Ports, is_costly: bool) -> Result<Look<'a>, Fault> {
         let from = self.table.address_key(exchange.client_ip());
         let now = ports.now();
-        let mut verdict = self.table.peek(from, &self.quota, now);
-        let is_paid = verdict.allowed && verdict.remaining < self.quota.burst();
+        let mut verdict = self.table.peek(from, &self.pace, now);
+        let is_paid = verdict.allowed && verdict.remaining < self.pace.burst();
         if is_paid {
-            verdict = self.table.take(from, 1, &self.quota, now);
+            verdict = self.table.take(from, 1, &self.pace, now);
         }
         match verdict.allowed {
             true => Ok(Look { failures: self, ports, from, is_paid, is_costly, is_over: false }),
@@ -68,10 +68,10 @@ impl Look<'_> {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        let Failures { table, quota, count } = self.failures;
+        let Failures { table, pace, count } = self.failures;
         match (is_wrong, self.is_paid) {
-            (true, false) => table.owe(self.from, 1, quota, self.ports.now(), BURSTS_OWED_MAX),
-            (false, true) => table.give_back(self.from, 1, quota, self.ports.now()),
+            (true, false) => table.owe(self.from, 1, pace, self.ports.now(), BURSTS_OWED_MAX),
+            (false, true) => table.give_back(self.from, 1, pace, self.ports.now()),
             (true, true) | (false, false) => {}
         }
         if is_wrong {

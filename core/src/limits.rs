@@ -1,0 +1,91 @@
+//! What the limits of a request took of whom, so that a refusal gives it back, its cost can follow the answer, and the answer can say what is
+//! left; and how counts that are kept elsewhere are asked. Counts nothing itself.
+
+use crate::limit_table::{Key, Pace, Verdict};
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// Most limits of one request, those of its plan too: what they took has its place in the exchange.
+pub const LIMITS_MAX: usize = 8;
+
+/// What one limit took.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken {
+    /// Which of the limits that its policy asks.
+    pub limit: u8,
+    pub key: Key,
+    pub units: u32,
+    pub verdict: Verdict,
+}
+
+/// What the limits of a request took so far.
+#[derive(Debug, Default)]
+pub struct TakenList {
+    taken: [Option<Taken>; LIMITS_MAX],
+    len: u8,
+}
+
+impl TakenList {
+    /// Whoever compiles sees to it that there are no more than fit.
+    pub fn push(&mut self, taken: Taken) {
+        if let Some(place) = self.taken.get_mut(usize::from(self.len)) {
+            *place = Some(taken);
+            self.len += 1;
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Taken> {
+        self.taken[..usize::from(self.len)].iter().flatten()
+    }
+
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+}
+
+/// A limit, for all gateways that have the same: a hash of what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LimitId(pub u64);
+
+/// What is asked of counts that are kept elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    pub limit: LimitId,
+    pub key: Key,
+    pub units: u32,
+    pub pace: Pace,
+}
+
+/// A quota that is kept elsewhere: used so far in a period, and no more than so much.
+#[derive(Debug, Clone, Copy)]
+pub struct AskQuota {
+    pub limit: LimitId,
+    pub key: Key,
+    /// Which period: seconds since 1970 at which it begins, and in how long it ends.
+    pub period: u64,
+    pub ends_in: Duration,
+    pub most: u64,
+    pub units: u32,
+}
+
+/// Why counts elsewhere were not asked, or gave no answer in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unanswered;
+
+pub type Counting<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unanswered>> + 'a>>;
+
+/// Counts that gateways share. Answers within its budget of time, or says that it does not.
+pub trait SharedCounts {
+    /// One verdict for each, in their order. All are asked at once; whoever was granted something that is not used after all gives it back.
+    fn take<'a>(&'a self, asks: &'a [Ask]) -> Counting<'a, Vec<Verdict>>;
+
+    /// What was not used. Nobody waits for it.
+    fn give_back(&self, asks: &[Ask]);
+
+    /// What was used beyond what was asked for. Nobody waits for it.
+    fn owe(&self, ask: Ask);
+
+    /// Used so far, these units with it; more than `most` is refused, and takes nothing.
+    fn spend(&self, ask: AskQuota) -> Counting<'_, Result<u64, u64>>;
+}
