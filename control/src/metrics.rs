@@ -228,7 +228,7 @@ impl Page {
             "Answers that the gateway gave because something went wrong, by what did.",
         );
         for kind in Kind::ALL {
-            let count = add_up(metrics.workers.iter().map(|worker| worker.faults[*kind as usize].get()));
+            let count = add_up(metrics.workers.iter().map(|worker| worker.faults.of(*kind).get()));
             self.line(format_args!("maitred_faults_total{{kind=\"{}\"}} {count}", kind.name()));
         }
     }

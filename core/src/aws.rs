@@ -71,9 +71,7 @@ fn rest(kind: Kind) -> Words {
         | Kind::BufferFull
         | Kind::Overloaded
         | Kind::QueueFull
-        | Kind::CircuitOpen => {
-            words(503, "Service Unavailable", "ServiceUnavailableException")
-        }
+        | Kind::CircuitOpen => words(503, "Service Unavailable", "ServiceUnavailableException"),
         Kind::UpstreamUnreachable | Kind::NoEndpoint => {
             words(504, "Network error communicating with endpoint", "InternalServerErrorException")
         }

@@ -248,16 +248,30 @@ pub struct WorkerShard {
     pub breaker_waits: Counter,
     pub breaker_connections: Counter,
     pub log_dropped: Counter,
-    pub faults: [Counter; 32],
+    pub faults: FaultCounts,
 }
 
 impl WorkerShard {
     pub fn fault(&self, kind: Kind) {
-        self.faults[kind as usize].add(1);
+        self.faults.of(kind).add(1);
     }
 }
 
-const _: () = assert!(Kind::ALL.len() <= 32, "faults have 32 counters");
+/// A counter for each kind.
+#[derive(Debug)]
+pub struct FaultCounts([Counter; Kind::ALL.len()]);
+
+impl FaultCounts {
+    pub fn of(&self, kind: Kind) -> &Counter {
+        &self.0[kind as usize]
+    }
+}
+
+impl Default for FaultCounts {
+    fn default() -> FaultCounts {
+        FaultCounts(std::array::from_fn(|_| Counter::default()))
+    }
+}
 
 /// Everything that is counted in this process.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ pub fn changes(before: &Document, after: &Document) -> String {
         ("upstreams", difference(&upstreams(before), &upstreams(after))),
         ("authorizers", difference(&authorizers(before), &authorizers(after))),
         ("consumers", difference(&consumers(before), &consumers(after))),
+        ("plans", difference(&plans(before), &plans(after))),
         ("listeners", difference(&listeners(before), &listeners(after))),
         ("certificates", difference(&certificates(before), &certificates(after))),
     ];
@@ -97,6 +98,10 @@ fn consumers(document: &Document) -> Vec<Thing> {
     document.consumers.iter().map(of).collect()
 }
 
+fn plans(document: &Document) -> Vec<Thing> {
+    document.plans.iter().map(|(name, plan)| Thing::new(name, print(&plan.value))).collect()
+}
+
 fn listeners(document: &Document) -> Vec<Thing> {
     let of = |listener: &Spanned<Listener>| {
         let tls = listener.tls.as_ref();
@@ -115,7 +120,7 @@ fn certificates(document: &Document) -> Vec<Thing> {
 }
 
 /// Keys of which the value is one.
-fn others(document: &Document) -> [(&'static str, u64); 8] {
+fn others(document: &Document) -> [(&'static str, u64); 9] {
     let Document {
         workers,
         secret_key,
@@ -128,6 +133,8 @@ fn others(document: &Document) -> [(&'static str, u64); 8] {
         upstreams: _,
         authorizers: _,
         consumers: _,
+        plans: _,
+        counters,
         apis: _,
         telemetry,
     } = document;
@@ -140,6 +147,7 @@ fn others(document: &Document) -> [(&'static str, u64); 8] {
         ("limits", print(limits)),
         ("admin", print(&(admin, token))),
         ("store", print(store)),
+        ("counters", print(counters)),
         ("telemetry", print(telemetry)),
     ]
 }

@@ -148,7 +148,7 @@ fn a_request_that_is_cut_off_is_counted_once() {
     backend.wait_for(1);
     gateway.stop();
     let workers = &gateway.metrics().workers;
-    assert_eq!(workers.iter().map(|shard| shard.faults[Kind::CutOff as usize].get()).sum::<u64>(), 1);
+    assert_eq!(workers.iter().map(|shard| shard.faults.of(Kind::CutOff).get()).sum::<u64>(), 1);
     assert_eq!(workers.iter().map(|shard| shard.requests_open.get()).sum::<u64>(), 0);
     assert_eq!(gateway.counted("ANY /"), 1);
 }

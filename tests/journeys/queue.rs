@@ -267,7 +267,7 @@ fn those_who_still_wait_when_it_stops_are_cut_off_and_counted() {
     assert!(!gateway.drain(Duration::from_millis(50)));
     gateway.stop();
     assert_eq!((gateway.queue("kitchen").waiting, gateway.queue("kitchen").in_flight), (0, 0));
-    let cut = gateway.metrics().workers.iter().map(|shard| shard.faults[Kind::CutOff as usize].get()).sum::<u64>();
+    let cut = gateway.metrics().workers.iter().map(|shard| shard.faults.of(Kind::CutOff).get()).sum::<u64>();
     assert_eq!(cut, 2);
     latch.open();
 }

@@ -27,7 +27,9 @@ pub enum LimitBy {
     /// The consumer; without one whoever the credential names, and without that the address.
     Consumer,
     /// The client's address; of an IPv6 address so many bits.
-    Ip { ipv6_prefix: u8 },
+    Ip {
+        ipv6_prefix: u8,
+    },
     Header(HeaderName),
     /// By its path, as in `authorize`.
     Claim(String),

@@ -5,8 +5,8 @@ use crate::decode::{
     Cx, Defs, NamedMap, OneOrMany, ScalarOr, Shape, or_reference, record, text, texts, whole, whole_schema, words,
 };
 use crate::document::{
-    ApiTerms, Cost, Counters, CountersFailure, CountingMode, LimitBy, LimitHeaders, Period, Plan, Quota, QuotaBy, RateLimit, Terms,
-    WeekStart,
+    ApiTerms, Cost, Counters, CountersFailure, CountingMode, LimitBy, LimitHeaders, Period, Plan, Quota, QuotaBy, RateLimit,
+    Terms, WeekStart,
 };
 use crate::span::Spanned;
 use crate::values::{HeaderName, Rate, ValueError};

@@ -9,8 +9,8 @@ use super::values::{
     FixedHeader, HeaderTemplate, HeaderWord, Name, RedirectTemplate, RewriteTemplate, ShareText, Size, Text, Timeout,
 };
 use crate::decode::{
-    Bool, Cx, Defs, HeaderMap, Json, List, OneOrMany, QueryMap, ScalarOr, Setting, Shape, check_name, define, record, text, texts, whole,
-    whole_schema,
+    Bool, Cx, Defs, HeaderMap, Json, List, OneOrMany, QueryMap, ScalarOr, Setting, Shape, check_name, define, record, text,
+    texts, whole, whole_schema,
 };
 use crate::diagnostics::Diagnostic;
 use crate::document::{

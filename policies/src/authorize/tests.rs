@@ -37,7 +37,12 @@ fn alice() -> Principal {
         authorizer: "staff".into(),
         issuer: Some("https://id.example.com".into()),
         subject: Some("alice".into()),
-        consumer: Some(Arc::new(Consumer { name: "alice-inc".into(), plan: None, groups: ["paying".into()].into(), disabled: false })),
+        consumer: Some(Arc::new(Consumer {
+            name: "alice-inc".into(),
+            plan: None,
+            groups: ["paying".into()].into(),
+            disabled: false,
+        })),
         claims,
         scopes: ["orders:read".into()].into(),
         groups: ["staff".into()].into(),
