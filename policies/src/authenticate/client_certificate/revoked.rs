@@ -67,11 +67,11 @@ impl Revoked {
 
     /// When the first of its lists ends that `newer` has none of which ends later, in seconds since 1970.
     pub fn ends(&self, newer: &Revoked) -> Option<i64> {
-        let end = |(issuer, list): (&Box<[u8]>, &List)| {
+        let ends = self.0.iter().filter_map(|(issuer, list)| {
             let newest = newer.0.get(issuer).and_then(|list| list.next_update);
             list.next_update.filter(|end| newest.is_none_or(|newest| newest <= *end))
-        };
-        self.0.iter().filter_map(end).min()
+        });
+        ends.min()
     }
 
     /// Whether there is a list of whoever issued it.
