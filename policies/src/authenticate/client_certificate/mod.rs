@@ -65,7 +65,7 @@ impl ClientCertificate {
         // Where no listener asks for certificates nobody shows one.
         if !making.client_ca.is_empty() {
             let files: Vec<&[u8]> = configured.crl.iter().map(|file| &file.bytes[..]).collect();
-            let hint = "add its issuer to `client_ca`; the certificate of one below that may stand in the file, beside its list";
+            let hint = "name the list of an authority in `client_ca`; of one below it, put the certificate beside its list, into the file";
             signed::check(&files, making.client_ca).map_err(|(at, what)| problem(&configured.crl[at], what, hint))?;
         }
         Ok(ClientCertificate {

@@ -235,6 +235,29 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_has_a_newer_one_beside_it_does_not_end() {
+        let (one, other) = (authority("one"), authority("other"));
+        let read = |pems: &[String]| {
+            let mut revoked = Revoked::default();
+            pems.iter().for_each(|pem| revoked.add(pem.as_bytes()).expect("a list"));
+            revoked
+        };
+        let (older, newer) = (list(&one, &[], 2010, None).1, list(&one, &[], 2020, None).1);
+        let others = list(&other, &[], 2010, None).1;
+        for (pems, beside, end) in [
+            (vec![older.clone()], vec![], Some(Y2010)),
+            (vec![older.clone()], vec![newer.clone()], None),
+            (vec![newer.clone()], vec![older.clone()], Some(Y2020)),
+            (vec![older.clone(), newer.clone()], vec![], Some(Y2020)),
+            (vec![newer.clone(), others.clone()], vec![], Some(Y2010)),
+            (vec![older.clone(), others.clone()], vec![newer.clone()], Some(Y2010)),
+        ] {
+            let all = [&pems[..], &beside[..]].concat();
+            assert_eq!(read(&pems).ends(&read(&all)), end);
+        }
+    }
+
+    #[test]
     fn what_is_no_whole_list_is_refused() {
         let one = authority("one");
         let (der, pem) = list(&one, &[&[1]], 2010, None);

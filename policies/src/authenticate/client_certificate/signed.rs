@@ -3,11 +3,17 @@
 
 use super::names::rfc4514;
 use super::revoked::{Parts, read};
+use aws_lc_rs::signature::{
+    ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, EcdsaVerificationAlgorithm, UnparsedPublicKey,
+};
+use x509_parser::asn1_rs::BitString;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::verify::verify_signature;
+use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
 /// `authorities`: what listeners name, in PEM. `Err`: which of the files has a list that counts for nothing, and why, after its name.
 pub fn check(files: &[&[u8]], authorities: &[&[u8]]) -> Result<(), (usize, String)> {
@@ -21,7 +27,8 @@ pub fn check(files: &[&[u8]], authorities: &[&[u8]]) -> Result<(), (usize, Strin
     loop {
         let is_below = |other: &X509Certificate<'_>| {
             let above = known.iter().filter(|above| above.subject() == other.issuer());
-            above.into_iter().any(|above| other.verify_signature(Some(above.public_key())).is_ok())
+            let signature = (&other.signature_algorithm, &other.signature_value);
+            above.into_iter().any(|above| fits(signature, other.tbs_certificate.as_ref(), above.public_key()).is_ok())
         };
         let (found, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(is_below);
         others = rest;
@@ -47,7 +54,8 @@ fn signed(list: &CertificateRevocationList<'_>, known: &[X509Certificate<'_>]) -
     }
     let mut why = format!("has a list in the name of `{}` that it did not sign", issuer());
     for authority in named.filter(|authority| may_sign_lists(authority)) {
-        match list.verify_signature(authority.public_key()) {
+        let signature = (&list.signature_algorithm, &list.signature_value);
+        match fits(signature, list.tbs_cert_list.as_ref(), authority.public_key()) {
             Ok(()) => return Ok(()),
             Err(X509Error::SignatureUnsupportedAlgorithm) => {
                 why = format!("has a list of `{}` whose signature is of a kind that is not understood", issuer());
@@ -57,6 +65,34 @@ fn signed(list: &CertificateRevocationList<'_>, known: &[X509Certificate<'_>]) -
         }
     }
     Err(why)
+}
+
+/// RSA with SHA-1 (RFC 8017), by its two names: two contents of one hash can be made.
+const BY_SHA1: [&str; 2] = ["1.2.840.113549.1.1.5", "1.3.14.3.2.29"];
+/// The curve P-521, and ECDSA by hash (RFC 5480, RFC 5758), which the handshake takes and the crate does not.
+const P521: &str = "1.3.132.0.35";
+const ECDSA_ON_P521: [(&str, &EcdsaVerificationAlgorithm); 3] = [
+    ("1.2.840.10045.4.3.2", &ECDSA_P521_SHA256_ASN1),
+    ("1.2.840.10045.4.3.3", &ECDSA_P521_SHA384_ASN1),
+    ("1.2.840.10045.4.3.4", &ECDSA_P521_SHA512_ASN1),
+];
+
+fn fits(
+    (algorithm, signature): (&AlgorithmIdentifier<'_>, &BitString<'_>),
+    bytes: &[u8],
+    key: &SubjectPublicKeyInfo<'_>,
+) -> Result<(), X509Error> {
+    let by = algorithm.algorithm.to_id_string();
+    if BY_SHA1.contains(&&*by) {
+        return Err(X509Error::SignatureUnsupportedAlgorithm);
+    }
+    let curve = key.algorithm.parameters.as_ref().and_then(|curve| curve.as_oid().ok());
+    if curve.is_none_or(|curve| curve.to_id_string() != P521) {
+        return verify_signature(key, algorithm, signature, bytes);
+    }
+    let known = ECDSA_ON_P521.iter().find(|(name, _)| *name == by).ok_or(X509Error::SignatureUnsupportedAlgorithm)?;
+    let key = UnparsedPublicKey::new(known.1, &key.subject_public_key.data);
+    key.verify(bytes, &signature.data).map_err(|_| X509Error::SignatureVerificationError)
 }
 
 /// RFC 5280, section 6.3.3 (f).
@@ -82,7 +118,8 @@ mod tests {
     use super::*;
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
-        KeyUsagePurpose, SerialNumber, date_time_ymd,
+        KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA256, PKCS_ECDSA_P521_SHA512,
+        PKCS_ED25519, SerialNumber, date_time_ymd,
     };
 
     struct Authority {
@@ -92,11 +129,14 @@ mod tests {
 
     impl Authority {
         fn new(name: &str, usages: &[KeyUsagePurpose], above: Option<&Authority>) -> Authority {
+            Authority::with(name, usages, above, KeyPair::generate().expect("a key"))
+        }
+
+        fn with(name: &str, usages: &[KeyUsagePurpose], above: Option<&Authority>, key: KeyPair) -> Authority {
             let mut params = CertificateParams::default();
             params.distinguished_name.push(DnType::CommonName, name);
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             params.key_usages = usages.to_vec();
-            let key = KeyPair::generate().expect("a key");
             let certificate = match above {
                 None => params.self_signed(&key),
                 Some(above) => params.signed_by(&key, &above.issuer),
@@ -151,6 +191,20 @@ mod tests {
                 (Err((at, why)), Some((index, words))) => assert!(at == index && why.contains(words), "{at}: {why}"),
                 (outcome, wrong) => panic!("{outcome:?}, not {wrong:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn every_kind_of_key_that_the_handshake_takes_may_sign_lists() {
+        for algorithm in
+            [&PKCS_ED25519, &PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ECDSA_P521_SHA256, &PKCS_ECDSA_P521_SHA512]
+        {
+            let key = || KeyPair::generate_for(algorithm).expect("a key");
+            let (one, impostor) = (Authority::with("one", &[], None, key()), Authority::with("one", &[], None, key()));
+            let below = Authority::with("below", &[], Some(&one), key());
+            assert_eq!(check(&[one.list().as_bytes()], &[one.pem.as_bytes()]), Ok(()), "{algorithm:?}");
+            assert_eq!(check(&[(below.list() + &below.pem).as_bytes()], &[one.pem.as_bytes()]), Ok(()), "{algorithm:?}");
+            assert!(check(&[impostor.list().as_bytes()], &[one.pem.as_bytes()]).is_err(), "{algorithm:?}");
         }
     }
 
