@@ -362,8 +362,8 @@ pub struct Explain {
     /// A header of the request
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
-    /// The configuration
-    #[arg(short, long, default_value = DEFAULT_FILE)]
+    /// The configuration [default: ./maitred.yaml]
+    #[arg(short, long, default_value = DEFAULT_FILE, hide_default_value = true)]
     pub file: PathBuf,
     /// Writes JSON
     #[arg(long)]
@@ -393,8 +393,8 @@ pub struct Token {
     /// Asks the issuer for its keys, where they are not in the configuration
     #[arg(long)]
     pub fetch: bool,
-    /// The configuration
-    #[arg(short, long, default_value = DEFAULT_FILE)]
+    /// The configuration [default: ./maitred.yaml]
+    #[arg(short, long, default_value = DEFAULT_FILE, hide_default_value = true)]
     pub file: PathBuf,
     /// Writes JSON
     #[arg(long)]
