@@ -5,8 +5,6 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use serde_json::json;
-
 use crate::credentials::{self, AUDIENCE, ISSUER, REGION};
 use crate::http::{self, Request};
 use crate::load::{self, Client, Job, Pace, Until};

@@ -230,7 +230,7 @@ fn beside(lab: &Lab, proxy: &Proxy, client: &[Request], guessing: &Guessing, fro
     let told = told.map_err(|_| panicked())?.map_err(|error| error.to_string())?;
     let flooded = flooded.map_err(|_| panicked())??;
     match told.of(200) {
-        _ if told.all() == 0 => Err("nobody who guesses was told anything".into()),
+        _ if told.all() == 0 => return Err("nobody who guesses was told anything".into()),
         0 => {}
         _ if guessing.is_right => {}
         let_in => return Err(format!("{let_in} wrong credentials were let in")),
