@@ -43,12 +43,10 @@ pub fn password(user: &str, password: &str, spaces: u64) -> String {
 
 /// A GET that is signed by RFC 9421, over what the gateway demands by itself.
 pub fn message_signature(signer: &Signer, path: &str, created: u64, number: u64) -> io::Result<String> {
-    let input = format!(
-        "(\"@method\" \"@authority\" \"@path\" \"@query\");created={created};keyid=\"bench\";nonce=\"{number:016x}\""
-    );
-    let base = format!(
-        "\"@method\": GET\n\"@authority\": {HOST}\n\"@path\": {path}\n\"@query\": ?\n\"@signature-params\": {input}"
-    );
+    let input =
+        format!("(\"@method\" \"@authority\" \"@path\" \"@query\");created={created};keyid=\"bench\";nonce=\"{number:016x}\"");
+    let base =
+        format!("\"@method\": GET\n\"@authority\": {HOST}\n\"@path\": {path}\n\"@query\": ?\n\"@signature-params\": {input}");
     let signature = base64(&signer.sign(base.as_bytes())?);
     Ok(format!("Signature-Input: sig={input}\r\nSignature: sig=:{signature}:\r\n"))
 }

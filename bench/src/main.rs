@@ -31,7 +31,9 @@ use std::process::ExitCode;
 
 use options::{Command, Options};
 use report::{Bar, Report, Row};
-use scenarios::{Lab, cold, counting, failing, floods, footprint, guessing, latency, outage, overload, protocols, reload, saturated, stalled};
+use scenarios::{
+    Lab, cold, counting, failing, floods, footprint, guessing, latency, outage, overload, protocols, reload, saturated, stalled,
+};
 
 /// Ten thousand idle connections: the client's ends are ours, the proxies inherit the limit for theirs.
 const OPEN_FILES: u64 = 65_536;

@@ -206,7 +206,7 @@ impl Options {
 
     /// How long others are watched in calm and beside a flood of wrong credentials, each.
     pub fn credentials(&self) -> Duration {
-        Duration::from_millis(self.pick(1_000, 4_000))
+        Duration::from_millis(self.pick(1_000, 2_000))
     }
 
     /// A flood of wrong credentials is told by fewer rounds than a figure of µs.

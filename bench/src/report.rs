@@ -139,7 +139,8 @@ impl Table {
     }
 
     fn json(&self) -> Value {
-        let line = |line: &[String; 3]| self.columns.iter().zip(line).map(|(name, cell)| (name.to_string(), json!(cell))).collect();
+        let line =
+            |line: &[String; 3]| self.columns.iter().zip(line).map(|(name, cell)| (name.to_string(), json!(cell))).collect();
         json!({"title": self.title, "lines": self.lines.iter().map(line).collect::<Vec<Map<String, Value>>>()})
     }
 }

@@ -67,8 +67,8 @@ pub enum Scheme {
 }
 
 enum Pair {
-    Hmac(String, hmac::Key),
-    Rsa(Box<RsaKeyPair>, &'static dyn RsaEncoding),
+    Hmac(String, Box<hmac::Key>),
+    Rsa(RsaKeyPair, &'static dyn RsaEncoding),
     Ec(EcdsaKeyPair, &'static str),
     Ed(Ed25519KeyPair),
 }
@@ -81,7 +81,7 @@ pub struct Signer {
 
 impl Signer {
     pub fn new(scheme: Scheme) -> io::Result<Signer> {
-        let rsa = |encoding| -> io::Result<Pair> { Ok(Pair::Rsa(Box::new(made(RsaKeyPair::generate(KeySize::Rsa2048))?), encoding)) };
+        let rsa = |encoding| -> io::Result<Pair> { Ok(Pair::Rsa(made(RsaKeyPair::generate(KeySize::Rsa2048))?, encoding)) };
         let ec = |algorithm: &'static EcdsaSigningAlgorithm, curve| -> io::Result<Pair> {
             Ok(Pair::Ec(made(EcdsaKeyPair::generate(algorithm))?, curve))
         };
@@ -91,7 +91,7 @@ impl Signer {
                 made(aws_lc_rs::rand::fill(&mut bytes))?;
                 let secret = hex(&bytes);
                 let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-                Pair::Hmac(secret, key)
+                Pair::Hmac(secret, Box::new(key))
             }
             Scheme::RsaSha256 => rsa(&signature::RSA_PKCS1_SHA256)?,
             Scheme::RsaPssSha256 => rsa(&signature::RSA_PSS_SHA256)?,
@@ -189,7 +189,9 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_the_standard() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")] {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
+        {
             assert_eq!(base64(bytes.as_bytes()), text);
             assert_eq!(base64url(bytes.as_bytes()), text.trim_end_matches('='));
         }
@@ -199,7 +201,10 @@ mod tests {
     #[test]
     fn a_hash_is_what_the_standard_says() {
         assert_eq!(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(base64url(&hmac_sha256(b"key", "The quick brown fox jumps over the lazy dog")), "97yD9DBThCSxMpjmqm-xQ-9NWaFJRhdZl0edvC0aPNg");
+        assert_eq!(
+            base64url(&hmac_sha256(b"key", "The quick brown fox jumps over the lazy dog")),
+            "97yD9DBThCSxMpjmqm-xQ-9NWaFJRhdZl0edvC0aPNg"
+        );
     }
 
     #[test]

@@ -103,8 +103,7 @@ fn ways() -> io::Result<Vec<Way>> {
     }
     let aws = format!("aws_signature: {{ region: {REGION}, keys: {{ {AWS_KEY}: \"{AWS_SECRET}\" }} }}");
     // It is not remembered in any case, and good for five minutes.
-    let show: Show =
-        Box::new(|_, path| Ok(credentials::aws_signature(AWS_KEY, AWS_SECRET, path, credentials::unix_seconds())));
+    let show: Show = Box::new(|_, path| Ok(credentials::aws_signature(AWS_KEY, AWS_SECRET, path, credentials::unix_seconds())));
     ways.push(Way::new("AWS SigV4", aws, String::new(), show));
     for cost in BCRYPT_COSTS {
         ways.push(basic(&format!("bcrypt, cost {cost}"), signing::bcrypt_user(USER, PASSWORD, cost)?));
@@ -165,7 +164,10 @@ pub fn run(lab: &mut Lab) -> io::Result<()> {
     });
     lab.report.add_raw(&format!("{NAME}/CPU µs per request"), crate::scenarios::raw(&names, &times));
     let plain = instructions[0].as_ref().ok().copied().flatten();
-    let mut table = Table::new("Cold cost of finding out who it is, beyond a plain request", ["algorithm", "instructions", "CPU microseconds"]);
+    let mut table = Table::new(
+        "Cold cost of finding out who it is, beyond a plain request",
+        ["algorithm", "instructions", "CPU microseconds"],
+    );
     for ((way, counted), own) in ways.iter().zip(&instructions).zip(&times) {
         let failed = counted.as_ref().err().map(io::Error::to_string);
         if let Some(why) = failed.or_else(|| own.iter().find_map(|sample| sample.as_ref().err().cloned())) {

@@ -28,8 +28,10 @@ const BAR: f64 = 2.0;
 /// Of the client that means well, over its connections.
 const PER_SECOND: f64 = 1000.0;
 const CLIENT_CONNECTIONS: usize = 8;
-/// Of those who guess.
-const CONNECTIONS: usize = 32;
+/// Of those who guess: more than there are places for passwords that wait to be hashed.
+const CONNECTIONS: usize = 96;
+/// A machine on which the client waits longer in calm says nothing of floods.
+const CALM_US_MAX: f64 = 1500.0;
 /// A client's first password is hashed before its requests are measured.
 const FIRST_HASH: Duration = Duration::from_millis(400);
 const PROBE: &str = "/1k";
@@ -136,7 +138,8 @@ fn guessing() -> io::Result<Vec<Guessing>> {
 }
 
 fn forged(stranger: &Signer, algorithm: &str, key: &str) -> io::Result<Vec<Vec<u8>>> {
-    let token = |number| Ok(request("/token/x", &credentials::bearer(&credentials::token(stranger, algorithm, key, number)?)).bytes);
+    let token =
+        |number| Ok(request("/token/x", &credentials::bearer(&credentials::token(stranger, algorithm, key, number)?)).bytes);
     (0..FORGED).map(token).collect()
 }
 
@@ -197,18 +200,22 @@ fn pinned(lab: &mut Lab, own_core: usize, load_core: usize) -> io::Result<()> {
     secrets.write(&folder.join(&contender.name))?;
     let setup = crate::proxies::Setup { core: Some(own_core), ..Lab::setup(&folder, &backend, 1) };
     let sources = [From::OneAddress, From::ManyAddresses];
-    let cases: Vec<(&Guessing, From)> = secrets.guessing.iter().flat_map(|guessing| sources.map(|from| (guessing, from))).collect();
+    let cases: Vec<(&Guessing, From)> =
+        secrets.guessing.iter().flat_map(|guessing| sources.map(|from| (guessing, from))).collect();
     let names: Vec<String> = cases.iter().map(|(guessing, from)| format!("{}, {}", guessing.name, from.words())).collect();
     let mut seen: Vec<Vec<Seen>> = cases.iter().map(|_| Vec::new()).collect();
+    let mut config = None;
     let rounds = lab.options.credentials_rounds();
     let samples = interleave(NAME, &names, rounds, |who| {
         let (guessing, from) = cases[who];
         let proxy = Proxy::start(&contender, &setup).map_err(|error| error.to_string())?;
+        config.get_or_insert_with(|| proxy.config_text.clone());
         let one = beside(lab, &proxy, &secrets.client, guessing, from)?;
         let p99 = one.flooded;
         seen[who].push(one);
         Ok(p99)
     });
+    lab.report.add_config(&format!("{NAME}/{}", contender.name), config.as_deref().unwrap_or_default());
     for (((guessing, _), name), (samples, seen)) in cases.iter().zip(&names).zip(samples.iter().zip(&seen)) {
         record(lab, name, guessing.is_right, samples, seen);
     }
@@ -218,6 +225,10 @@ fn pinned(lab: &mut Lab, own_core: usize, load_core: usize) -> io::Result<()> {
 fn beside(lab: &Lab, proxy: &Proxy, client: &[Request], guessing: &Guessing, from: From) -> Result<Seen, String> {
     let until = || Until::Window { warmup: lab.options.warmup().max(FIRST_HASH), length: lab.options.credentials() };
     let calm = good(proxy, client, until())?;
+    let p99 = |outcome: &Outcome| outcome.latencies.quantile(0.99) as f64 / 1000.0;
+    if p99(&calm) > CALM_US_MAX {
+        return Err(format!("the machine is not quiet: p99 is {:.0} µs in calm", p99(&calm)));
+    }
     let over = AtomicBool::new(false);
     let flood = Flood { port: proxy.port, from, connections: CONNECTIONS, per_second: f64::INFINITY, guess: &guessing.guess };
     let (told, flooded) = std::thread::scope(|scope| {
@@ -235,7 +246,6 @@ fn beside(lab: &Lab, proxy: &Proxy, client: &[Request], guessing: &Guessing, fro
         _ if guessing.is_right => {}
         let_in => return Err(format!("{let_in} wrong credentials were let in")),
     }
-    let p99 = |outcome: &Outcome| outcome.latencies.quantile(0.99) as f64 / 1000.0;
     Ok(Seen { calm: p99(&calm), flooded: p99(&flooded), told })
 }
 
@@ -253,7 +263,8 @@ fn record(lab: &mut Lab, name: &str, is_right: bool, samples: &[Sample], seen: &
     let title = format!("p99 beside {name}");
     let statuses = |one: &Seen| one.told.statuses.iter().map(|(status, count)| (status.to_string(), json!(count))).collect();
     let rounds: Vec<serde_json::Map<_, _>> = seen.iter().map(statuses).collect();
-    let [calm, flooded]: [Vec<f64>; 2] = [|one: &Seen| one.calm, |one: &Seen| one.flooded].map(|of| seen.iter().map(of).collect());
+    let [calm, flooded]: [Vec<f64>; 2] =
+        [|one: &Seen| one.calm, |one: &Seen| one.flooded].map(|of| seen.iter().map(of).collect());
     lab.report.add_raw(&format!("{NAME}/{name}"), json!({"calm_us": calm, "flooded_us": flooded, "told": rounds}));
     let mut row = Row { bar: (!is_right).then_some(Bar::ratio(BAR)), ..Row::new(&title, "maitred", "µs", &figures(samples)) };
     row.note = note(seen, &calm);
@@ -271,7 +282,11 @@ fn note(seen: &[Seen], calm: &[f64]) -> String {
     let sum = |status: u16| seen.iter().map(|one| one.told.of(status)).sum::<u64>();
     let all: u64 = seen.iter().map(|one| one.told.all()).sum();
     let [ok, wrong, limited, busy, broken] = [200, 401, 429, 503, BROKEN].map(sum);
-    let mut note = format!("ratio to {:.0} µs in calm; {:.0} guesses/s", Spread::of(calm).map_or(0.0, |calm| calm.median), all as f64 / seconds);
+    let mut note = format!(
+        "ratio to {:.0} µs in calm; {:.0} guesses/s",
+        Spread::of(calm).map_or(0.0, |calm| calm.median),
+        all as f64 / seconds
+    );
     for (count, what) in [
         (ok, "200"),
         (wrong, "401"),

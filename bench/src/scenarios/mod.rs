@@ -3,10 +3,10 @@
 
 pub mod cold;
 pub mod counting;
-pub mod guessing;
 pub mod failing;
 pub mod floods;
 pub mod footprint;
+pub mod guessing;
 pub mod latency;
 pub mod outage;
 pub mod overload;
