@@ -58,8 +58,6 @@ pub struct Flood<'a> {
     pub port: u16,
     pub from: From,
     pub connections: usize,
-    /// Of all together at most.
-    pub per_second: f64,
     /// The whole request of this number.
     pub guess: &'a (dyn Fn(u64) -> Vec<u8> + Sync),
 }
@@ -94,7 +92,6 @@ struct Run<'a> {
     flood: &'a Flood<'a>,
     epoll: Epoll,
     guessers: Vec<Guesser>,
-    began: Instant,
     asked: u64,
     told: Told,
 }
@@ -102,21 +99,21 @@ struct Run<'a> {
 /// Guesses until it is over.
 pub fn run(flood: &Flood, over: &AtomicBool) -> io::Result<Told> {
     let (epoll, guessers) = (Epoll::new()?, Vec::new());
-    let mut run = Run { flood, epoll, guessers, began: Instant::now(), asked: 0, told: Told::default() };
+    let mut run = Run { flood, epoll, guessers, asked: 0, told: Told::default() };
     for place in 0..flood.connections {
         let guesser = run.connect(place)?;
         run.guessers.push(guesser);
     }
-    run.began = Instant::now();
+    let began = Instant::now();
     let (mut ready, mut buffer) = (Vec::new(), vec![0; RECEIVE_BYTES]);
     while !over.load(Ordering::Relaxed) {
-        let nap = run.ask();
-        run.epoll.wait(Some(nap), &mut ready)?;
+        run.ask();
+        run.epoll.wait(Some(NAP), &mut ready)?;
         for &(place, _) in &ready {
             run.turn(place as usize, &mut buffer)?;
         }
     }
-    run.told.seconds = run.began.elapsed().as_secs_f64();
+    run.told.seconds = began.elapsed().as_secs_f64();
     Ok(run.told)
 }
 
@@ -130,21 +127,14 @@ impl Run<'_> {
         Ok(Guesser { stream, input: Vec::new(), guesses: 0, busy: false })
     }
 
-    /// Has all ask who may; says how long nobody may.
-    fn ask(&mut self) -> Duration {
-        let Flood { per_second, guess, .. } = self.flood;
+    /// Has all ask who were told.
+    fn ask(&mut self) {
         for guesser in self.guessers.iter_mut().filter(|guesser| !guesser.busy) {
-            let due = self.began + Duration::from_secs_f64(self.asked as f64 / per_second);
-            let early = due.saturating_duration_since(Instant::now());
-            if !early.is_zero() {
-                return early.min(NAP);
-            }
             // What the socket does not take shows up as a connection that closes.
-            let _ = sys::send(guesser.stream.as_raw_fd(), &guess(self.asked));
+            let _ = sys::send(guesser.stream.as_raw_fd(), &(self.flood.guess)(self.asked));
             self.asked += 1;
             guesser.busy = true;
         }
-        NAP
     }
 
     fn turn(&mut self, place: usize, buffer: &mut [u8]) -> io::Result<()> {

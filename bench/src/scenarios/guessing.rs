@@ -28,8 +28,10 @@ const BAR: f64 = 2.0;
 /// Of the client that means well, over its connections.
 const PER_SECOND: f64 = 1000.0;
 const CLIENT_CONNECTIONS: usize = 8;
-/// Of those who guess: more than there are places for passwords that wait to be hashed.
-const CONNECTIONS: usize = 96;
+/// Of those who guess.
+const CONNECTIONS: usize = 32;
+/// Where each guess is hashed: more than there are places for passwords that wait for it.
+const CONNECTIONS_HASHED: usize = 96;
 /// A machine on which the client waits longer in calm says nothing of floods.
 const CALM_US_MAX: f64 = 1500.0;
 /// A client's first password is hashed before its requests are measured.
@@ -53,6 +55,7 @@ type Guess = Box<dyn Fn(u64) -> Vec<u8> + Sync>;
 struct Guessing {
     name: String,
     guess: Guess,
+    connections: usize,
     /// They show a right one: what a crowd costs in any case.
     is_right: bool,
 }
@@ -100,16 +103,17 @@ impl Secrets {
 }
 
 fn guessing() -> io::Result<Vec<Guessing>> {
-    let wrong = |name: &str, guess: Guess| Guessing { name: name.into(), guess, is_right: false };
+    let wrong = |name: &str, guess: Guess| Guessing { name: name.into(), guess, connections: CONNECTIONS, is_right: false };
+    let hashed = |name: &str, guess: Guess| Guessing { connections: CONNECTIONS_HASHED, ..wrong(name, guess) };
     let password = |path: &'static str| -> Guess {
         Box::new(move |number| request(path, &credentials::password(USER, &format!("guess {number:09}"), 0)).bytes)
     };
     let right: Guess = Box::new(|_| request("/key/x", &format!("X-Api-Key: {API_KEY}\r\n")).bytes);
     let mut all = vec![
-        Guessing { name: "right API keys".into(), guess: right, is_right: true },
-        wrong("wrong passwords, bcrypt", password("/bcrypt/x")),
-        wrong("wrong passwords, argon2id", password("/argon2/x")),
-        wrong(
+        Guessing { name: "right API keys".into(), guess: right, connections: CONNECTIONS, is_right: true },
+        hashed("wrong passwords, bcrypt", password("/bcrypt/x")),
+        hashed("wrong passwords, argon2id", password("/argon2/x")),
+        hashed(
             "unknown users",
             Box::new(|number| request("/bcrypt/x", &credentials::password(&format!("user{number:09}"), "guess", 0)).bytes),
         ),
@@ -230,7 +234,7 @@ fn beside(lab: &Lab, proxy: &Proxy, client: &[Request], guessing: &Guessing, fro
         return Err(format!("the machine is not quiet: p99 is {:.0} µs in calm", p99(&calm)));
     }
     let over = AtomicBool::new(false);
-    let flood = Flood { port: proxy.port, from, connections: CONNECTIONS, per_second: f64::INFINITY, guess: &guessing.guess };
+    let flood = Flood { port: proxy.port, from, connections: guessing.connections, guess: &guessing.guess };
     let (told, flooded) = std::thread::scope(|scope| {
         let guessers = scope.spawn(|| guesses::run(&flood, &over));
         let flooded = scope.spawn(|| good(proxy, client, until())).join();
