@@ -88,8 +88,9 @@ impl Issuer {
                 latch.opens();
             }
             let (status, text) = issuer.answer.lock().expect("no one panics here").clone();
-            conn.answer(status, "content-type: application/json\r\n", text);
+            // Whoever has the answer may ask again before this thread has its next turn.
             issuer.under_way.fetch_sub(1, Ordering::SeqCst);
+            conn.answer(status, "content-type: application/json\r\n", text);
         })
     }
 }
