@@ -2,6 +2,7 @@
 //! network nor the clock. Routes have a file of their own.
 
 mod identity;
+mod logins;
 mod protection;
 mod routes;
 
@@ -78,6 +79,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     places(document, &mut checker);
     protection::contradictions(document, &mut checker);
     identity::check(document, &mut checker);
+    logins::check(document, &mut checker);
     for (_, api) in &document.apis {
         routes::check(api, &mut checker);
     }
