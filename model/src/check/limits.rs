@@ -52,7 +52,10 @@ fn places(document: &Document, name: &str, plan: &Plan, checker: &mut Checker<'_
     for (api_name, terms) in &plan.apis {
         let Some(api) = document.apis.get(api_name) else {
             if !written(api_name) {
-                let hint = suggest(api_name, document.apis.keys().map(String::as_str), "the APIs are");
+                let hint = match document.apis.is_empty() {
+                    true => "add the API, or remove these terms".to_owned(),
+                    false => suggest(api_name, document.apis.keys().map(String::as_str), "the APIs are"),
+                };
                 let message = format!("the plan `{name}` has terms for the API `{api_name}`, which there is not");
                 found.push(Diagnostic::error("unknown-api", terms.span, message).hint(hint));
             }

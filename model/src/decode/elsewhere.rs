@@ -86,7 +86,7 @@ const KEYS: &[Elsewhere] = &[
         hint: "consumers have plans: `plan: gold`; and a plan says what it is here: `plans: { gold: { apis: { shop: … } } }`",
     },
     Elsewhere {
-        theirs: &["limit_req_status", "limit_req_zone", "rejected_code", "error_code", "rejected_msg", "error_message"],
+        theirs: &["limit_req_status", "limit_req_zone"],
         ours: "rate_limit_headers",
         hint: "remove it: who comes too often gets 429 and a problem; `gateway_responses` of the API has AWS's words",
     },
@@ -183,6 +183,12 @@ const KEYS: &[Elsewhere] = &[
         theirs: &["policy", "storage", "strategy", "sync_rate", "redis", "redis_host", "fault_tolerant", "shared"],
         ours: "keys_max",
         hint: "where all limits are counted stands at the top of the file: `counters: redis://127.0.0.1:6379`",
+    },
+    Elsewhere { theirs: &["max", "amount", "requests", "count"], ours: "limit", hint: "here it is `limit`" },
+    Elsewhere {
+        theirs: &["rejected_code", "rejected_msg", "error_code", "error_message", "status"],
+        ours: "keys_max",
+        hint: "remove it: who comes too often gets 429 and a problem; `gateway_responses` of the API has AWS's words",
     },
     Elsewhere {
         theirs: &["headers", "limit_header", "hide_client_headers", "show_limit_quota_in_header", "retry_after"],

@@ -359,7 +359,7 @@ impl<S: Shape<Out = RateLimit>> Shape for Limits<S> {
         let limits = OneOrMany::<Spanned<S>>::decode(node, cx)?;
         for (at, limit) in limits.iter().enumerate() {
             if let Some(first) = limits[..at].iter().find(|first| first.value == limit.value) {
-                let diagnostic = Diagnostic::error("limit-twice", limit.span, "the same limit stands twice, and counts once");
+                let diagnostic = Diagnostic::error("limit-twice", limit.span, "the same limit stands twice");
                 cx.push(diagnostic.hint("remove one of them").also(first.span, "first written here"));
             }
         }
@@ -384,7 +384,10 @@ fn is_limit(node: &Node, cx: &mut Cx<'_>, by: &str) -> bool {
         Kind::Scalar(scalar) if NO_LIMIT.contains(&scalar.text.as_str()) => {
             "remove `rate_limit`: who has the plan is counted by what the whole plan or the API says, and else not".to_owned()
         }
-        Kind::Scalar(_) | Kind::Sequence(_) | Kind::Mapping(_) | Kind::Poisoned => format!("write `{{ rate: {rate}{by} }}`"),
+        _ if by.is_empty() => format!("write `{{ rate: {rate} }}`"),
+        Kind::Scalar(_) | Kind::Sequence(_) | Kind::Mapping(_) | Kind::Poisoned => {
+            format!("write `{{ rate: {rate}{by} }}`, or `by: ip` where nobody is asked who it is")
+        }
     };
     cx.is_mapping(node, "a limit", &hint)
 }
