@@ -12,6 +12,7 @@ pub mod keys;
 pub mod metrics;
 pub mod process;
 pub mod store;
+pub mod times;
 pub mod upstreams;
 pub mod watch;
 

@@ -240,6 +240,14 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     })
 }
 
+/// What the parts' own rules say of a document that is wrong already, so that whoever mends it is told everything at once.
+pub fn also_wrong(document: &Document) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    identity::conditions(document, &mut diagnostics);
+    identity::check(document, &mut diagnostics);
+    diagnostics
+}
+
 /// The port of the first listener with TLS, 443 if there is any; where there is none at all, somebody else ends TLS.
 fn https_port(document: &Document) -> u16 {
     let ports = document.listen.iter().filter(|listener| listener.tls.is_some()).filter_map(|listener| match listener.address {

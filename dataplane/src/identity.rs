@@ -4,7 +4,7 @@ use crate::compile::State;
 use maitred_core::identity::{Consumer, ConsumerSet, KeyCell, KeyHasher, KeySet, KeySource, Roll};
 use maitred_model::{
     Api, Authenticate, Authorize, Authorizer, AuthorizerKind, Diagnostic, Diagnostics, Document, Integration, Jwt, JwtKeys,
-    Route, Setting, SignatureKey, Spanned,
+    Route, Setting, SignatureKey, Span, Spanned,
 };
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::http_signature::read_key;
@@ -39,6 +39,8 @@ impl Identity {
         diagnostics: &mut Diagnostics,
     ) -> Identity {
         let roll = Arc::new(Roll { configured: consumers(document, secret), stored: state.consumers.clone() });
+        let listeners = document.listen.iter().filter_map(|listener| listener.tls.as_ref());
+        let client_ca: Vec<&[u8]> = listeners.filter_map(|tls| tls.client_ca.as_ref()).map(|ca| &ca.bytes[..]).collect();
         let mut identity = Identity::default();
         for (name, configured) in &document.authorizers {
             let keys = match &configured.kind {
@@ -66,6 +68,7 @@ impl Identity {
                 keys,
                 upstream: asked.get(name.as_str()).copied(),
                 fetch: &state.fetch,
+                client_ca: &client_ca,
                 seen: &state.seen,
             };
             match make(name, configured, &making) {
@@ -203,13 +206,22 @@ pub(crate) fn conditions(document: &Document, diagnostics: &mut Diagnostics) -> 
                 Ok(condition) => {
                     compiled.insert(source.value.clone(), Arc::new(condition));
                 }
-                Err(condition::Problem { message, hint }) => {
-                    diagnostics.push(Diagnostic::error("bad-condition", source.span, message).hint(hint));
-                }
+                Err(problem) => diagnostics.push(unreadable(source, problem)),
             }
         }
     }
     compiled
+}
+
+/// Points at the part that is wrong, where the file has the condition as it reads; else it says where in the condition that is.
+fn unreadable(source: &Spanned<String>, problem: condition::Problem) -> Diagnostic {
+    let Spanned { value: text, span } = source;
+    let is_plain = (span.end - span.start) as usize == text.len();
+    let (span, message) = match &problem.at {
+        Some(at) if is_plain => (Span::new(span.file, span.start + at.start as u32, span.start + at.end as u32), problem.message),
+        Some(_) | None => (*span, problem.placed(text)),
+    };
+    Diagnostic::error("bad-condition", span, message).hint(problem.hint)
 }
 
 /// The consumers of a document. That no key and no identity is anybody else's, `check` saw to.

@@ -9,7 +9,7 @@ use crate::configuration::offline;
 use crate::output::{Exit, json, print, say};
 use crate::routes::{matched, one};
 use maitred_core::Fault;
-use maitred_dataplane::{Explanation, Preflight, RouteView, Snapshot, endpoint_url, explain};
+use maitred_dataplane::{Asked, Explanation, Preflight, RouteView, Snapshot, endpoint_url, explain};
 use maitred_model::{
     Api, Authority, Balance, Endpoint, HostPattern, Integration, PathTemplate, ProxyTarget, Route, Upstream, format_duration,
 };
@@ -187,7 +187,12 @@ fn say_taken(taken: &Taken<'_>, explanation: &Explanation<'_>, line: &mut impl F
     for (label, words) in &taken.limits {
         line(label, words);
     }
-    line("goes to", &view.integration);
+    if explanation.asked.as_ref().is_some_and(Asked::is_refused) {
+        line("goes to", "nobody, without a credential");
+        line("would go to", &view.integration);
+    } else {
+        line("goes to", &view.integration);
+    }
     for endpoint in &taken.endpoints {
         line("endpoint", endpoint);
     }

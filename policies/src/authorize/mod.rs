@@ -3,6 +3,7 @@
 
 pub mod condition;
 mod given;
+mod kind;
 #[cfg(test)]
 mod tests;
 
