@@ -2,6 +2,7 @@
 //! network nor the clock. Routes have a file of their own.
 
 mod identity;
+mod limits;
 mod logins;
 mod protection;
 mod routes;
@@ -80,6 +81,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     protection::contradictions(document, &mut checker);
     identity::check(document, &mut checker);
     logins::check(document, &mut checker);
+    limits::check(document, &mut checker);
     for (_, api) in &document.apis {
         routes::check(api, &mut checker);
     }
@@ -87,6 +89,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     if !checker.diagnostics.has_errors() {
         unused(document, &used, &mut checker);
         protection::without_effect(document, &mut checker);
+        limits::without_effect(document, &mut checker);
     }
 }
 

@@ -154,7 +154,8 @@ fn what_loads_fits_the_schema() {
 
 #[test]
 fn what_is_printed_loads_again_and_prints_the_same() {
-    for name in ["ok_everything.yaml", "ok_tls.yaml", "ok_protection.yaml", "ok_jwt.yaml", "ok_signatures.yaml"] {
+    for name in ["ok_everything.yaml", "ok_tls.yaml", "ok_protection.yaml", "ok_jwt.yaml", "ok_signatures.yaml", "ok_limits.yaml"]
+    {
         let mut first = crate::to_json(&load(Path::new(name), &ConfigFolder).document.expect("loads"));
         check(&schema(), &first, &schema(), "").expect("what is printed fits the schema");
         // Stars are too few.
@@ -248,6 +249,12 @@ fn the_schema_refuses_what_the_decoder_refuses() {
         "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [https://x], protocol: h3 } }",
         "listen: 127.0.0.1:8080\napis: { a: { routes: [ { match: GET /x, proxy: http://x, mirror: { to: http://y, share: 10 } } ] } }",
         "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], concurrency: { limit: adaptiv } } }",
+        "listen: 127.0.0.1:8080\nplans: { a: { rate_limit: { rate: 10/s, by: ip } } }",
+        "listen: 127.0.0.1:8080\nplans: { a: { quota: 1000 } }",
+        "listen: 127.0.0.1:8080\napis: { a: { policies: { rate_limit: { rate: 10/s } }, routes: [] } }",
+        "listen: 127.0.0.1:8080\napis: { a: { policies: { rate_limit: { rate: 10/s, by: somebody } }, routes: [] } }",
+        "listen: 127.0.0.1:8080\napis: { a: { policies: { rate_limit: { rate: 10/s, by: ip, wait: 0s } }, routes: [] } }",
+        "listen: 127.0.0.1:8080\napis: { a: { policies: { rate_limit_headers: modern }, routes: [] } }",
         "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], hedge: 50ms } }",
         "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], hedge: { after: 0s } } }",
         "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], retry: { attempts: 11 } } }",
