@@ -79,6 +79,7 @@ pub fn read(source: &Source) -> Read {
 pub fn compiled(read: &mut Read, state: &State) -> Option<Snapshot> {
     match compile(Arc::new(read.document.take()?), state) {
         Ok(snapshot) => {
+            read.diagnostics.extend(snapshot.warnings.clone());
             read.diagnostics.extend(warnings(&snapshot.document, state.clock.wall()));
             read.diagnostics.sort();
             Some(snapshot)

@@ -1,5 +1,6 @@
 //! `authenticate`, `authorize` and `consumers`.
 
+use super::cedar::CedarShape;
 use super::values::{Name, SecretText, Text};
 use crate::decode::{Cx, Defs, Json, List, OneOrMany, Shape, record};
 use crate::document::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
@@ -188,6 +189,8 @@ record! {
         claims: ClaimsShape = absent,
         /// CEL over `request`, `principal`, `claims`, `path` and `consumer`: one, or a list of which each must hold.
         condition: OneOrMany<Spanned<Text>> = absent,
+        /// Policies in Cedar, which must permit. Only in a build with the feature `cedar`.
+        cedar: Option<Spanned<CedarShape>> = absent,
     }
 }
 
