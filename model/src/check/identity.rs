@@ -3,8 +3,8 @@
 use super::Checker;
 use crate::decode::suggest;
 use crate::document::{
-    Api, Asked, Authenticate, Authority, Authorize, Authorizer, AuthorizerKind, Document, HashBy, Integration, KeyPlace, Policies,
-    ProxyTarget, Route, Scheme, Setting,
+    Api, Asked, Authenticate, Authority, Authorize, Authorizer, AuthorizerKind, Document, HashBy, Integration, KeyPlace,
+    Policies, ProxyTarget, Route, Scheme, Setting,
 };
 use crate::language::{ANONYMOUS, NONE};
 use crate::span::{Span, Spanned};

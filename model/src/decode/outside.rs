@@ -29,7 +29,12 @@ pub(crate) struct Outside<'a> {
 }
 
 impl<'a> Outside<'a> {
-    pub fn new(sources: &'a dyn Sources, files: &'a mut Files, main: &'a Path, dependencies: &'a mut Vec<PathBuf>) -> Outside<'a> {
+    pub fn new(
+        sources: &'a dyn Sources,
+        files: &'a mut Files,
+        main: &'a Path,
+        dependencies: &'a mut Vec<PathBuf>,
+    ) -> Outside<'a> {
         Outside { sources, files, main, dependencies, read: HashMap::new(), bytes: 0, texts: HashMap::new() }
     }
 

@@ -160,7 +160,10 @@ impl Shape for CedarShape {
         }
         if files.is_empty() {
             // Those that cannot be read were complained about.
-            if node.get("policies").is_some_and(|list| matches!(&list.kind, crate::yaml::Kind::Sequence(items) if items.is_empty())) {
+            if node
+                .get("policies")
+                .is_some_and(|list| matches!(&list.kind, crate::yaml::Kind::Sequence(items) if items.is_empty()))
+            {
                 cx.error("missing-value", node.span, "`cedar` names no policies", "name a file: `policies: policies/*.cedar`");
             }
             return None;

@@ -2,9 +2,9 @@
 
 use super::{duration, pem, texts, url};
 use crate::document::{
-    ApiKey, Ask, Asked, Authenticate, Authorize, Authorizer, AuthorizerKind, AwsSignature, Basic, Cedar, ClaimDemand, ClientCertificate,
-    Component, Consumer, Demand, Forward, HttpSignature, Identity, Introspection, Jwt, JwtKeys, KeyPlace, Oidc, OidcSession,
-    ProxyTarget, Replay, SignatureKey, TextFile,
+    ApiKey, Ask, Asked, Authenticate, Authorize, Authorizer, AuthorizerKind, AwsSignature, Basic, Cedar, ClaimDemand,
+    ClientCertificate, Component, Consumer, Demand, Forward, HttpSignature, Identity, Introspection, Jwt, JwtKeys, KeyPlace,
+    Oidc, OidcSession, ProxyTarget, Replay, SignatureKey, TextFile,
 };
 use crate::values::format_duration;
 use serde_json::{Map, Value, json};

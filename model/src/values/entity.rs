@@ -118,7 +118,9 @@ mod tests {
             let action = ActionName::parse(text).expect(text);
             assert_eq!((action.kind.as_deref(), action.id.as_str(), action.to_string().as_str()), (kind, id, text));
         }
-        for text in ["", "Action::", "Action::GetOrder", "::\"a\"", "1a::\"b\"", "a b::\"c\"", "A::\"\"", "A::\"b", "A::\"b\"c\"", "a\\b"] {
+        for text in
+            ["", "Action::", "Action::GetOrder", "::\"a\"", "1a::\"b\"", "a b::\"c\"", "A::\"\"", "A::\"b", "A::\"b\"c\"", "a\\b"]
+        {
             assert!(ActionName::parse(text).is_err(), "{text}");
         }
     }

@@ -1,7 +1,7 @@
 //! What policies get to see of a request and of who makes it, as values of Cedar: what the schema declares, and no more of it than a budget
 //! has room for. What does not fit the schema is an error, and never made to fit.
 
-use super::shape::{Field, Shape};
+use super::shape::{Field, PRINCIPAL, Shape};
 use crate::authenticate::aws_signature::stamp;
 use crate::authorize::given::{Budget, Given, TooMuch};
 use cedar_policy::RestrictedExpression as Value;
@@ -62,10 +62,11 @@ pub fn context(fields: &[Field], given: &Given<'_>, budget: &mut Budget) -> Resu
     found.map_err(|unfit| unfit.within("context"))
 }
 
-/// What the schema wants of the principal, as far as the gateway knows it. The others are whose file has entities.
+/// What the schema wants of the principal, as far as the gateway knows it. The others come from the file of entities.
 pub fn principal(fields: &[Field], given: &Given<'_>, budget: &mut Budget) -> Result<Pairs, Unfit> {
     let principal = given.principal;
-    let found = record(fields, budget, &mut |field, budget| match (&*field.name, &field.shape) {
+    let known = fields.iter().filter(|field| PRINCIPAL.iter().any(|(name, _)| *name == &*field.name));
+    let found = record(known, budget, &mut |field, budget| match (&*field.name, &field.shape) {
         ("authorizer", _) => text(principal.authorizer.as_bytes(), budget),
         ("issuer", _) => principal.issuer.as_ref().map_or(Ok(None), |issuer| text(issuer.as_bytes(), budget)),
         ("subject", _) => principal.subject.as_ref().map_or(Ok(None), |subject| text(subject.as_bytes(), budget)),
@@ -80,12 +81,12 @@ pub fn principal(fields: &[Field], given: &Given<'_>, budget: &mut Budget) -> Re
     found.map_err(|unfit| unfit.within("principal"))
 }
 
-fn record(
-    fields: &[Field],
+fn record<'f>(
+    fields: impl IntoIterator<Item = &'f Field>,
     budget: &mut Budget,
     find: &mut dyn FnMut(&Field, &mut Budget) -> Found,
 ) -> Result<Pairs, Unfit> {
-    let mut pairs = Vec::with_capacity(fields.len());
+    let mut pairs = Vec::new();
     for field in fields {
         budget.element()?;
         match find(field, budget).map_err(|unfit| unfit.within(&field.name))? {

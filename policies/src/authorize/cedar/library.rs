@@ -108,7 +108,10 @@ impl Desk<'_> {
         if self.shelf.set.types.kinds.contains_key(name) {
             return name.parse().ok();
         }
-        let hint = suggest(name, self.shelf.set.types.kinds.keys().map(String::as_str), "its entity types are");
+        let set = self.shelf.set.clone();
+        let mut known: Vec<&str> = set.types.kinds.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        let hint = suggest(name, known.iter().copied(), "its entity types are");
         self.error(span, format!("the schema has no entity type `{name}`"), hint)
     }
 
@@ -123,7 +126,8 @@ impl Desk<'_> {
         let kind = &set.types.kinds[value];
         let mut is_fine = true;
         for Unknown { at, message, hint } in self.unknown(kind) {
-            let words: Vec<&str> = [value.rsplit("::").next().unwrap_or(value)].into_iter().chain(at.split('.').skip(1)).collect();
+            let words: Vec<&str> =
+                [value.rsplit("::").next().unwrap_or(value)].into_iter().chain(at.split('.').skip(1)).collect();
             self.diagnostics.push(Diagnostic::error("bad-schema", set.place(words), message).hint(hint));
             is_fine = false;
         }
@@ -272,7 +276,9 @@ impl Desk<'_> {
         }
         let chosen = match set.choose(&action) {
             Ok(chosen) => chosen,
-            Err(why) => return self.error(self.span, format!("`{action}` is not to be decided: {why}"), "split it into several actions"),
+            Err(why) => {
+                return self.error(self.span, format!("`{action}` is not to be decided: {why}"), "split it into several actions");
+            }
         };
         let always = self.always(&set, &action, &chosen)?;
         let prepared = Arc::new(Prepared { shown: action.to_string().into(), uid: action.clone(), chosen, context, always });

@@ -11,7 +11,7 @@ use cedar_policy::{
 use maitred_model::{Cedar, Diagnostic, Diagnostics, LineColumn, Span, TextFile};
 use miette::Diagnostic as _;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Policies of one set, and bytes of all of its files.
@@ -20,7 +20,7 @@ const POLICIES_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Policies that may speak of one action: all of them are asked for each request.
 const POLICIES_OF_ACTION_MAX: usize = 1_000;
 /// How deep an expression may be: it is evaluated by functions that call themselves, on a worker that has 2 MiB of stack.
-const DEPTH_MAX: usize = 96;
+const DEPTH_MAX: usize = 64;
 /// Levels of JSON that one level of an expression may have.
 const JSON_LEVELS: usize = 2;
 /// Problems that are told of one file; the others are most likely more of the same.
@@ -192,7 +192,12 @@ impl Loader {
                 Ok(cut) if policies.len() + cut.len() <= POLICIES_MAX && bytes <= POLICIES_BYTES_MAX => cut,
                 Ok(_) => {
                     let message = format!("there are more than {POLICIES_MAX} policies, or {POLICIES_BYTES_MAX} bytes of them");
-                    self.say("bad-policy", Span::new(file.file, 0, 0), message, Some("have routes name those they need".to_owned()));
+                    self.say(
+                        "bad-policy",
+                        Span::new(file.file, 0, 0),
+                        message,
+                        Some("have routes name those they need".to_owned()),
+                    );
                     return None;
                 }
                 Err(Excess { at, what }) => {
@@ -225,7 +230,8 @@ impl Loader {
         };
         if let Some(other) = others.get(name.as_str()) {
             let diagnostic = Diagnostic::error("duplicate-name", whole, format!("two policies have the id `{name}`"));
-            self.diagnostics.push(diagnostic.hint("give each its own").also(other.span(other.first - other.start, 1), "the other"));
+            self.diagnostics
+                .push(diagnostic.hint("give each its own").also(other.span(other.first - other.start, 1), "the other"));
             return None;
         }
         let mut reading = Reading::default();
@@ -244,16 +250,19 @@ impl Loader {
     fn validate(&mut self, schema: &Schema, policies: &[Known], cuts: &HashMap<Box<str>, Cut<'_>>) {
         let Ok(set) = PolicySet::from_policies(policies.iter().map(|known| known.policy.clone())) else { return };
         let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
-        for error in result.validation_errors() {
-            if let Some(cut) = cuts.get(AsRef::<str>::as_ref(error.policy_id())) {
-                self.tell::<()>("bad-policy", error, cut.file, cut.start);
-            }
+        let cut = |id: &PolicyId| cuts.get(AsRef::<str>::as_ref(id));
+        let found = |cut: &Cut<'_>, error: &dyn miette::Diagnostic| {
+            (cut.of(error), plain(&error.to_string()), error.help().map(|help| plain(&help.to_string())))
+        };
+        let errors = result.validation_errors().filter_map(|error| Some(found(cut(error.policy_id())?, error)));
+        for (span, message, hint) in once(errors) {
+            self.say("bad-policy", span, message, hint);
         }
-        for warning in result.validation_warnings() {
-            if let Some(cut) = cuts.get(AsRef::<str>::as_ref(warning.policy_id())) {
-                let (span, message) = (cut.of(warning), plain(&warning.to_string()));
-                self.diagnostics.push(Diagnostic::warning("odd-policy", span, message));
-            }
+        // Of a policy with errors it is known that something is odd.
+        let wrong: HashSet<&PolicyId> = result.validation_errors().map(|error| error.policy_id()).collect();
+        let warnings = result.validation_warnings().filter(|warning| !wrong.contains(warning.policy_id()));
+        for (span, message, hint) in once(warnings.filter_map(|warning| Some(found(cut(warning.policy_id())?, warning)))) {
+            self.diagnostics.push(Diagnostic { hint, ..Diagnostic::warning("odd-policy", span, message) });
         }
     }
 
@@ -324,6 +333,17 @@ impl Cut<'_> {
             false => name,
         }
     }
+}
+
+type Problem = (Span, String, Option<String>);
+
+/// One for each place, in order: a policy is held against every action that it may be about, and may be wrong for each.
+fn once(problems: impl Iterator<Item = Problem>) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = problems.collect();
+    problems.sort();
+    problems.dedup_by_key(|problem| problem.0);
+    problems.truncate(COMPLAINTS_MAX);
+    problems
 }
 
 /// Without what its place says already.

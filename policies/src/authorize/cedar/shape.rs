@@ -41,10 +41,10 @@ impl Shape {
             Shape::Decimal => "decimal",
             Shape::Datetime => "datetime",
             Shape::Duration => "duration",
-            Shape::Entity => "an entity",
+            Shape::Entity => "Entity",
             Shape::Set(element) if **element == Shape::Text => "Set<String>",
-            Shape::Set(_) => "a set",
-            Shape::Record(_) => "a record",
+            Shape::Set(_) => "Set",
+            Shape::Record(_) => "Record",
         }
     }
 }
@@ -218,7 +218,8 @@ pub struct Unknown {
 
 pub fn check(at: &str, shape: &Shape, known: &Known, unknown: &mut Vec<Unknown>) {
     let mut wrong = |what: String, hint: String| unknown.push(Unknown { at: at.to_owned(), message: what, hint });
-    let other = |words: &str| (format!("the schema has `{at}` as `{}`", shape.words()), format!("the gateway gives it as `{words}`"));
+    let other =
+        |words: &str| (format!("the schema has `{at}` as `{}`", shape.words()), format!("the gateway gives it as `{words}`"));
     match (known, shape) {
         (Known::One(types), shape) if types.contains(&shape.words()) => {}
         (Known::Texts, Shape::Set(element)) if **element == Shape::Text => {}
@@ -250,7 +251,7 @@ pub fn check(at: &str, shape: &Shape, known: &Known, unknown: &mut Vec<Unknown>)
         }
         (Known::Json, shape) => json(at, shape, unknown),
         (Known::AnyTexts | Known::Record(_), _) => {
-            let (what, hint) = other("a record");
+            let (what, hint) = other("Record");
             wrong(what, hint);
         }
     }
@@ -263,8 +264,12 @@ fn json(at: &str, shape: &Shape, unknown: &mut Vec<Unknown>) {
         Shape::Set(element) => json(at, element, unknown),
         Shape::Record(fields) => fields.iter().for_each(|field| json(&format!("{at}.{}", field.name), &field.shape, unknown)),
         Shape::Duration | Shape::Entity => {
-            let message = format!("the schema has `{at}` as {}, which no claim is", shape.words());
-            unknown.push(Unknown { at: at.to_owned(), message, hint: "write `String`, `Long`, `Bool`, or a set or record of them".to_owned() });
+            let message = format!("the schema has `{at}` as `{}`, which no claim is", shape.words());
+            unknown.push(Unknown {
+                at: at.to_owned(),
+                message,
+                hint: "write `String`, `Long`, `Bool`, or a set or record of them".to_owned(),
+            });
         }
     }
 }

@@ -49,12 +49,7 @@ pub fn schema(text: &str) -> Result<(), Excess> {
 }
 
 /// Visits every byte that is no space and not in a comment; of a string its first.
-fn scan(
-    text: &str,
-    open: &[u8],
-    close: &[u8],
-    mut visit: impl FnMut(usize, u8) -> Result<(), Excess>,
-) -> Result<(), Excess> {
+fn scan(text: &str, open: &[u8], close: &[u8], mut visit: impl FnMut(usize, u8) -> Result<(), Excess>) -> Result<(), Excess> {
     let bytes = text.as_bytes();
     let (mut at, mut depth) = (0, 0usize);
     while at < bytes.len() {
