@@ -115,7 +115,8 @@ fn a_policy_that_was_changed_is_in_force_and_a_broken_one_changes_nothing() {
     assert!(words.contains("bad-policy") && words.contains("missing the `resource` variable"), "{words}");
     assert_eq!(gateway.ask("GET", "/orders/7", BOB, "").status, 200);
     let more = "permit (principal == User::\"bob\", action == Action::\"GetOrder\", resource == Order::\"8\");";
-    gateway.publish_with(KITCHEN, &[("policies/more.cedar", more.to_owned())]);
+    let good = ("policies/kitchen.cedar", POLICIES.to_owned());
+    gateway.publish_with(KITCHEN, &[good, ("policies/more.cedar", more.to_owned())]);
     assert_eq!(gateway.ask("GET", "/orders/8", BOB, "").status, 200);
     gateway.publish_with(KITCHEN, &[("policies/kitchen.cedar", "forbid (principal, action, resource);".to_owned())]);
     assert_eq!(gateway.ask("GET", "/orders/8", BOB, "").status, 403);

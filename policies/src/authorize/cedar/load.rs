@@ -79,7 +79,12 @@ impl Set {
             (None, diagnostics)
         });
         let failed = found.has_errors();
-        diagnostics.extend(found);
+        // Sets may have files in common, and so their mistakes.
+        for one in &found {
+            if diagnostics.iter().all(|known| known != one) {
+                diagnostics.push(one.clone());
+            }
+        }
         set.filter(|_| !failed)
     }
 
