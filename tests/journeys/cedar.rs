@@ -122,7 +122,7 @@ fn a_policy_that_was_changed_is_in_force_and_a_broken_one_changes_nothing() {
     assert_eq!(gateway.ask("GET", "/orders/8", BOB, "").status, 403);
     let schema = SCHEMA.replace("GetOrder", "FetchOrder");
     let words = gateway.try_publish_with(KITCHEN, &[("kitchen.cedarschema", schema)]).expect_err("there is no such action");
-    assert!(words.contains("no action `Action::\\\"GetOrder\\\"`"), "{words}");
+    assert!(words.contains("unrecognized action `Action::\\\"GetOrder\\\"`"), "{words}");
 }
 
 #[test]

@@ -220,13 +220,21 @@ pub(super) fn authenticate(authenticate: &Authenticate) -> Value {
 
 pub(super) fn authorize(authorize: &Authorize) -> Value {
     let Authorize { scopes, groups, claims, condition, cedar } = authorize;
-    let claims = claims.iter().map(|(path, demand)| (path.clone(), claim(demand)));
-    let mut value = json!({
-        "scopes": demand(scopes),
-        "groups": demand(groups),
-        "claims": claims.collect::<serde_json::Map<_, _>>(),
-        "condition": condition.iter().map(|condition| condition.value.as_str()).collect::<Vec<_>>(),
-    });
+    let claims: Map<String, Value> = claims.iter().map(|(path, demand)| (path.clone(), claim(demand))).collect();
+    let conditions: Vec<&str> = condition.iter().map(|condition| condition.value.as_str()).collect();
+    // What demands nothing would be a mistake where this is read again.
+    let mut value = json!({});
+    for (key, words) in [("scopes", scopes), ("groups", groups)] {
+        if !words.all.is_empty() || !words.any.is_empty() {
+            value[key] = demand(words);
+        }
+    }
+    if !claims.is_empty() {
+        value["claims"] = claims.into();
+    }
+    if !conditions.is_empty() {
+        value["condition"] = conditions.into();
+    }
     if let Some(policies) = cedar {
         value["cedar"] = self::cedar(&policies.value);
     }
@@ -263,5 +271,6 @@ fn claim(demand: &ClaimDemand) -> Value {
 
 fn demand(demand: &Demand) -> Value {
     let Demand { all, any } = demand;
-    json!({ "all": all, "any": any })
+    let lists = [("all", all), ("any", any)].into_iter().filter(|(_, words)| !words.is_empty());
+    lists.map(|(key, words)| (key.to_owned(), Value::from(words.clone()))).collect::<Map<_, _>>().into()
 }
