@@ -54,7 +54,8 @@ fn the_decision_log_has_a_line_for_each() {
     };
     let logged = |decision: &str, policies: &str, id: &str| {
         let request = format!(r#""request_id":"of-{id}","api":"all","route":"GET /orders/{{id}}""#);
-        let asked = format!(r#""authorizer":"keys","subject":"alice","action":"Action::\"GetOrder\"","resource":"Order::\"{id}\"""#);
+        let asked =
+            format!(r#""authorizer":"keys","subject":"alice","action":"Action::\"GetOrder\"","resource":"Order::\"{id}\"""#);
         gateway.wait_for(&format!(r#""decision":"{decision}",{request},{asked},"policies":"{policies}","errors":"""#));
     };
     assert!(get("7").starts_with("HTTP/1.1 200 "));

@@ -177,7 +177,9 @@ fn every_command_with_its_output_gives_that_output() {
         let mut text = page.text.clone();
         for block in page.blocks() {
             match block.info.as_str() {
-                "yaml" | "yaml http3" | "yaml cedar" | "yaml broken" => fs::write(folder.join("maitred.yaml"), &block.text).expect("writable"),
+                "yaml" | "yaml http3" | "yaml cedar" | "yaml broken" => {
+                    fs::write(folder.join("maitred.yaml"), &block.text).expect("writable")
+                }
                 "console" => {
                     blocks += 1;
                     let said = session(&block.text, &folder);

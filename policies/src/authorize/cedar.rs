@@ -29,6 +29,7 @@ use shape::Field;
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
+use store::Reached;
 
 /// Bytes that the policies of one request may have to look at, at worst: about 50 ms.
 const WORK_MAX: u64 = 64 << 20;
@@ -69,7 +70,7 @@ struct Prepared {
     chosen: Chosen,
     context: Vec<Field>,
     /// The action itself, and what policies name.
-    always: Vec<Entity>,
+    always: Reached,
 }
 
 struct Resource {
@@ -138,9 +139,6 @@ impl Rule {
             Ok(asked) => asked,
             Err(why) => return outcome.refuse(why),
         };
-        if prepared.chosen.weight.saturating_mul(budget.bytes() + budget.elements()) > WORK_MAX {
-            return outcome.refuse("policies are given more than they may look at");
-        }
         let response = Authorizer::new().is_authorized(&request, &prepared.chosen.policies, &entities);
         self.conclude(prepared, &response, outcome)
     }
@@ -189,13 +187,17 @@ impl Rule {
             parents.insert(group);
         }
         let too_many = |_| "policies can reach more entities than they may look at";
-        let (mut seen, mut found) = (HashSet::from([uid.clone()]), Vec::new());
+        let mut reached = Reached::without(uid.clone());
         for from in parents.iter().chain(store.names(uid)).cloned().chain([resource]) {
-            store.reach(from, &mut seen, &mut found).map_err(too_many)?;
+            store.reach(from, &mut reached).map_err(too_many)?;
         }
-        found.extend(prepared.always.iter().filter(|entity| seen.insert(entity.uid())).cloned());
+        reached.add(&prepared.always);
+        let Reached { entities: mut found, bytes, .. } = reached;
         let principal = Entity::new(uid.clone(), attributes.into_iter().collect(), parents);
         found.push(principal.map_err(|_| "the request does not fit the schema: a value in `principal`")?);
+        if prepared.chosen.weight.saturating_mul(budget.bytes() + budget.elements() + bytes) > WORK_MAX {
+            return Err("policies are given more than they may look at".into());
+        }
         Entities::from_entities(found, None).map_err(|_| "the principal and its groups are in one another".into())
     }
 

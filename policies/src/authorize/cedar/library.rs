@@ -4,10 +4,11 @@
 use super::decisions::Decisions;
 use super::load::{Chosen, Set};
 use super::shape::{CONTEXT, Field, Kind as TypeKind, PRINCIPAL, Shape, Unknown, check};
+use super::store::Reached;
 use super::{Actions, Kind, Part, Prepared, Resource, Rule, uid};
 use cedar_policy::{EntityTypeName, EntityUid};
 use maitred_model::{self as model, Cedar, DecisionLog, Diagnostic, Diagnostics, Span, Spanned, suggest};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ struct Shelf {
     set: Arc<Set>,
     prepared: HashMap<EntityUid, Arc<Prepared>>,
     principals: HashMap<String, Arc<[Field]>>,
+    /// That two may have one name was said.
+    is_warned: bool,
 }
 
 /// What a route is called.
@@ -53,7 +56,7 @@ impl Library {
     pub fn load(&mut self, cedar: &Cedar, diagnostics: &mut Diagnostics) {
         let load = || {
             let set = Arc::new(Set::load(cedar, diagnostics)?);
-            Some(Shelf { set, prepared: HashMap::new(), principals: HashMap::new() })
+            Some(Shelf { set, prepared: HashMap::new(), principals: HashMap::new(), is_warned: false })
         };
         self.sets.entry(files(cedar)).or_insert_with(load);
         if cedar.log != DecisionLog::None {
@@ -119,6 +122,7 @@ impl Desk<'_> {
         let model::Spanned { value, span } = &self.cedar.principal;
         let span = if span.is_none() { self.span } else { *span };
         let name = self.kind(value, span)?;
+        self.one_name(value, span);
         if let Some(fields) = self.shelf.principals.get(value) {
             return Some(Kind { name, fields: fields.clone() });
         }
@@ -136,15 +140,22 @@ impl Desk<'_> {
             self.error::<()>(span, message, "give it attributes in place of `tags`");
             is_fine = false;
         }
-        if self.naming.authorizers > 1 && !kind.fields.iter().any(|field| &*field.name == "authorizer") {
-            let message = format!("two authorizers may vouch for `{value}::\"…\"` here, and policies cannot tell whose it is");
-            let hint = "declare `authorizer: String` on the type, and ask `principal.authorizer`";
-            let warning = Diagnostic::warning("one-name-for-two", span, message);
-            self.diagnostics.push(warning.hint(hint).also(self.naming.span, "on this route"));
-        }
         let fields: Arc<[Field]> = kind.fields.clone().into();
         self.shelf.principals.insert(value.clone(), fields.clone());
         is_fine.then_some(Kind { name, fields })
+    }
+
+    /// Subjects of two authorizers may be equal, and policies want to know whose it is.
+    fn one_name(&mut self, value: &str, span: Span) {
+        let fields = &self.shelf.set.types.kinds[value].fields;
+        if self.shelf.is_warned || self.naming.authorizers < 2 || fields.iter().any(|field| &*field.name == "authorizer") {
+            return;
+        }
+        self.shelf.is_warned = true;
+        let message = format!("two authorizers may vouch for `{value}::\"…\"` here, and policies cannot tell whose it is");
+        let hint = "declare `authorizer: String` on the type, and ask `principal.authorizer`";
+        let warning = Diagnostic::warning("one-name-for-two", span, message);
+        self.diagnostics.push(warning.hint(hint).also(self.naming.span, "on this route"));
     }
 
     /// What of a principal neither the gateway knows nor a file could.
@@ -290,26 +301,29 @@ impl Desk<'_> {
     fn lacking(&mut self, set: &Set, id: &str, context: &[Field]) -> Option<()> {
         let path = context.iter().find(|field| &*field.name == "path");
         let Some(Field { shape: Shape::Record(fields), .. }) = path else { return Some(()) };
+        let mut lacks = false;
         for field in fields.iter().filter(|field| field.required && !self.naming.params.contains(&&*field.name)) {
             let message = format!("the schema wants `context.path.{}`, and the path has no such parameter", field.name);
             let hint = format!("declare it as `{}?`, or name another action where the path lacks it", field.name);
             let diagnostic = Diagnostic::error("unknown-parameter", set.place([id, "path", &*field.name]), message);
             self.diagnostics.push(diagnostic.hint(hint).also(self.naming.span, "on this route"));
-            return None;
+            lacks = true;
         }
-        Some(())
+        (!lacks).then_some(())
     }
 
     /// The action, and what its policies name.
-    fn always(&mut self, set: &Set, action: &EntityUid, chosen: &Chosen) -> Option<Vec<cedar_policy::Entity>> {
-        let (mut seen, mut found) = (HashSet::from([action.clone()]), Vec::new());
-        found.extend(set.actions.get(action).cloned());
+    fn always(&mut self, set: &Set, action: &EntityUid, chosen: &Chosen) -> Option<Reached> {
+        let mut reached = Reached::default();
+        if let Some(action) = set.actions.get(action) {
+            reached.push(action.clone());
+        }
         for literal in &chosen.literals {
-            if set.store.reach(literal.clone(), &mut seen, &mut found).is_err() {
+            if set.store.reach(literal.clone(), &mut reached).is_err() {
                 let message = format!("the policies of `{action}` name too many entities");
                 return self.error(self.span, message, "put them into groups, and name those");
             }
         }
-        Some(found)
+        Some(reached)
     }
 }

@@ -140,6 +140,9 @@ struct Loader {
     diagnostics: Diagnostics,
 }
 
+/// By the policy's name.
+type Cuts<'t> = HashMap<Box<str>, Cut<'t>>;
+
 /// A policy that was cut out, and where.
 struct Cut<'t> {
     file: &'t TextFile,
@@ -189,7 +192,7 @@ impl Loader {
         }
     }
 
-    fn policies<'t>(&mut self, files: &'t [TextFile]) -> Option<(Vec<Known>, HashMap<Box<str>, Cut<'t>>)> {
+    fn policies<'t>(&mut self, files: &'t [TextFile]) -> Option<(Vec<Known>, Cuts<'t>)> {
         let (mut policies, mut cuts, mut failed) = (Vec::new(), HashMap::new(), false);
         let bytes: usize = files.iter().map(|file| file.text.len()).sum();
         for file in files {
@@ -225,7 +228,7 @@ impl Loader {
         (!failed).then_some((policies, cuts))
     }
 
-    fn policy(&mut self, cut: &Cut<'_>, text: &str, others: &HashMap<Box<str>, Cut<'_>>) -> Option<Known> {
+    fn policy(&mut self, cut: &Cut<'_>, text: &str, others: &Cuts<'_>) -> Option<Known> {
         let parsed = Policy::parse(None, text).map_err(|errors| self.tell::<()>("bad-policy", &errors, cut.file, cut.start));
         let policy = parsed.ok()?;
         let whole = cut.span(cut.first - cut.start, text.len() - (cut.first - cut.start));
@@ -252,7 +255,7 @@ impl Loader {
     }
 
     /// Strictly: what is accepted cannot meet a value of another type.
-    fn validate(&mut self, schema: &Schema, policies: &[Known], cuts: &HashMap<Box<str>, Cut<'_>>) {
+    fn validate(&mut self, schema: &Schema, policies: &[Known], cuts: &Cuts<'_>) {
         let Ok(set) = PolicySet::from_policies(policies.iter().map(|known| known.policy.clone())) else { return };
         let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
         let cut = |id: &PolicyId| cuts.get(AsRef::<str>::as_ref(id));
@@ -329,7 +332,7 @@ impl Cut<'_> {
     }
 
     /// `policies/kitchen.cedar:12`
-    fn name(&self, others: &HashMap<Box<str>, Cut<'_>>) -> String {
+    fn name(&self, others: &Cuts<'_>) -> String {
         let line = 1 + self.file.text[..self.first].matches('\n').count();
         let name = format!("{}:{line}", self.file.path.display());
         match others.contains_key(name.as_str()) {
@@ -387,7 +390,7 @@ impl Reading {
         self.deepest = self.deepest.max(depth);
         match json {
             Value::Object(entries) => {
-                if let Some(Ok(uid)) = entries.get("__entity").map(|_| EntityUid::from_json(json.clone())) {
+                if let Some(uid) = entries.get("__entity").and_then(|_| EntityUid::from_json(json.clone()).ok()) {
                     self.literals.push(uid);
                 }
                 for (key, value) in entries {

@@ -16,6 +16,39 @@ struct Stored {
     entity: Entity,
     /// Those that its attributes and tags name.
     names: Vec<EntityUid>,
+    /// As text: what a policy may have to look at.
+    bytes: u64,
+}
+
+/// Entities that are given to a request.
+#[derive(Default)]
+pub struct Reached {
+    pub entities: Vec<Entity>,
+    pub bytes: u64,
+    seen: HashSet<EntityUid>,
+}
+
+impl Reached {
+    /// Nobody is reached who is given in another way.
+    pub fn without(uid: EntityUid) -> Reached {
+        Reached { seen: HashSet::from([uid]), ..Reached::default() }
+    }
+
+    /// Takes over what was reached before, but for those that are there.
+    pub fn add(&mut self, other: &Reached) {
+        self.bytes += other.bytes;
+        for entity in &other.entities {
+            if self.seen.insert(entity.uid()) {
+                self.entities.push(entity.clone());
+            }
+        }
+    }
+
+    pub fn push(&mut self, entity: Entity) {
+        if self.seen.insert(entity.uid()) {
+            self.entities.push(entity);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -32,7 +65,8 @@ impl Store {
                     named(&value, &mut names);
                 }
             }
-            (entity.uid(), Stored { entity, names })
+            let bytes = entity.to_json_string().map_or(0, |text| text.len() as u64);
+            (entity.uid(), Stored { entity, names, bytes })
         });
         Store { stored: stored.collect() }
     }
@@ -46,18 +80,19 @@ impl Store {
         self.stored.get(uid).map_or(&[], |stored| &stored.names)
     }
 
-    /// Adds an entity to `found`, and all that its attributes lead to. An entity has its ancestors in it already.
-    pub fn reach(&self, from: EntityUid, seen: &mut HashSet<EntityUid>, found: &mut Vec<Entity>) -> Result<(), TooMany> {
+    /// Adds an entity, and all that its attributes lead to. An entity has its ancestors in it already.
+    pub fn reach(&self, from: EntityUid, reached: &mut Reached) -> Result<(), TooMany> {
         let mut next = vec![from];
         while let Some(uid) = next.pop() {
             let Some(stored) = self.stored.get(&uid) else { continue };
-            if !seen.insert(uid) {
+            if !reached.seen.insert(uid) {
                 continue;
             }
-            if found.len() >= GIVEN_MAX {
+            if reached.entities.len() >= GIVEN_MAX {
                 return Err(TooMany);
             }
-            found.push(stored.entity.clone());
+            reached.entities.push(stored.entity.clone());
+            reached.bytes += stored.bytes;
             next.extend(stored.names.iter().cloned());
         }
         Ok(())

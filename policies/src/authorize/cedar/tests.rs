@@ -354,7 +354,9 @@ fn no_policy_hurts_the_reader() {
 fn the_deepest_policy_that_is_taken_is_evaluated() {
     let rule =
         kitchen(&format!("permit (principal, action, resource) when {{ {}true }};", "context.path.id == \"7\" && ".repeat(56)));
-    let thread = std::thread::Builder::new().stack_size(if cfg!(debug_assertions) { 8 << 20 } else { 1 << 20 }).spawn(move || judge(&rule, "/orders/7", &alice()));
+    let thread = std::thread::Builder::new()
+        .stack_size(if cfg!(debug_assertions) { 8 << 20 } else { 1 << 20 })
+        .spawn(move || judge(&rule, "/orders/7", &alice()));
     assert_eq!(thread.expect("a thread").join().expect("nothing panics"), Ok(()));
 }
 
