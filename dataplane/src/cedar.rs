@@ -8,12 +8,6 @@ use std::sync::Arc;
 #[cfg(feature = "cedar")]
 use maitred_model::Authenticate;
 
-#[cfg(feature = "cedar")]
-pub(crate) type Decisions = maitred_policies::authorize::cedar::Decisions;
-/// Nothing is decided, and nothing logged.
-#[cfg(not(feature = "cedar"))]
-pub(crate) type Decisions = ();
-
 /// All sets of policies of a document.
 pub(crate) struct Library {
     #[cfg(feature = "cedar")]

@@ -1,7 +1,7 @@
 //! Document → snapshot. Pure but for one thing: counters and address lists that outlive a reload are looked up by what they are.
 //! `check`, `run` and a reload all call this one function.
 
-use crate::cedar::{Asking, Decisions, Library};
+use crate::cedar::{Asking, Library};
 use crate::hosts::Hosts;
 use crate::identity::{self, Identity};
 use crate::router::{Candidate, Conditions, Methods, Router};
@@ -65,7 +65,8 @@ pub struct State {
     /// Signatures that were used, by authorizer.
     pub(crate) seen: Registry<String, Seen>,
     /// Where decisions of policies are written down.
-    pub(crate) decisions: Arc<Decisions>,
+    #[cfg(feature = "cedar")]
+    pub(crate) decisions: Arc<maitred_policies::authorize::cedar::Decisions>,
     /// How many authorizers were compiled: what is remembered of one is not another's.
     authorizers: AtomicU64,
     pub clock: Clock,
@@ -97,6 +98,7 @@ impl State {
             keys: Registry::default(),
             room: Room::default(),
             seen: Registry::default(),
+            #[cfg(feature = "cedar")]
             decisions: Arc::default(),
             authorizers: AtomicU64::new(0),
             clock,
