@@ -1,6 +1,7 @@
 //! Document → snapshot. Pure but for one thing: counters and address lists that outlive a reload are looked up by what they are.
 //! `check`, `run` and a reload all call this one function.
 
+use crate::cedar::{Asking, Library};
 use crate::hosts::Hosts;
 use crate::identity::{self, Identity};
 use crate::router::{Candidate, Conditions, Methods, Router};
@@ -63,6 +64,9 @@ pub struct State {
     room: Room,
     /// Signatures that were used, by authorizer.
     pub(crate) seen: Registry<String, Seen>,
+    /// Where decisions of policies are written down.
+    #[cfg(feature = "cedar")]
+    pub(crate) decisions: Arc<maitred_policies::authorize::cedar::Decisions>,
     /// How many authorizers were compiled: what is remembered of one is not another's.
     authorizers: AtomicU64,
     pub clock: Clock,
@@ -94,6 +98,8 @@ impl State {
             keys: Registry::default(),
             room: Room::default(),
             seen: Registry::default(),
+            #[cfg(feature = "cedar")]
+            decisions: Arc::default(),
             authorizers: AtomicU64::new(0),
             clock,
         }
@@ -174,15 +180,18 @@ impl Fetch for Nobody {
 
 /// Compiles a checked document. What `check` cannot know, because it needs the parts' own rules, is reported here.
 pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagnostics> {
+    let mut diagnostics = Diagnostics::new();
+    let library = Library::load(&document, state, &mut diagnostics);
     let mut compiler = Compiler {
         document: &document,
         state,
-        diagnostics: Diagnostics::new(),
+        diagnostics,
         upstreams: Vec::new(),
         upstream_index: HashMap::new(),
         routes: Vec::new(),
         identity: Identity::default(),
         conditions: HashMap::new(),
+        library,
         keys: Vec::new(),
     };
     compiler.conditions = identity::conditions(&document, &mut compiler.diagnostics);
@@ -215,6 +224,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     if diagnostics.has_errors() {
         return Err(diagnostics);
     }
+    let warnings = diagnostics;
     let series = state.metrics.series(keys.iter().map(|(api, route)| (api, route)));
     state.metrics.snapshots.fetch_add(1, Ordering::Relaxed);
     let https_port = https_port(&document);
@@ -236,6 +246,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         masked,
         identity,
         room,
+        warnings,
         document,
     })
 }
@@ -276,6 +287,8 @@ struct Compiler<'a> {
     identity: Identity,
     /// By what is written: many routes may have the same.
     conditions: HashMap<String, Arc<Condition>>,
+    /// Policies in Cedar.
+    library: Library,
     /// API and route names, for the counters.
     keys: Vec<(Arc<str>, Arc<str>)>,
 }
@@ -319,7 +332,7 @@ impl Compiler<'_> {
         let mut shared = None;
         for (position, route) in api.routes.iter().enumerate() {
             let place = (index, position as u32);
-            if let Some(compiled) = self.route(api, route, place, &mut shared) {
+            if let Some(compiled) = self.route((&name, api), route, place, &mut shared) {
                 let candidate = Candidate {
                     route: self.routes.len() as u32,
                     methods: Methods::new(&route.matcher.methods),
@@ -335,7 +348,7 @@ impl Compiler<'_> {
 
     fn route(
         &mut self,
-        api: &model::Api,
+        (api_name, api): (&Arc<str>, &model::Api),
         route: &Spanned<model::Route>,
         place: (u32, u32),
         shared: &mut Option<Arc<Chain>>,
@@ -346,12 +359,12 @@ impl Compiler<'_> {
             self.diagnostics.push(Diagnostic::error("too-many-parameters", route.matcher.span, message));
             return None;
         }
-        let chain = self.chain(api, route, &params, shared)?;
-        let integration = self.integration(route, &params)?;
-        let name = match &route.name {
+        let name: Arc<str> = match &route.name {
             Some(name) => name.value.as_str().into(),
             None => match_text(&route.matcher).into(),
         };
+        let chain = self.chain(api, route, (api_name, &name), &params, shared)?;
+        let integration = self.integration(route, &params)?;
         let cors = cors_of(api, route).is_some();
         let timeout = route.policies.timeout.or(api.policies.timeout);
         Some(Route { name, chain, integration, timeout, cors, place })
@@ -361,6 +374,7 @@ impl Compiler<'_> {
         &mut self,
         api: &model::Api,
         route: &Spanned<model::Route>,
+        names: (&Arc<str>, &Arc<str>),
         params: &[&str],
         shared: &mut Option<Arc<Chain>>,
     ) -> Option<Arc<Chain>> {
@@ -373,7 +387,8 @@ impl Compiler<'_> {
             || route.maintenance.is_some()
             || route.ip.is_some();
         // Parameters are the route's, so a chain with what may name them is not shared.
-        let conditions = matches!(&api.policies.authorize, Some(Setting::Some(rules)) if !rules.condition.is_empty());
+        let names_some = |rules: &model::Authorize| !rules.condition.is_empty() || rules.cedar.is_some();
+        let conditions = matches!(&api.policies.authorize, Some(Setting::Some(rules)) if names_some(rules));
         let shareable = !own && api.policies.transform.is_none() && !conditions;
         if let (true, Some(chain)) = (shareable, &*shared) {
             return Some(chain.clone());
@@ -384,7 +399,7 @@ impl Compiler<'_> {
             Some(Setting::Some(rules)) => api.ip.iter().map(|rules| &rules.value).chain([&rules.value]).collect(),
             None => api.ip.iter().map(|rules| &rules.value).collect(),
         };
-        let authorize = self.demands(api, route, params);
+        let authorize = self.demands(api, route, names, params);
         let configured = Configured {
             body_bytes: route.policies.body_bytes.or(api.policies.body_bytes).unwrap_or(self.document.limits.body_bytes),
             ip,
@@ -412,7 +427,13 @@ impl Compiler<'_> {
     }
 
     /// What a route demands of whoever comes in, with conditions that its path has the parameters for.
-    fn demands<'a>(&mut self, api: &'a model::Api, route: &'a model::Route, params: &[&str]) -> Vec<Demands<'a>> {
+    fn demands<'a>(
+        &mut self,
+        api: &'a model::Api,
+        route: &'a model::Route,
+        (api_name, name): (&Arc<str>, &Arc<str>),
+        params: &[&str],
+    ) -> Vec<Demands<'a>> {
         let mut demands = Vec::new();
         for configured in identity::demands(api, route) {
             let mut conditions = Vec::with_capacity(configured.condition.len());
@@ -428,7 +449,10 @@ impl Compiler<'_> {
                     self.diagnostics.push(diagnostic.hint(hint).also(route.matcher.span, "on this route"));
                 }
             }
-            demands.push(Demands { configured, conditions });
+            let asking = Asking { api_name, api, name, route, params };
+            let rule = |cedar| self.library.rule(cedar, &asking, &mut self.diagnostics);
+            let cedar = configured.cedar.as_ref().and_then(rule);
+            demands.push(Demands { configured, conditions, cedar });
         }
         demands
     }

@@ -8,7 +8,7 @@ use maitred_core::identity::KeyCell;
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::{Chain, Exchange, Fault, Kind, Room};
 use maitred_integrations::Integration;
-use maitred_model::{Acme, Document, Endpoint, GatewayResponses, IpNet, Limits, ListenAddress};
+use maitred_model::{Acme, Diagnostics, Document, Endpoint, GatewayResponses, IpNet, Limits, ListenAddress};
 use maitred_transport::{Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
 use maitred_wire::{Method, Name, Slice};
 use std::collections::HashSet;
@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub(crate) masked: Box<[String]>,
     /// Where bodies are held whole.
     pub(crate) room: Room,
+    /// What whoever wrote the document should know.
+    pub warnings: Diagnostics,
 }
 
 const _: fn() = || {

@@ -87,6 +87,7 @@ pub fn compiled(read: &mut Read, state: &State) -> Option<Snapshot> {
     };
     match compile(Arc::new(document), state) {
         Ok(snapshot) => {
+            read.diagnostics.extend(snapshot.warnings.clone());
             read.diagnostics.extend(warnings(&snapshot.document, state.clock.wall()));
             read.diagnostics.sort();
             Some(snapshot)

@@ -5,7 +5,11 @@ use crate::output::{Exit, print};
 pub fn main() -> anyhow::Result<Exit> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     let hash = option_env!("MAITRED_GIT_HASH").map(|hash| format!("{hash}, ")).unwrap_or_default();
-    let features = if cfg!(feature = "http3") { ", with http3" } else { "" };
+    let features: Vec<&str> = [("http3", cfg!(feature = "http3")), ("cedar", cfg!(feature = "cedar"))]
+        .into_iter()
+        .filter_map(|(name, is_built)| is_built.then_some(name))
+        .collect();
+    let features = if features.is_empty() { String::new() } else { format!(", with {}", features.join(" and ")) };
     print(&format!("maitred {} ({hash}{arch}-{os}{features})\n", env!("CARGO_PKG_VERSION")))?;
     Ok(Exit::Fine)
 }

@@ -123,18 +123,27 @@ fn every_example_compiles_without_a_warning() {
 }
 
 #[test]
-fn a_build_without_http3_says_how_to_get_it() {
-    let folder = Folder::new("check-http3");
+fn a_build_without_a_feature_says_how_to_get_it() {
+    let folder = Folder::new("check-features");
     let certs = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/certs");
-    let text = format!(
+    let http3 = format!(
         "listen: {{ address: \"127.0.0.1:8443\", http3: true, tls: {{ certificates: {{ cert: {certs}/api.pem, key: {certs}/api.key }} }} }}
 apis: {{ a: {{ routes: [ {{ match: GET /, respond: {{ text: hello }} }} ] }} }}"
     );
-    let done = folder.file("maitred.yaml", &text).maitred(&["check"]);
-    let (has, version) = (cfg!(feature = "http3"), maitred(&["version"]).stdout);
-    assert_eq!((done.code == 0, version.contains("with http3")), (has, has), "{}\n{version}", done.stderr);
-    let told = ["not-built", "without HTTP/3", "cargo build --release -p maitred --features http3"];
-    assert!(has || told.iter().all(|words| done.stderr.contains(words)), "{}", done.stderr);
+    let cedar = "listen: 127.0.0.1:8080\nauthorizers: { keys: { api_key: {} } }
+apis: { a: { policies: { authenticate: [keys], authorize: { cedar: { policies: p, schema: s } } }, routes: [ { match: GET /, respond: { text: hello } } ] } }";
+    folder.file("p", "permit (principal, action, resource);");
+    folder.file("s", "entity User, Route; action GET appliesTo { principal: User, resource: Route };");
+    let version = maitred(&["version"]).stdout;
+    for (text, name, feature, has) in
+        [(http3.as_str(), "HTTP/3", "http3", cfg!(feature = "http3")), (cedar, "Cedar", "cedar", cfg!(feature = "cedar"))]
+    {
+        let done = folder.file("maitred.yaml", text).maitred(&["check"]);
+        assert_eq!((done.code == 0, version.contains(feature)), (has, has), "{}\n{version}", done.stderr);
+        let told =
+            ["not-built".to_owned(), format!("without {name}"), format!("cargo build --release -p maitred --features {feature}")];
+        assert!(has || told.iter().all(|words| done.stderr.contains(words)), "{}", done.stderr);
+    }
 }
 
 #[test]

@@ -80,6 +80,16 @@ impl Page {
         blocks
     }
 
+    /// Blocks that are files of their own: names and texts. "```cedar kitchen.cedar" is one.
+    fn files(&self) -> Vec<(String, String)> {
+        let is_file = |info: &str| ["cedar", "cedarschema", "json"].contains(&info);
+        let named = |block: Block| {
+            let (language, name) = block.info.split_once(' ')?;
+            is_file(language).then(|| (name.to_owned(), block.text.clone()))
+        };
+        self.blocks().into_iter().filter_map(named).collect()
+    }
+
     /// The text without its blocks.
     fn prose(&self) -> String {
         self.text.split("\n```").step_by(2).collect()
@@ -119,10 +129,11 @@ fn every_file_in_the_documentation_means_what_it_says() {
     for page in pages() {
         for block in page.blocks().iter().filter(|block| block.info.split(' ').next() == Some("yaml")) {
             let place = format!("{}:{}", page.name(), block.line);
-            let loaded = load_text("maitred.yaml", &block.text, &sources(&block.text));
+            let beside = page.files().into_iter().fold(sources(&block.text), |memory, (name, text)| memory.file(name, text));
+            let loaded = load_text("maitred.yaml", &block.text, &beside);
             let words = render(&loaded.diagnostics, &loaded.files, false);
             match block.info.as_str() {
-                "yaml" | "yaml http3" => {
+                "yaml" | "yaml http3" | "yaml cedar" => {
                     assert!(
                         // What a page shows in order to explain it may be worth a warning.
                         loaded.diagnostics.iter().all(|diagnostic| diagnostic.code == "dropped-protection"),
@@ -131,7 +142,8 @@ fn every_file_in_the_documentation_means_what_it_says() {
                     let document = loaded.document.unwrap_or_else(|| panic!("{place}: no document"));
                     let compiled = compile(Arc::new(document), &State::new(1));
                     // A build without the feature says so, and nothing else.
-                    let fits = block.info == "yaml" || cfg!(feature = "http3");
+                    let needed = [("yaml http3", cfg!(feature = "http3")), ("yaml cedar", cfg!(feature = "cedar"))];
+                    let fits = needed.iter().all(|(info, is_built)| block.info != *info || *is_built);
                     let words = compiled.err().map(|diagnostics| diagnostics.iter().map(|one| one.code).collect::<Vec<_>>());
                     assert_eq!(words, if fits { None } else { Some(vec!["not-built"]) }, "{place}");
                     whole += 1;
@@ -162,7 +174,9 @@ fn every_command_with_its_output_gives_that_output() {
         let mut text = page.text.clone();
         for block in page.blocks() {
             match block.info.as_str() {
-                "yaml" | "yaml http3" | "yaml broken" => fs::write(folder.join("maitred.yaml"), &block.text).expect("writable"),
+                "yaml" | "yaml http3" | "yaml cedar" | "yaml broken" => {
+                    fs::write(folder.join("maitred.yaml"), &block.text).expect("writable")
+                }
                 "console" => {
                     blocks += 1;
                     let said = session(&block.text, &folder);

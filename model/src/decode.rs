@@ -117,8 +117,8 @@ impl Cx<'_> {
 /// A record of defaults alone, for those that have one for each key.
 pub(crate) fn default_of<S: Shape>() -> S::Out {
     let mut diagnostics = Diagnostics::new();
-    let (sources, files, mut dependencies) = (Memory::default(), Files::new(), Vec::new());
-    let outside = Outside::new(&sources, &files, Path::new(""), &mut dependencies);
+    let (sources, mut files, mut dependencies) = (Memory::default(), Files::new(), Vec::new());
+    let outside = Outside::new(&sources, &mut files, Path::new(""), &mut dependencies);
     let mut cx = Cx { diagnostics: &mut diagnostics, plain_secrets: Vec::new(), outside };
     S::decode(&Node::empty_mapping(), &mut cx).expect("declared defaults decode: a test goes through them")
 }

@@ -2,6 +2,7 @@
 //! check may want to point at. Knows no sockets, no other crate of ours, and resolves no references: `compile` does.
 
 mod authorizers;
+mod cedar;
 mod identity;
 mod limits;
 mod listeners;
@@ -14,6 +15,7 @@ pub use authorizers::{
     Forward, HtpasswdFile, HttpSignature, Introspection, Jwt, JwtAlgorithm, JwtKeys, KeyPlace, Oidc, OidcSession,
     PublicAlgorithm, Replay, SameSite, SignatureKey,
 };
+pub use cedar::{Cedar, DecisionLog, TextFile};
 pub use identity::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
 pub use limits::{
     ApiTerms, Closest, Cost, Counters, CountersFailure, CountingMode, Given, LIMITS_MAX, LimitBy, LimitHeaders, Period, Plan,

@@ -3,6 +3,7 @@
 
 mod apis;
 mod authorizers;
+mod cedar;
 mod endpoints;
 mod identity;
 mod limits;

@@ -102,7 +102,7 @@ impl<'s> Loader<'s> {
         };
         self.include_from(&root, path, &mut vec![tidy(path)]);
         self.merge(&mut root);
-        let outside = Outside::new(self.sources, &self.files, path, &mut self.dependencies);
+        let outside = Outside::new(self.sources, &mut self.files, path, &mut self.dependencies);
         let mut cx = Cx { diagnostics: &mut self.diagnostics, plain_secrets: Vec::new(), outside };
         let raw = RawDocument::decode(&root, &mut cx);
         for secret in std::mem::take(&mut cx.plain_secrets) {

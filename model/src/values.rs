@@ -1,6 +1,7 @@
 //! The values a document is made of, parsed and never validated twice: a value of one of these types is right. Each parser says
 //! what is wrong and what to type instead; where it was written is the decoder's business.
 
+mod entity;
 mod headers;
 mod htpasswd;
 mod net;
@@ -13,6 +14,7 @@ mod tests;
 mod units;
 mod zone;
 
+pub use entity::{ActionName, EntityTemplate, parse_entity_type};
 pub use headers::{HeaderName, HeaderValue, parse_method};
 pub use htpasswd::{
     Argon2, Argon2Cost, Argon2Kind, Bcrypt, HTPASSWD_BYTES_MAX, HashCost, Htpasswd, HtpasswdError, PasswordHash, USER_BYTES_MAX,

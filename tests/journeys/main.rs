@@ -9,6 +9,8 @@ mod basic;
 mod breakers;
 mod breaking;
 mod calls;
+#[cfg(feature = "cedar")]
+mod cedar;
 mod certificates;
 mod checks;
 mod connections;

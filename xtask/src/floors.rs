@@ -24,8 +24,13 @@ fn floor(name: &str) -> Option<Option<u8>> {
 /// Floor 0 is pure: whatever brings a runtime or sockets is no part of it.
 const NOT_BELOW: &[&str] = &["tokio", "mio", "socket2", "hyper", "h2", "axum"];
 
-/// QUIC is sockets. Of `h3` the tests alone make use: docs/adr/0016-http3.md.
-const ONLY_IN: &[(&str, &[&str])] = &[("quinn", &["maitred-transport"]), ("h3", &[]), ("h3-quinn", &[])];
+/// What only one crate may know, and why.
+const ONLY_IN: &[(&str, &[&str], &str)] = &[
+    ("quinn", &["maitred-transport"], "QUIC is sockets, and those are the transport's affair"),
+    ("h3", &[], "of the crate h3 the tests alone make use: docs/adr/0016-http3.md"),
+    ("h3-quinn", &[], "of the crate h3 the tests alone make use: docs/adr/0016-http3.md"),
+    ("cedar-policy", &["maitred-policies"], "what Cedar decides is a policy: docs/adr/0021-cedar.md"),
+];
 
 pub fn check(root: &Path, findings: &mut Findings) -> Result<()> {
     let metadata = output(root, env!("CARGO"), &["metadata", "--format-version", "1", "--no-deps"])?;
@@ -57,14 +62,10 @@ pub fn check(root: &Path, findings: &mut Findings) -> Result<()> {
                 );
             }
             let Some(mine) = mine else { continue };
-            if let Some((_, users)) = ONLY_IN.iter().find(|(only, _)| *only == other)
+            if let Some((_, users, why)) = ONLY_IN.iter().find(|(only, ..)| *only == other)
                 && !users.contains(&name)
             {
-                findings.error(
-                    &place,
-                    &format!("{name} depends on {other}"),
-                    "QUIC is the transport's affair; the crate h3 is the tests'",
-                );
+                findings.error(&place, &format!("{name} depends on {other}"), why);
             }
             match floor(other) {
                 Some(None) if other != "maitred-testkit" || !dev => findings.error(

@@ -3,7 +3,7 @@
 
 use super::protection::Line;
 use maitred_dataplane::Asked;
-use maitred_model::{Authorize, ClaimDemand, Demand};
+use maitred_model::{Authorize, Cedar, ClaimDemand, Demand};
 use serde_json::{Value, json};
 
 pub fn lines(asked: Option<&Asked<'_>>) -> Vec<Line> {
@@ -23,7 +23,7 @@ pub fn lines(asked: Option<&Asked<'_>>) -> Vec<Line> {
 }
 
 fn demanded(authorize: &Authorize) -> Vec<String> {
-    let Authorize { scopes, groups, claims, condition } = authorize;
+    let Authorize { scopes, groups, claims, condition, cedar } = authorize;
     let mut words: Vec<String> = words(scopes, "scope").chain(words(groups, "group")).collect();
     words.extend(claims.iter().map(|(path, demand)| match demand {
         ClaimDemand::Present => format!("the claim {path}"),
@@ -35,7 +35,17 @@ fn demanded(authorize: &Authorize) -> Vec<String> {
     words.extend(
         condition.iter().map(|condition| format!("that {}", condition.value.split_whitespace().collect::<Vec<_>>().join(" "))),
     );
+    words.extend(cedar.iter().map(|cedar| policies(cedar)));
     words
+}
+
+/// "that a policy of policies/kitchen.cedar permits the action GetOrder on Order::"{id}"".
+fn policies(cedar: &Cedar) -> String {
+    let files: Vec<String> = cedar.policies.iter().map(|file| file.path.display().to_string()).collect();
+    let action = cedar.action.as_ref().map(|action| format!(" the action {}", action.value)).unwrap_or_default();
+    let resource = cedar.resource.as_ref().map(|resource| format!(" on {}", resource.value)).unwrap_or_default();
+    let what = if action.is_empty() && resource.is_empty() { " it" } else { "" };
+    format!("that a policy of {} permits{what}{action}{resource}, and none forbids it", files.join(", "))
 }
 
 fn words(demand: &Demand, what: &str) -> impl Iterator<Item = String> {
@@ -58,16 +68,20 @@ pub fn as_json(asked: &Asked<'_>) -> Value {
 }
 
 fn one(authorize: &Authorize) -> Value {
-    let Authorize { scopes, groups, claims, condition } = authorize;
+    let Authorize { scopes, groups, claims, condition, cedar } = authorize;
     let words = |Demand { all, any }: &Demand| json!({ "all": all, "any": any });
     let claim = |demand: &ClaimDemand| match demand {
         ClaimDemand::Present => "*".into(),
         ClaimDemand::OneOf(values) => Value::Array(values.clone()),
     };
-    json!({
+    let mut value = json!({
         "scopes": words(scopes),
         "groups": words(groups),
         "claims": claims.iter().map(|(path, demand)| (path.clone(), claim(demand))).collect::<serde_json::Map<_, _>>(),
         "conditions": condition.iter().map(|condition| condition.value.as_str()).collect::<Value>(),
-    })
+    });
+    if let Some(cedar) = cedar {
+        value["cedar"] = policies(cedar).into();
+    }
+    value
 }

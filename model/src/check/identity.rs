@@ -3,8 +3,8 @@
 use super::Checker;
 use crate::decode::suggest;
 use crate::document::{
-    Api, Asked, Authenticate, Authority, Authorizer, AuthorizerKind, Document, HashBy, Integration, KeyPlace, Policies,
-    ProxyTarget, Route, Scheme, Setting,
+    Api, Asked, Authenticate, Authority, Authorize, Authorizer, AuthorizerKind, Document, HashBy, Integration, KeyPlace,
+    Policies, ProxyTarget, Route, Scheme, Setting,
 };
 use crate::language::{ANONYMOUS, NONE};
 use crate::span::{Span, Spanned};
@@ -29,6 +29,7 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
         for route in api.routes.iter().filter(|route| !route.is_login()) {
             named(document, &route.policies, checker);
             demands(api, route, checker);
+            resources(api, route, checker);
             said(api, route, checker);
         }
         told_by_api(api, checker);
@@ -223,6 +224,28 @@ fn demands(api: &Api, route: &Spanned<Route>, checker: &mut Checker<'_>) {
         checker.diagnostics.push(diagnostic.hint(hint).also(route.matcher.span, "on this route, for one"));
     }
     dropped(api, route, inherited, checker);
+}
+
+/// What policies call a resource is made of parameters that the path has.
+fn resources(api: &Api, route: &Spanned<Route>, checker: &mut Checker<'_>) {
+    if is_open(api, route) {
+        return;
+    }
+    let (own, inherited) = match (&route.policies.authorize, &api.policies.authorize) {
+        (Some(Setting::None), _) => return,
+        (own, inherited) => (own.as_ref(), inherited.as_ref()),
+    };
+    let named = |setting: &'_ Setting<Spanned<Authorize>>| match setting {
+        Setting::Some(authorize) => authorize.cedar.as_ref().and_then(|cedar| cedar.resource.clone()),
+        Setting::None => None,
+    };
+    for resource in own.into_iter().chain(inherited).filter_map(named) {
+        for name in resource.id.params().filter(|name| !route.matcher.path.params().any(|known| known == *name)) {
+            let message = format!("the resource is named by `{{{name}}}`, and the path has no such parameter");
+            let hint = "put `cedar` where the path has it, or name another resource";
+            checker.clash("unknown-parameter", (resource.span, route.matcher.span), message, hint, "on this route");
+        }
+    }
 }
 
 /// An inherited protection is dropped in writing, and shown.

@@ -2,8 +2,9 @@
 
 use crate::diagnostics::Files;
 use crate::sources::Sources;
-use crate::span::Span;
+use crate::span::{FileId, Span};
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,22 +17,29 @@ const PEM_TOTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What decoding may ask of the world.
 pub(crate) struct Outside<'a> {
     sources: &'a dyn Sources,
-    files: &'a Files,
+    files: &'a mut Files,
     /// For values that no file wrote, such as a path by default.
     main: &'a Path,
     dependencies: &'a mut Vec<PathBuf>,
     /// Each file is read once a load, so that two places never see two contents.
     read: HashMap<PathBuf, Result<Arc<[u8]>, String>>,
     bytes: usize,
+    /// Those that are shown where something is wrong in them.
+    texts: HashMap<PathBuf, (Arc<str>, FileId)>,
 }
 
 impl<'a> Outside<'a> {
-    pub fn new(sources: &'a dyn Sources, files: &'a Files, main: &'a Path, dependencies: &'a mut Vec<PathBuf>) -> Outside<'a> {
-        Outside { sources, files, main, dependencies, read: HashMap::new(), bytes: 0 }
+    pub fn new(
+        sources: &'a dyn Sources,
+        files: &'a mut Files,
+        main: &'a Path,
+        dependencies: &'a mut Vec<PathBuf>,
+    ) -> Outside<'a> {
+        Outside { sources, files, main, dependencies, read: HashMap::new(), bytes: 0, texts: HashMap::new() }
     }
 
     /// Where inside a scalar its text stands, if it does as it reads; else the scalar.
-    pub fn text(&self, scalar: Span, text: &str) -> Span {
+    pub fn place_of(&self, scalar: Span, text: &str) -> Span {
         let at = self.files.slice(scalar).filter(|_| !text.is_empty()).and_then(|written| written.find(text));
         at.map_or(scalar, |at| {
             let start = scalar.start + at as u32;
@@ -71,5 +79,22 @@ impl<'a> Outside<'a> {
         };
         self.read.insert(path.to_owned(), read.clone());
         read
+    }
+
+    /// The same as text, and as a file in which problems have a place.
+    pub fn text(&mut self, path: &Path, bytes_max: usize) -> Result<(Arc<str>, FileId), String> {
+        if let Some(known) = self.texts.get(path) {
+            return Ok(known.clone());
+        }
+        let bytes = self.read_up_to(path, bytes_max)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8".to_owned())?;
+        let known = (Arc::from(text), self.files.add(path, text));
+        self.texts.insert(path.to_owned(), known.clone());
+        Ok(known)
+    }
+
+    /// The files that a pattern names.
+    pub fn find(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        self.sources.glob(pattern)
     }
 }

@@ -1,6 +1,6 @@
 //! Who may come in: what routes demand, and the callers that are known by name.
 
-use super::{Document, HeaderEdits, KeyPlace, Policies};
+use super::{Cedar, Document, HeaderEdits, KeyPlace, Policies};
 use crate::span::Spanned;
 use crate::values::{HeaderName, Secret};
 
@@ -22,6 +22,8 @@ pub struct Authorize {
     pub claims: Vec<(String, ClaimDemand)>,
     /// In CEL. Each must hold.
     pub condition: Vec<Spanned<String>>,
+    /// Policies that must permit.
+    pub cedar: Option<Spanned<Cedar>>,
 }
 
 /// What a claim must be. One that is a list is it if one of its elements is.

@@ -1,5 +1,6 @@
 //! `authenticate`, `authorize` and `consumers`.
 
+use super::cedar::CedarShape;
 use super::values::{Name, SecretText, Text};
 use crate::decode::{Cx, Defs, Json, List, OneOrMany, Shape, record};
 use crate::document::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
@@ -185,7 +186,7 @@ impl Shape for ConditionShape {
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Spanned<String>> {
         let text = Text::decode(node, cx)?;
-        let span = cx.outside.text(node.span, &text);
+        let span = cx.outside.place_of(node.span, &text);
         Some(Spanned::new(text, span))
     }
 
@@ -205,6 +206,8 @@ record! {
         claims: ClaimsShape = absent,
         /// CEL over `request`, `principal`, `claims`, `path` and `consumer`: one, or a list of which each must hold.
         condition: OneOrMany<ConditionShape> = absent,
+        /// Policies in Cedar, which must permit. Only in a build with the feature `cedar`.
+        cedar: Option<Spanned<CedarShape>> = absent,
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::{duration, pem, texts, url};
 use crate::document::{
-    ApiKey, Ask, Asked, Authenticate, Authorize, Authorizer, AuthorizerKind, AwsSignature, Basic, ClaimDemand, ClientCertificate,
-    Component, Consumer, Demand, Forward, HttpSignature, Identity, Introspection, Jwt, JwtKeys, KeyPlace, Oidc, OidcSession,
-    ProxyTarget, Replay, SignatureKey,
+    ApiKey, Ask, Asked, Authenticate, Authorize, Authorizer, AuthorizerKind, AwsSignature, Basic, Cedar, ClaimDemand,
+    ClientCertificate, Component, Consumer, Demand, Forward, HttpSignature, Identity, Introspection, Jwt, JwtKeys, KeyPlace,
+    Oidc, OidcSession, ProxyTarget, Replay, SignatureKey, TextFile,
 };
 use crate::values::format_duration;
 use serde_json::{Map, Value, json};
@@ -223,14 +223,47 @@ pub(super) fn authenticate(authenticate: &Authenticate) -> Value {
 }
 
 pub(super) fn authorize(authorize: &Authorize) -> Value {
-    let Authorize { scopes, groups, claims, condition } = authorize;
-    let claims = claims.iter().map(|(path, demand)| (path.clone(), claim(demand)));
-    json!({
-        "scopes": demand(scopes),
-        "groups": demand(groups),
-        "claims": claims.collect::<serde_json::Map<_, _>>(),
-        "condition": condition.iter().map(|condition| condition.value.as_str()).collect::<Vec<_>>(),
-    })
+    let Authorize { scopes, groups, claims, condition, cedar } = authorize;
+    let claims: Map<String, Value> = claims.iter().map(|(path, demand)| (path.clone(), claim(demand))).collect();
+    let conditions: Vec<&str> = condition.iter().map(|condition| condition.value.as_str()).collect();
+    // What demands nothing would be a mistake where this is read again.
+    let mut value = json!({});
+    for (key, words) in [("scopes", scopes), ("groups", groups)] {
+        if !words.all.is_empty() || !words.any.is_empty() {
+            value[key] = demand(words);
+        }
+    }
+    if !claims.is_empty() {
+        value["claims"] = claims.into();
+    }
+    if !conditions.is_empty() {
+        value["condition"] = conditions.into();
+    }
+    if let Some(policies) = cedar {
+        value["cedar"] = self::cedar(&policies.value);
+    }
+    value
+}
+
+fn cedar(cedar: &Cedar) -> Value {
+    let Cedar { policies, schema, entities, principal, action, resource, log } = cedar;
+    let path = |file: &TextFile| file.path.display().to_string();
+    let mut value = json!({
+        "policies": policies.iter().map(path).collect::<Vec<_>>(),
+        "schema": path(schema),
+        "principal": principal.value,
+        "log": log.as_str(),
+    });
+    if let Some(entities) = entities {
+        value["entities"] = path(entities).into();
+    }
+    if let Some(action) = action {
+        value["action"] = action.to_string().into();
+    }
+    if let Some(resource) = resource {
+        value["resource"] = resource.to_string().into();
+    }
+    value
 }
 
 fn claim(demand: &ClaimDemand) -> Value {
@@ -242,5 +275,6 @@ fn claim(demand: &ClaimDemand) -> Value {
 
 fn demand(demand: &Demand) -> Value {
     let Demand { all, any } = demand;
-    json!({ "all": all, "any": any })
+    let lists = [("all", all), ("any", any)].into_iter().filter(|(_, words)| !words.is_empty());
+    lists.map(|(key, words)| (key.to_owned(), Value::from(words.clone()))).collect::<Map<_, _>>().into()
 }

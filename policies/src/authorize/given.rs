@@ -79,12 +79,12 @@ impl Budget {
         self.bytes
     }
 
-    fn element(&mut self) -> Result<(), TooMuch> {
+    pub fn element(&mut self) -> Result<(), TooMuch> {
         self.elements += 1;
         if self.elements > ELEMENTS_MAX { Err(TooMuch) } else { Ok(()) }
     }
 
-    fn charge(&mut self, bytes: usize) -> Result<(), TooMuch> {
+    pub fn charge(&mut self, bytes: usize) -> Result<(), TooMuch> {
         self.bytes += bytes as u64;
         if self.bytes > TEXT_BYTES_MAX { Err(TooMuch) } else { Ok(()) }
     }

@@ -1,6 +1,8 @@
 //! What whoever comes in must be. Every demand of API and route must be met; who it is was found out by `authenticate` before, and why
 //! somebody may not is for the log alone.
 
+#[cfg_attr(not(feature = "cedar"), path = "without_cedar.rs")]
+pub mod cedar;
 pub mod condition;
 mod given;
 mod kind;
@@ -8,6 +10,7 @@ mod kind;
 mod tests;
 
 use crate::authenticate::{Choice, unauthenticated};
+use cedar::Rule;
 use condition::Condition;
 use given::Given;
 use maitred_core::metrics::Decided;
@@ -23,11 +26,14 @@ pub const NAME: &str = "authorize";
 pub struct Demands<'a> {
     pub configured: &'a model::Authorize,
     pub conditions: Vec<Arc<Condition>>,
+    /// Its policies in Cedar, as this route asks them.
+    pub cedar: Option<Arc<Rule>>,
 }
 
 struct Rules {
     configured: model::Authorize,
     conditions: Box<[Arc<Condition>]>,
+    cedar: Option<Arc<Rule>>,
 }
 
 pub struct Authorize {
@@ -48,9 +54,10 @@ struct Missing<'a> {
 impl Authorize {
     /// `params`: the names of the route's path parameters.
     pub fn compile(demands: &[Demands<'_>], choices: &[Choice], params: &[&str]) -> Option<Authorize> {
-        let rules = demands.iter().map(|Demands { configured, conditions }| Rules {
+        let rules = demands.iter().map(|Demands { configured, conditions, cedar }| Rules {
             configured: (*configured).clone(),
             conditions: conditions.clone().into(),
+            cedar: cedar.clone(),
         });
         (!demands.is_empty()).then(|| Authorize {
             rules: rules.collect(),
@@ -60,18 +67,19 @@ impl Authorize {
     }
 
     fn judge(&self, exchange: &Exchange, principal: &Principal, ports: &dyn Ports) -> Result<(), Missing<'_>> {
-        for Rules { configured, conditions } in &self.rules {
-            let model::Authorize { scopes, groups, claims, condition: _ } = configured;
+        for Rules { configured, conditions, cedar } in &self.rules {
+            let model::Authorize { scopes, groups, claims, condition: _, cedar: _ } = configured;
             scoped(scopes, principal)?;
             let other = |detail| Missing { detail, scopes: None };
             meets(groups, "group", |group| principal.is_in(group)).map_err(|(detail, _)| other(detail))?;
             for (path, demand) in claims {
                 claim(path, demand, principal).map_err(other)?;
             }
-            if !conditions.is_empty() {
+            if !conditions.is_empty() || cedar.is_some() {
                 let time = ports.unix_time(ports.now()).as_secs();
                 let given = Given { exchange, principal, params: &self.params, time };
                 conditions.iter().try_for_each(|condition| condition.holds(&given)).map_err(other)?;
+                cedar.iter().try_for_each(|rule| rule.judge(&given)).map_err(other)?;
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 256 * 1024, fields: 100, target_bytes: 128 * 1024, drop_underscores: false };
 
-fn exchange(head: &str) -> Exchange {
+pub(super) fn exchange(head: &str) -> Exchange {
     let mut exchange = Exchange::new(Instant::now());
     let head = format!("{head}\r\n");
     exchange.request.parse(head.as_bytes(), &LIMITS).expect("a good head");
@@ -26,7 +26,7 @@ fn exchange(head: &str) -> Exchange {
 const HEAD: &str =
     "GET /orders/a%2Fb?v=2&tenant=a&tenant=b&k%C3%A9=%20x HTTP/1.1\r\nHost: API.example.com\r\nX-Team: one\r\nx-team: two\r\n";
 
-fn alice() -> Principal {
+pub(super) fn alice() -> Principal {
     let Value::Object(claims) = json!({
         "tenant": "acme", "level": 3, "ratio": 0.5, "admin": true, "nothing": null,
         "roles": ["cook", "waiter"], "realm": { "role": "chef" }, "a.b": "dotted",
@@ -327,7 +327,7 @@ fn refusal(configured: &model::Authorize, conditions: &[&str], principal: Princi
     let choices = [choice("staff", "Bearer realm=\"x\""), choice("keys", "ApiKey in=\"header\"")];
     let forbidden = !principal.is_anonymous();
     let conditions = conditions.iter().map(|source| Arc::new(Condition::compile(source).expect("a good condition"))).collect();
-    let authorize = Authorize::compile(&[Demands { configured, conditions }], &choices, &["id"]).expect("demands");
+    let authorize = Authorize::compile(&[Demands { configured, conditions, cedar: None }], &choices, &["id"]).expect("demands");
     let mut exchange = exchange(HEAD);
     let name = principal.authorizer.clone();
     exchange.principal = Some(Arc::new(principal));

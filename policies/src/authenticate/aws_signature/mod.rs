@@ -4,7 +4,7 @@
 
 mod canonical;
 mod claim;
-mod stamp;
+pub(crate) mod stamp;
 #[cfg(test)]
 mod tests;
 
