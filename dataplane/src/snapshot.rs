@@ -2,6 +2,7 @@
 
 use crate::hosts::Hosts;
 use crate::identity::Identity;
+use crate::limits::LimitView;
 use crate::router::{Candidate, Params, Router, choose};
 use crate::told::Told;
 use maitred_core::identity::KeyCell;
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) identity: Identity,
+    /// Rate limits, each once.
+    pub(crate) limits: Vec<LimitView>,
     /// Headers that no client may send.
     pub(crate) told: Told,
     /// Parameters of the query that no log shows.
@@ -117,6 +120,11 @@ impl Snapshot {
 
     pub fn limits(&self) -> &Limits {
         &self.document.limits
+    }
+
+    /// Every rate limit.
+    pub fn rate_limits(&self) -> &[LimitView] {
+        &self.limits
     }
 
     pub fn trusted_proxies(&self) -> &[IpNet] {
