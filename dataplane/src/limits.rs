@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What the tables of all limits may come to take together. The system gives it as keys come, but has to promise it at once.
-const TABLES_BYTES_MAX: usize = 16 << 30;
+const TABLES_BYTES_MAX: usize = 8 << 30;
 
 /// What a table counts, whatever its limit is at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -257,6 +257,8 @@ impl LimitsCompiler {
             self.views.push(LimitView { series: series.clone(), limit: limit.value.clone() });
             self.promise(bytes, limit, around);
         }
+        // Of what is refused nothing is asked of the system.
+        let keys_max = if self.bytes > TABLES_BYTES_MAX { 1 } else { keys_max };
         let table = || {
             let table = Table::new(keys_max, self.seed, around.state.clock.now());
             Arc::new(table.counted_by(around.state.metrics.limit_tables.clone()))
