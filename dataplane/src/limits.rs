@@ -6,7 +6,7 @@ use maitred_core::balance::hash;
 use maitred_core::identity::KeyHasher;
 use maitred_core::limit_table::Table;
 use maitred_core::limits::LimitId;
-use maitred_core::limits::series::{LimitName, LimitSeries};
+use maitred_core::limits::series::{LimitName, LimitView};
 use maitred_model::{
     Api, Closest, Counters, CountersFailure, Diagnostic, Diagnostics, Document, HeaderName, KeyPlace, LimitBy, LimitHeaders,
     Plan, RateLimit, Route, Span, Spanned,
@@ -78,13 +78,6 @@ impl Owner {
         let kind = self.word();
         LimitId(hash(format!("{kind}\0{api}\0{route}\0{limit}\0{same}\0{position}\0{by}").as_bytes(), 0))
     }
-}
-
-/// A limit that is there, for lists.
-#[derive(Debug, Clone)]
-pub struct LimitView {
-    pub series: Arc<LimitSeries>,
-    pub limit: RateLimit,
 }
 
 /// All limits of a document while it is compiled.
