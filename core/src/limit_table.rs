@@ -314,8 +314,7 @@ impl Table {
 
     fn strictest(&self, bucket: Bucket<'_>) -> usize {
         self.figures.shared.fetch_add(1, Ordering::Relaxed);
-        let until = |place: usize| bucket.untils[place].load(Ordering::Acquire);
-        (1..WAYS).fold(0, |strictest, place| if until(place) > until(strictest) { place } else { strictest })
+        bucket.strictest_of(u32::MAX)
     }
 
     /// What a table makes of a moment; one after its beginning is never 0.
@@ -360,17 +359,32 @@ struct Bucket<'a> {
 }
 
 impl Bucket<'_> {
-    /// Where the key is. In two places at once it counts where it owes more.
-    fn of(self, key: Key) -> Option<usize> {
-        let until = |place: usize| self.untils[place].load(Ordering::Acquire);
-        let mut found = None;
-        for place in 0..WAYS {
-            if self.keys[place].load(Ordering::Acquire) == key.0 {
-                // The first of those that owe as much: all threads shall mean the same one.
-                found = found.filter(|found| until(*found) >= until(place)).or(Some(place));
-            }
+    /// Where the key is, a bit for each place.
+    #[inline]
+    fn places(self, key: Key) -> u32 {
+        let mut places = 0;
+        for (place, own) in self.keys.iter().enumerate() {
+            places |= u32::from(own.load(Ordering::Acquire) == key.0) << place;
         }
-        found
+        places
+    }
+
+    /// Where the key is. In two places at once it counts where it owes more.
+    #[inline]
+    fn of(self, key: Key) -> Option<usize> {
+        match self.places(key) {
+            0 => None,
+            one if one.is_power_of_two() => Some(one.trailing_zeros() as usize),
+            several => Some(self.strictest_of(several)),
+        }
+    }
+
+    /// The first of those that owe most: all threads shall mean the same one.
+    fn strictest_of(self, places: u32) -> usize {
+        let until = |place: usize| self.untils[place].load(Ordering::Acquire);
+        let mut among = (0..WAYS).filter(|place| places >> place & 1 == 1);
+        let first = among.next().unwrap_or(0);
+        among.fold(first, |strictest, place| if until(place) > until(strictest) { place } else { strictest })
     }
 
     /// A place that nobody needs, one that nobody ever had first: so threads that look at the same time find the same one.
@@ -433,5 +447,5 @@ fn charge(place: &AtomicU64, cost: u32, pace: &Pace, now: u64) -> Verdict {
 }
 
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }
