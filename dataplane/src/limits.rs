@@ -127,7 +127,8 @@ impl LimitsCompiler {
             KeyPlace::Header(name) => Some(name),
             KeyPlace::Query(_) | KeyPlace::Cookie(_) => None,
         });
-        let always = ["authorization", "cookie", "proxy-authorization"].into_iter().filter_map(|name| HeaderName::parse(name).ok());
+        let always =
+            ["authorization", "cookie", "proxy-authorization"].into_iter().filter_map(|name| HeaderName::parse(name).ok());
         LimitsCompiler {
             seed,
             masked: headers.chain(always).collect(),
@@ -196,13 +197,7 @@ impl LimitsCompiler {
         plans
     }
 
-    fn limits(
-        &mut self,
-        owner: &Owner,
-        limits: &[Spanned<RateLimit>],
-        place: &Place<'_>,
-        around: &mut Around<'_>,
-    ) -> Vec<Limit> {
+    fn limits(&mut self, owner: &Owner, limits: &[Spanned<RateLimit>], place: &Place<'_>, around: &mut Around<'_>) -> Vec<Limit> {
         let one = |(position, limit): (usize, &Spanned<RateLimit>)| self.limit(owner, position, limit, place, around);
         limits.iter().enumerate().map(one).collect()
     }
@@ -218,12 +213,8 @@ impl LimitsCompiler {
         lacking(limit, place, around);
         let suffix = if position == 0 { String::new() } else { format!("-{}", position + 1) };
         let counted = self.counted(owner, (position, &suffix), limit, place, around);
-        let making = KeyMaking {
-            route: place.route_name,
-            conditions: around.conditions,
-            params: place.params,
-            masked: &self.masked,
-        };
+        let making =
+            KeyMaking { route: place.route_name, conditions: around.conditions, params: place.params, masked: &self.masked };
         let keys = Keys::compile(&limit.by, &counted.table, &making);
         Limit::compile(format!("{}{suffix}", owner.word()), limit, keys, counted)
     }

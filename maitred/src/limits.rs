@@ -62,10 +62,13 @@ mod tests {
             "limit": "route-2", "api": "shop", "route": "get-order", "rate": "10/s", "burst": 20, "by": ["ip", "header:x-a"],
             "allowed": 90, "delayed": 0, "limited": 9, "top": [top("ip 192.0.2.1", 5), top("b", 2), top("c", 1), top("d", 1)],
         });
-        let plan = json!({ "limit": "plan:gold", "api": null, "route": null, "rate": "1/s", "burst": 1, "by": ["consumer"], "top": [] });
+        let plan =
+            json!({ "limit": "plan:gold", "api": null, "route": null, "rate": "1/s", "burst": 1, "by": ["consumer"], "top": [] });
         let text = list(&[limit, plan]);
-        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split("  ").map(str::trim).filter(|word| !word.is_empty()).collect()).collect();
-        let shown = ["route-2", "shop", "get-order", "10/s", "20", "ip, header:x-a", "90", "0", "9", "ip 192.0.2.1 (5); b (2); c (1)"];
+        let lines: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split("  ").map(str::trim).filter(|word| !word.is_empty()).collect()).collect();
+        let shown =
+            ["route-2", "shop", "get-order", "10/s", "20", "ip, header:x-a", "90", "0", "9", "ip 192.0.2.1 (5); b (2); c (1)"];
         assert_eq!(lines[1], shown);
         assert_eq!(lines[2], ["plan:gold", "-", "-", "1/s", "1", "consumer", "0", "0", "0"]);
     }

@@ -7,7 +7,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// One route for each of these, which are policies of the route, beside others of the API.
 fn yaml(api: &str, routes: &[(&str, &str)]) -> String {
-    let mut text = format!("upstreams: {{ kitchen: \"http://$kitchen\" }}\napis:\n  all:\n    policies: {{ {api} }}\n    routes:\n");
+    let mut text =
+        format!("upstreams: {{ kitchen: \"http://$kitchen\" }}\napis:\n  all:\n    policies: {{ {api} }}\n    routes:\n");
     for (path, policies) in routes {
         text.push_str(&format!("      - {{ match: GET {path}, name: {}, proxy: kitchen, {policies} }}\n", &path[1..]));
     }
@@ -58,7 +59,8 @@ fn a_burst_comes_in_then_nobody_and_then_one_after_the_other_as_time_gives() {
 fn what_is_left_is_said_in_as_many_ways_as_are_wanted() {
     let limit = "rate_limit: { rate: 1/min, burst: 2, by: route }";
     let with = |ways: &str| format!("{limit}, rate_limit_headers: {ways}");
-    let routes = [("/none", &*with("none")), ("/split", &*with("split")), ("/x", &*with("x")), ("/all", &*with("[draft, split, x]"))];
+    let routes =
+        [("/none", &*with("none")), ("/split", &*with("split")), ("/x", &*with("x")), ("/all", &*with("[draft, split, x]"))];
     let backend = Backend::new(|_, conn| {
         conn.answer(200, "X-RateLimit-Remaining: 77\r\nRateLimit-Reset: 78\r\n", "x");
     });
@@ -67,7 +69,10 @@ fn what_is_left_is_said_in_as_many_ways_as_are_wanted() {
     let x = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
     let (theirs, mine, nothing) = (Some("77"), [Some("2"), Some("1"), Some("60")], [None; 3]);
     let none = gateway.get("/none");
-    assert_eq!((told(&none, DRAFT), told(&none, split), told(&none, x)), (nothing, [None, None, Some("78")], [None, theirs, None]));
+    assert_eq!(
+        (told(&none, DRAFT), told(&none, split), told(&none, x)),
+        (nothing, [None, None, Some("78")], [None, theirs, None])
+    );
     let response = gateway.get("/split");
     assert_eq!((told(&response, DRAFT), told(&response, split)), (nothing, mine), "the gateway's word counts");
     let response = gateway.get("/x");
@@ -165,13 +170,16 @@ fn headers_count_apart_and_who_leaves_them_out_is_one() {
 
 #[test]
 fn an_api_is_one_and_its_routes_are_counted_apart_where_it_says_so() {
-    let (_backend, first) = kitchen("rate_limit: { rate: 1/h, burst: 2, by: api }", &[("/a", "idempotent: true"), ("/b", "idempotent: true")]);
+    let (_backend, first) =
+        kitchen("rate_limit: { rate: 1/h, burst: 2, by: api }", &[("/a", "idempotent: true"), ("/b", "idempotent: true")]);
     assert_eq!([statuses(&first, "/a", "", 1), statuses(&first, "/b", "", 2)].concat(), [200, 200, 429]);
-    let (_backend, second) = kitchen("rate_limit: { rate: 1/h, burst: 1, by: route }", &[("/a", "idempotent: true"), ("/b", "idempotent: true")]);
+    let (_backend, second) =
+        kitchen("rate_limit: { rate: 1/h, burst: 1, by: route }", &[("/a", "idempotent: true"), ("/b", "idempotent: true")]);
     assert_eq!([statuses(&second, "/a", "", 2), statuses(&second, "/b", "", 2)].concat(), [200, 429, 200, 429]);
 }
 
-const CALLERS: &str = "authorizers: { keys: { api_key: {} }, staff: { jwt: { jwks: keys.json, issuer: joe, audience: kitchen } } }
+const CALLERS: &str =
+    "authorizers: { keys: { api_key: {} }, staff: { jwt: { jwks: keys.json, issuer: joe, audience: kitchen } } }
 consumers:
   alice: { plan: gold, api_keys: [alices-key, alices-other-key] }
   bob: { plan: free, api_keys: [bobs-key] }
@@ -199,7 +207,10 @@ fn callers_are_counted_apart_however_they_are_known_and_nobody_passes_uncounted(
     let routes = [
         ("/consumer", "authenticate: [keys, staff, anonymous], rate_limit: { rate: 1/h, burst: 2, by: consumer }"),
         ("/claim", "authenticate: [staff, anonymous], rate_limit: { rate: 1/h, burst: 1, by: \"claim:tenant\" }"),
-        ("/cel", "authenticate: [staff, keys], rate_limit: { rate: 1/h, burst: 1, by: \"cel:has(claims.tenant) ? claims.tenant : consumer.name\" }"),
+        (
+            "/cel",
+            "authenticate: [staff, keys], rate_limit: { rate: 1/h, burst: 1, by: \"cel:has(claims.tenant) ? claims.tenant : consumer.name\" }",
+        ),
     ];
     let text = format!("{}{}", planless(), yaml("", &routes));
     let gateway = gateway_with(&text, &[("kitchen", backend.address())], &[("keys.json", crate::jwt::jwks(&[&issuer]))]);
@@ -408,7 +419,11 @@ fn a_plan_gives_each_of_its_consumers_so_much_on_all_routes_together_unless_it_s
 
 #[test]
 fn a_plan_s_limit_may_be_waited_for_and_its_name_must_be_known() {
-    let words = refused(&format!("{}{PLANS}{}", CALLERS.replace("plan: free", "plan: fre"), yaml("authenticate: [keys]", &[("/a", "idempotent: true")])));
+    let words = refused(&format!(
+        "{}{PLANS}{}",
+        CALLERS.replace("plan: free", "plan: fre"),
+        yaml("authenticate: [keys]", &[("/a", "idempotent: true")])
+    ));
     assert!(words.contains("there is no plan `fre`"), "{words}");
 }
 
@@ -425,7 +440,10 @@ apis: { all: { policies: { rate_limit: { rate: 1/min, burst: 2, by: ip } }, rout
     assert_eq!((first.status, first.header("ratelimit")), (200, Some("\"api\";r=1;t=60")));
     assert_eq!(client.get("/a").status, 200);
     let third = client.get("/a");
-    assert_eq!((third.status, third.header("retry-after"), third.header("ratelimit")), (429, Some("60"), Some("\"api\";r=0;t=120")));
+    assert_eq!(
+        (third.status, third.header("retry-after"), third.header("ratelimit")),
+        (429, Some("60"), Some("\"api\";r=0;t=120"))
+    );
     let call = client.request("POST", "/kit.Kit/Unary", &[("content-type", "application/grpc"), ("te", "trailers")], "");
     // RESOURCE_EXHAUSTED.
     assert_eq!((call.status, call.header("grpc-status"), call.header("ratelimit")), (200, Some("8"), Some("\"api\";r=0;t=120")));
@@ -434,7 +452,9 @@ apis: { all: { policies: { rate_limit: { rate: 1/min, burst: 2, by: ip } }, rout
 #[test]
 fn a_refusal_is_worded_as_the_api_words_all_of_them() {
     let backend = Backend::status(200);
-    for (words, body) in [("aws_rest", "{\"message\":\"Too Many Requests\"}"), ("aws_http", "{\"message\":\"Too Many Requests\"}")] {
+    for (words, body) in
+        [("aws_rest", "{\"message\":\"Too Many Requests\"}"), ("aws_http", "{\"message\":\"Too Many Requests\"}")]
+    {
         let text = yaml("", &[("/a", "rate_limit: { rate: 1/min, burst: 1, by: ip }")])
             .replace("    policies:", &format!("    gateway_responses: {words}\n    policies:"));
         let gateway = gateway(&text, &[("kitchen", backend.address())]);

@@ -134,7 +134,9 @@ fn limited(metrics: &Metrics) -> LimitView {
     let name = LimitName { api: "shop".into(), route: "".into(), limit: "api".into() };
     let series = metrics.limit(&name);
     if series.counts() == [0; 3] {
-        [series::Answered::Allowed, series::Answered::Limited, series::Answered::Limited].into_iter().for_each(|answered| series.count(0, answered));
+        [series::Answered::Allowed, series::Answered::Limited, series::Answered::Limited]
+            .into_iter()
+            .for_each(|answered| series.count(0, answered));
         series.top.count("ip 192.0.2.1");
     }
     let limit = RateLimit {

@@ -145,7 +145,10 @@ fn exchange() -> Exchange {
 
 #[test]
 fn counts_elsewhere_are_asked_together_and_what_was_granted_is_given_back_there() {
-    let limits = vec![limit("api", 10, IP, |_| {}), limit("route", 10, LimitBy::Route, |limit| limit.cost = Cost::Units(3.try_into().unwrap()))];
+    let limits = vec![
+        limit("api", 10, IP, |_| {}),
+        limit("route", 10, LimitBy::Route, |limit| limit.cost = Cost::Units(3.try_into().unwrap())),
+    ];
     let limits = Arc::new(Limits::new(limits, None, draft(), Some(CountersFailure::Local)));
     let early = limits.early().expect("an early phase");
     let ports = here(Some(Elsewhere::default()));
@@ -160,7 +163,10 @@ fn counts_elsewhere_are_asked_together_and_what_was_granted_is_given_back_there(
     counts.refuses.set(Some(1));
     let fault = entered(&early, &mut own, &ports).expect_err("a refusal");
     assert_eq!((fault.kind, fault.retry_after), (Kind::RateLimited, Some(Duration::from_secs(7))));
-    assert_eq!((&counts.given_back.borrow()[2..], left(&early, &own, &ports, &[]).as_deref()), (&[1][..], Some("\"route\";r=0;t=3")));
+    assert_eq!(
+        (&counts.given_back.borrow()[2..], left(&early, &own, &ports, &[]).as_deref()),
+        (&[1][..], Some("\"route\";r=0;t=3"))
+    );
     assert_eq!(limits.own.iter().map(|limit| limit.series.counts()).collect::<Vec<_>>(), [[2, 0, 0], [1, 0, 1]]);
 }
 
@@ -206,7 +212,11 @@ fn what_an_answer_cost_is_settled_where_it_was_taken() {
             assert_eq!(line.as_deref(), Some(told));
             assert_eq!((&*counts.owed.borrow(), &*counts.given_back.borrow()), (&owed.to_vec(), &back.to_vec()), "{said}");
         }
-        let taken_here = limits.own[0].table.peek(limits.own[0].keys.of(&exchange(), &ports, &limits.own[0].table), &limits.own[0].pace, ports.now());
+        let taken_here = limits.own[0].table.peek(
+            limits.own[0].keys.of(&exchange(), &ports, &limits.own[0].table),
+            &limits.own[0].pace,
+            ports.now(),
+        );
         assert_eq!(taken_here.remaining, if is_shared { 10 } else { 5 });
     }
 }
@@ -259,7 +269,11 @@ fn a_caller_without_the_plan_that_it_was_given_does_not_come_in() {
     assert_eq!(entered(&late, &mut of("gold"), &ports).map_err(|fault| fault.kind), Err(Kind::RateLimited));
     assert_eq!(entered(&late, &mut of("free"), &ports).map_err(|fault| fault.kind), Ok(()));
     assert_eq!(entered(&late, &mut of("silver"), &ports).map_err(|fault| fault.kind), Err(Kind::Forbidden));
-    let shown = limits.plans.as_ref().and_then(|plans| plans.limits_of("gold")).and_then(|limits| limits[0].left_for("alice", ports.now()));
+    let shown = limits
+        .plans
+        .as_ref()
+        .and_then(|plans| plans.limits_of("gold"))
+        .and_then(|limits| limits[0].left_for("alice", ports.now()));
     assert_eq!(shown.map(|verdict| (verdict.allowed, verdict.remaining)), Some((false, 0)));
 }
 
