@@ -22,16 +22,31 @@ impl Ways {
     }
 }
 
-/// The value of RateLimit-Policy.
-pub(super) struct Policies(pub Box<[u8]>);
+const POLICY: &str = "ratelimit-policy";
+const LIMIT: &str = "ratelimit";
 
-/// `"api";q=200;w=2, "route";q=20;w=2`
-pub(super) fn policies(limits: &[Limit]) -> Box<[u8]> {
-    let items: Vec<String> = limits
-        .iter()
-        .map(|limit| format!("\"{}\";q={};w={}", limit.name, limit.burst, seconds(limit.pace.window()).max(1)))
-        .collect();
-    items.join(", ").into_bytes().into()
+/// `ratelimit-policy: "api";q=200;w=2, "route";q=20;w=2`, as HTTP/1.1 writes it. Empty: there is nothing to tell.
+pub(super) struct Policies(Box<[u8]>);
+
+impl Policies {
+    pub fn of(limits: &[Limit]) -> Policies {
+        let item = |limit: &Limit| format!("\"{}\";q={};w={}", limit.name, limit.burst, seconds(limit.pace.window()).max(1));
+        let items: Vec<String> = limits.iter().map(item).collect();
+        let line = if items.is_empty() { String::new() } else { format!("{POLICY}: {}\r\n", items.join(", ")) };
+        Policies(line.into_bytes().into())
+    }
+
+    #[inline]
+    pub fn tell(&self, headers: &mut Headers) {
+        if !self.0.is_empty() {
+            headers.add_line(&self.0, POLICY.len());
+        }
+    }
+}
+
+/// `ratelimit: "api";r=`: what the line of a limit begins with.
+pub(super) fn beginning(name: &str) -> Box<[u8]> {
+    format!("{LIMIT}: \"{name}\";r=").into_bytes().into()
 }
 
 /// Rounded up: who comes too early is refused.
@@ -40,59 +55,61 @@ fn seconds(time: Duration) -> u64 {
 }
 
 /// Of one limit, the tightest.
+#[inline]
 pub(super) fn tell(ways: Ways, limit: &Limit, verdict: &Verdict, headers: &mut Headers) {
-    let mut digits_of = [[0; 20]; 3];
-    let [remaining, reset, most] = &mut digits_of;
-    let (remaining, reset) = (digits(u64::from(verdict.remaining), remaining), digits(seconds(verdict.full_in), reset));
     if ways.draft {
-        let mut line = Line::default();
-        line.push(&limit.item);
-        line.push(remaining);
-        line.push(b";t=");
-        line.push(reset);
-        headers.add(b"ratelimit", line.as_bytes());
+        let mut line = Line { bytes: [0; LINE_BYTES_MAX], from: LINE_BYTES_MAX };
+        line.bytes(b"\r\n");
+        line.number(seconds(verdict.full_in));
+        line.bytes(b";t=");
+        line.number(u64::from(verdict.remaining));
+        line.bytes(&limit.beginning);
+        headers.add_line(&line.bytes[line.from..], LIMIT.len());
     }
-    if !ways.split && !ways.x {
-        return;
-    }
-    let most = digits(u64::from(limit.burst), most);
-    // A number cannot stand there twice: the gateway's counts.
-    if ways.split {
-        headers.set(b"ratelimit-limit", most);
-        headers.set(b"ratelimit-remaining", remaining);
-        headers.set(b"ratelimit-reset", reset);
-    }
-    if ways.x {
-        headers.set(b"x-ratelimit-limit", most);
-        headers.set(b"x-ratelimit-remaining", remaining);
-        headers.set(b"x-ratelimit-reset", reset);
+    if ways.split || ways.x {
+        tell_in_numbers(ways, limit, verdict, headers);
     }
 }
 
-/// `"route-8";r=1000000;t=18446744073709551615` has room in it.
+/// A number cannot stand there twice: the gateway's counts.
+fn tell_in_numbers(ways: Ways, limit: &Limit, verdict: &Verdict, headers: &mut Headers) {
+    let numbers = [u64::from(limit.burst), u64::from(verdict.remaining), seconds(verdict.full_in)];
+    let split = [&b"ratelimit-limit"[..], b"ratelimit-remaining", b"ratelimit-reset"];
+    let x = [&b"x-ratelimit-limit"[..], b"x-ratelimit-remaining", b"x-ratelimit-reset"];
+    for names in [ways.split.then_some(split), ways.x.then_some(x)].into_iter().flatten() {
+        for (name, number) in names.into_iter().zip(numbers) {
+            headers.set(name, digits(number, &mut [0; 20]));
+        }
+    }
+}
+
+/// `ratelimit: "route-8";r=1000000;t=18446744073709551615` has room in it.
 const LINE_BYTES_MAX: usize = 96;
 
+/// A line that is written from its end.
 struct Line {
     bytes: [u8; LINE_BYTES_MAX],
-    len: usize,
-}
-
-impl Default for Line {
-    fn default() -> Line {
-        Line { bytes: [0; LINE_BYTES_MAX], len: 0 }
-    }
+    from: usize,
 }
 
 impl Line {
-    fn push(&mut self, bytes: &[u8]) {
-        if let Some(room) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
-            room.copy_from_slice(bytes);
-            self.len += bytes.len();
-        }
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        let Some(from) = self.from.checked_sub(bytes.len()) else { return };
+        self.bytes[from..self.from].copy_from_slice(bytes);
+        self.from = from;
     }
 
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+    #[inline]
+    fn number(&mut self, mut number: u64) {
+        while let Some(from) = self.from.checked_sub(1) {
+            self.bytes[from] = b'0' + (number % 10) as u8;
+            self.from = from;
+            number /= 10;
+            if number == 0 {
+                return;
+            }
+        }
     }
 }
 
