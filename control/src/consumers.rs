@@ -5,7 +5,7 @@
 mod tests;
 
 use crate::store::{Change, Changed, Name, NotChanged, Store, StoredConsumer, StoredKey};
-use jiff::Timestamp;
+use crate::times::of_millis;
 use maitred_model::{Document, suggest};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -225,8 +225,8 @@ impl ConsumerView {
             "groups": groups,
             "disabled": disabled,
             "hidden": hidden,
-            "created": created.and_then(time),
-            "changed": changed.and_then(time),
+            "created": created.and_then(of_millis),
+            "changed": changed.and_then(of_millis),
             "api_keys": keys.iter().map(KeyView::to_json).collect::<Value>(),
             "identities": identities.iter().map(identity).collect::<Value>(),
         })
@@ -239,14 +239,9 @@ impl KeyView {
         json!({
             "id": id,
             "prefix": prefix,
-            "created": created.and_then(time),
-            "ends": ends.and_then(time),
+            "created": created.and_then(of_millis),
+            "ends": ends.and_then(of_millis),
             "unusable": unusable,
         })
     }
-}
-
-/// RFC 3339.
-fn time(millis: i64) -> Option<String> {
-    Some(Timestamp::from_millisecond(millis).ok()?.to_string())
 }
