@@ -4,6 +4,7 @@
 use crate::cedar::{Asking, Library};
 use crate::hosts::Hosts;
 use crate::identity::{self, Identity};
+use crate::limits::{Around, LimitsCompiler, Place, TablePlace};
 use crate::router::{Candidate, Conditions, Methods, Router};
 use crate::secure::{self, Tickets};
 use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
@@ -62,6 +63,10 @@ pub struct State {
     keys: Registry<KeySource, KeyCell>,
     /// What is taken by bodies that are held whole.
     room: Room,
+    /// What rate limits count, by what is limited: a reload forgives nobody.
+    pub(crate) limits: Registry<TablePlace, Table>,
+    /// What their keys are made with where no other gateway makes the same.
+    pub(crate) limit_seed: [u64; 2],
     /// Signatures that were used, by authorizer.
     pub(crate) seen: Registry<String, Seen>,
     /// Where decisions of policies are written down.
@@ -97,6 +102,8 @@ impl State {
             fetch: Arc::new(Nobody),
             keys: Registry::default(),
             room: Room::default(),
+            limits: Registry::default(),
+            limit_seed: Table::random_seed(),
             seen: Registry::default(),
             #[cfg(feature = "cedar")]
             decisions: Arc::default(),
@@ -192,9 +199,12 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         identity: Identity::default(),
         conditions: HashMap::new(),
         library,
+        key_expressions: HashMap::new(),
+        limits: LimitsCompiler::new(&document, state),
         keys: Vec::new(),
     };
     compiler.conditions = identity::conditions(&document, &mut compiler.diagnostics);
+    compiler.key_expressions = identity::keys(&document, &mut compiler.diagnostics);
     identity::check(&document, &mut compiler.diagnostics);
     for (name, upstream) in &document.upstreams {
         compiler.upstream(name, &upstream.value, upstream.span);
@@ -220,7 +230,8 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         hosts.add(api.hosts.iter().map(|host| &host.value), &api.base_path, index as u32);
         apis.push(compiler.api(index as u32, name, &api.value));
     }
-    let Compiler { diagnostics, upstreams, routes, keys, identity, .. } = compiler;
+    let Compiler { diagnostics, upstreams, routes, keys, identity, limits, .. } = compiler;
+    let limits = limits.views;
     if diagnostics.has_errors() {
         return Err(diagnostics);
     }
@@ -245,6 +256,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         told,
         masked,
         identity,
+        limits,
         room,
         warnings,
         document,
@@ -289,6 +301,9 @@ struct Compiler<'a> {
     conditions: HashMap<String, Arc<Condition>>,
     /// Policies in Cedar.
     library: Library,
+    /// The same of keys of limits.
+    key_expressions: HashMap<String, Arc<Condition>>,
+    limits: LimitsCompiler,
     /// API and route names, for the counters.
     keys: Vec<(Arc<str>, Arc<str>)>,
 }
@@ -363,7 +378,7 @@ impl Compiler<'_> {
             Some(name) => name.value.as_str().into(),
             None => match_text(&route.matcher).into(),
         };
-        let chain = self.chain(api, route, (api_name, &name), &params, shared)?;
+        let chain = self.chain(api, route, (place.0, api_name, &name), &params, shared)?;
         let integration = self.integration(route, &params)?;
         let cors = cors_of(api, route).is_some();
         let timeout = route.policies.timeout.or(api.policies.timeout);
@@ -374,7 +389,7 @@ impl Compiler<'_> {
         &mut self,
         api: &model::Api,
         route: &Spanned<model::Route>,
-        names: (&Arc<str>, &Arc<str>),
+        (index, api_name, name): (u32, &Arc<str>, &Arc<str>),
         params: &[&str],
         shared: &mut Option<Arc<Chain>>,
     ) -> Option<Arc<Chain>> {
@@ -382,6 +397,8 @@ impl Compiler<'_> {
             || route.policies.body_bytes.is_some()
             || route.policies.authenticate.is_some()
             || route.policies.authorize.is_some()
+            || route.policies.rate_limit.is_some()
+            || route.policies.rate_limit_headers.is_some()
             || route.policies.transform.is_some()
             || route.cors.is_some()
             || route.maintenance.is_some()
@@ -389,7 +406,9 @@ impl Compiler<'_> {
         // Parameters are the route's, so a chain with what may name them is not shared.
         let names_some = |rules: &model::Authorize| !rules.condition.is_empty() || rules.cedar.is_some();
         let conditions = matches!(&api.policies.authorize, Some(Setting::Some(rules)) if names_some(rules));
-        let shareable = !own && api.policies.transform.is_none() && !conditions;
+        let (document, state) = (self.document, self.state);
+        let alike = LimitsCompiler::is_shareable(document, api_name, api, route);
+        let shareable = !own && api.policies.transform.is_none() && !conditions && alike;
         if let (true, Some(chain)) = (shareable, &*shared) {
             return Some(chain.clone());
         }
@@ -399,7 +418,11 @@ impl Compiler<'_> {
             Some(Setting::Some(rules)) => api.ip.iter().map(|rules| &rules.value).chain([&rules.value]).collect(),
             None => api.ip.iter().map(|rules| &rules.value).collect(),
         };
-        let authorize = self.demands(api, route, names, params);
+        let authorize = self.demands(api, route, (api_name, name), params);
+        let span = route.matcher.span;
+        let place = Place { index, name: api_name, api, route, route_name: name, span, params };
+        let mut around = Around { document, state, conditions: &self.key_expressions, diagnostics: &mut self.diagnostics };
+        let limits = self.limits.route(&place, &mut around);
         let configured = Configured {
             body_bytes: route.policies.body_bytes.or(api.policies.body_bytes).unwrap_or(self.document.limits.body_bytes),
             ip,
@@ -407,6 +430,7 @@ impl Compiler<'_> {
             maintenance: route.maintenance.as_ref().or(api.maintenance.as_ref()),
             authenticate: self.identity.authentication(api, route),
             authorize,
+            limits,
             transform: transform.map(|transform| Transforms { request: &transform.request, response: &transform.response }),
             params,
         };

@@ -4,7 +4,7 @@ use crate::compile::State;
 use maitred_core::identity::{Consumer, ConsumerSet, KeyCell, KeyHasher, KeySet, KeySource, Roll};
 use maitred_model::{
     Api, Authenticate, Authorize, Authorizer, AuthorizerKind, Diagnostic, Diagnostics, Document, Integration, Jwt, JwtKeys,
-    Route, Setting, SignatureKey, Span, Spanned,
+    LimitBy, Policies, Route, Setting, SignatureKey, Span, Spanned,
 };
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::http_signature::read_key;
@@ -143,6 +143,11 @@ pub(crate) fn decides<'a>(api: &'a Api, route: &'a Route) -> Option<&'a Authenti
     route.policies.authenticate.as_ref().or(api.policies.authenticate.as_ref()).map(|configured| &configured.value)
 }
 
+/// Whether it is asked on a route who comes in.
+pub(crate) fn asks(api: &Api, route: &Route) -> bool {
+    decides(api, route).is_some_and(|decides| *decides != Authenticate::Open)
+}
+
 /// What only the parts' own rules can tell of authorizers: whether a file holds the key that its algorithm wants.
 pub(crate) fn check(document: &Document, diagnostics: &mut Diagnostics) {
     for authorizer in document.authorizers.values() {
@@ -189,14 +194,15 @@ pub(crate) fn demands<'a>(api: &'a Api, route: &'a Route) -> Vec<&'a Authorize> 
     inherited.into_iter().chain(own).collect()
 }
 
+fn policies(document: &Document) -> impl Iterator<Item = &Policies> {
+    let apis = document.apis.values().map(|api| &api.value);
+    apis.flat_map(|api| std::iter::once(&api.policies).chain(api.routes.iter().map(|route| &route.value.policies)))
+}
+
 /// Every condition of a document, by what is written. Those that cannot be read are complained about, each where it stands.
 pub(crate) fn conditions(document: &Document, diagnostics: &mut Diagnostics) -> HashMap<String, Arc<Condition>> {
     let mut compiled = HashMap::new();
-    let policies = document
-        .apis
-        .values()
-        .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
-    for authorize in policies.filter_map(|policies| policies.authorize.as_ref()) {
+    for authorize in policies(document).filter_map(|policies| policies.authorize.as_ref()) {
         let Setting::Some(rules) = authorize else { continue };
         for source in &rules.condition {
             if compiled.contains_key(&source.value) {
@@ -207,6 +213,31 @@ pub(crate) fn conditions(document: &Document, diagnostics: &mut Diagnostics) -> 
                     compiled.insert(source.value.clone(), Arc::new(condition));
                 }
                 Err(problem) => diagnostics.push(unreadable(source, problem)),
+            }
+        }
+    }
+    compiled
+}
+
+/// The same of expressions that are keys of limits.
+pub(crate) fn keys(document: &Document, diagnostics: &mut Diagnostics) -> HashMap<String, Arc<Condition>> {
+    let mut compiled = HashMap::new();
+    for limits in policies(document).filter_map(|policies| policies.rate_limit.as_ref()) {
+        let Setting::Some(limits) = limits else { continue };
+        for by in limits.iter().flat_map(|limit| &limit.by) {
+            let LimitBy::Expression(source) = &by.value else { continue };
+            if compiled.contains_key(source) {
+                continue;
+            }
+            match Condition::compile_key(source) {
+                Ok(key) => {
+                    compiled.insert(source.clone(), Arc::new(key));
+                }
+                Err(problem) => {
+                    // What is said of conditions holds for keys.
+                    let message = problem.placed(source).replace("the condition", "the expression");
+                    diagnostics.push(Diagnostic::error("bad-expression", by.span, message).hint(problem.hint));
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 //! It knows of a request what `given` hands over, and nothing else.
 
 use super::given::{Fields, Given, TooMuch, VARIABLES, fields_of};
-use super::kind;
+use super::kind::{self, Kind};
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel::extractors::This;
 use cel::{Context, Env, ExecutionError, Program, Value};
@@ -98,6 +98,16 @@ struct Cost {
 
 impl Condition {
     pub fn compile(source: &str) -> Result<Condition, Problem> {
+        Condition::compiled(source, |reader, whole| reader.judges(whole))
+    }
+
+    /// Not a condition but a key, which tells requests apart.
+    pub fn compile_key(source: &str) -> Result<Condition, Problem> {
+        Condition::compiled(source, |reader, whole| reader.tells_apart(whole))
+    }
+
+    /// `is_meant`: of the whole expression.
+    fn compiled(source: &str, is_meant: fn(&Reader<'_>, &IdedExpr) -> Result<(), Problem>) -> Result<Condition, Problem> {
         if source.len() > SOURCE_BYTES_MAX {
             let message = format!("the condition is longer than {SOURCE_BYTES_MAX} bytes");
             return Err(Problem::of_all(message, "split it: of a list of conditions each must hold"));
@@ -107,7 +117,7 @@ impl Condition {
             let program = ENV.compile(source).map_err(|errors| syntax(source, &errors))?;
             let mut reader = Reader::new(&program);
             reader.read(program.expression(), 0)?;
-            reader.judges(program.expression())?;
+            is_meant(&reader, program.expression())?;
             let Reader { uses, patterns, cost, .. } = reader;
             Ok(Condition { source: source.into(), uses, patterns: Arc::new(patterns), cost, program })
         };
@@ -139,14 +149,41 @@ impl Condition {
 
     /// `Err`: why not, for the log. Nothing of what the request or the credential holds is in it.
     pub fn holds(&self, given: &Given<'_>) -> Result<(), Cow<'static, str>> {
-        match self.evaluate(given) {
+        match self.is_true(given) {
             Ok(true) => Ok(()),
             Ok(false) => Err(format!("the condition `{}` does not hold", self.shown()).into()),
             Err(why) => Err(format!("the condition `{}` {why}", self.shown()).into()),
         }
     }
 
-    fn evaluate(&self, given: &Given<'_>) -> Result<bool, String> {
+    /// Whether it asks who makes a request.
+    pub fn names_identity(&self) -> bool {
+        ["principal", "claims", "consumer"].iter().any(|name| self.uses.contains_key(name))
+    }
+
+    /// What it yields where that is one value, for limits: its kind and its text, of which two values that differ never have the same. `None`:
+    /// it yields null.
+    pub fn text(&self, given: &Given<'_>) -> Result<Option<(u8, String)>, String> {
+        Ok(Some(match self.evaluate(given)? {
+            Value::String(text) => (b's', text.to_string()),
+            Value::Bool(value) => (b'b', value.to_string()),
+            Value::Int(number) => (b'n', number.to_string()),
+            Value::UInt(number) => (b'n', number.to_string()),
+            Value::Float(number) => (b'f', number.to_string()),
+            Value::Null => return Ok(None),
+            // The crate's values, of which it may add some.
+            _ => return Err("is no single value".to_owned()),
+        }))
+    }
+
+    fn is_true(&self, given: &Given<'_>) -> Result<bool, String> {
+        match self.evaluate(given)? {
+            Value::Bool(holds) => Ok(holds),
+            _ => Err("is neither true nor false".to_owned()),
+        }
+    }
+
+    fn evaluate(&self, given: &Given<'_>) -> Result<Value, String> {
         let mut context = Context::with_env(ENV.clone());
         let mut budget = super::given::Budget::default();
         for (name, fields) in &self.uses {
@@ -166,11 +203,7 @@ impl Condition {
             };
             context.add_function("matches", matches).map_err(|_| "cannot be evaluated")?;
         }
-        match self.program.execute(&context) {
-            Ok(Value::Bool(holds)) => Ok(holds),
-            Ok(_) => Err("is neither true nor false".to_owned()),
-            Err(error) => Err(why(&error)),
-        }
+        self.program.execute(&context).map_err(|error| why(&error))
     }
 
     /// Bytes that loops look at, at worst: every call of every element at everything that is there.
@@ -276,6 +309,18 @@ impl<'p> Reader<'p> {
             None => Ok(()),
             Some((what, hint)) => Err(self.refusal(node, &format!("has {what} where it needs true or false"), hint)),
         }
+    }
+
+    /// That it may be one value.
+    fn tells_apart(&self, node: &IdedExpr) -> Result<(), Problem> {
+        let (what, hint) = match kind::of(node) {
+            Kind::Unknown | Kind::Boolean | Kind::Text | Kind::Number | Kind::Sum => return Ok(()),
+            Kind::List => ("a list", "write what of it tells requests apart, as in `principal.groups[0]`"),
+            Kind::Map => ("a map", "name what of it is meant: `claims.tenant`"),
+            Kind::Bytes => ("bytes", "write a text"),
+            Kind::Null => ("null", "write a text or a number"),
+        };
+        Err(self.refusal(node, &format!("has {what} where it needs a text, a number or a truth"), hint))
     }
 
     fn name(&mut self, node: &IdedExpr, name: &str) -> Result<(), Problem> {

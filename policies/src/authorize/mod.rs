@@ -4,7 +4,7 @@
 #[cfg_attr(not(feature = "cedar"), path = "without_cedar.rs")]
 pub mod cedar;
 pub mod condition;
-mod given;
+pub(crate) mod given;
 mod kind;
 #[cfg(test)]
 mod tests;

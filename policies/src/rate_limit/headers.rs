@@ -1,0 +1,123 @@
+//! How answers say what is left: in the fields of draft-ietf-httpapi-ratelimit-headers-09, and in those from before it. And the one field that
+//! is read: what a back end says that a request has cost. Written by integers into a buffer on the stack.
+
+use super::Limit;
+use maitred_core::limit_table::Verdict;
+use maitred_core::wire::{Headers, digits};
+use maitred_model::LimitHeaders;
+use std::time::Duration;
+
+/// Which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ways {
+    pub draft: bool,
+    pub split: bool,
+    pub x: bool,
+}
+
+impl Ways {
+    pub fn of(configured: &[LimitHeaders]) -> Ways {
+        let has = |way| configured.contains(&way);
+        Ways { draft: has(LimitHeaders::Draft), split: has(LimitHeaders::Split), x: has(LimitHeaders::X) }
+    }
+}
+
+const POLICY: &str = "ratelimit-policy";
+const LIMIT: &str = "ratelimit";
+
+/// `ratelimit-policy: "api";q=200;w=2, "route";q=20;w=2`, as HTTP/1.1 writes it. Empty: there is nothing to tell.
+pub(super) struct Policies(Box<[u8]>);
+
+impl Policies {
+    pub fn of(limits: &[Limit]) -> Policies {
+        let item = |limit: &Limit| format!("\"{}\";q={};w={}", limit.name, limit.burst, seconds(limit.pace.window()).max(1));
+        let items: Vec<String> = limits.iter().map(item).collect();
+        let line = if items.is_empty() { String::new() } else { format!("{POLICY}: {}\r\n", items.join(", ")) };
+        Policies(line.into_bytes().into())
+    }
+
+    #[inline]
+    pub fn tell(&self, headers: &mut Headers) {
+        if !self.0.is_empty() {
+            headers.add_line(&self.0, POLICY.len());
+        }
+    }
+}
+
+/// `ratelimit: "api";r=`: what the line of a limit begins with.
+pub(super) fn beginning(name: &str) -> Box<[u8]> {
+    format!("{LIMIT}: \"{name}\";r=").into_bytes().into()
+}
+
+/// Rounded up: who comes too early is refused.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// Of one limit, the tightest.
+#[inline]
+pub(super) fn tell(ways: Ways, limit: &Limit, verdict: &Verdict, headers: &mut Headers) {
+    if ways.draft {
+        let mut line = Line { bytes: [0; LINE_BYTES_MAX], from: LINE_BYTES_MAX };
+        line.bytes(b"\r\n");
+        line.number(seconds(verdict.full_in));
+        line.bytes(b";t=");
+        line.number(u64::from(verdict.remaining));
+        line.bytes(&limit.beginning);
+        headers.add_line(&line.bytes[line.from..], LIMIT.len());
+    }
+    if ways.split || ways.x {
+        tell_in_numbers(ways, limit, verdict, headers);
+    }
+}
+
+/// A number cannot stand there twice: the gateway's counts.
+fn tell_in_numbers(ways: Ways, limit: &Limit, verdict: &Verdict, headers: &mut Headers) {
+    let numbers = [u64::from(limit.burst), u64::from(verdict.remaining), seconds(verdict.full_in)];
+    let split = [&b"ratelimit-limit"[..], b"ratelimit-remaining", b"ratelimit-reset"];
+    let x = [&b"x-ratelimit-limit"[..], b"x-ratelimit-remaining", b"x-ratelimit-reset"];
+    for names in [ways.split.then_some(split), ways.x.then_some(x)].into_iter().flatten() {
+        for (name, number) in names.into_iter().zip(numbers) {
+            headers.set(name, digits(number, &mut [0; 20]));
+        }
+    }
+}
+
+/// `ratelimit: "route-8";r=1000000;t=18446744073709551615` has room in it.
+const LINE_BYTES_MAX: usize = 96;
+
+/// A line that is written from its end.
+struct Line {
+    bytes: [u8; LINE_BYTES_MAX],
+    from: usize,
+}
+
+impl Line {
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        let Some(from) = self.from.checked_sub(bytes.len()) else { return };
+        self.bytes[from..self.from].copy_from_slice(bytes);
+        self.from = from;
+    }
+
+    #[inline]
+    fn number(&mut self, mut number: u64) {
+        while let Some(from) = self.from.checked_sub(1) {
+            self.bytes[from] = b'0' + (number % 10) as u8;
+            self.from = from;
+            number /= 10;
+            if number == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// What a back end says that a request has cost: digits and nothing else. A number beyond all limits is the largest.
+pub fn read_cost(value: &[u8]) -> Option<u32> {
+    let digits = value.trim_ascii();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(digits.iter().fold(0u32, |number, digit| number.saturating_mul(10).saturating_add(u32::from(digit - b'0'))))
+}
