@@ -42,6 +42,16 @@ impl Pace {
         self.units(self.burst)
     }
 
+    /// Nanoseconds that one unit takes.
+    pub fn interval(&self) -> u64 {
+        self.interval
+    }
+
+    /// Nanoseconds that all of a burst take.
+    pub fn burst_nanos(&self) -> u64 {
+        self.burst
+    }
+
     fn units(&self, nanos: u64) -> u32 {
         u32::try_from(nanos / self.interval).unwrap_or(u32::MAX)
     }
@@ -60,6 +70,13 @@ pub struct Verdict {
 /// A keyed fingerprint of what is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key(u64);
+
+impl Key {
+    /// What it is called elsewhere.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+}
 
 /// What the tables of a process count together, for `/metrics`.
 #[derive(Debug, Default)]

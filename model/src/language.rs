@@ -3,6 +3,7 @@
 
 mod apis;
 mod authorizers;
+mod counters;
 mod endpoints;
 mod identity;
 mod limits;

@@ -1,0 +1,185 @@
+//! What is asked of the servers: one script for each key, and what its reply means. Sends nothing.
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use maitred_core::limit_table::Verdict;
+use maitred_core::limits::{Ask, AskQuota};
+use maitred_wire::{Reply, digits, resp_list, resp_part};
+use std::fmt::Write;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+/// Bursts that a key may owe for what was used before it was known how much it was.
+pub(crate) const BURSTS_OWED_MAX: u64 = 10;
+/// A quota's count is kept a little longer than its period, since clocks differ. Which period it is for stands in the key.
+const QUOTA_KEPT_LONGER: Duration = Duration::from_secs(3600);
+
+pub(crate) struct Script {
+    pub text: String,
+    /// By which the server knows it, in hexadecimal.
+    pub name: String,
+}
+
+impl Script {
+    fn new(parts: &[&str]) -> Script {
+        let text = parts.concat();
+        let mut name = String::with_capacity(40);
+        for byte in digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()).as_ref() {
+            // A String takes whatever it is given.
+            let _ = write!(name, "{byte:02x}");
+        }
+        Script { text, name }
+    }
+}
+
+pub(crate) struct Scripts {
+    pub take: Script,
+    pub give_back: Script,
+    pub owe: Script,
+    pub lease: Script,
+    pub spend: Script,
+}
+
+impl Scripts {
+    pub fn all(&self) -> [&Script; 5] {
+        let Scripts { take, give_back, owe, lease, spend } = self;
+        [take, give_back, owe, lease, spend]
+    }
+}
+
+const GCRA: &str = include_str!("lua/gcra.lua");
+
+pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
+    take: Script::new(&[GCRA, include_str!("lua/take.lua")]),
+    give_back: Script::new(&[GCRA, include_str!("lua/give_back.lua")]),
+    owe: Script::new(&[GCRA, include_str!("lua/owe.lua")]),
+    lease: Script::new(&[GCRA, include_str!("lua/lease.lua")]),
+    spend: Script::new(&[include_str!("lua/spend.lua")]),
+});
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Command {
+    Take(Ask),
+    GiveBack(Ask),
+    Owe(Ask),
+    /// As many of the units as there are; those of `debt` were used already.
+    Lease {
+        ask: Ask,
+        debt: u32,
+    },
+    Spend(AskQuota),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Verdict(Verdict),
+    Leased {
+        granted: u32,
+        /// Until there is room for one more.
+        retry_after: Duration,
+        remaining: u32,
+    },
+    /// Used in the period; `Err`: there was no room for the units.
+    Spent(Result<u64, u64>),
+    Done,
+}
+
+impl Command {
+    pub fn script(&self) -> &'static Script {
+        match self {
+            Command::Take(_) => &SCRIPTS.take,
+            Command::GiveBack(_) => &SCRIPTS.give_back,
+            Command::Owe(_) => &SCRIPTS.owe,
+            Command::Lease { .. } => &SCRIPTS.lease,
+            Command::Spend(_) => &SCRIPTS.spend,
+        }
+    }
+
+    /// `PREFIX:{LIMIT:KEY}`, and the period of a quota. What stands in braces decides on the slot of a cluster.
+    pub fn key(&self, prefix: &str) -> String {
+        let (limit, key) = match self {
+            Command::Take(ask) | Command::GiveBack(ask) | Command::Owe(ask) | Command::Lease { ask, .. } => (ask.limit, ask.key),
+            Command::Spend(ask) => (ask.limit, ask.key),
+        };
+        let mut text = String::with_capacity(prefix.len() + 56);
+        let _ = write!(text, "{prefix}:{{{:016x}:{:016x}}}", limit.0, key.bits());
+        if let Command::Spend(ask) = self {
+            let _ = write!(text, ":{}", ask.period);
+        }
+        text
+    }
+
+    /// Appends it. `whole`: with the script's text, for a server that does not know it.
+    pub fn write(&self, out: &mut Vec<u8>, key: &str, whole: bool) {
+        let script = self.script();
+        let (verb, name): (&[u8], &str) = if whole { (b"EVAL", &script.text) } else { (b"EVALSHA", &script.name) };
+        let (arguments, count) = self.arguments();
+        resp_list(out, 4 + count);
+        resp_part(out, verb);
+        resp_part(out, name.as_bytes());
+        resp_part(out, b"1");
+        resp_part(out, key.as_bytes());
+        for argument in &arguments[..count] {
+            resp_part(out, digits(*argument, &mut [0; 20]));
+        }
+    }
+
+    fn arguments(&self) -> ([u64; 5], usize) {
+        let of = |ask: &Ask| (ask.pace.interval(), ask.pace.burst_nanos(), u64::from(ask.units));
+        match self {
+            Command::Take(ask) | Command::GiveBack(ask) => {
+                let (interval, burst, units) = of(ask);
+                ([interval, burst, units, 0, 0], 3)
+            }
+            Command::Owe(ask) => {
+                let (interval, burst, units) = of(ask);
+                ([interval, burst, units, BURSTS_OWED_MAX, 0], 4)
+            }
+            Command::Lease { ask, debt } => {
+                let (interval, burst, units) = of(ask);
+                ([interval, burst, units, BURSTS_OWED_MAX, u64::from(*debt)], 5)
+            }
+            Command::Spend(ask) => {
+                let kept = u64::try_from((ask.ends_in + QUOTA_KEPT_LONGER).as_millis()).unwrap_or(u64::MAX);
+                // A server refuses moments that it cannot count.
+                ([u64::from(ask.units), ask.most, kept.min(1 << 50), 0, 0], 3)
+            }
+        }
+    }
+
+    /// What a reply means; `None` where it is no answer to this.
+    pub fn answer(&self, reply: &Reply) -> Option<Answer> {
+        match self {
+            Command::Take(_) => {
+                let [allowed, wait, left] = numbers(reply)?;
+                Some(Answer::Verdict(Verdict {
+                    allowed: allowed == 1,
+                    retry_after: Duration::from_nanos(wait),
+                    remaining: saturated(left),
+                }))
+            }
+            Command::Lease { .. } => {
+                let [granted, wait, left] = numbers(reply)?;
+                let (granted, remaining) = (saturated(granted), saturated(left));
+                Some(Answer::Leased { granted, retry_after: Duration::from_nanos(wait), remaining })
+            }
+            Command::Spend(_) => {
+                let [allowed, used] = numbers(reply)?;
+                Some(Answer::Spent(if allowed == 1 { Ok(used) } else { Err(used) }))
+            }
+            Command::GiveBack(_) | Command::Owe(_) => reply.integer().map(|_| Answer::Done),
+        }
+    }
+}
+
+fn numbers<const N: usize>(reply: &Reply) -> Option<[u64; N]> {
+    let list: &[Reply; N] = reply.list()?.try_into().ok()?;
+    let mut numbers = [0; N];
+    for (number, reply) in numbers.iter_mut().zip(list) {
+        *number = u64::try_from(reply.integer()?).ok()?;
+    }
+    Some(numbers)
+}
+
+fn saturated(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
