@@ -8,6 +8,7 @@ use crate::identity::Principal;
 use crate::limits::TakenList;
 use crate::metrics::RouteSeries;
 use crate::policy::Chain;
+use crate::ports::Ports;
 use maitred_model::GatewayResponses;
 use maitred_wire::{Name, RequestHead, ResponseHead, Slice, is_grpc};
 use std::borrow::Cow;
@@ -77,6 +78,8 @@ pub async fn while_wanted<T>(client: Option<Rc<dyn Client>>, work: impl Future<O
 pub trait Held {
     fn chain(&self, route: u32) -> &Chain;
     fn series(&self, route: u32) -> &Arc<RouteSeries>;
+    /// What its policies may reach.
+    fn ports(&self) -> &dyn Ports;
 }
 
 /// What the exchange keeps alive until it is recorded. While a short answer is written that is the whole world, which costs
@@ -228,6 +231,8 @@ pub struct Exchange {
     pub principal: Option<Arc<Principal>>,
     /// What limits took of its client.
     pub taken: TakenList,
+    /// That of its caller's plan, where requests wait; a route may have a higher one.
+    pub priority: u8,
     /// Set-Cookie lines that the answer has, whoever answers.
     pub set_cookies: Vec<String>,
     pub record: Record,
@@ -261,6 +266,7 @@ impl Exchange {
             is_own: false,
             principal: None,
             taken: TakenList::default(),
+            priority: 0,
             set_cookies: Vec::new(),
             record: Record::new(now),
             hold: Hold::Nothing,
@@ -286,6 +292,7 @@ impl Exchange {
         self.is_own = false;
         self.principal = None;
         self.taken.clear();
+        self.priority = 0;
         self.set_cookies.clear();
         self.hold = Hold::Nothing;
         if let Some(spare) = &mut self.spare {

@@ -8,25 +8,36 @@
 //! Exact for a key that keeps its place. Where two threads take a key's first unit at the same moment, and time frees a place of its bucket
 //! between them, a third may take one unit that is forgotten.
 
-#[expect(deprecated, reason = "the keyed SipHash of the standard library; its successor cannot be given a key")]
-use std::hash::SipHasher;
+mod sip;
+#[cfg(test)]
+mod tests;
+
+use sip::Sip;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Places of one bucket: two cache lines.
+/// Places of one bucket: a cache line of keys, and one of their times.
 const WAYS: usize = 8;
+const BUCKET_WORDS: usize = 2 * WAYS;
+const BUCKET_BYTES: usize = BUCKET_WORDS * size_of::<u64>();
 /// Times that a place is looked for anew because others moved in between. More than that, and the key shares.
 const TURNS: usize = 16;
+/// Bits of an IPv6 address that count where nothing else is said: of a /64 whoever has one has all.
+const IPV6_PREFIX: u8 = 64;
 
-/// So often, and so many at once.
+/// So often, and so many at once. All in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// Nanoseconds that each unit takes, and what all of a burst take.
+    /// What each unit takes, and what all of a burst take.
     interval: u64,
     burst: u64,
+    /// How long a unit may be waited for.
+    patience: u64,
+    /// Whoever owes more than this counts as owing just that.
+    most: u64,
 }
 
 impl Pace {
@@ -34,7 +45,19 @@ impl Pace {
     /// is taken: nobody gets more than is written.
     pub fn new(count: u32, per: Duration, burst: u32) -> Pace {
         let interval = nanos(per).div_ceil(u64::from(count.max(1))).max(1);
-        Pace { interval, burst: interval.saturating_mul(u64::from(burst)) }
+        let burst = interval.saturating_mul(u64::from(burst));
+        Pace { interval, burst, patience: 0, most: burst }
+    }
+
+    /// What is not there yet is taken all the same, where it comes within so long: whoever takes it waits for it.
+    pub fn patient(self, patience: Duration) -> Pace {
+        let patience = nanos(patience);
+        Pace { patience, most: self.most.max(self.burst.saturating_add(patience)), ..self }
+    }
+
+    /// What was used already may be owed, up to so many bursts.
+    pub fn owing(self, bursts: u64) -> Pace {
+        Pace { most: self.most.max(self.burst.saturating_mul(bursts)), ..self }
     }
 
     /// Units at once.
@@ -42,18 +65,39 @@ impl Pace {
         self.units(self.burst)
     }
 
-    /// Nanoseconds that one unit takes.
-    pub fn interval(&self) -> u64 {
-        self.interval
+    /// How long a burst takes to come back.
+    pub fn window(&self) -> Duration {
+        Duration::from_nanos(self.burst)
     }
 
-    /// Nanoseconds that all of a burst take.
-    pub fn burst_nanos(&self) -> u64 {
-        self.burst
+    /// Interval, burst, patience and the most that is owed, in nanoseconds: for counts that are kept elsewhere.
+    pub fn nanos(&self) -> [u64; 4] {
+        [self.interval, self.burst, self.patience, self.most]
     }
 
     fn units(&self, nanos: u64) -> u32 {
         u32::try_from(nanos / self.interval).unwrap_or(u32::MAX)
+    }
+
+    /// What is owed `owed` nanoseconds before it is paid for, once `cost` units more are taken; all or none.
+    fn judge(&self, owed: u64, cost: u32) -> Result<u64, Verdict> {
+        let after = owed.saturating_add(self.interval.saturating_mul(u64::from(cost)));
+        let most = self.burst.saturating_add(self.patience);
+        if after <= most {
+            return Ok(after);
+        }
+        let retry_after = Duration::from_nanos(after - most);
+        Err(Verdict { allowed: false, retry_after, ..self.granted(owed) })
+    }
+
+    /// Of a key that owes so much after what was allowed.
+    fn granted(&self, owed: u64) -> Verdict {
+        Verdict {
+            allowed: true,
+            retry_after: Duration::from_nanos(owed.saturating_sub(self.burst)),
+            remaining: self.units(self.burst.saturating_sub(owed)),
+            full_in: Duration::from_nanos(owed),
+        }
     }
 }
 
@@ -61,10 +105,22 @@ impl Pace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     pub allowed: bool,
-    /// When as much would be allowed; zero where it is. What is more than a burst never is.
+    /// Where it is not: when as much would be; what is more than a burst never is. Where it is: when its turn comes, zero unless the pace is patient.
     pub retry_after: Duration,
-    /// Units that are left, after this one where it was taken.
+    /// Units that are left, after those that were taken.
     pub remaining: u32,
+    /// When all of a burst is there again.
+    pub full_in: Duration,
+}
+
+impl Verdict {
+    /// The same after `cost` units in place of `taken` ones, for those who are told what is left.
+    pub fn corrected(self, taken: u32, cost: u32, pace: &Pace) -> Verdict {
+        let units = |units: u32| Duration::from_nanos(pace.interval.saturating_mul(u64::from(units)));
+        let remaining = self.remaining.saturating_add(taken).min(pace.burst()).saturating_sub(cost);
+        let full_in = self.full_in.saturating_sub(units(taken)).saturating_add(units(cost)).min(Duration::from_nanos(pace.most));
+        Verdict { remaining, full_in, ..self }
+    }
 }
 
 /// A keyed fingerprint of what is limited.
@@ -72,9 +128,55 @@ pub struct Verdict {
 pub struct Key(u64);
 
 impl Key {
-    /// What it is called elsewhere.
-    pub fn bits(self) -> u64 {
+    pub fn number(self) -> u64 {
         self.0
+    }
+}
+
+/// Makes a key of several parts, and of nothing else: each is told with its length, so that no two keys of as many parts run together.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyWriter(Sip);
+
+impl KeyWriter {
+    #[inline]
+    pub fn word(&mut self, word: u64) {
+        self.0.word(word);
+    }
+
+    #[inline]
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.0.word(bytes.len() as u64);
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.0.word(u64::from_le_bytes(*word)));
+        if !rest.is_empty() {
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            self.0.word(u64::from_le_bytes(word));
+        }
+    }
+
+    /// Of a client: an IPv4 address, or the first bits of an IPv6 one.
+    #[inline]
+    pub fn address(&mut self, address: IpAddr, ipv6_prefix: u8) {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => self.0.word(u64::from(v4.to_bits()) | 4 << 32),
+            IpAddr::V6(v6) => {
+                let host_bits = u32::from(128u8.saturating_sub(ipv6_prefix));
+                let network = v6.to_bits() & u128::MAX.checked_shl(host_bits).unwrap_or(0);
+                // No IPv4 address begins like that.
+                self.0.word(6 << 32);
+                self.0.word((network >> 64) as u64);
+                if ipv6_prefix > 64 {
+                    self.0.word(network as u64);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    pub fn key(self) -> Key {
+        // 0 is nobody.
+        Key(self.0.finish().max(1))
     }
 }
 
@@ -87,33 +189,33 @@ pub struct TableFigures {
     pub shared: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Place {
-    /// Whose it is; 0: nobody's yet.
-    key: AtomicU64,
-    /// Nanoseconds since the table's beginning at which all that was taken is paid for; 0: nothing was.
-    until: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Bucket([Place; WAYS]);
-
 #[derive(Debug)]
 pub struct Table {
-    buckets: Box<[Bucket]>,
+    /// Buckets, one after the other: eight keys, of which 0 is nobody's yet, then for each the nanoseconds since the table's beginning at
+    /// which all that was taken is paid for; 0: nothing was.
+    words: Box<[AtomicU64]>,
+    /// Where the first bucket is: a bucket is two cache lines, and not three.
+    first: usize,
+    /// 2^n of them.
+    buckets: usize,
     seed: [u64; 2],
     epoch: Instant,
     figures: Arc<TableFigures>,
 }
 
 impl Table {
-    /// For `keys_max` keys at a time, 32 bytes each. `seed` is nobody's to know: who can tell which keys share a bucket can fill it.
+    /// For `keys_max` keys at a time; see `bytes`. `seed` is nobody's to know: who can tell which keys share a bucket can fill it.
     pub fn new(keys_max: usize, seed: [u64; 2], now: Instant) -> Table {
-        // Half full, a bucket runs over twice in a hundred.
-        let buckets = (keys_max.max(1) * 2).div_ceil(WAYS).next_power_of_two();
-        let buckets = (0..buckets).map(|_| Bucket::default()).collect();
-        Table { buckets, seed, epoch: now, figures: Arc::default() }
+        let buckets = buckets(keys_max);
+        let words = zeroed((buckets + 1) * BUCKET_WORDS);
+        // The end of the room for one bucket more is what is left of it.
+        let first = words.as_ptr().align_offset(BUCKET_BYTES).min(BUCKET_WORDS);
+        Table { words, first, buckets, seed, epoch: now, figures: Arc::default() }
+    }
+
+    /// What a table for so many keys may come to take. The system gives it page by page, as keys come.
+    pub fn bytes(keys_max: usize) -> usize {
+        (buckets(keys_max) + 1) * BUCKET_BYTES
     }
 
     /// Of the system's randomness.
@@ -131,20 +233,23 @@ impl Table {
         &self.figures
     }
 
+    /// For keys of several parts.
+    #[inline]
+    pub fn writer(&self) -> KeyWriter {
+        KeyWriter(Sip::new(self.seed))
+    }
+
     pub fn key(&self, bytes: &[u8]) -> Key {
-        #[expect(deprecated, reason = "as above")]
-        let mut hasher = SipHasher::new_with_keys(self.seed[0], self.seed[1]);
-        hasher.write(bytes);
-        // 0 is nobody.
-        Key(hasher.finish().max(1))
+        let mut writer = self.writer();
+        writer.bytes(bytes);
+        writer.key()
     }
 
     /// Of a client: an IPv4 address, or the /64 of an IPv6 one, of which whoever has one has all.
     pub fn address_key(&self, address: IpAddr) -> Key {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => self.key(&v4.octets()),
-            IpAddr::V6(v6) => self.key(&v6.octets()[..8]),
-        }
+        let mut writer = self.writer();
+        writer.address(address, IPV6_PREFIX);
+        writer.key()
     }
 
     /// Whether one unit could be taken. Takes none.
@@ -152,9 +257,9 @@ impl Table {
         let now = self.time(now);
         let bucket = self.bucket(key);
         let place = bucket.of(key).or_else(|| bucket.free(now).is_none().then(|| self.strictest(bucket)));
-        let until = place.map_or(0, |place| place.until.load(Ordering::Acquire));
-        match judge(until, 1, pace, now) {
-            Ok((_, verdict)) => Verdict { remaining: verdict.remaining.saturating_add(1), ..verdict },
+        let owed = place.map_or(0, |place| owed(bucket.untils[place].load(Ordering::Acquire), pace, now));
+        match pace.judge(owed, 1) {
+            Ok(_) => pace.granted(owed),
             Err(refused) => self.told(refused),
         }
     }
@@ -165,33 +270,36 @@ impl Table {
         let bucket = self.bucket(key);
         for _ in 0..TURNS {
             let Some(place) = bucket.place(key, now) else { break };
-            let verdict = charge(place, cost, pace, now);
+            let verdict = charge(&bucket.untils[place], cost, pace, now);
             // Somebody may have moved in between: then it was charged to them, and this key pays elsewhere.
-            if place.key.load(Ordering::Acquire) == key.0 {
+            if bucket.keys[place].load(Ordering::Acquire) == key.0 {
                 return self.told(verdict);
             }
         }
-        self.told(charge(self.strictest(bucket), cost, pace, now))
+        self.told(charge(&bucket.untils[self.strictest(bucket)], cost, pace, now))
     }
 
-    /// Takes what was used already, also where the burst has no room for it: it is owed. No more than so many bursts are.
-    pub fn owe(&self, key: Key, cost: u32, pace: &Pace, now: Instant, bursts: u64) {
+    /// Takes what was used already, also where the burst has no room for it: it is owed, as far as the pace has it.
+    pub fn owe(&self, key: Key, cost: u32, pace: &Pace, now: Instant) {
         let now = self.time(now);
         let bucket = self.bucket(key);
         let place = bucket.place(key, now).unwrap_or_else(|| self.strictest(bucket));
         let cost = pace.interval.saturating_mul(u64::from(cost));
-        let most = now.saturating_add(pace.burst.saturating_mul(bursts));
-        let owed = |until: u64| Some(until.max(now).saturating_add(cost).min(most.max(until)));
-        let _ = place.until.fetch_update(Ordering::AcqRel, Ordering::Acquire, owed);
+        let later = |until: u64| Some(now.saturating_add(owed(until, pace, now).saturating_add(cost).min(pace.most)));
+        let _ = bucket.untils[place].fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
     }
 
     /// Gives back what was taken and not used.
     pub fn give_back(&self, key: Key, cost: u32, pace: &Pace, now: Instant) {
         let now = self.time(now);
-        let Some(place) = self.bucket(key).of(key) else { return };
+        let bucket = self.bucket(key);
+        let Some(place) = bucket.of(key) else { return };
         let back = pace.interval.saturating_mul(u64::from(cost));
-        let earlier = |until: u64| (until > now).then(|| until.saturating_sub(back));
-        let _ = place.until.fetch_update(Ordering::AcqRel, Ordering::Acquire, earlier);
+        let earlier = |until: u64| match owed(until, pace, now) {
+            0 => None,
+            owed => Some(now.saturating_add(owed.saturating_sub(back))),
+        };
+        let _ = bucket.untils[place].fetch_update(Ordering::AcqRel, Ordering::Acquire, earlier);
     }
 
     fn told(&self, verdict: Verdict) -> Verdict {
@@ -201,11 +309,10 @@ impl Table {
         verdict
     }
 
-    fn strictest<'a>(&self, bucket: &'a Bucket) -> &'a Place {
+    fn strictest(&self, bucket: Bucket<'_>) -> usize {
         self.figures.shared.fetch_add(1, Ordering::Relaxed);
-        let [first, rest @ ..] = &bucket.0;
-        let until = |place: &Place| place.until.load(Ordering::Acquire);
-        rest.iter().fold(first, |strictest, place| if until(place) > until(strictest) { place } else { strictest })
+        let until = |place: usize| bucket.untils[place].load(Ordering::Acquire);
+        (1..WAYS).fold(0, |strictest, place| if until(place) > until(strictest) { place } else { strictest })
     }
 
     /// What a table makes of a moment; one after its beginning is never 0.
@@ -213,29 +320,64 @@ impl Table {
         nanos(now.saturating_duration_since(self.epoch)).saturating_add(1)
     }
 
-    fn bucket(&self, key: Key) -> &Bucket {
-        // There are 2^n of them.
-        &self.buckets[(key.0 >> 32) as usize & (self.buckets.len() - 1)]
+    fn bucket(&self, key: Key) -> Bucket<'_> {
+        let index = (key.0 >> 32) as usize & (self.buckets - 1);
+        let from = self.first + index * BUCKET_WORDS;
+        let words = &self.words[from..from + BUCKET_WORDS];
+        let (Some(keys), Some(untils)) = (words.first_chunk(), words.last_chunk()) else { unreachable!("a bucket has 16 words") };
+        Bucket { keys, untils }
     }
 }
 
-impl Bucket {
+/// 2^n buckets. Half full, a bucket runs over twice in a hundred.
+fn buckets(keys_max: usize) -> usize {
+    keys_max.max(1).saturating_mul(2).div_ceil(WAYS).next_power_of_two()
+}
+
+/// As the system gives memory: zeroed, and none of it there before it is touched. A loop that writes zeros would touch it all, and so would
+/// the allocator for anything that asks for more alignment than usual.
+fn zeroed(words: usize) -> Box<[AtomicU64]> {
+    const { assert!(align_of::<u64>() == align_of::<AtomicU64>()) };
+    let words = Box::into_raw(vec![0u64; words].into_boxed_slice());
+    // SAFETY: the pointer comes from a box that is not used any more; an atomic has the size and the bits of its number (its documentation says
+    // so) and, as asserted, the alignment.
+    unsafe { Box::from_raw(words as *mut [AtomicU64]) }
+}
+
+/// What a key that has paid for all at `until` owes now, in nanoseconds.
+fn owed(until: u64, pace: &Pace, now: u64) -> u64 {
+    until.saturating_sub(now).min(pace.most)
+}
+
+#[derive(Clone, Copy)]
+struct Bucket<'a> {
+    keys: &'a [AtomicU64; WAYS],
+    untils: &'a [AtomicU64; WAYS],
+}
+
+impl Bucket<'_> {
     /// Where the key is. In two places at once it counts where it owes more.
-    fn of(&self, key: Key) -> Option<&Place> {
-        let own = self.0.iter().filter(|place| place.key.load(Ordering::Acquire) == key.0);
-        // The first of those that owe as much: all threads shall mean the same one.
-        own.rev().max_by_key(|place| place.until.load(Ordering::Acquire))
+    fn of(self, key: Key) -> Option<usize> {
+        let until = |place: usize| self.untils[place].load(Ordering::Acquire);
+        let mut found = None;
+        for place in 0..WAYS {
+            if self.keys[place].load(Ordering::Acquire) == key.0 {
+                // The first of those that owe as much: all threads shall mean the same one.
+                found = found.filter(|found| until(*found) >= until(place)).or(Some(place));
+            }
+        }
+        found
     }
 
     /// A place that nobody needs, one that nobody ever had first: so threads that look at the same time find the same one.
-    fn free(&self, now: u64) -> Option<(&Place, u64)> {
+    fn free(self, now: u64) -> Option<(usize, u64)> {
         let mut passed = None;
-        for place in &self.0 {
-            let key = place.key.load(Ordering::Acquire);
+        for place in 0..WAYS {
+            let key = self.keys[place].load(Ordering::Acquire);
             if key == 0 {
                 return Some((place, key));
             }
-            if passed.is_none() && place.until.load(Ordering::Acquire) <= now {
+            if passed.is_none() && self.untils[place].load(Ordering::Acquire) <= now {
                 passed = Some((place, key));
             }
         }
@@ -243,201 +385,42 @@ impl Bucket {
     }
 
     /// The key's place, taken for it if it has none. `None`: all are others'.
-    fn place(&self, key: Key, now: u64) -> Option<&Place> {
+    fn place(self, key: Key, now: u64) -> Option<usize> {
         for _ in 0..TURNS {
             if let Some(own) = self.of(key) {
                 return Some(own);
             }
             let (free, before) = self.free(now)?;
-            if free.key.compare_exchange(before, key.0, Ordering::SeqCst, Ordering::Acquire).is_err() {
+            if self.keys[free].compare_exchange(before, key.0, Ordering::SeqCst, Ordering::Acquire).is_err() {
                 continue;
             }
-            let is_alone = self.0.iter().filter(|place| place.key.load(Ordering::SeqCst) == key.0).count() == 1;
+            let is_alone = self.keys.iter().filter(|own| own.load(Ordering::SeqCst) == key.0).count() == 1;
             if is_alone {
                 return Some(free);
             }
             // Another thread found it another place: both move out, and meet in the first that nobody has.
-            let _ = free.key.compare_exchange(key.0, 0, Ordering::SeqCst, Ordering::Acquire);
+            let _ = self.keys[free].compare_exchange(key.0, 0, Ordering::SeqCst, Ordering::Acquire);
         }
         None
     }
 }
 
 /// Takes `cost` from whoever has the place.
-fn charge(place: &Place, cost: u32, pace: &Pace, now: u64) -> Verdict {
-    let mut before = place.until.load(Ordering::Acquire);
+fn charge(place: &AtomicU64, cost: u32, pace: &Pace, now: u64) -> Verdict {
+    let mut before = place.load(Ordering::Acquire);
     loop {
-        let (until, verdict) = match judge(before, cost, pace, now) {
-            Ok(granted) => granted,
+        let after = match pace.judge(owed(before, pace, now), cost) {
+            Ok(after) => after,
             Err(refused) => return refused,
         };
         // Fails only where another thread has taken something: one of them always gets on.
-        match place.until.compare_exchange_weak(before, until, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return verdict,
+        match place.compare_exchange_weak(before, now.saturating_add(after), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return pace.granted(after),
             Err(other) => before = other,
         }
     }
 }
 
-/// `Ok`: until when it is all paid for after `cost` more, and the verdict.
-fn judge(until: u64, cost: u32, pace: &Pace, now: u64) -> Result<(u64, Verdict), Verdict> {
-    let from = until.max(now);
-    let cost = pace.interval.saturating_mul(u64::from(cost));
-    let after = from.saturating_add(cost);
-    let owed = after - now;
-    if owed <= pace.burst {
-        let remaining = pace.units(pace.burst - owed);
-        return Ok((after, Verdict { allowed: true, retry_after: Duration::ZERO, remaining }));
-    }
-    let remaining = pace.units(pace.burst.saturating_sub(from - now));
-    Err(Verdict { allowed: false, retry_after: Duration::from_nanos(owed - pace.burst), remaining })
-}
-
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::HashMap;
-    use std::sync::Barrier;
-
-    const SEED: [u64; 2] = [1, 2];
-    const MS: Duration = Duration::from_millis(1);
-
-    fn key(table: &Table, number: u64) -> Key {
-        table.key(&number.to_le_bytes())
-    }
-
-    #[test]
-    fn a_burst_at_once_and_then_as_time_gives() {
-        let start = Instant::now();
-        let (table, pace) = (Table::new(100, SEED, start), Pace::new(10, Duration::from_secs(1), 3));
-        let key = key(&table, 1);
-        for (at, allowed, wait, remaining) in [
-            (0, true, 0, 2),
-            (0, true, 0, 1),
-            (0, true, 0, 0),
-            (0, false, 100, 0),
-            (99, false, 1, 0),
-            (100, true, 0, 0),
-            (350, true, 0, 1),
-            (350, true, 0, 0),
-            (350, false, 50, 0),
-            (10_000, true, 0, 2),
-        ] {
-            let verdict = table.take(key, 1, &pace, start + at * MS);
-            assert_eq!(verdict, Verdict { allowed, retry_after: wait * MS, remaining }, "at {at} ms");
-        }
-    }
-
-    #[test]
-    fn to_look_takes_nothing_and_what_is_given_back_is_there_again() {
-        let start = Instant::now();
-        let (table, pace) = (Table::new(100, SEED, start), Pace::new(1, Duration::from_secs(60), 2));
-        let key = key(&table, 1);
-        for _ in 0..5 {
-            assert_eq!(table.peek(key, &pace, start), Verdict { allowed: true, retry_after: Duration::ZERO, remaining: 2 });
-        }
-        assert!(table.take(key, 2, &pace, start).allowed);
-        assert_eq!(table.peek(key, &pace, start).retry_after, Duration::from_secs(60));
-        table.give_back(key, 1, &pace, start);
-        assert_eq!(table.peek(key, &pace, start).remaining, 1);
-        table.give_back(key, 100, &pace, start);
-        assert_eq!(table.peek(key, &pace, start).remaining, 2, "no more than there ever was");
-        let too_much = table.take(key, 3, &pace, start);
-        assert!(!too_much.allowed && too_much.remaining == 2, "{too_much:?}");
-    }
-
-    #[test]
-    fn all_of_a_64_is_one_address() {
-        let table = Table::new(1, SEED, Instant::now());
-        let of = |text: &str| table.address_key(text.parse().expect("an address"));
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1:2"));
-        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-        assert_ne!(of("192.0.2.1"), Table::new(1, [1, 3], Instant::now()).address_key("192.0.2.1".parse().expect("an address")));
-    }
-
-    #[test]
-    fn a_full_bucket_is_shared_with_the_strictest_until_a_place_comes_free() {
-        let start = Instant::now();
-        let table = Table { buckets: Box::new([Bucket::default()]), ..Table::new(1, SEED, start) };
-        let pace = Pace::new(1, Duration::from_secs(1), 4);
-        for number in 0..8 {
-            assert_eq!(table.take(key(&table, number), 1, &pace, start).remaining, 3);
-        }
-        assert_eq!(table.take(key(&table, 5), 2, &pace, start).remaining, 1);
-        assert_eq!(table.figures.shared.load(Ordering::Relaxed), 0);
-        let ninth = key(&table, 9);
-        assert_eq!(table.peek(ninth, &pace, start).remaining, 1);
-        assert_eq!(table.take(ninth, 1, &pace, start).remaining, 0);
-        assert!(!table.take(ninth, 1, &pace, start).allowed && !table.take(key(&table, 5), 1, &pace, start).allowed);
-        assert!(table.figures.shared.load(Ordering::Relaxed) > 0);
-        let later = start + Duration::from_secs(1);
-        assert_eq!(table.take(ninth, 1, &pace, later).remaining, 3, "the places of those who took one are free again");
-    }
-
-    #[test]
-    fn threads_together_get_what_one_would() {
-        const THREADS: u64 = 4;
-        const KEYS: u64 = 32;
-        let start = Instant::now();
-        let (table, pace) = (Table::new(4096, SEED, start), Pace::new(1000, Duration::from_secs(1), 50));
-        let (rounds, barrier) = ([0u32, 1, 7, 400], Barrier::new(THREADS as usize));
-        let admitted: Vec<AtomicU64> = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
-        let run = |thread: u64| {
-            for at in rounds {
-                barrier.wait();
-                for turn in 0..KEYS * 60 {
-                    let number = (turn + thread * 7) % KEYS;
-                    if table.take(key(&table, number), 1, &pace, start + at * MS).allowed {
-                        admitted[number as usize].fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| (0..THREADS).for_each(|thread| drop(scope.spawn(move || run(thread)))));
-        // In the last round all of a burst was there again.
-        let wanted = 50 + 1 + 6 + 50;
-        assert!(admitted.iter().all(|count| count.load(Ordering::Relaxed) == wanted), "{admitted:?}, not {wanted}");
-        assert_eq!(table.figures.shared.load(Ordering::Relaxed), 0);
-    }
-
-    proptest! {
-        #[test]
-        fn few_keys_have_what_a_bucket_of_tokens_would_give_each(
-            count in 1u32..50, per in 1u64..5_000, burst in 1u32..10,
-            steps in proptest::collection::vec((0u64..5, 1u32..4, 0u64..3_000, any::<bool>()), 1..200),
-        ) {
-            let start = Instant::now();
-            let (table, pace) = (Table::new(64, SEED, start), Pace::new(count, Duration::from_millis(per), burst));
-            // Nanoseconds of credit, and when it was counted.
-            let mut model: HashMap<u64, (u64, u64)> = HashMap::new();
-            let mut now = 0u64;
-            for (number, cost, pause, back) in steps {
-                now += pause * 1_000_003;
-                let (credit, counted) = model.entry(number).or_insert((pace.burst, now));
-                *credit = pace.burst.min(*credit + (now - *counted));
-                *counted = now;
-                let at = start + Duration::from_nanos(now);
-                let price = pace.interval * u64::from(cost);
-                prop_assert_eq!(table.peek(key(&table, number), &pace, at).allowed, *credit >= pace.interval);
-                let verdict = table.take(key(&table, number), cost, &pace, at);
-                prop_assert_eq!(verdict.allowed, *credit >= price);
-                if verdict.allowed {
-                    *credit -= price;
-                    if back {
-                        table.give_back(key(&table, number), cost, &pace, at);
-                        *credit += price;
-                    }
-                } else {
-                    prop_assert_eq!(verdict.retry_after, Duration::from_nanos(price - *credit));
-                }
-            }
-        }
-    }
 }

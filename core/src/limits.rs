@@ -1,6 +1,9 @@
 //! What the limits of a request took of whom, so that a refusal gives it back, its cost can follow the answer, and the answer can say what is
 //! left; and how counts that are kept elsewhere are asked. Counts nothing itself.
 
+pub mod series;
+pub mod top;
+
 use crate::limit_table::{Key, Pace, Verdict};
 use std::future::Future;
 use std::pin::Pin;
@@ -12,10 +15,13 @@ pub const LIMITS_MAX: usize = 8;
 /// What one limit took.
 #[derive(Debug, Clone, Copy)]
 pub struct Taken {
-    /// Which of the limits that its policy asks.
-    pub limit: u8,
+    /// Which of the limits that its route's policies ask.
+    pub limit: u32,
     pub key: Key,
+    /// None: it refused.
     pub units: u32,
+    /// Of counts that are kept elsewhere, and to be given back there.
+    pub is_shared: bool,
     pub verdict: Verdict,
 }
 
@@ -77,7 +83,7 @@ pub type Counting<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unanswered>> + 
 
 /// Counts that gateways share. Answers within its budget of time, or says that it does not.
 pub trait SharedCounts {
-    /// One verdict for each, in their order. All are asked at once; whoever was granted something that is not used after all gives it back.
+    /// One verdict for each, in their order; one that allows may say that its turn comes later. All are asked at once; whoever was granted something that is not used after all gives it back.
     fn take<'a>(&'a self, asks: &'a [Ask]) -> Counting<'a, Vec<Verdict>>;
 
     /// What was not used. Nobody waits for it.

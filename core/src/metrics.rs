@@ -3,6 +3,7 @@
 use crate::compute::ComputeFigures;
 use crate::fault::Kind;
 use crate::limit_table::TableFigures;
+use crate::limits::series::{LimitName, LimitSeries};
 use maitred_wire::Method;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -279,6 +280,7 @@ pub struct Metrics {
     pub workers: Box<[WorkerShard]>,
     routes: Mutex<HashMap<RouteKey, Arc<RouteSeries>>>,
     authorizers: Mutex<BTreeMap<Arc<str>, Arc<AuthorizerSeries>>>,
+    limits: Mutex<BTreeMap<LimitName, Arc<LimitSeries>>>,
     /// Requests that no route took.
     pub unrouted: Arc<RouteSeries>,
     /// Access-log lines that the writer could not write.
@@ -294,6 +296,8 @@ pub struct Metrics {
     /// Credentials that were looked at and wrong, and the table of the addresses that they came from.
     pub failed_credentials: Arc<AtomicU64>,
     pub failing_addresses: Arc<TableFigures>,
+    /// The tables of rate limits, together.
+    pub limit_tables: Arc<TableFigures>,
     /// Fetches of issuers' keys, and those that brought none: then the old ones stay.
     pub keys_ok: AtomicU64,
     pub keys_failed: AtomicU64,
@@ -307,6 +311,7 @@ impl Metrics {
             workers: (0..workers).map(|_| WorkerShard::default()).collect(),
             routes: Mutex::default(),
             authorizers: Mutex::default(),
+            limits: Mutex::default(),
             unrouted: Arc::new(RouteSeries::new("".into(), "".into(), workers)),
             log_lost: AtomicU64::new(0),
             generation: AtomicU64::new(0),
@@ -317,6 +322,7 @@ impl Metrics {
             compute: Arc::default(),
             failed_credentials: Arc::default(),
             failing_addresses: Arc::default(),
+            limit_tables: Arc::default(),
             keys_ok: AtomicU64::new(0),
             keys_failed: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
@@ -352,6 +358,20 @@ impl Metrics {
         let mut authorizers = self.authorizers.lock().unwrap_or_else(PoisonError::into_inner);
         authorizers.retain(|_, series| Arc::strong_count(series) > 1 || series.counts().iter().any(|count| *count > 0));
         authorizers.values().cloned().collect()
+    }
+
+    /// The series of that limit, the one it had before where it had one. Called at load.
+    pub fn limit(&self, name: &LimitName) -> Arc<LimitSeries> {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(LimitSeries::new(name.clone(), self.workers.len()));
+        limits.entry(name.clone()).or_insert_with(new).clone()
+    }
+
+    /// Every limit that is there, or that was ever asked.
+    pub fn limits(&self) -> Vec<Arc<LimitSeries>> {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.retain(|_, series| Arc::strong_count(series) > 1 || series.counts().iter().any(|count| *count > 0));
+        limits.values().cloned().collect()
     }
 
     /// Every route that was ever asked for.

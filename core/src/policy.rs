@@ -34,8 +34,8 @@ pub trait Policy: Send + Sync {
     }
 
     /// On the way out, if it was entered.
-    fn leave(&self, exchange: &Exchange, response: &mut Response) {
-        let _ = (exchange, response);
+    fn leave(&self, exchange: &Exchange, response: &mut Response, ports: &dyn Ports) {
+        let _ = (exchange, response, ports);
     }
 }
 
@@ -75,10 +75,10 @@ impl Chain {
     }
 
     /// The response side of those that were entered, the last first.
-    pub fn leave(&self, exchange: &Exchange, response: &mut Response) {
+    pub fn leave(&self, exchange: &Exchange, response: &mut Response, ports: &dyn Ports) {
         for (index, policy) in self.policies.iter().enumerate().rev() {
             if index < exchange.entered as usize || policy.always_leaves() {
-                policy.leave(exchange, response);
+                policy.leave(exchange, response, ports);
             }
         }
     }

@@ -17,7 +17,7 @@ pub(crate) async fn handle(world: &Rc<World>, exchange: &mut Exchange) -> Respon
 pub(crate) fn answer(exchange: &mut Exchange, answered: Result<Response, Fault>) -> Response {
     let mut response = answered.unwrap_or_else(|fault| fault.render(exchange));
     if let Hold::World(world, route) = &exchange.hold {
-        world.chain(*route).leave(exchange, &mut response);
+        world.chain(*route).leave(exchange, &mut response, world.ports());
     }
     door::announce_h3(exchange, &mut response);
     response

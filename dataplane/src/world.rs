@@ -3,7 +3,7 @@
 use crate::gateway::Shared;
 use crate::snapshot::Snapshot;
 use maitred_core::metrics::RouteSeries;
-use maitred_core::{Chain, Held};
+use maitred_core::{Chain, Held, Ports};
 use maitred_integrations::Reach;
 use maitred_integrations::proxy::mirror::UnderWay;
 use maitred_model::{HalfClose, Limits, Underscores};
@@ -41,6 +41,10 @@ impl Held for World {
 
     fn series(&self, route: u32) -> &Arc<RouteSeries> {
         &self.snapshot.series[route as usize]
+    }
+
+    fn ports(&self) -> &dyn Ports {
+        &*self.reach
     }
 }
 

@@ -63,8 +63,9 @@ impl Proxy {
         attempt::guarded(exchange, upstream, reach, self.idempotent, place).await
     }
 
+    /// The higher of the route's and the plan's.
     fn priority(&self, exchange: &Exchange) -> u8 {
-        match &self.priority {
+        let own = match &self.priority {
             None => 0,
             Some(Priority::Fixed(priority)) => *priority,
             // Anybody may say that he is important.
@@ -74,6 +75,7 @@ impl Proxy {
                 let priority = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
                 priority.filter(|priority| usize::from(*priority) < LANES).unwrap_or(0)
             }
-        }
+        };
+        own.max(exchange.priority)
     }
 }

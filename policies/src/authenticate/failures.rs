@@ -25,7 +25,8 @@ pub struct Failures {
 impl Failures {
     pub fn new(table: Arc<Table>, count: Arc<AtomicU64>, configured: &FailedCredentials) -> Failures {
         let FailedCredentials { rate, burst } = configured;
-        Failures { table, pace: Pace::new(rate.count.get(), rate.per.duration(), burst.get()), count }
+        let pace = Pace::new(rate.count.get(), rate.per.duration(), burst.get()).owing(BURSTS_OWED_MAX);
+        Failures { table, pace, count }
     }
 
     /// Whether a credential from there is looked at. From an address that has been wrong of late each look takes one of what is left, until it
@@ -70,7 +71,7 @@ impl Look<'_> {
         }
         let Failures { table, pace, count } = self.failures;
         match (is_wrong, self.is_paid) {
-            (true, false) => table.owe(self.from, 1, pace, self.ports.now(), BURSTS_OWED_MAX),
+            (true, false) => table.owe(self.from, 1, pace, self.ports.now()),
             (false, true) => table.give_back(self.from, 1, pace, self.ports.now()),
             (true, true) | (false, false) => {}
         }

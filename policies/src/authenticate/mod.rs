@@ -355,7 +355,7 @@ impl Policy for Authenticate {
         }))
     }
 
-    fn leave(&self, exchange: &Exchange, response: &mut Response) {
+    fn leave(&self, exchange: &Exchange, response: &mut Response, _: &dyn Ports) {
         if exchange.set_cookies.is_empty() {
             return;
         }

@@ -53,7 +53,7 @@ impl CorsPolicy {
     /// What a preflight is answered with.
     pub fn answer(&self, exchange: &mut Exchange) -> Response {
         let mut response = self.preflight(exchange);
-        self.leave(exchange, &mut response);
+        self.tell(exchange, &mut response);
         response
     }
 
@@ -74,6 +74,25 @@ impl CorsPolicy {
         let mut asked = asked.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|name| !name.is_empty());
         let refused = asked.find(|name| !self.any_header && !is_listed(&self.headers, name))?;
         Some(format!("the header {} is not in `cors.headers`", text(refused)))
+    }
+
+    fn tell(&self, exchange: &Exchange, response: &mut Response) {
+        let headers = &mut response.head.headers;
+        // The gateway's word counts: two Access-Control-Allow-Origin would be none.
+        for name in [&b"access-control-allow-origin"[..], b"access-control-allow-credentials", b"access-control-expose-headers"] {
+            headers.remove(name);
+        }
+        if !self.any_origin {
+            headers.add(b"vary", b"origin");
+        }
+        let Some(origin) = self.allowed(exchange) else { return };
+        headers.add(b"access-control-allow-origin", origin);
+        if self.credentials {
+            headers.add(b"access-control-allow-credentials", b"true");
+        }
+        if !self.expose.is_empty() && !is_preflight(exchange) {
+            headers.add(b"access-control-expose-headers", self.expose.as_bytes());
+        }
     }
 
     fn preflight(&self, exchange: &mut Exchange) -> Response {
@@ -113,22 +132,7 @@ impl Policy for CorsPolicy {
         }))
     }
 
-    fn leave(&self, exchange: &Exchange, response: &mut Response) {
-        let headers = &mut response.head.headers;
-        // The gateway's word counts: two Access-Control-Allow-Origin would be none.
-        for name in [&b"access-control-allow-origin"[..], b"access-control-allow-credentials", b"access-control-expose-headers"] {
-            headers.remove(name);
-        }
-        if !self.any_origin {
-            headers.add(b"vary", b"origin");
-        }
-        let Some(origin) = self.allowed(exchange) else { return };
-        headers.add(b"access-control-allow-origin", origin);
-        if self.credentials {
-            headers.add(b"access-control-allow-credentials", b"true");
-        }
-        if !self.expose.is_empty() && !is_preflight(exchange) {
-            headers.add(b"access-control-expose-headers", self.expose.as_bytes());
-        }
+    fn leave(&self, exchange: &Exchange, response: &mut Response, _: &dyn Ports) {
+        self.tell(exchange, response);
     }
 }

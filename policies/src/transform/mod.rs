@@ -68,7 +68,7 @@ impl Policy for Transform {
         }))
     }
 
-    fn leave(&self, exchange: &Exchange, response: &mut Response) {
+    fn leave(&self, exchange: &Exchange, response: &mut Response, _: &dyn Ports) {
         // A response on its way can't be refused any more. A value that can't be a header is left out; what is to be removed, or
         // was set by the back end under that name, must go whatever the client put into its request.
         let values: Vec<_> = self.response.render(exchange).map(|value| value.ok().flatten()).collect();
