@@ -8,10 +8,10 @@ use std::fmt::Write;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// Bursts that a key may owe for what was used before it was known how much it was.
-pub(crate) const BURSTS_OWED_MAX: u64 = 10;
 /// A quota's count is kept a little longer than its period, since clocks differ. Which period it is for stands in the key.
 const QUOTA_KEPT_LONGER: Duration = Duration::from_secs(3600);
+/// A server refuses moments that it cannot count.
+const KEPT_MILLIS_MAX: u64 = 1 << 50;
 
 pub(crate) struct Script {
     pub text: String,
@@ -76,7 +76,8 @@ pub(crate) enum Answer {
         granted: u32,
         /// Until there is room for one more.
         retry_after: Duration,
-        remaining: u32,
+        /// Until all of a burst is there again.
+        full_in: Duration,
     },
     /// Used in the period; `Err`: there was no room for the units.
     Spent(Result<u64, u64>),
@@ -101,7 +102,7 @@ impl Command {
             Command::Spend(ask) => (ask.limit, ask.key),
         };
         let mut text = String::with_capacity(prefix.len() + 56);
-        let _ = write!(text, "{prefix}:{{{:016x}:{:016x}}}", limit.0, key.bits());
+        let _ = write!(text, "{prefix}:{{{:016x}:{:016x}}}", limit.0, key.number());
         if let Command::Spend(ask) = self {
             let _ = write!(text, ":{}", ask.period);
         }
@@ -123,25 +124,17 @@ impl Command {
         }
     }
 
-    fn arguments(&self) -> ([u64; 5], usize) {
-        let of = |ask: &Ask| (ask.pace.interval(), ask.pace.burst_nanos(), u64::from(ask.units));
+    fn arguments(&self) -> ([u64; 6], usize) {
+        let of = |ask: &Ask, debt: u32| {
+            let [interval, burst, patience, most] = ask.pace.nanos();
+            [interval, burst, patience, most, u64::from(ask.units), u64::from(debt)]
+        };
         match self {
-            Command::Take(ask) | Command::GiveBack(ask) => {
-                let (interval, burst, units) = of(ask);
-                ([interval, burst, units, 0, 0], 3)
-            }
-            Command::Owe(ask) => {
-                let (interval, burst, units) = of(ask);
-                ([interval, burst, units, BURSTS_OWED_MAX, 0], 4)
-            }
-            Command::Lease { ask, debt } => {
-                let (interval, burst, units) = of(ask);
-                ([interval, burst, units, BURSTS_OWED_MAX, u64::from(*debt)], 5)
-            }
+            Command::Take(ask) | Command::GiveBack(ask) | Command::Owe(ask) => (of(ask, 0), 5),
+            Command::Lease { ask, debt } => (of(ask, *debt), 6),
             Command::Spend(ask) => {
                 let kept = u64::try_from((ask.ends_in + QUOTA_KEPT_LONGER).as_millis()).unwrap_or(u64::MAX);
-                // A server refuses moments that it cannot count.
-                ([u64::from(ask.units), ask.most, kept.min(1 << 50), 0, 0], 3)
+                ([u64::from(ask.units), ask.most, kept.min(KEPT_MILLIS_MAX), 0, 0, 0], 3)
             }
         }
     }
@@ -149,18 +142,20 @@ impl Command {
     /// What a reply means; `None` where it is no answer to this.
     pub fn answer(&self, reply: &Reply) -> Option<Answer> {
         match self {
-            Command::Take(_) => {
-                let [allowed, wait, left] = numbers(reply)?;
+            Command::Take(ask) => {
+                let [allowed, wait, owed] = numbers(reply)?;
+                let [interval, burst, ..] = ask.pace.nanos();
                 Some(Answer::Verdict(Verdict {
                     allowed: allowed == 1,
                     retry_after: Duration::from_nanos(wait),
-                    remaining: saturated(left),
+                    remaining: saturated(burst.saturating_sub(owed) / interval),
+                    full_in: Duration::from_nanos(owed),
                 }))
             }
             Command::Lease { .. } => {
-                let [granted, wait, left] = numbers(reply)?;
-                let (granted, remaining) = (saturated(granted), saturated(left));
-                Some(Answer::Leased { granted, retry_after: Duration::from_nanos(wait), remaining })
+                let [granted, wait, owed] = numbers(reply)?;
+                let (retry_after, full_in) = (Duration::from_nanos(wait), Duration::from_nanos(owed));
+                Some(Answer::Leased { granted: saturated(granted), retry_after, full_in })
             }
             Command::Spend(_) => {
                 let [allowed, used] = numbers(reply)?;

@@ -2,11 +2,14 @@
 -- nanoseconds, since a Lua number has no room for both. `owed` is what is still to be paid, in nanoseconds.
 local time = redis.call('TIME')
 local second, nano = tonumber(time[1]), tonumber(time[2]) * 1000
-local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local interval, burst, patience, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local units = tonumber(ARGV[5])
 local owed = 0
 local seconds, nanos = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (-?%d+)$')
 if seconds then
-  owed = math.max(0, (tonumber(seconds) - second) * 1e9 + (tonumber(nanos) - nano))
+  owed = (tonumber(seconds) - second) * 1e9 + (tonumber(nanos) - nano)
+  -- Whoever owes more than the limit has it now counts as owing just that.
+  owed = math.min(most, math.max(0, owed))
 end
 local function keep(owed)
   if owed <= 0 then
@@ -18,9 +21,7 @@ local function keep(owed)
   local state = string.format('%.0f %.0f', second + whole, sum - whole * 1e9)
   redis.call('SET', KEYS[1], state, 'PX', string.format('%.0f', math.floor(owed / 1e6) + 1))
 end
-local function units(nanos)
-  return math.min(4294967295, math.floor(math.max(0, nanos) / interval))
-end
-local function wait(nanos)
+-- A server takes numbers up to 2^63.
+local function told(nanos)
   return math.min(9e18, nanos)
 end

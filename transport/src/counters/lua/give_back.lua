@@ -1,5 +1,5 @@
--- ARGV[3] units were not used.
+-- The units were not used.
 if owed > 0 then
-  keep(owed - interval * tonumber(ARGV[3]))
+  keep(owed - interval * units)
 end
 return 0

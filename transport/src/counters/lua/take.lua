@@ -1,7 +1,7 @@
--- All of ARGV[3] units, or none: {1, 0, left} or {0, nanoseconds to wait, left}.
-local after = owed + interval * tonumber(ARGV[3])
-if after <= burst then
+-- All of the units, or none: {1, nanoseconds until their turn, owed} or {0, nanoseconds to wait, owed}.
+local after = owed + interval * units
+if after <= burst + patience then
   keep(after)
-  return {1, 0, units(burst - after)}
+  return {1, told(math.max(0, after - burst)), told(after)}
 end
-return {0, wait(after - burst), units(burst - owed)}
+return {0, told(after - burst - patience), told(owed)}
