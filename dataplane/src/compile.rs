@@ -27,7 +27,7 @@ use maitred_policies::authorize::Demands;
 use maitred_policies::authorize::condition::Condition;
 use maitred_policies::{Configured, Transforms};
 use maitred_transport::{
-    AffinityCookie, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec,
+    AffinityCookie, CountersSpec, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec,
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -65,6 +65,8 @@ pub struct State {
     pub(crate) seen: Registry<String, Seen>,
     /// How many authorizers were compiled: what is remembered of one is not another's.
     authorizers: AtomicU64,
+    /// Where gateways count together: as it is first compiled, for the life of the process.
+    counters: OnceLock<Option<Arc<CountersSpec>>>,
     pub clock: Clock,
 }
 
@@ -95,6 +97,7 @@ impl State {
             room: Room::default(),
             seen: Registry::default(),
             authorizers: AtomicU64::new(0),
+            counters: OnceLock::new(),
             clock,
         }
     }
@@ -211,6 +214,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         hosts.add(api.hosts.iter().map(|host| &host.value), &api.base_path, index as u32);
         apis.push(compiler.api(index as u32, name, &api.value));
     }
+    let counters = compiler.counters();
     let Compiler { diagnostics, upstreams, routes, keys, identity, .. } = compiler;
     if diagnostics.has_errors() {
         return Err(diagnostics);
@@ -236,6 +240,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         masked,
         identity,
         room,
+        counters: state.counters.get_or_init(|| counters).clone(),
         document,
     })
 }
@@ -302,6 +307,14 @@ impl Compiler<'_> {
     /// What keys follow from that others with the same secret share.
     fn secret(&self) -> Vec<u8> {
         self.state.tickets(self.document.secret_key.as_ref().map(|secret| secret.expose().as_bytes())).secret
+    }
+
+    /// Where gateways count together.
+    fn counters(&mut self) -> Option<Arc<CountersSpec>> {
+        match &self.document.counters {
+            model::Counters::Memory => None,
+            model::Counters::Redis(counters) => secure::counters(counters, &mut self.diagnostics),
+        }
     }
 
     fn api(&mut self, index: u32, name: &str, api: &model::Api) -> Api {

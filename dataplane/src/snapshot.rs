@@ -9,7 +9,7 @@ use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::{Chain, Exchange, Fault, Kind, Room};
 use maitred_integrations::Integration;
 use maitred_model::{Acme, Document, Endpoint, GatewayResponses, IpNet, Limits, ListenAddress};
-use maitred_transport::{Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
+use maitred_transport::{CountersSpec, Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
 use maitred_wire::{Method, Name, Slice};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub(crate) masked: Box<[String]>,
     /// Where bodies are held whole.
     pub(crate) room: Room,
+    /// Where gateways count together, as it was when this one was started.
+    pub(crate) counters: Option<Arc<CountersSpec>>,
 }
 
 const _: fn() = || {

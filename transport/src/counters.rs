@@ -23,6 +23,7 @@ use maitred_core::limits::{Ask, AskQuota, Counting, SharedCounts, Unanswered};
 use maitred_model::{CountersFailure, CountingMode, RedisCounters, RedisServers};
 use slices::{Judged, Slices};
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -63,14 +64,17 @@ impl CountersSpec {
         })
     }
 
-    /// Whether it is the first.
-    fn lost(&self) -> bool {
-        self.lost.fetch_add(1, Ordering::Relaxed) == 0
+    fn tell_lost(&self, server: impl Display, why: &str) {
+        if self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+            let then = self.on_failure_words();
+            tracing::warn!(%server, why, "the counts that gateways share cannot be asked: {then}");
+        }
     }
 
-    /// Whether it was the last.
-    fn found(&self) -> bool {
-        self.lost.fetch_sub(1, Ordering::Relaxed) == 1
+    fn tell_found(&self, server: impl Display) {
+        if self.lost.fetch_sub(1, Ordering::Relaxed) == 1 {
+            tracing::info!(%server, "the counts that gateways share are asked again");
+        }
     }
 
     fn on_failure_words(&self) -> &'static str {

@@ -193,8 +193,10 @@ impl Fleet {
 
     /// Keeps knowing who has which slot.
     async fn look(self: Rc<Self>) {
+        let mut is_lost = false;
         loop {
             let found = self.ask_around().await;
+            self.tell_whether_lost(&mut is_lost, found.is_none() && self.links.borrow().is_empty());
             let is_well = found.is_some() && !self.links.borrow().iter().any(|link| link.is_lost());
             if let Some(shares) = found {
                 self.settle(shares);
@@ -204,6 +206,24 @@ impl Fleet {
             // Either way it is time.
             let _ = timeout(pause, self.news.notified()).await;
         }
+    }
+
+    /// Where no server is known, there is no connection that could be lost.
+    fn tell_whether_lost(&self, was: &mut bool, is: bool) {
+        let shard = self.worker.shard();
+        match (*was, is) {
+            (false, true) => {
+                shard.counters_lost.add(1);
+                shard.counters_losses.add(1);
+                self.spec.tell_lost("the cluster", "none of its servers says who has which slot");
+            }
+            (true, false) => {
+                shard.counters_lost.sub(1);
+                self.spec.tell_found("the cluster");
+            }
+            (true, true) | (false, false) => {}
+        }
+        *was = is;
     }
 
     async fn ask_around(&self) -> Option<Vec<Share>> {

@@ -218,7 +218,7 @@ impl Link {
         }
         if self.is_lost.replace(false) {
             self.worker.shard().counters_lost.sub(1);
-            self.spec.found();
+            self.spec.tell_found(&self.place);
         }
     }
 
@@ -228,9 +228,7 @@ impl Link {
         self.worker.shard().counters_connections.add(1);
         if self.is_lost.replace(false) {
             self.worker.shard().counters_lost.sub(1);
-            if self.spec.found() {
-                tracing::info!(server = %self.place, "the counts that gateways share are there again");
-            }
+            self.spec.tell_found(&self.place);
         }
         // What waited since the beginning, if somebody still does.
         self.output.borrow_mut().clear();
@@ -249,10 +247,7 @@ impl Link {
         if !self.is_lost.replace(true) {
             self.worker.shard().counters_lost.add(1);
             self.worker.shard().counters_losses.add(1);
-            if self.spec.lost() {
-                let then = self.spec.on_failure_words();
-                tracing::warn!(server = %self.place, why, "the counts that gateways share cannot be asked: {then}");
-            }
+            self.spec.tell_lost(&self.place, why);
         }
         if let Some(fleet) = self.fleet.upgrade() {
             fleet.look_again();
