@@ -139,12 +139,13 @@ fn parse_host(text: &str, default_port: u16) -> Result<(String, u16), ValueError
     if !is_host {
         return Err(ValueError::new(format!("`{text}` is no host")).hint(FORM));
     }
-    let port = match port {
-        None => default_port,
-        Some(port) => port.parse::<u16>().ok().filter(|port| *port > 0 && text.ends_with(|last: char| last.is_ascii_digit())).ok_or_else(|| {
-            ValueError::new(format!("`{text}` has no port that could be")).hint(format!("write `{host}:{default_port}`"))
-        })?,
+    let parse = |port: &str| {
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        port.parse::<u16>().ok().filter(|port| digits && *port > 0)
     };
+    let port = port.map_or(Some(default_port), parse).ok_or_else(|| {
+        ValueError::new(format!("`{text}` has no port that could be")).hint(format!("write `{host}:{default_port}`"))
+    })?;
     Ok((host.to_owned(), port))
 }
 

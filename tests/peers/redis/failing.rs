@@ -129,7 +129,9 @@ fn slices_are_used_up_while_the_server_is_gone_and_then_nobody_says_yes() {
         member.answers(ask(99, pace())).await;
         assert_eq!(member.take(one).await, Ok(true));
         // The slice comes in the background.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        while member.metrics.workers[0].counters_answered.get() < 2 {
+            tokio::task::yield_now().await;
+        }
         server.kill();
         let mut yes = 1;
         let since = Instant::now();

@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, LocalOptions};
 /// As the language has it, after `counters: `.
 pub fn spec(counters: &str, ca: Option<&str>) -> Arc<CountersSpec> {
     let text = format!(
-        "listen: 127.0.0.1:0\nsecret_key: ${{env:KEY}}\ncounters: {counters}\napis: {{ a: {{ routes: [ {{ match: GET /, respond: 204 }} ] }} }}\n"
+        "listen: 127.0.0.1:0\nsecret_key: ${{env:KEY}}\ncounters: {counters}\napis: {{ a: {{ routes: [ {{ match: GET /, respond: {{ status: 204 }} }} ] }} }}\n"
     );
     let sources = Memory::default().var("KEY", "0123456789abcdef0123456789abcdef");
     let loaded = load_text("test.yaml", &text, &sources);

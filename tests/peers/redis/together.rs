@@ -17,9 +17,18 @@ fn seconds() -> Duration {
     Duration::from_secs(if std::env::var_os("MAITRED_LONG").is_some() { 60 } else { 2 })
 }
 
-/// Everybody asks at three times the rate together. Gives what was let through, and how long the first and the last question were apart, and
-/// the times that the questions took.
-fn flood(spec: impl Fn() -> Arc<CountersSpec> + Sync, pace: Pace) -> (u64, Duration, Vec<Duration>) {
+struct Flooded {
+    allowed: u64,
+    /// What is written for the time between the first question and the last, and for that in which all asked.
+    most: f64,
+    least: f64,
+    /// What questions took, sorted.
+    times: Vec<Duration>,
+}
+
+/// Everybody asks, at three times the rate together.
+fn flood(spec: impl Fn() -> Arc<CountersSpec> + Sync) -> Flooded {
+    let pace = Pace::new(RATE, Duration::from_secs(1), BURST);
     let (allowed, barrier, start) = (AtomicU64::new(0), Barrier::new(MEMBERS), Instant::now());
     let member = || {
         on_worker(&spec(), async |member| {
@@ -44,9 +53,16 @@ fn flood(spec: impl Fn() -> Arc<CountersSpec> + Sync, pace: Pace) -> (u64, Durat
         let threads: Vec<_> = (0..MEMBERS).map(|_| scope.spawn(member)).collect();
         threads.into_iter().map(|thread| thread.join().expect("a member")).collect()
     });
-    let first = ends.iter().map(|(first, ..)| *first).min().expect("members");
-    let last = ends.iter().map(|(_, last, _)| *last).max().expect("members");
-    (allowed.into_inner(), last - first, ends.into_iter().flat_map(|(.., times)| times).collect())
+    let written = |from: Option<&Duration>, to: Option<&Duration>| {
+        let time = to.expect("members").saturating_sub(*from.expect("members"));
+        time.as_secs_f64() * f64::from(RATE) + f64::from(BURST)
+    };
+    let (begun, ended): (Vec<_>, Vec<_>) = ends.iter().map(|(first, last, _)| (*first, *last)).unzip();
+    let most = written(begun.iter().min(), ended.iter().max());
+    let least = written(begun.iter().max(), ended.iter().min());
+    let mut times: Vec<_> = ends.into_iter().flat_map(|(.., times)| times).collect();
+    times.sort_unstable();
+    Flooded { allowed: allowed.into_inner(), most, least, times }
 }
 
 #[test]
@@ -56,11 +72,11 @@ fn a_fleet_that_asks_each_time_lets_through_what_is_written() {
     }
     let server = Server::start(&[]);
     let text = format!("{{ url: \"{}\", timeout: 2s }}", server.url());
-    let (allowed, time, _) = flood(|| spec(&text, None), Pace::new(RATE, Duration::from_secs(1), BURST));
-    let written = time.as_secs_f64() * f64::from(RATE) + f64::from(BURST);
-    println!("exact: {allowed} of {written:.1} in {time:?}");
-    assert!(allowed as f64 <= written + 1.0, "{allowed} of {written}");
-    assert!(allowed as f64 >= written * 0.999 - 20.0, "{allowed} of {written}");
+    let Flooded { allowed, most, least, times } = flood(|| spec(&text, None));
+    println!("exact: {allowed}, written {least:.1} to {most:.1}; median {:?}", times[times.len() / 2]);
+    assert!(allowed as f64 <= most + 1.0, "{allowed} of {most}");
+    // What came to be free in the last 20 ms may have been asked for by nobody.
+    assert!(allowed as f64 >= least * 0.999 - f64::from(RATE / 50), "{allowed} of {least}");
 }
 
 #[test]
@@ -70,14 +86,13 @@ fn slices_ahead_let_through_no_more_than_one_for_each_worker_beyond_it_and_take_
     }
     let server = Server::start(&[]);
     let text = format!("{{ url: \"{}\", timeout: 2s, mode: local_first }}", server.url());
-    let (allowed, time, mut times) = flood(|| spec(&text, None), Pace::new(RATE, Duration::from_secs(1), BURST));
-    let written = time.as_secs_f64() * f64::from(RATE) + f64::from(BURST);
-    let bound = written + (MEMBERS as u32 * BURST / 10) as f64;
-    times.sort_unstable();
-    println!("ahead: {allowed} of {written:.1}, at most {bound:.1}; median {:?}", times[times.len() / 2]);
+    let Flooded { allowed, most, least, times } = flood(|| spec(&text, None));
+    let (bound, median) = (most + f64::from(MEMBERS as u32 * BURST / 10), times[times.len() / 2]);
+    println!("ahead: {allowed}, written {least:.1} to {most:.1}, at most {bound:.1}; median {median:?}");
     assert!(allowed as f64 <= bound + 1.0, "{allowed} of {bound}");
-    assert!(allowed as f64 >= written * 0.98 - 60.0, "{allowed} of {written}");
-    assert!(times[times.len() / 2] < Duration::from_micros(50), "nearly no request waits for the server");
+    // What other workers have ahead is not used up at the end.
+    assert!(allowed as f64 >= least * 0.999 - f64::from(MEMBERS as u32 * BURST / 10), "{allowed} of {least}");
+    assert!(median < Duration::from_micros(50), "nearly no request waits for the server");
 }
 
 #[test]
