@@ -20,6 +20,7 @@ mod breakers;
 mod consumers;
 mod counters;
 mod endpoints;
+mod limits;
 mod queues;
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -58,6 +59,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     page.routes(&metrics.routes());
     page.workers(metrics);
     page.authorizers(metrics);
+    limits::write(&mut page, metrics);
     endpoints::write(&mut page, &extra.upstreams);
     queues::write(&mut page, &extra.upstreams);
     breakers::write(&mut page, &extra.upstreams);

@@ -25,6 +25,9 @@ const BUCKET_WORDS: usize = 2 * WAYS;
 const BUCKET_BYTES: usize = BUCKET_WORDS * size_of::<u64>();
 /// Times that a place is looked for anew because others moved in between. More than that, and the key shares.
 const TURNS: usize = 16;
+/// A little more than a pace's most is no more: threads look at the clock at different moments, and whoever looked first must not forgive what is
+/// there for who looked later. In nanoseconds.
+const CLOCKS_APART: u64 = 1_000_000_000;
 /// Bits of an IPv6 address that count where nothing else is said: of a /64 whoever has one has all.
 const IPV6_PREFIX: u8 = 64;
 
@@ -346,7 +349,8 @@ fn zeroed(words: usize) -> Box<[AtomicU64]> {
 
 /// What a key that has paid for all at `until` owes now, in nanoseconds.
 fn owed(until: u64, pace: &Pace, now: u64) -> u64 {
-    until.saturating_sub(now).min(pace.most)
+    let owed = until.saturating_sub(now);
+    if owed > pace.most.saturating_add(CLOCKS_APART) { pace.most } else { owed }
 }
 
 #[derive(Clone, Copy)]
@@ -409,9 +413,16 @@ impl Bucket<'_> {
 fn charge(place: &AtomicU64, cost: u32, pace: &Pace, now: u64) -> Verdict {
     let mut before = place.load(Ordering::Acquire);
     loop {
-        let after = match pace.judge(owed(before, pace, now), cost) {
+        let owes = owed(before, pace, now);
+        let after = match pace.judge(owes, cost) {
             Ok(after) => after,
-            Err(refused) => return refused,
+            Err(refused) => {
+                // The pace has changed: what is owed counts from now on as what it lets be owed.
+                if owes < before.saturating_sub(now) {
+                    let _ = place.compare_exchange(before, now.saturating_add(owes), Ordering::AcqRel, Ordering::Acquire);
+                }
+                return refused;
+            }
         };
         // Fails only where another thread has taken something: one of them always gets on.
         match place.compare_exchange_weak(before, now.saturating_add(after), Ordering::AcqRel, Ordering::Acquire) {

@@ -5,12 +5,10 @@ pub mod series;
 pub mod top;
 
 use crate::limit_table::{Key, Pace, Verdict};
+pub use maitred_model::LIMITS_MAX;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
-
-/// Most limits of one request, those of its plan too: what they took has its place in the exchange.
-pub const LIMITS_MAX: usize = 8;
 
 /// What one limit took.
 #[derive(Debug, Clone, Copy)]

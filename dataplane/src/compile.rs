@@ -3,6 +3,7 @@
 
 use crate::hosts::Hosts;
 use crate::identity::{self, Identity};
+use crate::limits::{Around, LimitsCompiler, Place, TablePlace};
 use crate::router::{Candidate, Conditions, Methods, Router};
 use crate::secure::{self, Tickets};
 use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
@@ -61,6 +62,10 @@ pub struct State {
     keys: Registry<KeySource, KeyCell>,
     /// What is taken by bodies that are held whole.
     room: Room,
+    /// What rate limits count, by what is limited: a reload forgives nobody.
+    pub(crate) limits: Registry<TablePlace, Table>,
+    /// What their keys are made with where no other gateway makes the same.
+    pub(crate) limit_seed: [u64; 2],
     /// Signatures that were used, by authorizer.
     pub(crate) seen: Registry<String, Seen>,
     /// How many authorizers were compiled: what is remembered of one is not another's.
@@ -95,6 +100,8 @@ impl State {
             fetch: Arc::new(Nobody),
             keys: Registry::default(),
             room: Room::default(),
+            limits: Registry::default(),
+            limit_seed: Table::random_seed(),
             seen: Registry::default(),
             authorizers: AtomicU64::new(0),
             counters: OnceLock::new(),
@@ -186,6 +193,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         routes: Vec::new(),
         identity: Identity::default(),
         conditions: HashMap::new(),
+        limits: LimitsCompiler::new(&document, state),
         keys: Vec::new(),
     };
     compiler.conditions = identity::conditions(&document, &mut compiler.diagnostics);
@@ -215,7 +223,8 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         apis.push(compiler.api(index as u32, name, &api.value));
     }
     let counters = compiler.counters();
-    let Compiler { diagnostics, upstreams, routes, keys, identity, .. } = compiler;
+    let Compiler { diagnostics, upstreams, routes, keys, identity, limits, .. } = compiler;
+    let limits = limits.views;
     if diagnostics.has_errors() {
         return Err(diagnostics);
     }
@@ -239,6 +248,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         told,
         masked,
         identity,
+        limits,
         room,
         counters: state.counters.get_or_init(|| counters).clone(),
         document,
@@ -273,6 +283,7 @@ struct Compiler<'a> {
     identity: Identity,
     /// By what is written: many routes may have the same.
     conditions: HashMap<String, Arc<Condition>>,
+    limits: LimitsCompiler,
     /// API and route names, for the counters.
     keys: Vec<(Arc<str>, Arc<str>)>,
 }
@@ -351,12 +362,12 @@ impl Compiler<'_> {
             self.diagnostics.push(Diagnostic::error("too-many-parameters", route.matcher.span, message));
             return None;
         }
-        let chain = self.chain(api, route, &params, shared)?;
-        let integration = self.integration(route, &params)?;
-        let name = match &route.name {
+        let name: Arc<str> = match &route.name {
             Some(name) => name.value.as_str().into(),
             None => match_text(&route.matcher).into(),
         };
+        let chain = self.chain(api, route, (place.0, &name), &params, shared)?;
+        let integration = self.integration(route, &params)?;
         let cors = cors_of(api, route).is_some();
         let timeout = route.policies.timeout.or(api.policies.timeout);
         Some(Route { name, chain, integration, timeout, cors, place })
@@ -366,6 +377,7 @@ impl Compiler<'_> {
         &mut self,
         api: &model::Api,
         route: &Spanned<model::Route>,
+        (index, name): (u32, &str),
         params: &[&str],
         shared: &mut Option<Arc<Chain>>,
     ) -> Option<Arc<Chain>> {
@@ -373,13 +385,18 @@ impl Compiler<'_> {
             || route.policies.body_bytes.is_some()
             || route.policies.authenticate.is_some()
             || route.policies.authorize.is_some()
+            || route.policies.rate_limit.is_some()
+            || route.policies.rate_limit_headers.is_some()
             || route.policies.transform.is_some()
             || route.cors.is_some()
             || route.maintenance.is_some()
             || route.ip.is_some();
         // Parameters are the route's, so a chain with what may name them is not shared.
         let conditions = matches!(&api.policies.authorize, Some(Setting::Some(rules)) if !rules.condition.is_empty());
-        let shareable = !own && api.policies.transform.is_none() && !conditions;
+        let (document, state) = (self.document, self.state);
+        let (api_name, _) = document.apis.get_index(index as usize)?;
+        let alike = LimitsCompiler::is_shareable(document, api_name, api, route);
+        let shareable = !own && api.policies.transform.is_none() && !conditions && alike;
         if let (true, Some(chain)) = (shareable, &*shared) {
             return Some(chain.clone());
         }
@@ -390,6 +407,10 @@ impl Compiler<'_> {
             None => api.ip.iter().map(|rules| &rules.value).collect(),
         };
         let authorize = self.demands(api, route, params);
+        let span = route.matcher.span;
+        let place = Place { index, name: api_name, api, route, route_name: name, span, params };
+        let mut around = Around { document, state, conditions: &self.conditions, diagnostics: &mut self.diagnostics };
+        let limits = self.limits.route(&place, &mut around);
         let configured = Configured {
             body_bytes: route.policies.body_bytes.or(api.policies.body_bytes).unwrap_or(self.document.limits.body_bytes),
             ip,
@@ -397,6 +418,7 @@ impl Compiler<'_> {
             maintenance: route.maintenance.as_ref().or(api.maintenance.as_ref()),
             authenticate: self.identity.authentication(api, route),
             authorize,
+            limits,
             transform: transform.map(|transform| Transforms { request: &transform.request, response: &transform.response }),
             params,
         };

@@ -4,7 +4,7 @@ use crate::compile::State;
 use maitred_core::identity::{Consumer, ConsumerSet, KeyCell, KeyHasher, KeySet, KeySource, Roll};
 use maitred_model::{
     Api, Authenticate, Authorize, Authorizer, AuthorizerKind, Diagnostic, Diagnostics, Document, Integration, Jwt, JwtKeys,
-    Route, Setting, SignatureKey, Spanned,
+    LimitBy, Route, Setting, SignatureKey, Spanned,
 };
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::http_signature::read_key;
@@ -140,6 +140,11 @@ pub(crate) fn decides<'a>(api: &'a Api, route: &'a Route) -> Option<&'a Authenti
     route.policies.authenticate.as_ref().or(api.policies.authenticate.as_ref()).map(|configured| &configured.value)
 }
 
+/// Whether it is asked on a route who comes in.
+pub(crate) fn asks(api: &Api, route: &Route) -> bool {
+    decides(api, route).is_some_and(|decides| *decides != Authenticate::Open)
+}
+
 /// What only the parts' own rules can tell of authorizers: whether a file holds the key that its algorithm wants.
 pub(crate) fn check(document: &Document, diagnostics: &mut Diagnostics) {
     for authorizer in document.authorizers.values() {
@@ -186,30 +191,40 @@ pub(crate) fn demands<'a>(api: &'a Api, route: &'a Route) -> Vec<&'a Authorize> 
     inherited.into_iter().chain(own).collect()
 }
 
-/// Every condition of a document, by what is written. Those that cannot be read are complained about, each where it stands.
+/// Every condition and every key in CEL of a document, by what is written. Those that cannot be read are complained about, each where it stands.
 pub(crate) fn conditions(document: &Document, diagnostics: &mut Diagnostics) -> HashMap<String, Arc<Condition>> {
     let mut compiled = HashMap::new();
     let policies = document
         .apis
         .values()
         .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
-    for authorize in policies.filter_map(|policies| policies.authorize.as_ref()) {
-        let Setting::Some(rules) = authorize else { continue };
-        for source in &rules.condition {
-            if compiled.contains_key(&source.value) {
-                continue;
-            }
-            match Condition::compile(&source.value) {
-                Ok(condition) => {
-                    compiled.insert(source.value.clone(), Arc::new(condition));
-                }
-                Err(condition::Problem { message, hint }) => {
+    for policies in policies {
+        if let Some(Setting::Some(rules)) = &policies.authorize {
+            for source in &rules.condition {
+                if let Err(condition::Problem { message, hint }) = expression(&source.value, &mut compiled) {
                     diagnostics.push(Diagnostic::error("bad-condition", source.span, message).hint(hint));
                 }
             }
         }
+        let Some(Setting::Some(limits)) = &policies.rate_limit else { continue };
+        for by in limits.iter().flat_map(|limit| &limit.by) {
+            let LimitBy::Expression(source) = &by.value else { continue };
+            if let Err(condition::Problem { message, .. }) = expression(source, &mut compiled) {
+                // What both are is said of conditions; the same holds for keys.
+                let message = message.replace("the condition", "the expression");
+                let hint = "keys are written in CEL and yield a text, a number or a truth: `\"cel:request.method + path.id\"`";
+                diagnostics.push(Diagnostic::error("bad-expression", by.span, message).hint(hint));
+            }
+        }
     }
     compiled
+}
+
+fn expression(source: &str, compiled: &mut HashMap<String, Arc<Condition>>) -> Result<(), condition::Problem> {
+    if !compiled.contains_key(source) {
+        compiled.insert(source.to_owned(), Arc::new(Condition::compile(source)?));
+    }
+    Ok(())
 }
 
 /// The consumers of a document. That no key and no identity is anybody else's, `check` saw to.

@@ -14,6 +14,7 @@ mod handover;
 mod hosts;
 mod identity;
 mod last_words;
+mod limits;
 mod offered;
 mod pulse;
 mod router;

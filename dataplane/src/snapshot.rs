@@ -5,6 +5,7 @@ use crate::identity::Identity;
 use crate::router::{Candidate, Params, Router, choose};
 use crate::told::Told;
 use maitred_core::identity::KeyCell;
+use maitred_core::limits::series::LimitView;
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::{Chain, Exchange, Fault, Kind, Room};
 use maitred_integrations::Integration;
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) identity: Identity,
+    /// Rate limits, each once.
+    pub(crate) limits: Vec<LimitView>,
     /// Headers that no client may send.
     pub(crate) told: Told,
     /// Parameters of the query that no log shows.
@@ -119,6 +122,11 @@ impl Snapshot {
 
     pub fn limits(&self) -> &Limits {
         &self.document.limits
+    }
+
+    /// Every rate limit.
+    pub fn rate_limits(&self) -> &[LimitView] {
+        &self.limits
     }
 
     pub fn trusted_proxies(&self) -> &[IpNet] {

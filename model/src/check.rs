@@ -2,6 +2,7 @@
 //! network nor the clock. Routes have a file of their own.
 
 mod identity;
+mod limits;
 mod protection;
 mod routes;
 
@@ -79,6 +80,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     places(document, &mut checker);
     protection::contradictions(document, &mut checker);
     identity::check(document, &mut checker);
+    limits::check(document, &mut checker);
     for (_, api) in &document.apis {
         routes::check(api, &mut checker);
     }
@@ -86,6 +88,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     if !checker.diagnostics.has_errors() {
         unused(document, &used, &mut checker);
         protection::without_effect(document, &mut checker);
+        limits::without_effect(document, &mut checker);
     }
 }
 

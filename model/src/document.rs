@@ -16,8 +16,8 @@ pub use authorizers::{
 };
 pub use identity::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
 pub use limits::{
-    ApiTerms, Cost, Counters, CountersFailure, CountingMode, LimitBy, LimitHeaders, Period, Plan, Quota, QuotaBy, RateLimit,
-    RedisCounters, RedisKind, RedisServers, Terms, WeekStart,
+    ApiTerms, Closest, Cost, Counters, CountersFailure, CountingMode, Given, LIMITS_MAX, LimitBy, LimitHeaders, Period, Plan,
+    Quota, QuotaBy, RateLimit, RedisCounters, RedisKind, RedisServers, Terms, WeekStart,
 };
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,

@@ -309,8 +309,7 @@ fn print_route(route: &Route) -> Value {
     let Route { matcher, name, when, integration, rewrite, policies, cors, ip, mirror, priority, idempotent, maintenance } =
         route;
     let mut map = Map::new();
-    let methods = if matcher.methods.is_empty() { "ANY".to_owned() } else { matcher.methods.join(",") };
-    map.insert("match".to_owned(), format!("{methods} {}", matcher.path).into());
+    map.insert("match".to_owned(), matcher.value.to_string().into());
     if let Some(name) = name {
         map.insert("name".to_owned(), name.value.as_str().into());
     }

@@ -12,6 +12,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod units;
+mod zone;
 
 pub use headers::{HeaderName, HeaderValue, parse_method};
 pub use htpasswd::{
@@ -24,6 +25,7 @@ pub use rate::{Rate, RateUnit};
 pub use share::Share;
 pub use template::{CONSUMER, Part, Template, Variable, Who};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
+pub use zone::{parse_time_zone, time_zone};
 
 use std::fmt;
 

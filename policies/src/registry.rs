@@ -2,6 +2,7 @@
 
 use crate::authenticate::{Authenticate, Authorizer, Choice, Failures, Login, Sessions};
 use crate::authorize::Demands;
+use crate::rate_limit::Limits;
 use maitred_core::{Chain, Policy};
 use maitred_model::{Cors, HeaderEdits, IpRules, Maintenance};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct Configured<'a> {
     pub authenticate: Option<Authentication>,
     /// Each must admit.
     pub authorize: Vec<Demands<'a>>,
+    /// Those of API, route and plans. `None`: there are none, and nobody has a plan.
+    pub limits: Option<Arc<Limits>>,
     /// The names of the route's path parameters.
     pub params: &'a [&'a str],
     pub transform: Option<Transforms<'a>>,
@@ -53,9 +56,11 @@ pub const NAMES: &[&str] = &[
     crate::ip::NAME,
     crate::cors::NAME,
     crate::maintenance::NAME,
+    crate::rate_limit::NAME,
     crate::authenticate::NAME,
     crate::authenticate::SESSIONS,
     crate::authorize::NAME,
+    crate::rate_limit::PLAN,
     crate::transform::NAME,
 ];
 
@@ -71,6 +76,9 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     // After CORS: a browser may read that the API is closed. Before whatever costs anything.
     let maintenance = configured.maintenance.and_then(crate::maintenance::Maintenance::compile);
     policies.extend(maintenance.map(|maintenance| Box::new(maintenance) as Box<dyn Policy>));
+    // Before identity, which costs more to find out than to count: so guesses are bounded too. After whatever closes a route to everybody.
+    let limits = configured.limits.as_ref();
+    policies.extend(limits.and_then(Limits::early).map(|limits| Box::new(limits) as Box<dyn Policy>));
     // Before whatever asks who it is.
     policies.extend(configured.authenticate.as_ref().map(|configured| match configured {
         Authentication::Demanded { choices, anonymous, failures, sessions } => {
@@ -86,6 +94,8 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     };
     let authorize = crate::authorize::Authorize::compile(&configured.authorize, choices, configured.params);
     policies.extend(authorize.map(|authorize| Box::new(authorize) as Box<dyn Policy>));
+    // After it: whoever may not come in takes nothing of what a caller or his plan has.
+    policies.extend(limits.and_then(Limits::late).map(|limits| Box::new(limits) as Box<dyn Policy>));
     // Last: what is set here may use what the others learned, and nobody after it can be fooled by it.
     if let Some(transforms) = &configured.transform {
         policies.push(Box::new(crate::transform::Transform::compile(

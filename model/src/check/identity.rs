@@ -38,7 +38,7 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
     consumers(document, checker);
 }
 
-fn is_open(api: &Api, route: &Route) -> bool {
+pub(super) fn is_open(api: &Api, route: &Route) -> bool {
     decides(api, route).is_none_or(|decides| decides.value == Authenticate::Open)
 }
 

@@ -45,13 +45,18 @@ impl<'n> Fields<'n> {
     }
 
     pub fn required<S: Shape>(&self, key: &str, cx: &mut Cx<'_>) -> Option<S::Out> {
+        self.demanded::<S>(key, &format!("add `{key}: …`"), cx)
+    }
+
+    /// `hint`: what to type where it is missing.
+    fn demanded<S: Shape>(&self, key: &str, hint: &str, cx: &mut Cx<'_>) -> Option<S::Out> {
         match self.find(key) {
             Some(node) => S::decode(node, cx),
             // Its misspelling has been complained about, with the right spelling.
             None if self.entries.iter().any(|(name, _)| self.stands_for(&name.value, key)) => None,
             None => {
                 let message = format!("{} needs the key `{key}`", self.what);
-                cx.push(Diagnostic::error("missing-key", self.span, message).hint(format!("add `{key}: …`")));
+                cx.push(Diagnostic::error("missing-key", self.span, message).hint(hint));
                 None
             }
         }
@@ -71,6 +76,14 @@ impl<'n> Fields<'n> {
         S::Out: Default,
     {
         self.required::<S>(key, cx).unwrap_or_default()
+    }
+
+    /// The same, with words of its own for who forgot it.
+    pub fn needed_or<S: Shape>(&self, key: &str, hint: &str, cx: &mut Cx<'_>) -> S::Out
+    where
+        S::Out: Default,
+    {
+        self.demanded::<S>(key, hint, cx).unwrap_or_default()
     }
 
     pub fn defaulted<S: Shape>(&self, key: &str, default: &str, cx: &mut Cx<'_>) -> Option<S::Out> {
@@ -129,7 +142,7 @@ pub(crate) fn record_schema(doc: &[&str], properties: Vec<(&str, Value)>, requir
 ///     /// Description.
 ///     "the limits" => Limits {              // fills a type of the document; `struct Raw` also declares it
 ///         /// Description.
-///         field as "key": Shape = mode,     // required | needed (if wrong, Default) | absent (Default) | empty (as if `{}`) | "a default as written"
+///         field as "key": Shape = mode,     // required | needed (if wrong, Default) | (needed "hint if missing") | absent (Default) | empty (as if `{}`) | "a default as written"
 ///     }
 /// }
 /// ```
@@ -180,16 +193,21 @@ macro_rules! record {
     (@key $field:ident $key:literal) => { $key };
     (@take $fields:ident, $key:expr, $shape:ty, $cx:ident, required) => { $fields.required::<$shape>($key, $cx) };
     (@take $fields:ident, $key:expr, $shape:ty, $cx:ident, needed) => { Some($fields.needed::<$shape>($key, $cx)) };
+    (@take $fields:ident, $key:expr, $shape:ty, $cx:ident, (needed $hint:literal)) => {
+        Some($fields.needed_or::<$shape>($key, $hint, $cx))
+    };
     (@take $fields:ident, $key:expr, $shape:ty, $cx:ident, absent) => { Some($fields.optional::<$shape>($key, $cx)) };
     (@take $fields:ident, $key:expr, $shape:ty, $cx:ident, empty) => { $fields.defaulted::<$shape>($key, "{}", $cx) };
     (@take $fields:ident, $key:expr, $shape:ty, $cx:ident, $default:literal) => { $fields.defaulted::<$shape>($key, $default, $cx) };
     (@default required) => { None };
     (@default needed) => { None };
+    (@default (needed $hint:literal)) => { None };
     (@default absent) => { None };
     (@default empty) => { None };
     (@default $default:literal) => { Some($default) };
     (@required required) => { true };
     (@required needed) => { true };
+    (@required (needed $hint:literal)) => { true };
     (@required $mode:tt) => { false };
 }
 

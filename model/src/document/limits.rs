@@ -1,12 +1,16 @@
 //! How often, how much in all, and for whom: `rate_limit`, `quota`, `plans` and `counters`. Counts nothing.
 
-use super::UpstreamTls;
+use super::{Api, Match, Route, Setting, UpstreamTls};
 use crate::span::Spanned;
 use crate::values::{HeaderName, Rate, Secret};
 use indexmap::IndexMap;
+use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Most limits of one request, those of its plan too: what each took has its place in the exchange, and clients are told of all of them.
+pub const LIMITS_MAX: usize = 8;
 
 /// So often, for each key.
 #[derive(Debug, Clone)]
@@ -43,15 +47,75 @@ pub enum LimitBy {
     Expression(String),
 }
 
+/// Two are the same that refuse the same, in whatever order they name their keys and wherever they stand.
+impl PartialEq for RateLimit {
+    fn eq(&self, other: &RateLimit) -> bool {
+        let RateLimit { rate, burst, by: _, cost, wait, keys_max: _ } = self;
+        (rate, burst, cost, wait) == (&other.rate, &other.burst, &other.cost, &other.wait) && self.counts_as(other)
+    }
+}
+
+impl RateLimit {
+    /// Whether both have the same keys.
+    pub fn counts_as(&self, other: &RateLimit) -> bool {
+        let holds = |limit: &RateLimit, by: &LimitBy| limit.by.iter().any(|own| own.value == *by);
+        self.by.iter().all(|by| holds(other, by)) && other.by.iter().all(|by| holds(self, by))
+    }
+}
+
 impl LimitBy {
+    /// All requests are one key.
+    pub fn is_one(&self) -> bool {
+        match self {
+            LimitBy::Api | LimitBy::Route => true,
+            LimitBy::Consumer | LimitBy::Ip { .. } | LimitBy::Header(_) | LimitBy::Claim(_) | LimitBy::Expression(_) => false,
+        }
+    }
+
     /// It can be told only when it is known who asks. An expression: if what it names is.
     pub fn needs_identity(&self) -> bool {
         match self {
             LimitBy::Consumer | LimitBy::Claim(_) => true,
-            LimitBy::Expression(source) => ["principal", "claims", "consumer"].iter().any(|name| source.contains(name)),
+            LimitBy::Expression(source) => names_identity(source),
             LimitBy::Ip { .. } | LimitBy::Header(_) | LimitBy::Api | LimitBy::Route => false,
         }
     }
+}
+
+/// Whether an expression in CEL names who asks. What stands in quotes, or behind a dot, is no such name.
+fn names_identity(source: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut rest = source;
+    let mut before = ' ';
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '\'' | '"' => quoted(rest, first),
+            _ if is_word(first) => {
+                let word = &rest[..rest.find(|c| !is_word(c)).unwrap_or(rest.len())];
+                if before != '.' && ["principal", "claims", "consumer"].contains(&word) {
+                    return true;
+                }
+                word.len()
+            }
+            _ => first.len_utf8(),
+        };
+        if !first.is_whitespace() {
+            before = first;
+        }
+        rest = &rest[length..];
+    }
+    false
+}
+
+/// Bytes of a text in quotes, with them.
+fn quoted(text: &str, quote: char) -> usize {
+    let mut is_escaped = false;
+    let end = text.char_indices().skip(1).find(|(_, c)| {
+        let is_end = *c == quote && !is_escaped;
+        is_escaped = *c == '\\' && !is_escaped;
+        is_end
+    });
+    end.map_or(text.len(), |(at, _)| at + 1)
 }
 
 /// What a request takes of a limit.
@@ -93,7 +157,7 @@ pub struct Terms {
 #[derive(Debug, Clone)]
 pub struct ApiTerms {
     pub terms: Terms,
-    /// By the route's name, or its match as it is written: in place of the API's.
+    /// By the route's name, or its match as it is written: in place of the API's. A span is that of the word.
     pub routes: IndexMap<String, Spanned<Terms>>,
 }
 
@@ -223,4 +287,119 @@ pub enum CountersFailure {
     Open,
     /// They are refused.
     Closed,
+}
+
+impl Api {
+    /// The limits that the API gives a route: none where the route drops them.
+    pub fn limits_of<'a>(&'a self, route: &Route) -> &'a [Spanned<RateLimit>] {
+        match (&self.policies.rate_limit, &route.policies.rate_limit) {
+            (Some(Setting::Some(limits)), None | Some(Setting::Some(_))) => limits,
+            (Some(Setting::None) | None, _) | (Some(Setting::Some(_)), Some(Setting::None)) => &[],
+        }
+    }
+}
+
+impl Route {
+    /// Limits of the route alone.
+    pub fn own_limits(&self) -> &[Spanned<RateLimit>] {
+        match &self.policies.rate_limit {
+            Some(Setting::Some(limits)) => limits,
+            Some(Setting::None) | None => &[],
+        }
+    }
+
+    /// Whether a plan means this route by that word: its name, or its match as it is written.
+    pub fn is_called(&self, word: &str) -> bool {
+        self.name.as_ref().is_some_and(|name| name.value == word) || self.matcher.is_written(word)
+    }
+}
+
+impl Match {
+    /// Whether that is how it is written.
+    fn is_written(&self, text: &str) -> bool {
+        let Some((methods, path)) = text.split_once(' ') else { return false };
+        path == self.path.source
+            && match self.methods.is_empty() {
+                true => methods == "ANY",
+                false => methods.split(',').eq(self.methods.iter().map(String::as_str)),
+            }
+    }
+}
+
+impl Plan {
+    /// What it says anywhere.
+    pub fn all_terms(&self) -> impl Iterator<Item = &Terms> {
+        let whole = self.apis.values().map(|api| &api.value.terms);
+        let routes = self.apis.values().flat_map(|api| api.value.routes.values().map(|terms| &terms.value));
+        std::iter::once(&self.terms).chain(whole).chain(routes)
+    }
+
+    /// What it gives on a route, kind by kind: what is said of the route, else of its API, else of the whole plan.
+    pub fn terms_of<'a>(&'a self, api: &str, route: &Route) -> Given<'a> {
+        let of_api = self.apis.get(api);
+        let of_route = of_api.and_then(|api| api.routes.iter().find(|(word, _)| route.is_called(word)));
+        let places = [
+            of_route.map(|(_, terms)| (Closest::Route, &terms.value)),
+            of_api.map(|api| (Closest::Api, &api.terms)),
+            Some((Closest::Plan, &self.terms)),
+        ];
+        let said = || places.iter().flatten();
+        let limits = |terms: &'a Terms| (!terms.rate_limit.is_empty()).then_some(&terms.rate_limit[..]);
+        Given {
+            rate_limit: said().find_map(|(place, terms)| Some((*place, limits(terms)?))),
+            quota: said().find_map(|(place, terms)| Some((*place, terms.quota.as_ref()?))),
+            priority: said().find_map(|(_, terms)| terms.priority),
+        }
+    }
+}
+
+/// Where in a plan something is said. What is said in two places is counted apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Closest {
+    Route,
+    Api,
+    Plan,
+}
+
+/// What a plan gives on one route.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    pub rate_limit: Option<(Closest, &'a [Spanned<RateLimit>])>,
+    pub quota: Option<(Closest, &'a Spanned<Quota>)>,
+    pub priority: Option<u8>,
+}
+
+/// As it is written.
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.methods.is_empty() {
+            true => write!(f, "ANY {}", self.path),
+            false => write!(f, "{} {}", self.methods.join(","), self.path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_needs_identity_where_it_names_it() {
+        for (source, needs) in [
+            ("claims.tenant", true),
+            ("request.method + consumer.name", true),
+            ("has(principal.subject) ? 'a' : 'b'", true),
+            ("request.headers['x'] + string( claims . sub )", true),
+            ("request.path.startsWith('/claims')", false),
+            ("request.headers[\"consumer\"]", false),
+            ("request.headers['it\\'s consumer']", false),
+            ("path.consumer", false),
+            ("path . consumer", false),
+            ("request.path + claimsx + xconsumer", false),
+            ("'claims", false),
+            ("'é' + 'claims' + path.id", false),
+        ] {
+            assert_eq!(LimitBy::Expression(source.to_owned()).needs_identity(), needs, "{source}");
+        }
+    }
 }

@@ -1,17 +1,20 @@
 //! `rate_limit`, `plans` and `quota`. How they go together with who is asked is checked when the whole document is there.
 
-use super::values::{RateText, Timeout};
+use super::values::RateText;
 use crate::decode::{
     Cx, Defs, NamedMap, OneOrMany, ScalarOr, Shape, or_reference, record, text, texts, whole, whole_schema, words,
 };
+use crate::diagnostics::Diagnostic;
 use crate::document::{
     ApiTerms, Cost, LimitBy, LimitHeaders, Period, Plan, Quota, QuotaBy, RateLimit, Terms, WeekStart,
 };
 use crate::span::Spanned;
-use crate::values::{HeaderName, Rate, ValueError};
+use crate::values::{HeaderName, Rate, ValueError, format_duration, parse_duration, parse_time_zone};
 use crate::yaml::{Kind, Node};
 use serde_json::{Value, json};
+use std::marker::PhantomData;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
 
 texts! {
     /// Who is counted apart: `consumer`, `ip` (or `ip/56` for other than 64 bits of an IPv6 address), `header:NAME`, `claim:PATH`, `api`,
@@ -21,17 +24,35 @@ texts! {
     QuotaText => (NonZeroU64, Period), parse_quota, "a quota such as `1000000/month`", "^[0-9]+/(hour|day|week|month)$";
     /// A time zone of the IANA's database, as in `Europe/Paris`, or `UTC`.
     TimeZoneText => String, parse_time_zone, "a time zone such as `Europe/Paris`", "^[A-Za-z0-9_+/-]+$";
+    /// How long a request waits at most, from `1ms` to `1min`.
+    Wait => Duration, parse_wait, "a duration such as `500ms`", "^[0-9]*[1-9][0-9]*(ms|s|min)$";
+}
+
+/// A request that waits holds its connection and its memory, and nobody waits longer for an answer that may be a refusal.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+fn parse_wait(text: &str) -> Result<Duration, ValueError> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err(ValueError::new("a wait of nothing is none").hint("remove `wait`, or write at least `1ms`")),
+        wait if wait > WAIT_MAX => {
+            let most = format_duration(WAIT_MAX);
+            Err(ValueError::new(format!("`{text}` is longer than a client waits")).hint(format!("write at most `{most}`")))
+        }
+        wait => Ok(wait),
+    }
 }
 
 fn parse_by(text: &str) -> Result<LimitBy, ValueError> {
     let wrong = || ValueError::new(format!("`{text}` is not known here"));
     if let Some((kind, rest)) = text.split_once(':') {
         return match kind {
-            "header" => HeaderName::parse(rest).map(LimitBy::Header),
+            "header" if !rest.is_empty() => HeaderName::parse(rest).map(LimitBy::Header),
+            "header" => Err(wrong().hint("write the header's name: `header:x-tenant`")),
             "claim" if !rest.is_empty() => Ok(LimitBy::Claim(rest.to_owned())),
             "claim" => Err(wrong().hint("write the claim's path: `claim:tenant`")),
             "cel" if !rest.trim().is_empty() => Ok(LimitBy::Expression(rest.to_owned())),
             "cel" => Err(wrong().hint("write an expression: `\"cel:claims.tenant + '/' + path.id\"`")),
+            "query" => Err(wrong().hint(format!("write `cel:request.query['{rest}']`"))),
             _ => Err(wrong().hint("write `header:NAME`, `claim:PATH` or `cel:EXPRESSION`")),
         };
     }
@@ -42,52 +63,99 @@ fn parse_by(text: &str) -> Result<LimitBy, ValueError> {
         };
     }
     match text {
-        "consumer" => Ok(LimitBy::Consumer),
-        "ip" => Ok(LimitBy::Ip { ipv6_prefix: IPV6_PREFIX }),
-        "api" => Ok(LimitBy::Api),
-        "route" => Ok(LimitBy::Route),
-        "client" | "address" | "client_ip" | "remote_addr" => Err(wrong().hint("write `ip`")),
-        "user" | "credential" | "key" | "principal" => Err(wrong().hint("write `consumer`")),
-        "global" | "all" | "service" => Err(wrong().hint("write `api` or `route`")),
-        _ => Err(wrong().hint("write `consumer`, `ip`, `header:NAME`, `claim:PATH`, `api`, `route` or `cel:EXPRESSION`")),
+        "consumer" => return Ok(LimitBy::Consumer),
+        "ip" => return Ok(LimitBy::Ip { ipv6_prefix: IPV6_PREFIX }),
+        "api" => return Ok(LimitBy::Api),
+        "route" => return Ok(LimitBy::Route),
+        _ => {}
     }
+    Err(match text.to_ascii_lowercase().trim_start_matches('$') {
+        "header" => wrong().hint("write which one: `header:x-tenant`"),
+        "claim" | "jwt" | "token" => wrong().hint("write which claim: `claim:tenant`; or `consumer` for whoever the token names"),
+        "cel" | "expression" => wrong().hint("write the expression behind it: `\"cel:path.id\"`"),
+        "path" | "uri" => wrong().hint("write `route`; or `cel:request.path`, by which each path is counted apart"),
+        "ip" | "client" | "address" | "client_ip" | "remote_addr" | "remote_address" | "binary_remote_addr" | "source_ip" => {
+            wrong().hint("write `ip`")
+        }
+        "consumer" | "user" | "credential" | "key" | "principal" | "api_key" | "sub" | "subject" | "consumer_name" => {
+            wrong().hint("write `consumer`")
+        }
+        "global" | "all" | "service" | "server_name" | "host" => {
+            wrong().hint("write `api` under the API's `policies`, or `route`")
+        }
+        lower if lower.contains(',') || lower.contains(' ') => wrong().hint("several are a list: `by: [consumer, ip]`"),
+        _ => wrong().hint("write `consumer`, `ip`, `header:NAME`, `claim:PATH`, `api`, `route` or `cel:EXPRESSION`"),
+    })
 }
 
 /// What one household or one machine commonly has of an IPv6 network (RFC 6177).
 const IPV6_PREFIX: u8 = 64;
 
+/// `by` in its words; what YAML makes a mapping of because of a space is told so.
+pub(crate) struct LimitByShape;
+
+impl Shape for LimitByShape {
+    type Out = LimitBy;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<LimitBy> {
+        if let Kind::Mapping(entries) = &node.kind
+            && let [(key, value)] = &entries[..]
+            && let Kind::Scalar(scalar) = &value.kind
+            && ["header", "claim", "cel"].contains(&key.value.as_str())
+        {
+            let hint = format!("write `\"{}:{}\"`, without a space behind the colon", key.value, scalar.shown());
+            cx.error("wrong-kind", node.span, "expected who is counted, found a mapping", hint);
+            return None;
+        }
+        LimitByText::decode(node, cx)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        LimitByText::schema(defs)
+    }
+}
+
 fn parse_quota(text: &str) -> Result<(NonZeroU64, Period), ValueError> {
     let wrong = || ValueError::new(format!("`{text}` is not a quota"));
     let Some((digits, period)) = text.split_once('/') else {
-        return Err(wrong().hint(format!("say in which period: `{text}/month`")));
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        return Err(wrong().hint(match text {
+            "none" | "unlimited" => "remove the key: a plan without `quota` has none".to_owned(),
+            _ if is_number => format!("say in which period: `{text}/month`"),
+            _ => "write a whole number and a period: `1000000/month`".to_owned(),
+        }));
     };
-    let meant = |period| format!("write `{digits}/{period}`");
+    let meant = |period| format!("write `{}/{period}`", digits.trim());
     let period = match period {
         "hour" => Period::Hour,
         "day" => Period::Day,
         "week" => Period::Week,
         "month" => Period::Month,
-        "h" | "hours" | "hourly" => return Err(wrong().hint(meant("hour"))),
-        "d" | "days" | "daily" | "DAY" => return Err(wrong().hint(meant("day"))),
-        "w" | "weeks" | "weekly" | "WEEK" => return Err(wrong().hint(meant("week"))),
-        "months" | "monthly" | "MONTH" | "mo" => return Err(wrong().hint(meant("month"))),
-        "s" | "min" => return Err(wrong().hint("what is counted by seconds or minutes is a `rate_limit`")),
-        _ => return Err(wrong().hint("periods are `hour`, `day`, `week` and `month`")),
+        _ => {
+            return Err(match period.trim().to_ascii_lowercase().as_str() {
+                "h" | "hr" | "hour" | "hours" | "hourly" => wrong().hint(meant("hour")),
+                "d" | "day" | "days" | "daily" => wrong().hint(meant("day")),
+                "w" | "week" | "weeks" | "weekly" => wrong().hint(meant("week")),
+                "mo" | "month" | "months" | "monthly" => wrong().hint(meant("month")),
+                "m" => wrong().hint(format!("{}, or a `rate_limit` for what is counted by minutes", meant("month"))),
+                "s" | "sec" | "second" | "seconds" | "min" | "minute" | "minutes" => {
+                    wrong().hint("what is counted by seconds or minutes is a `rate_limit`")
+                }
+                _ => wrong().hint("periods are `hour`, `day`, `week` and `month`"),
+            });
+        }
     };
-    let limit = digits.parse::<u64>().ok().filter(|limit| *limit <= QUOTA_MAX);
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits.len() == 1 || !digits.starts_with('0'));
+    let limit = digits.parse::<u64>().ok().filter(|limit| is_number && *limit <= QUOTA_MAX);
     match limit.map(NonZeroU64::new) {
         Some(Some(limit)) => Ok((limit, period)),
         Some(None) => Err(wrong().hint("a quota of nothing lets nothing through: write at least 1")),
-        None => Err(wrong().hint(format!("write a whole number up to {QUOTA_MAX}"))),
+        None => Err(wrong().hint(format!("write a whole number from 1 to {QUOTA_MAX}"))),
     }
 }
 
 /// What a period's count has room for.
 const QUOTA_MAX: u64 = 1_000_000_000_000;
-
-fn parse_time_zone(text: &str) -> Result<String, ValueError> {
-    Ok(text.to_owned())
-}
 
 words! {
     /// How answers say what is left of a limit.
@@ -223,11 +291,11 @@ record! {
         /// How many at once; default what a second gives.
         burst: Option<Units> = absent,
         /// Who is counted apart; several together are one key.
-        by: OneOrMany<Spanned<LimitByText>> = needed,
+        by: OneOrMany<Spanned<LimitByShape>> = (needed "say who is counted apart: `by: consumer`, `by: ip`, or `by: api` for all together"),
         /// What a request takes: a number, or `response_header:NAME` for what the back end says that it was.
         cost: CostShape = "1",
         /// How long a request may wait for its turn instead of being refused.
-        wait: Option<Timeout> = absent,
+        wait: Option<Wait> = absent,
         /// How many keys are counted apart at the same time.
         keys_max: KeysMax = "100000",
     }
@@ -243,7 +311,7 @@ record! {
         /// What a request takes: a number, or `response_header:NAME` for what the back end says that it was.
         cost: CostShape = "1",
         /// How long a request may wait for its turn instead of being refused.
-        wait: Option<Timeout> = absent,
+        wait: Option<Wait> = absent,
         /// How many consumers are counted apart at the same time.
         keys_max: KeysMax = "100000",
     }
@@ -254,6 +322,56 @@ fn burst(burst: Option<NonZeroU32>, rate: Rate) -> NonZeroU32 {
     burst.or_else(|| NonZeroU32::new(u32::try_from(a_second).unwrap_or(u32::MAX))).unwrap_or(NonZeroU32::MIN)
 }
 
+/// One limit, or a list of those that must all admit.
+pub(crate) struct Limits<S>(PhantomData<S>);
+
+impl<S: Shape<Out = RateLimit>> Shape for Limits<S> {
+    type Out = Vec<Spanned<RateLimit>>;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Self::Out> {
+        if matches!(&node.kind, Kind::Sequence(items) if items.is_empty()) {
+            cx.error("missing-value", node.span, "no limit stands here", "write one, or remove `rate_limit`");
+            return None;
+        }
+        let limits = OneOrMany::<Spanned<S>>::decode(node, cx)?;
+        for (at, limit) in limits.iter().enumerate() {
+            if let Some(first) = limits[..at].iter().find(|first| first.value == limit.value) {
+                let diagnostic = Diagnostic::error("limit-twice", limit.span, "the same limit stands twice");
+                cx.push(diagnostic.hint("remove one of them").also(first.span, "first written here"));
+            }
+        }
+        Some(limits)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        OneOrMany::<S>::schema(defs)
+    }
+}
+
+/// Whether a limit is a mapping. Who writes `10/s`, or wants none, is told how.
+fn is_limit(node: &Node, cx: &mut Cx<'_>, by: &str) -> bool {
+    let rate = match &node.kind {
+        Kind::Scalar(scalar) if scalar.origin.is_none() && Rate::parse(&scalar.text).is_ok() => scalar.text.as_str(),
+        Kind::Scalar(_) | Kind::Sequence(_) | Kind::Mapping(_) | Kind::Poisoned => "10/s",
+    };
+    let hint = match &node.kind {
+        Kind::Scalar(scalar) if NO_LIMIT.contains(&scalar.text.as_str()) && !by.is_empty() => {
+            "write `none` in a route to drop what its API says, or remove `rate_limit`".to_owned()
+        }
+        Kind::Scalar(scalar) if NO_LIMIT.contains(&scalar.text.as_str()) => {
+            "remove `rate_limit`: who has the plan is counted by what the whole plan or the API says, and else not".to_owned()
+        }
+        _ if by.is_empty() => format!("write `{{ rate: {rate} }}`"),
+        Kind::Scalar(_) | Kind::Sequence(_) | Kind::Mapping(_) | Kind::Poisoned => {
+            format!("write `{{ rate: {rate}{by} }}`, or `by: ip` where nobody is asked who it is")
+        }
+    };
+    cx.is_mapping(node, "a limit", &hint)
+}
+
+/// How others write that there is none.
+const NO_LIMIT: [&str; 9] = ["none", "off", "false", "no", "disabled", "unlimited", "inf", "-1", "0"];
+
 /// A limit of an API or a route.
 pub(crate) struct RateLimitShape;
 
@@ -261,6 +379,9 @@ impl Shape for RateLimitShape {
     type Out = RateLimit;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<RateLimit> {
+        if !is_limit(node, cx, ", by: consumer") {
+            return None;
+        }
         let RawRateLimit { rate, burst: written, by, cost, wait, keys_max } = RawRateLimit::decode(node, cx)?;
         if by.is_empty() {
             // What else makes it empty is complained about already.
@@ -268,6 +389,16 @@ impl Shape for RateLimitShape {
                 cx.error("missing-value", by.span, "`by` names nobody", "write `by: consumer` or `by: ip`");
             }
             return None;
+        }
+        for (at, who) in by.iter().enumerate() {
+            if let Some(first) = by[..at].iter().find(|first| first.value == who.value) {
+                let diagnostic = Diagnostic::error("duplicate-key", who.span, format!("`{who}` stands twice"));
+                cx.push(diagnostic.hint("remove one of them").also(first.span, "first written here"));
+            }
+        }
+        if let Some(keys) = node.get("keys_max").filter(|_| by.iter().all(|by| by.value.is_one())) {
+            let message = "`keys_max` does nothing: all requests together are one key";
+            cx.push(Diagnostic::warning("no-effect", keys.span, message).hint("remove it"));
         }
         let limit = RateLimit { rate, burst: burst(written, rate), by, cost, wait, keys_max };
         fits(&limit, node, cx).then_some(limit)
@@ -285,6 +416,9 @@ impl Shape for PlanLimitShape {
     type Out = RateLimit;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<RateLimit> {
+        if !is_limit(node, cx, "") {
+            return None;
+        }
         let RawPlanLimit { rate, burst: written, cost, wait, keys_max } = RawPlanLimit::decode(node, cx)?;
         let by = vec![Spanned::new(LimitBy::Consumer, node.span)];
         let limit = RateLimit { rate, burst: burst(written, rate), by, cost, wait, keys_max };
@@ -347,6 +481,10 @@ impl Shape for QuotaLong {
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Quota> {
         let RawQuota { limit: (limit, per), time_zone, week_starts, by } = RawQuota::decode(node, cx)?;
+        if let Some(start) = node.get("week_starts").filter(|_| per != Period::Week) {
+            let message = format!("`week_starts` does nothing: this quota counts by the {}", per.name());
+            cx.push(Diagnostic::warning("no-effect", start.span, message).hint("remove it"));
+        }
         Some(Quota { limit, per, time_zone, week_starts, by })
     }
 
@@ -376,7 +514,7 @@ record! {
     /// What a plan gives on one route.
     "terms" => Terms {
         /// How often each consumer may come: one limit, or a list.
-        rate_limit: OneOrMany<Spanned<PlanLimitShape>> = absent,
+        rate_limit: Limits<PlanLimitShape> = absent,
         /// How much in each period.
         quota: Option<Spanned<ScalarOr<QuotaShort, QuotaLong>>> = absent,
         /// Who is served first where requests wait: 0 to 15; higher ones first.
@@ -388,7 +526,7 @@ record! {
     /// What a plan gives in one API.
     "the terms of an API" => struct RawApiTerms {
         /// How often each consumer may come: one limit, or a list.
-        rate_limit: OneOrMany<Spanned<PlanLimitShape>> = absent,
+        rate_limit: Limits<PlanLimitShape> = absent,
         /// How much in each period.
         quota: Option<Spanned<ScalarOr<QuotaShort, QuotaLong>>> = absent,
         /// Who is served first where requests wait: 0 to 15; higher ones first.
@@ -409,7 +547,9 @@ impl Shape for RouteTerms {
             cx.expected(node, "routes with their terms, such as `get-order: { rate_limit: { rate: 5/s } }`");
             return None;
         };
-        let terms = entries.iter().map(|(name, node)| Some((name.value.clone(), Spanned::<Terms>::decode(node, cx)?)));
+        let terms = entries
+            .iter()
+            .map(|(name, node)| Some((name.value.clone(), Spanned::new(Terms::decode(node, cx)?, name.span))));
         terms.collect::<Vec<_>>().into_iter().collect()
     }
 
@@ -437,7 +577,7 @@ record! {
     /// What consumers are given.
     "a plan" => struct RawPlan {
         /// How often each consumer may come: one limit, or a list.
-        rate_limit: OneOrMany<Spanned<PlanLimitShape>> = absent,
+        rate_limit: Limits<PlanLimitShape> = absent,
         /// How much in each period: `1000000/month`, or a mapping.
         quota: Option<Spanned<ScalarOr<QuotaShort, QuotaLong>>> = absent,
         /// Who is served first where requests wait: 0 to 15; higher ones first.

@@ -3,14 +3,14 @@
 use super::apis::{CorsShape, IpShape};
 use super::endpoints::{EndpointUrl, is_url};
 use super::identity::{AuthenticateShape, AuthorizeShape};
-use super::limits::{LimitHeadersShape, RateLimitShape};
+use super::limits::{LimitHeadersShape, Limits, RateLimitShape};
 use super::protection::{MaintenanceShape, PriorityShape};
 use super::values::{
     FixedHeader, HeaderTemplate, HeaderWord, Name, RedirectTemplate, RewriteTemplate, ShareText, Size, Text, Timeout,
 };
 use crate::decode::{
-    Bool, Cx, Defs, HeaderMap, Json, List, OneOrMany, QueryMap, ScalarOr, Setting, Shape, check_name, define, record, text,
-    texts, whole, whole_schema,
+    Bool, Cx, Defs, HeaderMap, Json, List, QueryMap, ScalarOr, Setting, Shape, check_name, define, record, text, texts, whole,
+    whole_schema,
 };
 use crate::diagnostics::Diagnostic;
 use crate::document::{
@@ -84,7 +84,7 @@ record! {
         /// What whoever comes in must be.
         authorize: Option<Setting<Spanned<AuthorizeShape>>> = absent,
         /// How often requests may come: one limit, or a list of which each must admit.
-        rate_limit: Option<Setting<OneOrMany<Spanned<RateLimitShape>>>> = absent,
+        rate_limit: Option<Setting<Limits<RateLimitShape>>> = absent,
         /// How answers say what is left of limits: one way or several, or `none`; default `draft`.
         rate_limit_headers: Option<LimitHeadersShape> = absent,
     }
@@ -152,7 +152,7 @@ record! {
         /// What whoever comes in must be, beside what the API demands; `none` drops that.
         authorize: Option<Setting<Spanned<AuthorizeShape>>> = absent,
         /// How often requests may come, beside what the API says; `none` drops that.
-        rate_limit: Option<Setting<OneOrMany<Spanned<RateLimitShape>>>> = absent,
+        rate_limit: Option<Setting<Limits<RateLimitShape>>> = absent,
         /// How answers say what is left of limits; replaces the API's.
         rate_limit_headers: Option<LimitHeadersShape> = absent,
         /// Cross-origin rules; replace the API's, or `none`.

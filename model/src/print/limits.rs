@@ -14,7 +14,11 @@ pub(super) fn rate_limits(limits: &[Spanned<RateLimit>], with_by: bool) -> Value
 
 fn rate_limit(limit: &RateLimit, with_by: bool) -> Value {
     let RateLimit { rate, burst, by, cost, wait, keys_max } = limit;
-    let mut value = json!({ "rate": rate.to_string(), "burst": burst.get(), "keys_max": keys_max.get() });
+    let mut value = json!({ "rate": rate.to_string(), "burst": burst.get() });
+    // Where there is one key, it is no word of the language.
+    if !by.iter().all(|by| by.value.is_one()) {
+        value["keys_max"] = keys_max.get().into();
+    }
     if with_by {
         value["by"] = by.iter().map(|by| by.value.to_string()).collect();
     }
@@ -54,7 +58,10 @@ pub(super) fn plan(plan: &Plan) -> Value {
 
 fn terms(terms: &Terms) -> Value {
     let Terms { rate_limit, quota, priority } = terms;
-    let mut value = json!({ "rate_limit": rate_limits(rate_limit, false) });
+    let mut value = json!({});
+    if !rate_limit.is_empty() {
+        value["rate_limit"] = rate_limits(rate_limit, false);
+    }
     if let Some(quota) = quota {
         value["quota"] = print_quota(quota);
     }
@@ -66,15 +73,18 @@ fn terms(terms: &Terms) -> Value {
 
 fn print_quota(quota: &Quota) -> Value {
     let Quota { limit, per, time_zone, week_starts, by } = quota;
-    let week_starts = match week_starts {
-        WeekStart::Monday => "monday",
-        WeekStart::Sunday => "sunday",
-    };
     let by = match by {
         QuotaBy::Consumer => "consumer",
         QuotaBy::Plan => "plan",
     };
-    json!({ "limit": format!("{limit}/{}", per.name()), "time_zone": time_zone, "week_starts": week_starts, "by": by })
+    let mut value = json!({ "limit": format!("{limit}/{}", per.name()), "time_zone": time_zone, "by": by });
+    if *per == Period::Week {
+        value["week_starts"] = match week_starts {
+            WeekStart::Monday => "monday".into(),
+            WeekStart::Sunday => "sunday".into(),
+        };
+    }
+    value
 }
 
 pub(super) fn counters(counters: &Counters) -> Value {

@@ -82,8 +82,13 @@ impl Rate {
                 return Err(ValueError::new(message).hint(format!("write `{digits}/{}`", meant.name())));
             }
             Err(None) => {
+                let is_longer = ["d", "day", "days", "w", "week", "weeks", "month", "months"].contains(&unit.trim());
                 let message = format!("`{}` is not a unit of rates", unit.trim());
-                return Err(ValueError::new(message).hint("units are `s`, `min` and `h`"));
+                return Err(ValueError::new(message).hint(if is_longer {
+                    "units are `s`, `min` and `h`; by the day, week and month count the quotas of plans"
+                } else {
+                    "units are `s`, `min` and `h`"
+                }));
             }
         };
         let written = format!("{digits}/{}", per.name());
@@ -136,7 +141,8 @@ mod tests {
             ("5/m", "write `5/min`"),
             ("5/sec", "write `5/s`"),
             ("5/hour", "write `5/h`"),
-            ("5/d", "units are `s`, `min` and `h`"),
+            ("5/d", "units are `s`, `min` and `h`; by the day, week and month count the quotas of plans"),
+            ("5/year", "units are `s`, `min` and `h`"),
             ("5/", "units are `s`, `min` and `h`"),
             ("5r/s", "write `5/s`"),
             ("5 / s", "write `5/s`"),

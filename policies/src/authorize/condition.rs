@@ -116,14 +116,41 @@ impl Condition {
 
     /// `Err`: why not, for the log. Nothing of what the request or the credential holds is in it.
     pub fn holds(&self, given: &Given<'_>) -> Result<(), Cow<'static, str>> {
-        match self.evaluate(given) {
+        match self.is_true(given) {
             Ok(true) => Ok(()),
             Ok(false) => Err(format!("the condition `{}` does not hold", self.shown()).into()),
             Err(why) => Err(format!("the condition `{}` {why}", self.shown()).into()),
         }
     }
 
-    fn evaluate(&self, given: &Given<'_>) -> Result<bool, String> {
+    /// Whether it asks who makes a request.
+    pub fn names_identity(&self) -> bool {
+        ["principal", "claims", "consumer"].iter().any(|name| self.uses.contains_key(name))
+    }
+
+    /// What it yields where that is one value, for limits: its kind and its text, of which two values that differ never have the same. `None`:
+    /// it yields null.
+    pub fn text(&self, given: &Given<'_>) -> Result<Option<(u8, String)>, String> {
+        Ok(Some(match self.evaluate(given)? {
+            Value::String(text) => (b's', text.to_string()),
+            Value::Bool(value) => (b'b', value.to_string()),
+            Value::Int(number) => (b'n', number.to_string()),
+            Value::UInt(number) => (b'n', number.to_string()),
+            Value::Float(number) => (b'f', number.to_string()),
+            Value::Null => return Ok(None),
+            // The crate's values, of which it may add some.
+            _ => return Err("is no single value".to_owned()),
+        }))
+    }
+
+    fn is_true(&self, given: &Given<'_>) -> Result<bool, String> {
+        match self.evaluate(given)? {
+            Value::Bool(holds) => Ok(holds),
+            _ => Err("is neither true nor false".to_owned()),
+        }
+    }
+
+    fn evaluate(&self, given: &Given<'_>) -> Result<Value, String> {
         let mut context = Context::with_env(ENV.clone());
         let mut budget = super::given::Budget::default();
         for (name, fields) in &self.uses {
@@ -143,11 +170,7 @@ impl Condition {
             };
             context.add_function("matches", matches).map_err(|_| "cannot be evaluated")?;
         }
-        match self.program.execute(&context) {
-            Ok(Value::Bool(holds)) => Ok(holds),
-            Ok(_) => Err("is neither true nor false".to_owned()),
-            Err(error) => Err(why(&error)),
-        }
+        self.program.execute(&context).map_err(|error| why(&error))
     }
 
     /// Bytes that loops look at, at worst: every call of every element at everything that is there.

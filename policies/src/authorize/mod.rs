@@ -2,7 +2,7 @@
 //! somebody may not is for the log alone.
 
 pub mod condition;
-mod given;
+pub(crate) mod given;
 #[cfg(test)]
 mod tests;
 

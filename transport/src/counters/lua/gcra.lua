@@ -8,8 +8,12 @@ local owed = 0
 local seconds, nanos = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (-?%d+)$')
 if seconds then
   owed = (tonumber(seconds) - second) * 1e9 + (tonumber(nanos) - nano)
-  -- Whoever owes more than the limit has it now counts as owing just that.
-  owed = math.min(most, math.max(0, owed))
+  owed = math.max(0, owed)
+end
+-- Whoever owes more than the limit has it now counts as owing just that. A second more is no more: another server's clock may be a little behind.
+local is_other = owed > most + 1e9
+if is_other then
+  owed = most
 end
 local function keep(owed)
   if owed <= 0 then

@@ -4,4 +4,7 @@ if after <= burst + patience then
   keep(after)
   return {1, told(math.max(0, after - burst)), told(after)}
 end
+if is_other then
+  keep(owed)
+end
 return {0, told(after - burst - patience), told(owed)}

@@ -1,0 +1,280 @@
+//! The two phases at work: take of all limits, or give everything back; wait for a turn; settle what it cost when the answer comes.
+
+use super::{Limit, Limits, NAME, PLAN, headers};
+use maitred_core::limit_table::{Key, Verdict};
+use maitred_core::limits::series::Answered;
+use maitred_core::limits::{Ask, SharedCounts, Taken, Unanswered};
+use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Response, while_wanted};
+use maitred_model::CountersFailure;
+use std::iter::Chain;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One of the phases of a route's limits.
+pub struct RateLimit {
+    pub(super) limits: Arc<Limits>,
+    pub(super) is_late: bool,
+    /// This one settles, and writes the headers.
+    pub(super) tells: bool,
+}
+
+/// Indices of limits.
+type Asked = Chain<Range<u32>, Range<u32>>;
+
+impl RateLimit {
+    /// What this phase asks. `Err`: the caller has a plan that there is not.
+    fn asked(&self, exchange: &mut Exchange) -> Result<Asked, Fault> {
+        let Limits { own, early, .. } = &*self.limits;
+        if !self.is_late {
+            return Ok((0..*early).chain(0..0));
+        }
+        let own_len = own.len() as u32;
+        let own = *early..own_len;
+        let consumer = exchange.principal.as_ref().and_then(|principal| principal.consumer.as_ref());
+        let (Some(consumer), Some(plans)) = (consumer, &self.limits.plans) else { return Ok(own.chain(0..0)) };
+        let Some(plan) = &consumer.plan else { return Ok(own.chain(0..0)) };
+        let Some(given) = plans.of(plan) else {
+            // Whoever was sold limits does not come in without them.
+            let why = format!("consumer `{}` has the plan `{plan}`, which the configuration lacks", consumer.name);
+            return Err(Fault::new(Kind::Forbidden, why));
+        };
+        exchange.priority = given.priority;
+        Ok(own.chain(own_len + given.limits.start..own_len + given.limits.end))
+    }
+}
+
+impl Policy for RateLimit {
+    fn name(&self) -> &'static str {
+        let has_own = !self.is_late || self.limits.own.len() as u32 > self.limits.early;
+        if has_own { NAME } else { PLAN }
+    }
+
+    fn enter<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
+        let asked = match self.asked(exchange) {
+            Ok(asked) => asked,
+            Err(fault) => return Hook::Ready(Err(fault)),
+        };
+        if asked.clone().next().is_none() {
+            return Hook::Ready(Ok(Flow::Go(())));
+        }
+        let limits = &*self.limits;
+        if let Some(failure) = limits.elsewhere
+            && let Some(counts) = ports.shared_counts()
+        {
+            return Hook::Pending(Box::pin(async move {
+                let wait = limits.take_elsewhere(asked, (counts, failure), exchange, ports).await?;
+                limits.turn(wait, exchange, ports).await
+            }));
+        }
+        match limits.take_here(asked, exchange, ports) {
+            Ok(Duration::ZERO) => Hook::Ready(Ok(Flow::Go(()))),
+            Ok(wait) => Hook::Pending(Box::pin(limits.turn(wait, exchange, ports))),
+            Err(fault) => Hook::Ready(Err(fault)),
+        }
+    }
+
+    fn leave(&self, exchange: &Exchange, response: &mut Response, ports: &dyn Ports) {
+        if self.tells {
+            self.limits.tell(exchange, response, ports);
+        }
+    }
+}
+
+impl Limits {
+    /// Takes of all of them, or of none. `Ok`: how long to wait for the turn.
+    fn take_here(&self, asked: Asked, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Duration, Fault> {
+        let now = ports.now();
+        let mut wait = Duration::ZERO;
+        for index in asked {
+            let limit = self.limit(index);
+            let key = limit.keys.of(exchange, ports, &limit.table);
+            let verdict = limit.table.take(key, limit.units, &limit.pace, now);
+            limit.count(&verdict, ports);
+            if !verdict.allowed {
+                return Err(self.refuse(index, key, verdict, exchange, ports));
+            }
+            wait = wait.max(verdict.retry_after);
+            exchange.taken.push(Taken { limit: index, key, units: limit.units, is_shared: false, verdict });
+        }
+        Ok(wait)
+    }
+
+    /// The same of counts that all gateways share; all of the phase are asked at once.
+    async fn take_elsewhere(
+        &self,
+        asked: Asked,
+        (counts, failure): (&dyn SharedCounts, CountersFailure),
+        exchange: &mut Exchange,
+        ports: &dyn Ports,
+    ) -> Result<Duration, Fault> {
+        let ask = |index: u32| {
+            let limit = self.limit(index);
+            let key = limit.keys.of(exchange, ports, &limit.table);
+            Ask { limit: limit.id, key, units: limit.units, pace: limit.pace }
+        };
+        let asks: Vec<Ask> = asked.clone().map(ask).collect();
+        let verdicts = counts.take(&asks).await.and_then(|verdicts| match verdicts.len() == asks.len() {
+            true => Ok(verdicts),
+            false => Err(Unanswered),
+        });
+        let verdicts = match (verdicts, failure) {
+            (Ok(verdicts), _) => verdicts,
+            (Err(Unanswered), CountersFailure::Local) => return self.take_here(asked, exchange, ports),
+            (Err(Unanswered), CountersFailure::Open) => return Ok(Duration::ZERO),
+            (Err(Unanswered), CountersFailure::Closed) => {
+                self.give_back(exchange, ports);
+                return Err(Fault::new(Kind::CountersUnavailable, "the counts could not be asked in time"));
+            }
+        };
+        let (mut wait, mut refused) = (Duration::ZERO, None);
+        for ((index, ask), verdict) in asked.zip(&asks).zip(verdicts) {
+            self.limit(index).count(&verdict, ports);
+            if verdict.allowed {
+                wait = wait.max(verdict.retry_after);
+                exchange.taken.push(Taken { limit: index, key: ask.key, units: ask.units, is_shared: true, verdict });
+            } else {
+                refused = refused.or(Some((index, ask.key, verdict)));
+            }
+        }
+        match refused {
+            None => Ok(wait),
+            Some((index, key, verdict)) => Err(self.refuse(index, key, verdict, exchange, ports)),
+        }
+    }
+
+    fn refuse(&self, index: u32, key: Key, verdict: Verdict, exchange: &mut Exchange, ports: &dyn Ports) -> Fault {
+        self.give_back(exchange, ports);
+        let limit = self.limit(index);
+        limit.series.top.count(&limit.keys.text(exchange, ports, key));
+        // Nothing is taken; it is what the answer tells of.
+        exchange.taken.push(Taken { limit: index, key, units: 0, is_shared: false, verdict });
+        let fault = Fault::new(Kind::RateLimited, format!("over the limit `{}`", limit.name));
+        Fault { retry_after: Some(verdict.retry_after), ..fault }
+    }
+
+    /// Everything that the limits of either phase took of this request. For whoever refuses it because something else is used up.
+    pub fn give_back(&self, exchange: &mut Exchange, ports: &dyn Ports) {
+        let mut shared = Vec::new();
+        for taken in exchange.taken.iter().filter(|taken| taken.units > 0) {
+            let limit = self.limit(taken.limit);
+            match taken.is_shared {
+                true => shared.push(limit.ask(taken, taken.units)),
+                false => limit.table.give_back(taken.key, taken.units, &limit.pace, ports.now()),
+            }
+        }
+        if !shared.is_empty()
+            && let Some(counts) = ports.shared_counts()
+        {
+            counts.give_back(&shared);
+        }
+        exchange.taken.clear();
+    }
+
+    /// Waits until what was taken is there. Whoever does not wait for it gives it back.
+    async fn turn(&self, wait: Duration, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Flow<()>, Fault> {
+        if wait.is_zero() {
+            return Ok(Flow::Go(()));
+        }
+        let moment = ports.now() + wait;
+        let (client, deadline) = (exchange.client.clone(), exchange.deadline);
+        let mut place = Place { limits: self, exchange, ports, is_kept: false };
+        if deadline.is_some_and(|deadline| deadline <= moment) {
+            let fault = Fault::new(Kind::RateLimited, "its turn would come after the route's timeout");
+            return Err(Fault { retry_after: Some(wait), ..fault });
+        }
+        while_wanted(client, ports.until(moment)).await?;
+        place.is_kept = true;
+        Ok(Flow::Go(()))
+    }
+
+    fn tell(&self, exchange: &Exchange, response: &mut Response, ports: &dyn Ports) {
+        let headers = &mut response.head.headers;
+        let mut tightest: Option<(&Limit, Verdict)> = None;
+        for taken in exchange.taken.iter() {
+            let limit = self.limit(taken.limit);
+            let verdict = match &limit.cost_header {
+                Some(name) if taken.units > 0 => limit.settle(taken, headers.get(name.as_str().as_bytes()), ports),
+                Some(_) | None => taken.verdict,
+            };
+            if tightest.is_none_or(|(other, told)| is_tighter((limit, &verdict), (other, &told))) {
+                tightest = Some((limit, verdict));
+            }
+        }
+        for name in &self.cost_headers {
+            headers.remove(name.as_str().as_bytes());
+        }
+        if self.ways.draft {
+            self.tell_policies(exchange, headers);
+        }
+        if let Some((limit, verdict)) = &tightest {
+            headers::tell(self.ways, limit, verdict, headers);
+        }
+    }
+
+    fn tell_policies(&self, exchange: &Exchange, headers: &mut maitred_core::wire::Headers) {
+        if !self.own.is_empty() {
+            headers.add(b"ratelimit-policy", &self.policies.0);
+        }
+        let Some(plans) = &self.plans else { return };
+        let consumer = exchange.principal.as_ref().and_then(|principal| principal.consumer.as_ref());
+        let given = consumer.and_then(|consumer| consumer.plan.as_ref()).and_then(|plan| plans.of(plan));
+        if let Some(given) = given.filter(|given| !given.policies.is_empty()) {
+            headers.add(b"ratelimit-policy", &given.policies);
+        }
+    }
+}
+
+/// Who has the smaller share left; of two that have as much, who has to wait longer for all of it.
+fn is_tighter((limit, verdict): (&Limit, &Verdict), (other, told): (&Limit, &Verdict)) -> bool {
+    let share = u64::from(verdict.remaining) * u64::from(other.burst);
+    let others = u64::from(told.remaining) * u64::from(limit.burst);
+    share < others || share == others && verdict.full_in > told.full_in
+}
+
+impl Limit {
+    #[inline]
+    fn count(&self, verdict: &Verdict, ports: &dyn Ports) {
+        let answered = match (verdict.allowed, verdict.retry_after.is_zero()) {
+            (true, true) => Answered::Allowed,
+            (true, false) => Answered::Delayed,
+            (false, _) => Answered::Limited,
+        };
+        self.series.count(ports.worker(), answered);
+    }
+
+    fn ask(&self, taken: &Taken, units: u32) -> Ask {
+        Ask { limit: self.id, key: taken.key, units, pace: self.pace }
+    }
+
+    /// The answer says what it cost; the rest is owed, or given back.
+    fn settle(&self, taken: &Taken, said: Option<&[u8]>, ports: &dyn Ports) -> Verdict {
+        let cost = said.and_then(headers::read_cost).unwrap_or(taken.units);
+        let (more, less) = (cost.saturating_sub(taken.units), taken.units.saturating_sub(cost));
+        match (taken.is_shared, ports.shared_counts()) {
+            (true, Some(counts)) if more > 0 => counts.owe(self.ask(taken, more)),
+            (true, Some(counts)) if less > 0 => counts.give_back(&[self.ask(taken, less)]),
+            (true, _) => {}
+            (false, _) if more > 0 => self.table.owe(taken.key, more, &self.pace, ports.now()),
+            (false, _) if less > 0 => self.table.give_back(taken.key, less, &self.pace, ports.now()),
+            (false, _) => {}
+        }
+        taken.verdict.corrected(taken.units, cost, &self.pace)
+    }
+}
+
+/// A place in the time to come.
+struct Place<'a> {
+    limits: &'a Limits,
+    exchange: &'a mut Exchange,
+    ports: &'a dyn Ports,
+    is_kept: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.limits.give_back(self.exchange, self.ports);
+        }
+    }
+}
