@@ -2,6 +2,7 @@
 //! written and no more, and that nobody waits for a server that is slow, gone, replaced or emptied.
 
 mod failing;
+mod gateways;
 mod member;
 mod server;
 mod several;
