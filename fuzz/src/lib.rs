@@ -11,6 +11,7 @@ mod hpack;
 mod identity;
 mod paths;
 mod proxy;
+mod redis;
 mod routes;
 mod signatures;
 mod tokens;
@@ -26,6 +27,7 @@ pub use hpack::hpack;
 pub use identity::{authorizer_result, introspection};
 pub use paths::{host, path};
 pub use proxy::proxy_protocol;
+pub use redis::{redis_url, resp};
 pub use routes::router;
 pub use signatures::{aws_authorization, signature_base, structured};
 pub use tokens::{jwks, jwt};
@@ -39,7 +41,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 26] = [
+pub const TARGETS: [Target; 28] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -53,6 +55,8 @@ pub const TARGETS: [Target; 26] = [
     ("path", path),
     ("host", host),
     ("proxy_protocol", proxy_protocol),
+    ("resp", resp),
+    ("redis_url", redis_url),
     ("grpc", grpc),
     ("websocket", websocket),
     ("structured", structured),

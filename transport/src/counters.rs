@@ -10,8 +10,6 @@ mod fleet;
 mod link;
 mod slices;
 mod talk;
-#[cfg(test)]
-mod tests;
 
 use crate::tls::ClientTls;
 use crate::upstream::Dial;

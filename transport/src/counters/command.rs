@@ -178,3 +178,52 @@ fn numbers<const N: usize>(reply: &Reply) -> Option<[u64; N]> {
 fn saturated(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maitred_core::limit_table::{Pace, Table};
+    use maitred_core::limits::LimitId;
+    use std::time::Instant;
+
+    fn ask() -> Ask {
+        let key = Table::new(1, [1, 2], Instant::now()).key(b"who");
+        Ask { limit: LimitId(0xab), key, units: 3, pace: Pace::new(10, Duration::from_secs(1), 5) }
+    }
+
+    #[test]
+    fn a_key_says_limit_and_whom_and_no_more() {
+        let (ask, key) = (ask(), ask().key.number());
+        assert_eq!(Command::Take(ask).key("shop/eu"), format!("shop/eu:{{00000000000000ab:{key:016x}}}"));
+        let quota = AskQuota { limit: ask.limit, key: ask.key, period: 1_790_000_000, ends_in: Duration::MAX / 2, most: 9, units: 1 };
+        assert_eq!(Command::Spend(quota).key("m"), format!("m:{{00000000000000ab:{key:016x}}}:1790000000"));
+        assert_eq!(Command::Spend(quota).arguments().0[2], KEPT_MILLIS_MAX, "as long as a server can count");
+    }
+
+    #[test]
+    fn a_script_goes_by_its_name_or_as_a_whole() {
+        let command = Command::Lease { ask: ask(), debt: 7 };
+        for (whole, verb, name) in [(false, "$7\r\nEVALSHA", &SCRIPTS.lease.name), (true, "$4\r\nEVAL", &SCRIPTS.lease.text)] {
+            let mut out = Vec::new();
+            command.write(&mut out, "k", whole);
+            let text = format!(
+                "*10\r\n{verb}\r\n${}\r\n{name}\r\n$1\r\n1\r\n$1\r\nk\r\n$9\r\n100000000\r\n$9\r\n500000000\r\n$1\r\n0\r\n$9\r\n500000000\r\n$1\r\n3\r\n$1\r\n7\r\n",
+                name.len()
+            );
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+        assert!(SCRIPTS.all().iter().all(|script| script.name.len() == 40));
+    }
+
+    #[test]
+    fn a_reply_is_an_answer_to_what_was_asked_or_none() {
+        let list = |numbers: &[i64]| Reply::List(numbers.iter().map(|number| Reply::Integer(*number)).collect());
+        let take = Command::Take(ask());
+        let Some(Answer::Verdict(verdict)) = take.answer(&list(&[0, 1_500_000_000, 250_000_000])) else { panic!("an answer") };
+        let told = (verdict.allowed, verdict.retry_after.as_millis(), verdict.remaining, verdict.full_in.as_millis());
+        assert_eq!(told, (false, 1500, 2, 250));
+        for reply in [list(&[1, 0]), list(&[1, -1, 0]), Reply::Integer(1), Reply::Nothing, Reply::List(vec![Reply::Nothing; 3])] {
+            assert_eq!(take.answer(&reply), None, "{reply:?}");
+        }
+    }
+}
