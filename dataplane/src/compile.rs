@@ -28,7 +28,8 @@ use maitred_policies::authorize::Demands;
 use maitred_policies::authorize::condition::Condition;
 use maitred_policies::{Configured, Transforms};
 use maitred_transport::{
-    AffinityCookie, CountersSpec, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec,
+    AffinityCookie, CountersSpec, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared,
+    UpstreamSpec,
 };
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -7,8 +7,8 @@ use maitred_model::{
     TlsVersion, Upstream, UpstreamProtocol, UpstreamTls,
 };
 use maitred_transport::{
-    ClientTls, ClientTlsSpec, CountersSpec, Dial, Door, IssuedCertificates, Part, ProxySources, ProxyVersion, ServerTls, ServerTlsSpec,
-    TicketKeys, TlsProblem,
+    ClientTls, ClientTlsSpec, CountersSpec, Dial, Door, IssuedCertificates, Part, ProxySources, ProxyVersion, ServerTls,
+    ServerTlsSpec, TicketKeys, TlsProblem,
 };
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

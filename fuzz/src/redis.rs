@@ -26,13 +26,14 @@ pub fn resp(data: &[u8]) {
 
 /// A list of texts, which is what a command is.
 fn texts(reply: &Reply) -> Option<Vec<&[u8]>> {
-    let text = |one: &'_ Reply| -> Option<&[u8]> {
-        match one {
-            Reply::Text(text) => Some(text),
-            Reply::Integer(_) | Reply::Error(_) | Reply::Nothing | Reply::List(_) => None,
-        }
-    };
     reply.list()?.iter().map(text).collect()
+}
+
+fn text(reply: &Reply) -> Option<&[u8]> {
+    match reply {
+        Reply::Text(text) => Some(text),
+        Reply::Integer(_) | Reply::Error(_) | Reply::Nothing | Reply::List(_) => None,
+    }
 }
 
 pub fn redis_url(data: &[u8]) {

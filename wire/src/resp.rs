@@ -164,9 +164,7 @@ pub fn resp_slot(key: &[u8]) -> u16 {
         let rest = &key[open + 1..];
         memchr::memchr(b'}', rest).filter(|close| *close > 0).map(|close| &rest[..close])
     });
-    let crc = tag.unwrap_or(key).iter().fold(0, |crc: u16, byte| {
-        (crc << 8) ^ CRC[usize::from((crc >> 8) as u8 ^ byte)]
-    });
+    let crc = tag.unwrap_or(key).iter().fold(0, |crc: u16, byte| (crc << 8) ^ CRC[usize::from((crc >> 8) as u8 ^ byte)]);
     crc % SLOTS
 }
 

@@ -5,9 +5,7 @@ use crate::decode::{
     Cx, Defs, NamedMap, OneOrMany, ScalarOr, Shape, or_reference, record, text, texts, whole, whole_schema, words,
 };
 use crate::diagnostics::Diagnostic;
-use crate::document::{
-    ApiTerms, Cost, LimitBy, LimitHeaders, Period, Plan, Quota, QuotaBy, RateLimit, Terms, WeekStart,
-};
+use crate::document::{ApiTerms, Cost, LimitBy, LimitHeaders, Period, Plan, Quota, QuotaBy, RateLimit, Terms, WeekStart};
 use crate::span::Spanned;
 use crate::values::{HeaderName, Rate, ValueError, format_duration, parse_duration, parse_time_zone};
 use crate::yaml::{Kind, Node};
@@ -547,9 +545,8 @@ impl Shape for RouteTerms {
             cx.expected(node, "routes with their terms, such as `get-order: { rate_limit: { rate: 5/s } }`");
             return None;
         };
-        let terms = entries
-            .iter()
-            .map(|(name, node)| Some((name.value.clone(), Spanned::new(Terms::decode(node, cx)?, name.span))));
+        let terms =
+            entries.iter().map(|(name, node)| Some((name.value.clone(), Spanned::new(Terms::decode(node, cx)?, name.span))));
         terms.collect::<Vec<_>>().into_iter().collect()
     }
 

@@ -39,8 +39,7 @@ impl RedisServers {
         }
         let (user, password) = credentials.map_or(Ok((None, None)), parse_credentials)?;
         let is_encrypted = scheme.starts_with("rediss");
-        let servers =
-            |kind, hosts, database| RedisServers { kind, is_encrypted, hosts, user, password, database };
+        let servers = |kind, hosts, database| RedisServers { kind, is_encrypted, hosts, user, password, database };
         if let Family::Socket = family {
             return match place.starts_with('/') && place.len() > 1 && !place.contains('\0') {
                 true => Ok(servers(RedisKind::Socket(PathBuf::from(place)), Vec::new(), 0)),
@@ -110,7 +109,8 @@ fn parse_database(text: &str) -> Result<u32, ValueError> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<u32>().ok().filter(|number| digits && *number <= DATABASE_MAX);
     number.ok_or_else(|| {
-        ValueError::new(format!("`{text}` is no number of a database")).hint("write a number after the host: `redis://host:6379/1`")
+        ValueError::new(format!("`{text}` is no number of a database"))
+            .hint("write a number after the host: `redis://host:6379/1`")
     })
 }
 
@@ -202,7 +202,9 @@ mod tests {
             let servers = RedisServers::parse(&format!("redis://me:{written}@host")).unwrap();
             assert_eq!((servers.user.as_deref(), servers.password.unwrap().expose()), (Some("me"), meant));
         }
-        for text in ["redis://:hushhush@", "redis://:hushhush@h:x", "redis://:hushhush@a,b", "nedis://:hushhush@h", "redis://hushhush@h"] {
+        for text in
+            ["redis://:hushhush@", "redis://:hushhush@h:x", "redis://:hushhush@a,b", "nedis://:hushhush@h", "redis://hushhush@h"]
+        {
             let error = RedisServers::parse(text).unwrap_err();
             assert!(!format!("{error:?}").contains("hushhush"), "{error:?}");
         }

@@ -149,8 +149,7 @@ impl Teller {
 
 /// Three servers that share the slots.
 pub fn cluster() -> Vec<Server> {
-    const ARGUMENTS: [&str; 6] =
-        ["--cluster-enabled", "yes", "--cluster-port", "$port2", "--cluster-node-timeout", "500"];
+    const ARGUMENTS: [&str; 6] = ["--cluster-enabled", "yes", "--cluster-port", "$port2", "--cluster-node-timeout", "500"];
     let servers: Vec<Server> = (0..3).map(|_| Server::start(&ARGUMENTS)).collect();
     let bus = |server: &Server| server.arguments[3].clone();
     for (index, server) in servers.iter().enumerate() {

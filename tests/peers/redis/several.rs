@@ -123,7 +123,9 @@ fn keys_of_a_cluster_are_asked_where_they_are_also_while_they_move() {
     // One dies that nobody replaces: its keys are not answered, without a wait; those of others are.
     let dead = usize::from(resp_slot(name(2).as_bytes())) * 3 / 16384;
     let elsewhere = (3..100).find(|number| usize::from(resp_slot(name(*number).as_bytes())) * 3 / 16384 != dead).expect("one");
-    servers.iter().for_each(|server| drop(Teller::connect(server.port).say(&[b"CONFIG", b"SET", b"cluster-require-full-coverage", b"no"])));
+    servers
+        .iter()
+        .for_each(|server| drop(Teller::connect(server.port).say(&[b"CONFIG", b"SET", b"cluster-require-full-coverage", b"no"])));
     on_worker(&spec(&url, None), async |member| {
         member.answers(ask(2, pace())).await;
         member.answers(ask(elsewhere, pace())).await;

@@ -102,7 +102,8 @@ fn limits_asked_together_are_answered_in_their_order_and_what_is_given_back_is_t
     }
     let server = Server::start(&[]);
     on_worker(&spec(&server.url(), None), async |member| {
-        let (wide, narrow) = (ask(1, Pace::new(1, Duration::from_secs(3600), 5)), ask(2, Pace::new(1, Duration::from_secs(3600), 1)));
+        let (wide, narrow) =
+            (ask(1, Pace::new(1, Duration::from_secs(3600), 5)), ask(2, Pace::new(1, Duration::from_secs(3600), 1)));
         member.answers(ask(99, wide.pace)).await;
         let verdicts = member.counters.take(&[wide, narrow]).await.expect("an answer");
         assert_eq!(verdicts.iter().map(|one| (one.allowed, one.remaining)).collect::<Vec<_>>(), [(true, 4), (true, 0)]);

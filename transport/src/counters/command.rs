@@ -195,7 +195,8 @@ mod tests {
     fn a_key_says_limit_and_whom_and_no_more() {
         let (ask, key) = (ask(), ask().key.number());
         assert_eq!(Command::Take(ask).key("shop/eu"), format!("shop/eu:{{00000000000000ab:{key:016x}}}"));
-        let quota = AskQuota { limit: ask.limit, key: ask.key, period: 1_790_000_000, ends_in: Duration::MAX / 2, most: 9, units: 1 };
+        let quota =
+            AskQuota { limit: ask.limit, key: ask.key, period: 1_790_000_000, ends_in: Duration::MAX / 2, most: 9, units: 1 };
         assert_eq!(Command::Spend(quota).key("m"), format!("m:{{00000000000000ab:{key:016x}}}:1790000000"));
         assert_eq!(Command::Spend(quota).arguments().0[2], KEPT_MILLIS_MAX, "as long as a server can count");
     }

@@ -26,6 +26,8 @@ const LOOK_SOON: Duration = Duration::from_millis(500);
 const LOOK_LATE: Duration = Duration::from_secs(60);
 /// And never more often than this.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// What is between forgets connections on which nothing happens, and so do servers.
+const BEAT_EVERY: Duration = Duration::from_secs(10);
 /// For one server to say it.
 const LOOK_TIME_MAX: Duration = Duration::from_millis(500);
 
@@ -66,6 +68,7 @@ impl Fleet {
             RedisKind::Cluster => drop(spawn_local(fleet.clone().look())),
         }
         spawn_local(fleet.clone().expire());
+        spawn_local(fleet.clone().beat());
         fleet
     }
 
@@ -176,6 +179,13 @@ impl Fleet {
                 Some(until) => sleep_until(until).await,
                 None => self.waits.notified().await,
             }
+        }
+    }
+
+    async fn beat(self: Rc<Self>) {
+        loop {
+            sleep(BEAT_EVERY).await;
+            self.links.borrow().iter().for_each(|link| link.beat());
         }
     }
 

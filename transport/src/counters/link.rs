@@ -1,20 +1,20 @@
 //! One connection to one server, made anew when it breaks: what is asked goes out together, replies come in order. While there is none, nobody
 //! is kept waiting. Knows no slots.
 
+use super::CountersSpec;
 use super::batch::{Batch, granted};
 use super::command::Command;
 use super::fleet::Fleet;
 use super::talk::{self, Place};
-use super::CountersSpec;
 use crate::socket::Socket;
 use crate::worker::Worker;
 use maitred_wire::{Reply, resp_command};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::future::poll_fn;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -54,15 +54,25 @@ pub(super) struct Link {
     output: RefCell<Vec<u8>>,
     pending: RefCell<VecDeque<Pending>>,
     late: Cell<u32>,
+    /// Asked whether it is there still.
+    is_beating: Cell<bool>,
     /// What a server said that was no answer.
     complaint: RefCell<Option<String>>,
     driver: RefCell<Option<Waker>>,
 }
 
+/// What is said to a server.
+enum Word {
+    Command(Command),
+    /// Before a command for what the server has for a moment only.
+    Asking,
+    /// That the connection is there still.
+    Ping,
+}
+
 /// One thing asked.
 pub(super) struct Pending {
-    /// None: the word that goes before what a server has for a moment only.
-    command: Option<Command>,
+    word: Word,
     /// Who waits, and for which of its answers.
     whom: Option<(Rc<Batch>, usize)>,
     /// With the script's text.
@@ -72,11 +82,18 @@ pub(super) struct Pending {
 
 impl Pending {
     pub fn new(command: Command, whom: Option<(Rc<Batch>, usize)>) -> Pending {
-        Pending { command: Some(command), whom, whole: false, hops: 0 }
+        Pending { word: Word::Command(command), whom, whole: false, hops: 0 }
+    }
+
+    fn of(word: Word) -> Pending {
+        Pending { word, whom: None, whole: false, hops: 0 }
     }
 
     pub fn command(&self) -> Option<&Command> {
-        self.command.as_ref()
+        match &self.word {
+            Word::Command(command) => Some(command),
+            Word::Asking | Word::Ping => None,
+        }
     }
 
     pub fn whom(&self) -> Option<Rc<Batch>> {
@@ -123,6 +140,7 @@ impl Link {
             output: RefCell::default(),
             pending: RefCell::default(),
             late: Cell::new(0),
+            is_beating: Cell::new(false),
             complaint: RefCell::default(),
             driver: RefCell::default(),
         })
@@ -154,14 +172,29 @@ impl Link {
 
     /// To a server that has the key for a moment only.
     pub fn send_asking(self: &Rc<Self>, pending: Pending) -> bool {
-        self.send(Pending { command: None, whom: None, whole: false, hops: 0 }) && self.send(pending)
+        self.send(Pending::of(Word::Asking)) && self.send(pending)
+    }
+
+    /// Keeps the connection from being forgotten by whoever is between, and finds out if it was. Called now and then.
+    pub fn beat(self: &Rc<Self>) {
+        if !self.is_up() {
+            return;
+        }
+        if self.is_beating.replace(true) {
+            *self.complaint.borrow_mut() = Some("the server has said nothing for a while".to_owned());
+            self.state.set(State::Down);
+            self.wake();
+        } else {
+            self.send(Pending::of(Word::Ping));
+        }
     }
 
     fn write(&self, pending: &Pending) {
         let output = &mut *self.output.borrow_mut();
-        match &pending.command {
-            Some(command) => command.write(output, &command.key(&self.spec.prefix), pending.whole),
-            None => resp_command(output, &[b"ASKING"]),
+        match &pending.word {
+            Word::Command(command) => command.write(output, &command.key(&self.spec.prefix), pending.whole),
+            Word::Asking => resp_command(output, &[b"ASKING"]),
+            Word::Ping => resp_command(output, &[b"PING"]),
         }
     }
 
@@ -224,6 +257,8 @@ impl Link {
 
     fn up(&self) {
         self.late.set(0);
+        self.is_beating.set(false);
+        self.complaint.borrow_mut().take();
         self.state.set(State::Up);
         self.worker.shard().counters_connections.add(1);
         if self.is_lost.replace(false) {
@@ -333,7 +368,14 @@ impl Link {
         let Some(pending) = self.pending.borrow_mut().pop_front() else {
             return Err("a reply that nobody asked for".to_owned());
         };
-        let Some(command) = pending.command else { return Ok(()) };
+        let command = match pending.word {
+            Word::Command(command) => command,
+            Word::Asking => return Ok(()),
+            Word::Ping => {
+                self.is_beating.set(false);
+                return Ok(());
+            }
+        };
         if let Reply::Error(words) = reply {
             return self.refused(pending, words);
         }
