@@ -106,7 +106,7 @@ impl Fleet {
 
     /// Answers in the order of the commands, or none within the time.
     pub async fn ask(&self, commands: impl Iterator<Item = Command>) -> Result<Vec<Answer>, Unanswered> {
-        let started = Instant::now();
+        let started = tokio::time::Instant::now();
         let batch = Batch::new(commands);
         let mut waiting = Waiting { fleet: self, batch: &batch, is_answered: false };
         for (index, command) in batch.commands().into_iter().enumerate() {
@@ -190,7 +190,7 @@ impl Fleet {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now();
         loop {
             let (until, batch) = self.waiting.borrow().front().cloned()?;
             if until > now && batch.is_open() {

@@ -228,7 +228,7 @@ impl Link {
             let tried = timeout(CONNECT_TIME_MAX, talk::connect(&self.place, &self.spec, &self.worker)).await;
             let why = match tried {
                 Ok(Ok(socket)) => {
-                    let since = Instant::now();
+                    let since = tokio::time::Instant::now();
                     self.up();
                     let why = self.serve(&socket).await;
                     self.worker.shard().counters_connections.sub(1);
