@@ -185,3 +185,31 @@ impl Shape for CountersShape {
         ScalarOr::<CountersShort, CountersLong>::schema(defs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::document::Counters;
+    use crate::{Memory, load_text};
+
+    fn counters(written: &str, password: &str) -> Counters {
+        let text = format!(
+            "listen: 127.0.0.1:0\nsecret_key: \"${{env:KEY}}\"\ncounters: {written}\napis: {{ a: {{ routes: [ {{ match: GET /, respond: {{ status: 204 }} }} ] }} }}\n"
+        );
+        let sources = Memory::default().var("KEY", "0123456789abcdef0123456789abcdef").var("PASSWORD", password);
+        load_text("test.yaml", &text, &sources).document.expect("a good configuration").counters
+    }
+
+    #[test]
+    fn what_is_the_same_needs_no_restart_and_what_is_not_does() {
+        let short = "\"redis://:${env:PASSWORD}@cache\"";
+        let first = counters(short, "one");
+        let long = "{ url: \"redis://cache:6379/0\", password: \"${env:PASSWORD}\", timeout: 50ms, prefix: maitred }";
+        assert!(first.is_same(&counters(long, "one")), "said in another way");
+        assert!(!first.is_same(&counters(short, "two")), "another password");
+        assert!(!first.is_same(&counters("memory", "one")) && !first.is_same(&counters("redis://cache", "one")));
+        for changed in ["mode: local_first", "timeout: 51ms", "on_failure: open", "prefix: other"] {
+            let (one, other) = (counters("redis://cache", ""), counters(&format!("{{ url: redis://cache, {changed} }}"), ""));
+            assert!(!one.is_same(&other), "{changed}");
+        }
+    }
+}

@@ -73,11 +73,12 @@ fn three_gateways_let_through_what_is_written_for_one() {
         let server = Server::start(&[]);
         let gateways = fleet(&format!("{{ url: \"{}\", mode: {mode}, timeout: 2s }}", server.url()), RATE, BURST);
         connected(&gateways);
-        let (passed, time) = flood(&gateways, Duration::from_secs(2));
+        let seconds = if std::env::var_os("MAITRED_LONG").is_some() { 60 } else { 2 };
+        let (passed, time) = flood(&gateways, Duration::from_secs(seconds));
         let written = time.as_secs_f64() * f64::from(RATE) + f64::from(BURST);
         println!("{mode}: {passed} of {written:.1}");
         assert!(f64::from(passed) <= written + f64::from(ahead) + 1.0, "{mode}: {passed} of {written}");
-        assert!(f64::from(passed) >= written * 0.98 - f64::from(ahead), "{mode}: {passed} of {written}");
+        assert!(f64::from(passed) >= written * 0.999 - f64::from(RATE / 50 + ahead), "{mode}: {passed} of {written}");
     }
 }
 

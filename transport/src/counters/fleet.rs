@@ -19,6 +19,8 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+// Moments here are of tokio's clock: a server elsewhere keeps real time, also where a test turns ours.
+
 /// A cluster has at most a thousand servers.
 const LINKS_MAX: usize = 1024;
 /// Who has which slots is asked again after so long where something is wrong, and where nothing is.
