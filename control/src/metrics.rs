@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 mod breakers;
 mod consumers;
+mod counters;
 mod endpoints;
 mod limits;
 mod queues;
@@ -63,6 +64,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     queues::write(&mut page, &extra.upstreams);
     breakers::write(&mut page, &extra.upstreams);
     page.identity(metrics);
+    counters::write(&mut page, metrics);
     page.configuration(metrics, extra);
     page.certificates(metrics, &extra.certificates);
     consumers::write(&mut page, extra.consumers);

@@ -248,6 +248,16 @@ pub struct WorkerShard {
     pub breaker_requests: Counter,
     pub breaker_waits: Counter,
     pub breaker_connections: Counter,
+    /// Requests that asked counts which gateways share: with an answer in time, without one, and those that nobody could be asked for.
+    pub counters_answered: Counter,
+    pub counters_unanswered: Counter,
+    pub counters_unasked: Counter,
+    /// How long those took that were answered.
+    pub counters_time: Histogram,
+    /// Connections to the servers that are there, those that are missing, and how often one went.
+    pub counters_connections: Counter,
+    pub counters_lost: Counter,
+    pub counters_losses: Counter,
     pub log_dropped: Counter,
     pub faults: FaultCounts,
 }

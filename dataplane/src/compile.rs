@@ -29,7 +29,8 @@ use maitred_policies::authorize::Demands;
 use maitred_policies::authorize::condition::Condition;
 use maitred_policies::{Configured, Transforms};
 use maitred_transport::{
-    AffinityCookie, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared, UpstreamSpec,
+    AffinityCookie, CountersSpec, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared,
+    UpstreamSpec,
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -74,6 +75,8 @@ pub struct State {
     pub(crate) decisions: Arc<maitred_policies::authorize::cedar::Decisions>,
     /// How many authorizers were compiled: what is remembered of one is not another's.
     authorizers: AtomicU64,
+    /// Where gateways count together: as it is first compiled, for the life of the process.
+    counters: OnceLock<Option<Arc<CountersSpec>>>,
     pub clock: Clock,
 }
 
@@ -108,6 +111,7 @@ impl State {
             #[cfg(feature = "cedar")]
             decisions: Arc::default(),
             authorizers: AtomicU64::new(0),
+            counters: OnceLock::new(),
             clock,
         }
     }
@@ -230,6 +234,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         hosts.add(api.hosts.iter().map(|host| &host.value), &api.base_path, index as u32);
         apis.push(compiler.api(index as u32, name, &api.value));
     }
+    let counters = compiler.counters();
     let Compiler { diagnostics, upstreams, routes, keys, identity, limits, .. } = compiler;
     let limits = limits.views;
     if diagnostics.has_errors() {
@@ -259,6 +264,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         limits,
         room,
         warnings,
+        counters: state.counters.get_or_init(|| counters).clone(),
         document,
     })
 }
@@ -338,6 +344,14 @@ impl Compiler<'_> {
     /// What keys follow from that others with the same secret share.
     fn secret(&self) -> Vec<u8> {
         self.state.tickets(self.document.secret_key.as_ref().map(|secret| secret.expose().as_bytes())).secret
+    }
+
+    /// Where gateways count together.
+    fn counters(&mut self) -> Option<Arc<CountersSpec>> {
+        match &self.document.counters {
+            model::Counters::Memory => None,
+            model::Counters::Redis(counters) => secure::counters(counters, &mut self.diagnostics),
+        }
     }
 
     fn api(&mut self, index: u32, name: &str, api: &model::Api) -> Api {

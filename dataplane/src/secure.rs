@@ -3,12 +3,12 @@
 
 use maitred_core::Clock;
 use maitred_model::{
-    CertificateFiles, ClientAuth, Diagnostic, Diagnostics, Limits, Listener, ListenerTls, PemFile, Span, Spanned, TlsVersion,
-    Upstream, UpstreamProtocol,
+    CertificateFiles, ClientAuth, Diagnostic, Diagnostics, Limits, Listener, ListenerTls, PemFile, RedisCounters, Span, Spanned,
+    TlsVersion, Upstream, UpstreamProtocol, UpstreamTls,
 };
 use maitred_transport::{
-    ClientTls, ClientTlsSpec, Dial, Door, IssuedCertificates, Part, ProxySources, ProxyVersion, ServerTls, ServerTlsSpec,
-    TicketKeys, TlsProblem,
+    ClientTls, ClientTlsSpec, CountersSpec, Dial, Door, IssuedCertificates, Part, ProxySources, ProxyVersion, ServerTls,
+    ServerTlsSpec, TicketKeys, TlsProblem,
 };
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -126,15 +126,27 @@ pub(crate) fn dial(upstream: &Upstream, span: Span, encrypted: bool, diagnostics
     });
     let tls = match encrypted {
         false => None,
-        true => Some(client(upstream, span, http2).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()?),
+        true => Some(client(upstream.tls.as_ref(), span, http2).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()?),
     };
     let mut hasher = DefaultHasher::new();
     (http2, upstream.proxy_protocol, encrypted, upstream.tls.as_ref().map(|tls| &tls.value)).hash(&mut hasher);
     Some(Dial { http2, tls, proxy, identity: hasher.finish() })
 }
 
-fn client(upstream: &Upstream, span: Span, h2: bool) -> Result<ClientTls, Diagnostic> {
-    let Some(tls) = &upstream.tls else {
+/// How servers are asked that count for several gateways.
+pub(crate) fn counters(counters: &RedisCounters, diagnostics: &mut Diagnostics) -> Option<Arc<CountersSpec>> {
+    let tls = match counters.servers.value.is_encrypted {
+        false => None,
+        true => {
+            let made = client(counters.tls.as_ref(), counters.servers.span, false);
+            Some(made.map_err(|diagnostic| diagnostics.push(diagnostic)).ok()?)
+        }
+    };
+    Some(CountersSpec::new(counters, tls))
+}
+
+fn client(tls: Option<&Spanned<UpstreamTls>>, span: Span, h2: bool) -> Result<ClientTls, Diagnostic> {
+    let Some(tls) = tls else {
         let spec = ClientTlsSpec { h2, ..ClientTlsSpec::default() };
         return ClientTls::new(&spec).map_err(|problem| diagnostic(None, span, &problem));
     };

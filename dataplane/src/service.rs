@@ -8,7 +8,7 @@ use crate::last_words;
 use crate::world::World;
 use maitred_core::{Exchange, Fault, Forwarded, Kind, Response};
 use maitred_integrations::proxy::mirror::UnderWay;
-use maitred_transport::{Pools, ServerLimits, Service, Worker};
+use maitred_transport::{Counters, Pools, ServerLimits, Service, Worker};
 use maitred_wire::{Method, Name};
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
@@ -29,6 +29,8 @@ pub(crate) struct WorkerService {
     pub shared: Arc<Shared>,
     pub pools: Rc<Pools>,
     mirrors: UnderWay,
+    /// For as long as the worker runs, whatever is configured later.
+    counters: Option<Rc<Counters>>,
     pub log: LogBuffer,
     world: RefCell<Rc<World>>,
     seen: Cell<u64>,
@@ -40,12 +42,15 @@ impl WorkerService {
     pub fn new(worker: Rc<Worker>, shared: Arc<Shared>, log: LogBuffer) -> WorkerService {
         let (pools, mirrors) = (Rc::new(Pools::default()), UnderWay::default());
         let seen = shared.generation.load(Ordering::Acquire);
-        let world = World::new(shared.current.load_full(), &worker, (&pools, &mirrors), shared.clone());
+        let snapshot = shared.current.load_full();
+        let counters = snapshot.counters.as_ref().map(|spec| Rc::new(Counters::start(spec, &worker)));
+        let world = World::new(snapshot, &worker, (&pools, &mirrors, &counters), shared.clone());
         WorkerService {
             worker,
             shared,
             pools,
             mirrors,
+            counters,
             log,
             world: RefCell::new(world),
             seen: Cell::new(seen),
@@ -58,7 +63,8 @@ impl WorkerService {
         let generation = self.shared.generation.load(Ordering::Acquire);
         if self.seen.replace(generation) != generation {
             let snapshot = self.shared.current.load_full();
-            *self.world.borrow_mut() = World::new(snapshot, &self.worker, (&self.pools, &self.mirrors), self.shared.clone());
+            let own = (&self.pools, &self.mirrors, &self.counters);
+            *self.world.borrow_mut() = World::new(snapshot, &self.worker, own, self.shared.clone());
         }
         self.world.borrow().clone()
     }

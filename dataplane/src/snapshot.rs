@@ -10,7 +10,7 @@ use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::{Chain, Exchange, Fault, Kind, Room};
 use maitred_integrations::Integration;
 use maitred_model::{Acme, Diagnostics, Document, Endpoint, GatewayResponses, IpNet, Limits, ListenAddress};
-use maitred_transport::{Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
+use maitred_transport::{CountersSpec, Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
 use maitred_wire::{Method, Name, Slice};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub(crate) room: Room,
     /// What whoever wrote the document should know.
     pub warnings: Diagnostics,
+    /// Where gateways count together, as it was when this one was started.
+    pub(crate) counters: Option<Arc<CountersSpec>>,
 }
 
 const _: fn() = || {

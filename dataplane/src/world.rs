@@ -7,7 +7,7 @@ use maitred_core::{Chain, Held, Ports};
 use maitred_integrations::Reach;
 use maitred_integrations::proxy::mirror::UnderWay;
 use maitred_model::{HalfClose, Limits, Underscores};
-use maitred_transport::{H2Limits, Pools, ServerLimits, Upstream, Worker};
+use maitred_transport::{Counters, H2Limits, Pools, ServerLimits, Upstream, Worker};
 use maitred_wire::HeadLimits;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,13 +23,14 @@ impl World {
     pub fn new(
         snapshot: Arc<Snapshot>,
         worker: &Rc<Worker>,
-        (pools, mirrors): (&Rc<Pools>, &UnderWay),
+        (pools, mirrors, counters): (&Rc<Pools>, &UnderWay, &Option<Rc<Counters>>),
         shared: Arc<Shared>,
     ) -> Rc<World> {
         let limits = server_limits(snapshot.limits(), snapshot.metrics.workers.len());
         let upstreams = snapshot.upstreams.iter().map(|upstream| Upstream::new(upstream.spec.clone(), worker, pools)).collect();
-        let (worker, mirrors, room) = (worker.clone(), mirrors.clone(), snapshot.room.clone());
-        let reach = Rc::new(Reach { worker, upstreams, head_limits: limits.head, mirrors, room });
+        let (worker, mirrors, counters) = (worker.clone(), mirrors.clone(), counters.clone());
+        let room = snapshot.room.clone();
+        let reach = Rc::new(Reach { worker, upstreams, head_limits: limits.head, mirrors, room, counters });
         Rc::new(World { snapshot, limits: Rc::new(limits), reach, shared })
     }
 }

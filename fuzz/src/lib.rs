@@ -12,6 +12,7 @@ mod identity;
 mod limits;
 mod paths;
 mod proxy;
+mod redis;
 mod routes;
 mod signatures;
 mod tokens;
@@ -28,6 +29,7 @@ pub use identity::{authorizer_result, introspection};
 pub use limits::limit_cost;
 pub use paths::{host, path};
 pub use proxy::proxy_protocol;
+pub use redis::{redis_url, resp};
 pub use routes::router;
 pub use signatures::{aws_authorization, signature_base, structured};
 pub use tokens::{jwks, jwt};
@@ -41,7 +43,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 29] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -55,6 +57,8 @@ pub const TARGETS: [Target; 27] = [
     ("path", path),
     ("host", host),
     ("proxy_protocol", proxy_protocol),
+    ("resp", resp),
+    ("redis_url", redis_url),
     ("grpc", grpc),
     ("websocket", websocket),
     ("structured", structured),

@@ -8,8 +8,7 @@ pub mod respond;
 
 use maitred_core::wire::HeadLimits;
 use maitred_core::{Exchange, Fault, Permit, Response, Room};
-use maitred_transport::Upstream;
-use maitred_transport::Worker;
+use maitred_transport::{Counters, Upstream, Worker};
 use std::rc::Rc;
 
 /// What an integration may reach from the worker it runs on.
@@ -23,6 +22,8 @@ pub struct Reach {
     pub mirrors: proxy::mirror::UnderWay,
     /// Where bodies are held whole, over all workers.
     pub room: Room,
+    /// Where gateways count together, if they do.
+    pub counters: Option<Rc<Counters>>,
 }
 
 /// What answers a route. An enum, so that the common ones box nothing.

@@ -2,6 +2,7 @@
 
 use crate::Reach;
 use maitred_core::identity::{Flights, Verdicts};
+use maitred_core::limits::SharedCounts;
 use maitred_core::{Call, Calling, Ports, Room, Waiting};
 use maitred_transport::Timer;
 use std::cell::RefCell;
@@ -41,6 +42,10 @@ impl Ports for Reach {
 
     fn room(&self) -> &Room {
         &self.room
+    }
+
+    fn shared_counts(&self) -> Option<&dyn SharedCounts> {
+        self.counters.as_deref().map(|counters| counters as &dyn SharedCounts)
     }
 
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a> {

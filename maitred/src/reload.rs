@@ -131,7 +131,8 @@ impl House {
         let same_admin = first.listen.value == admin.listen.value && first.metrics == admin.metrics && same_token;
         let same_workers = self.state.metrics.workers.len() == workers(document.workers);
         let same_store = self.store.path() == document.store;
-        let keys = [("workers", same_workers), ("admin", same_admin), ("store", same_store)];
+        let same_counters = self.counters.is_same(&document.counters);
+        let keys = [("workers", same_workers), ("admin", same_admin), ("store", same_store), ("counters", same_counters)];
         keys.iter().filter(|(_, same)| !same).map(|(key, _)| *key).collect()
     }
 

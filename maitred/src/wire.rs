@@ -67,6 +67,8 @@ pub struct House {
     pub watcher: Option<Watcher>,
     /// What the admin listener was started with.
     pub admin: maitred_model::Admin,
+    /// What the workers were started with.
+    pub counters: maitred_model::Counters,
     pub started: (Timestamp, Instant),
     pub last: Mutex<Option<LastReload>>,
     /// One reload at a time, and none during an upgrade.
@@ -165,7 +167,7 @@ fn assemble(
     }
     let keys = Keys::new(state.clock.clone(), state.metrics.clone());
     warn_unfetched(&runtime.block_on(fetch(&keys, &snapshot)));
-    let admin = snapshot.document.admin.clone();
+    let (admin, counters) = (snapshot.document.admin.clone(), snapshot.document.counters.clone());
     let acme = Acme::start(runtime.handle(), state.clock.clone(), state.metrics.clone(), state.challenges.clone());
     let certificates = acme.prepare(plan(&snapshot)).map_err(anyhow::Error::msg)?;
     upstreams::take_out(&snapshot, &sockets.drained, state.clock.now());
@@ -185,6 +187,7 @@ fn assemble(
         store,
         watcher,
         admin,
+        counters,
         started,
         last: Mutex::default(),
         turn: Mutex::default(),

@@ -9,7 +9,7 @@ mod routes;
 
 use crate::decode::{nearest, suggest};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::document::{Api, Authority, Document, Endpoint, Integration, ListenAddress, ProxyTarget, Route};
+use crate::document::{Api, Authority, Counters, Document, Endpoint, Integration, ListenAddress, ProxyTarget, Route};
 use crate::span::{Span, Spanned};
 use crate::values::format_size;
 use crate::yaml::{Kind, Node};
@@ -76,6 +76,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     limits(document, &mut checker);
     header_count(document, &mut checker);
     admin(document, &mut checker);
+    counters(document, &mut checker);
     let used = targets(document, &mut checker);
     places(document, &mut checker);
     protection::contradictions(document, &mut checker);
@@ -184,6 +185,19 @@ fn admin(document: &Document, checker: &mut Checker<'_>) {
 }
 
 /// Whether an endpoint is plainly the admin listener. Names other than `localhost` are compared when they are resolved.
+/// Gateways that count together must know a key by the same name, and nobody else shall find out whose it is.
+fn counters(document: &Document, checker: &mut Checker<'_>) {
+    let is_missing = document.secret_key.is_none() && checker.written.root.get("secret_key").is_none();
+    match document.counters {
+        Counters::Redis(_) if is_missing => {
+            let message = "counts that gateways share need a `secret_key`, the same for all of them";
+            let hint = "make one with `openssl rand -hex 32 > secret.key`, and write `secret_key: ${file:secret.key}` in each of their files";
+            checker.error("missing-key", checker.written.span("counters", "url"), message, hint);
+        }
+        Counters::Redis(_) | Counters::Memory => {}
+    }
+}
+
 fn reaches(endpoint: &Endpoint, admin: SocketAddr) -> bool {
     let (ip, port) = (admin.ip().to_canonical(), admin.port());
     if port == 0 {

@@ -4,6 +4,7 @@
 mod apis;
 mod authorizers;
 mod cedar;
+mod counters;
 mod endpoints;
 mod identity;
 mod limits;

@@ -7,6 +7,7 @@ mod htpasswd;
 mod net;
 mod path;
 mod rate;
+mod redis;
 mod share;
 mod template;
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod http3;
 mod mutate;
 mod ours;
 mod peer;
+mod redis;
 
 use mutate::Mutations;
 use ours::{Ended, Framed, frame};

@@ -3,6 +3,7 @@
 
 mod challenges;
 mod client;
+mod counters;
 mod http2;
 mod input;
 mod listener;
@@ -19,6 +20,7 @@ mod worker;
 
 pub use challenges::HttpChallenges;
 pub use client::{Begin, Carrier, Due, Failure, Limit, Places};
+pub use counters::{Counters, CountersSpec};
 pub use input::BUFFER_BYTES;
 pub use listener::{Accepted, Acceptor, Listening, Parcel, bind, bind_unix};
 pub use probe::{Probed, Prober, Question};

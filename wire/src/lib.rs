@@ -27,6 +27,7 @@ mod request;
 mod request_fields;
 mod request_h2;
 mod request_own;
+mod resp;
 mod response;
 mod response_h2;
 pub mod structured;
@@ -61,6 +62,7 @@ pub use request::{Framing, Method, RequestHead, Version};
 pub use request_fields::RequestFields;
 pub use request_h2::H2Parts;
 pub use request_own::OwnParts;
+pub use resp::{Reply, RespError, SLOTS, resp_command, resp_list, resp_part, resp_slot};
 pub use response::{ResponseHead, ResponseRefusal};
 pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key, make_key};
 

@@ -1,11 +1,12 @@
 //! How often, how much in all, and for whom: `rate_limit`, `quota`, `plans` and `counters`. Counts nothing.
 
-use super::{Api, Match, Route, Setting};
+use super::{Api, Match, Route, Setting, UpstreamTls};
 use crate::span::Spanned;
 use crate::values::{HeaderName, Rate, Secret};
 use indexmap::IndexMap;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Most limits of one request, those of its plan too: what each took has its place in the exchange, and clients are told of all of them.
@@ -213,13 +214,15 @@ pub struct RedisCounters {
     pub on_failure: CountersFailure,
     /// What keys begin with.
     pub prefix: String,
+    /// Only where connections are encrypted; without it whoever the system trusts is believed.
+    pub tls: Option<Spanned<UpstreamTls>>,
 }
 
 #[derive(Debug, Clone)]
 pub struct RedisServers {
     pub kind: RedisKind,
     pub is_encrypted: bool,
-    /// Host and port; never empty.
+    /// Host and port; an IPv6 address without brackets. Empty only for a socket.
     pub hosts: Vec<(String, u16)>,
     pub user: Option<String>,
     pub password: Option<Secret>,
@@ -232,6 +235,39 @@ pub enum RedisKind {
     Cluster,
     /// The hosts are sentinels, and this is what they call the server.
     Sentinel(String),
+    /// A server at a Unix socket.
+    Socket(PathBuf),
+}
+
+impl Counters {
+    /// Whether whoever runs with the one need not be started anew for the other.
+    pub fn is_same(&self, other: &Counters) -> bool {
+        match (self, other) {
+            (Counters::Memory, Counters::Memory) => true,
+            (Counters::Redis(one), Counters::Redis(other)) => one.is_same(other),
+            (Counters::Memory, Counters::Redis(_)) | (Counters::Redis(_), Counters::Memory) => false,
+        }
+    }
+}
+
+impl RedisCounters {
+    fn is_same(&self, other: &RedisCounters) -> bool {
+        let RedisCounters { servers, mode, timeout, on_failure, prefix, tls } = self;
+        let tls_of = |tls: &Option<Spanned<UpstreamTls>>| tls.as_ref().map(|tls| tls.value.clone());
+        servers.value.is_same(&other.servers.value)
+            && (mode, timeout, on_failure, prefix) == (&other.mode, &other.timeout, &other.on_failure, &other.prefix)
+            && tls_of(tls) == tls_of(&other.tls)
+    }
+}
+
+impl RedisServers {
+    fn is_same(&self, other: &RedisServers) -> bool {
+        let RedisServers { kind, is_encrypted, hosts, user, password, database } = self;
+        let exposed = |password: &Option<Secret>| password.as_ref().map(|password| password.expose().to_owned());
+        (kind, is_encrypted, hosts, user, database)
+            == (&other.kind, &other.is_encrypted, &other.hosts, &other.user, &other.database)
+            && exposed(password) == exposed(&other.password)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,14 +1,11 @@
-//! `rate_limit`, `plans`, `quota` and `counters`. How they go together with who is asked is checked when the whole document is there.
+//! `rate_limit`, `plans` and `quota`. How they go together with who is asked is checked when the whole document is there.
 
 use super::values::RateText;
 use crate::decode::{
     Cx, Defs, NamedMap, OneOrMany, ScalarOr, Shape, or_reference, record, text, texts, whole, whole_schema, words,
 };
 use crate::diagnostics::Diagnostic;
-use crate::document::{
-    ApiTerms, Cost, Counters, CountersFailure, CountingMode, LimitBy, LimitHeaders, Period, Plan, Quota, QuotaBy, RateLimit,
-    Terms, WeekStart,
-};
+use crate::document::{ApiTerms, Cost, LimitBy, LimitHeaders, Period, Plan, Quota, QuotaBy, RateLimit, Terms, WeekStart};
 use crate::span::Spanned;
 use crate::values::{HeaderName, Rate, ValueError, format_duration, parse_duration, parse_time_zone};
 use crate::yaml::{Kind, Node};
@@ -201,28 +198,6 @@ words! {
         Consumer = "consumer",
         /// That of all consumers of the plan together.
         Plan = "plan",
-    }
-}
-
-words! {
-    /// How counts that gateways share are asked.
-    CountingMode {
-        /// By each request.
-        Exact = "exact",
-        /// Ahead, slice by slice.
-        LocalFirst = "local_first",
-    }
-}
-
-words! {
-    /// What becomes of requests while the counts cannot be asked.
-    CountersFailure {
-        /// Each gateway counts for itself.
-        Local = "local",
-        /// They pass uncounted.
-        Open = "open",
-        /// They are refused.
-        Closed = "closed",
     }
 }
 
@@ -622,23 +597,5 @@ impl Shape for PlanShape {
 
     fn schema(defs: &mut Defs) -> Value {
         RawPlan::schema(defs)
-    }
-}
-
-/// `memory`.
-pub(crate) struct CountersShape;
-
-impl Shape for CountersShape {
-    type Out = Counters;
-
-    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Counters> {
-        text(node, cx, "`memory`", |scalar| match scalar.text.as_str() {
-            "memory" => Ok(Counters::Memory),
-            other => Err(ValueError::new(format!("`{other}` is not known here")).hint("write `memory`")),
-        })
-    }
-
-    fn schema(_: &mut Defs) -> Value {
-        json!({ "const": "memory" })
     }
 }

@@ -1,7 +1,8 @@
 //! The top of the document: limits, admin, telemetry.
 
 use super::authorizers::AuthorizerShape;
-use super::limits::{CountersShape, PlanShape};
+use super::counters::CountersShape;
+use super::limits::PlanShape;
 use super::listeners::ListenerForm;
 use super::upstreams::UpstreamForm;
 use super::values::{Address, Name, Network, RateText, SecretKey, SecretText, Size, SmallSize, Text, Timeout, WindowSize};
@@ -184,7 +185,7 @@ record! {
         consumers: Null<NamedMap<Consumer>> = absent,
         /// What consumers are given: names, each with rate, quota and priority.
         plans: Null<NamedMap<PlanShape>> = absent,
-        /// Where limits and quotas are counted: `memory`. A change needs a restart.
+        /// Where limits and quotas are counted: `memory` of this gateway, or servers that gateways share. A change needs a restart.
         counters: CountersShape = "memory",
         /// What is served: names, each with routes.
         apis: Null<NamedMap<Api>> = absent,

@@ -92,7 +92,7 @@ pub(super) fn counters(counters: &Counters) -> Value {
         Counters::Memory => return "memory".into(),
         Counters::Redis(redis) => redis,
     };
-    let RedisCounters { servers, mode, timeout, on_failure, prefix } = &**redis;
+    let RedisCounters { servers, mode, timeout, on_failure, prefix, tls } = &**redis;
     let mode = match mode {
         CountingMode::Exact => "exact",
         CountingMode::LocalFirst => "local_first",
@@ -102,7 +102,12 @@ pub(super) fn counters(counters: &Counters) -> Value {
         CountersFailure::Open => "open",
         CountersFailure::Closed => "closed",
     };
-    json!({ "url": servers.to_string(), "mode": mode, "timeout": duration(*timeout), "on_failure": on_failure, "prefix": prefix })
+    let mut value = json!({ "url": servers.to_string(), "mode": mode, "timeout": duration(*timeout), "on_failure": on_failure });
+    value["prefix"] = prefix.as_str().into();
+    if let Some(tls) = tls {
+        value["tls"] = super::print_upstream_tls(tls);
+    }
+    value
 }
 
 impl Period {
@@ -143,6 +148,7 @@ impl std::fmt::Display for RedisServers {
             (RedisKind::Cluster, true) => "rediss-cluster",
             (RedisKind::Sentinel(_), false) => "redis-sentinel",
             (RedisKind::Sentinel(_), true) => "rediss-sentinel",
+            (RedisKind::Socket(_), _) => "redis+unix",
         };
         write!(f, "{scheme}://")?;
         match (user, password) {
@@ -160,7 +166,9 @@ impl std::fmt::Display for RedisServers {
         }
         match kind {
             RedisKind::Sentinel(master) => write!(f, "/{master}/{database}"),
-            RedisKind::Single | RedisKind::Cluster => write!(f, "/{database}"),
+            RedisKind::Single => write!(f, "/{database}"),
+            RedisKind::Cluster => Ok(()),
+            RedisKind::Socket(path) => write!(f, "{}", path.display()),
         }
     }
 }

@@ -57,6 +57,13 @@ impl ClientTls {
         Ok(ClientTls { config: Arc::new(config), server_name })
     }
 
+    /// For those who speak no HTTP: some servers refuse whoever offers what they do not know.
+    pub(crate) fn without_alpn(self) -> ClientTls {
+        let mut config = self.config;
+        Arc::make_mut(&mut config).alpn_protocols.clear();
+        ClientTls { config, ..self }
+    }
+
     /// For those who speak HTTP to others than back ends.
     pub fn config(&self) -> Arc<ClientConfig> {
         self.config.clone()

@@ -1,0 +1,204 @@
+//! Counts that gateways share: what a worker asks of servers that speak Redis' protocol, and what it hands out of what it asked for ahead. Decides
+//! nothing about requests: whoever asks says what becomes of one that is not answered.
+//!
+//! Each worker has connections of its own, on which all that its requests ask at the same time goes out together. No request waits longer than
+//! `timeout`; after a few that waited in vain nobody is asked any more until a new connection has answered in time.
+
+mod batch;
+mod command;
+mod fleet;
+mod link;
+mod slices;
+mod talk;
+
+use crate::tls::ClientTls;
+use crate::upstream::Dial;
+use crate::worker::Worker;
+use command::{Answer, Command};
+use fleet::Fleet;
+use maitred_core::limit_table::Verdict;
+use maitred_core::limits::{Ask, AskQuota, Counting, SharedCounts, Unanswered};
+use maitred_model::{CountersFailure, CountingMode, RedisCounters, RedisServers};
+use slices::{Judged, Slices};
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+/// How often slices that nobody uses are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// What a key may owe where slices are given out ahead: more than the slices of all workers of a fleet.
+const BURSTS_AHEAD: u64 = 10;
+
+/// What all workers have in common.
+pub struct CountersSpec {
+    servers: RedisServers,
+    mode: CountingMode,
+    timeout: Duration,
+    on_failure: CountersFailure,
+    prefix: String,
+    dial: Dial,
+    /// Connections that are there no more: the log is told of the first and of the last, and not by each worker.
+    lost: AtomicU32,
+}
+
+impl CountersSpec {
+    /// `tls`: present exactly where the servers want it.
+    pub fn new(counters: &RedisCounters, tls: Option<ClientTls>) -> Arc<CountersSpec> {
+        let RedisCounters { servers, mode, timeout, on_failure, prefix, tls: _ } = counters;
+        Arc::new(CountersSpec {
+            servers: servers.value.clone(),
+            mode: *mode,
+            timeout: *timeout,
+            on_failure: *on_failure,
+            prefix: prefix.clone(),
+            // What HTTP is agreed upon by is nothing to such a server.
+            dial: Dial { tls: tls.map(ClientTls::without_alpn), ..Dial::default() },
+            lost: AtomicU32::new(0),
+        })
+    }
+
+    fn tell_lost(&self, server: impl Display, why: &str) {
+        if self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+            let then = self.on_failure_words();
+            tracing::warn!(%server, why, "the counts that gateways share cannot be asked: {then}");
+        }
+    }
+
+    fn tell_found(&self, server: impl Display) {
+        if self.lost.fetch_sub(1, Ordering::Relaxed) == 1 {
+            tracing::info!(%server, "the counts that gateways share are asked again");
+        }
+    }
+
+    fn on_failure_words(&self) -> &'static str {
+        match self.on_failure {
+            CountersFailure::Local => "each gateway counts for itself",
+            CountersFailure::Open => "requests pass uncounted",
+            CountersFailure::Closed => "requests that would be counted are refused",
+        }
+    }
+}
+
+/// A worker's.
+pub struct Counters {
+    fleet: Rc<Fleet>,
+    /// Where slices are asked for ahead.
+    slices: Option<Rc<RefCell<Slices>>>,
+    worker: Rc<Worker>,
+}
+
+impl Counters {
+    /// Connects, and does so again whenever it must, for as long as the worker runs.
+    pub fn start(spec: &Arc<CountersSpec>, worker: &Rc<Worker>) -> Counters {
+        let slices: Option<Rc<RefCell<Slices>>> = match spec.mode {
+            CountingMode::Exact => None,
+            CountingMode::LocalFirst => Some(Rc::default()),
+        };
+        let fleet = Fleet::start(spec, worker);
+        if let Some(slices) = &slices {
+            spawn_local(sweep(slices.clone(), fleet.clone(), worker.clone()));
+        }
+        Counters { fleet, slices, worker: worker.clone() }
+    }
+
+    async fn take_now(&self, asks: &[Ask]) -> Result<Vec<Verdict>, Unanswered> {
+        let answers = self.fleet.ask(asks.iter().map(|ask| Command::Take(*ask))).await?;
+        let verdict = |answer: Answer| match answer {
+            Answer::Verdict(verdict) => Ok(verdict),
+            Answer::Leased { .. } | Answer::Spent(_) | Answer::Done => Err(Unanswered),
+        };
+        answers.into_iter().map(verdict).collect()
+    }
+
+    async fn take_ahead(&self, slices: &Rc<RefCell<Slices>>, asks: &[Ask]) -> Result<Vec<Verdict>, Unanswered> {
+        let mut verdicts = Vec::with_capacity(asks.len());
+        for (index, ask) in asks.iter().enumerate() {
+            let ask = Ask { pace: ask.pace.owing(BURSTS_AHEAD), ..*ask };
+            let now = self.worker.now();
+            let is_up = self.fleet.can_ask(&Command::Take(ask));
+            let judged = slices.borrow_mut().take(&ask, now, is_up);
+            if is_up {
+                self.refill(slices, &ask);
+            }
+            match judged {
+                Judged::Verdict(verdict) => verdicts.push(verdict),
+                Judged::Elsewhere => match self.take_now(&[ask]).await {
+                    Ok(verdict) => verdicts.extend(verdict),
+                    Err(Unanswered) => {
+                        let granted = asks[..index].iter().zip(&verdicts).filter(|(_, verdict)| verdict.allowed);
+                        self.give_back(&granted.map(|(ask, _)| *ask).collect::<Vec<_>>());
+                        return Err(Unanswered);
+                    }
+                },
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// Asks for more in the background, before the rest is used.
+    fn refill(&self, slices: &Rc<RefCell<Slices>>, ask: &Ask) {
+        let Some(command) = slices.borrow_mut().wanted(ask, self.worker.now()) else { return };
+        let Command::Lease { ask: _, debt } = command else { return };
+        let (slices, fleet, worker, ask) = (slices.clone(), self.fleet.clone(), self.worker.clone(), *ask);
+        spawn_local(async move {
+            let answers = fleet.ask(std::iter::once(command)).await;
+            let mut slices = slices.borrow_mut();
+            match answers.as_deref() {
+                Ok([Answer::Leased { granted, retry_after, full_in }]) => {
+                    slices.leased(&ask, debt, *granted, (*retry_after, *full_in), worker.now());
+                }
+                Ok(_) | Err(Unanswered) => slices.unanswered(&ask),
+            }
+        });
+    }
+}
+
+async fn sweep(slices: Rc<RefCell<Slices>>, fleet: Rc<Fleet>, worker: Rc<Worker>) {
+    loop {
+        sleep(SWEEP_EVERY).await;
+        let told = slices.borrow_mut().sweep(worker.now(), |command| fleet.can_ask(command));
+        told.into_iter().for_each(|command| fleet.tell(command));
+    }
+}
+
+impl SharedCounts for Counters {
+    fn take<'a>(&'a self, asks: &'a [Ask]) -> Counting<'a, Vec<Verdict>> {
+        match &self.slices {
+            None => Box::pin(self.take_now(asks)),
+            Some(slices) => Box::pin(self.take_ahead(slices, asks)),
+        }
+    }
+
+    fn give_back(&self, asks: &[Ask]) {
+        for ask in asks {
+            let is_here = self.slices.as_ref().is_some_and(|slices| slices.borrow_mut().give_back(ask));
+            if !is_here {
+                self.fleet.tell(Command::GiveBack(*ask));
+            }
+        }
+    }
+
+    fn owe(&self, ask: Ask) {
+        let Some(slices) = &self.slices else { return self.fleet.tell(Command::Owe(ask)) };
+        let ask = Ask { pace: ask.pace.owing(BURSTS_AHEAD), ..ask };
+        if slices.borrow_mut().owe(&ask) {
+            self.refill(slices, &Ask { units: 1, ..ask });
+        } else {
+            self.fleet.tell(Command::Owe(ask));
+        }
+    }
+
+    fn spend(&self, ask: AskQuota) -> Counting<'_, Result<u64, u64>> {
+        Box::pin(async move {
+            match self.fleet.ask(std::iter::once(Command::Spend(ask))).await?.as_slice() {
+                [Answer::Spent(spent)] => Ok(*spent),
+                _ => Err(Unanswered),
+            }
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! What one request asks together, until all of it is answered, or its time is over. Sends nothing.
+
+use super::command::{Answer, Command};
+use super::link::Link;
+use maitred_core::limits::{Ask, Unanswered};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Answered,
+    /// Nobody waits for answers any more.
+    Over,
+}
+
+pub(super) struct Batch {
+    slots: RefCell<Vec<Slot>>,
+    left: Cell<usize>,
+    state: Cell<State>,
+    waker: RefCell<Option<Waker>>,
+}
+
+struct Slot {
+    command: Command,
+    answer: Option<Answer>,
+    /// Whom it was sent to last.
+    link: Option<Rc<Link>>,
+}
+
+impl Batch {
+    pub fn new(commands: impl Iterator<Item = Command>) -> Rc<Batch> {
+        let slots: Vec<Slot> = commands.map(|command| Slot { command, answer: None, link: None }).collect();
+        let left = Cell::new(slots.len());
+        Rc::new(Batch { slots: RefCell::new(slots), left, state: Cell::new(State::Open), waker: RefCell::default() })
+    }
+
+    pub fn commands(&self) -> Vec<Command> {
+        self.slots.borrow().iter().map(|slot| slot.command).collect()
+    }
+
+    /// Somebody waits for more.
+    pub fn is_open(&self) -> bool {
+        self.state.get() == State::Open
+    }
+
+    pub fn sent(&self, index: usize, link: &Rc<Link>) {
+        if let Some(slot) = self.slots.borrow_mut().get_mut(index) {
+            slot.link = Some(link.clone());
+        }
+    }
+
+    /// False: it comes too late, and what was granted is nobody's.
+    pub fn answered(&self, index: usize, answer: Answer) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        if let Some(slot) = self.slots.borrow_mut().get_mut(index)
+            && slot.answer.replace(answer).is_none()
+        {
+            self.left.set(self.left.get() - 1);
+        }
+        if self.left.get() == 0 {
+            self.end(State::Answered);
+        }
+        true
+    }
+
+    /// There will be no answer, or not in time.
+    pub fn fail(&self) {
+        if self.is_open() {
+            self.end(State::Over);
+        }
+    }
+
+    /// The time is over. Whoever has not answered is told so.
+    pub fn expire(&self) {
+        if !self.is_open() {
+            return;
+        }
+        self.end(State::Over);
+        let late = |slot: &Slot| slot.answer.is_none().then(|| slot.link.clone()).flatten();
+        // A link that gives up fails what else it has.
+        let links: Vec<Rc<Link>> = self.slots.borrow().iter().filter_map(late).collect();
+        links.iter().for_each(|link| link.late());
+    }
+
+    fn end(&self, state: State) {
+        self.state.set(state);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Vec<Answer>, Unanswered>> {
+        match self.state.get() {
+            State::Open => {
+                *self.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            State::Answered => Poll::Ready(Ok(self.slots.borrow().iter().filter_map(|slot| slot.answer).collect())),
+            State::Over => Poll::Ready(Err(Unanswered)),
+        }
+    }
+
+    /// What was granted, for nothing.
+    pub fn granted(&self) -> Vec<Ask> {
+        self.slots.borrow().iter().filter_map(|slot| granted(&slot.command, slot.answer?)).collect()
+    }
+}
+
+/// What is to be given back if nobody uses it.
+pub(super) fn granted(command: &Command, answer: Answer) -> Option<Ask> {
+    match (command, answer) {
+        (Command::Take(ask), Answer::Verdict(verdict)) if verdict.allowed => Some(*ask),
+        (Command::Lease { ask, .. }, Answer::Leased { granted, .. }) if granted > 0 => Some(Ask { units: granted, ..*ask }),
+        // A quota that was spent for nothing stays spent: nobody gets more than is written.
+        (Command::Take(_) | Command::Lease { .. } | Command::Spend(_) | Command::GiveBack(_) | Command::Owe(_), _) => None,
+    }
+}
