@@ -40,6 +40,7 @@ fn alice() -> Principal {
         consumer: Some(Arc::new(Consumer {
             name: "alice-inc".into(),
             plan: None,
+            account: Default::default(),
             groups: ["paying".into()].into(),
             disabled: false,
         })),
