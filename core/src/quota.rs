@@ -6,7 +6,7 @@ pub mod calendar;
 #[cfg(test)]
 mod tests;
 
-pub use accounts::{Account, Accounts, Grant, Owed, Slot, SlotKey};
+pub use accounts::{Account, Accounts, Grant, Owed, Slot, SlotKey, Unkept};
 pub use calendar::{Calendar, Period};
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! How the store is laid out, and how a file of an older program becomes one of this. What the rows mean is `consumers`' affair.
+//! How the store is laid out, and how a file of an older program becomes one of this. What the rows mean is the affair of `consumers` and `usage`.
 
 use super::StoreError;
 use super::new_key::random;
@@ -42,6 +42,22 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (authorizer, subject)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX identities_of_consumers ON identities (consumer);
+", "
+    -- Null: none.
+    ALTER TABLE consumers ADD COLUMN plan TEXT;
+    CREATE TABLE usage (
+        -- Empty: all consumers of the plan together.
+        consumer TEXT NOT NULL,
+        plan TEXT NOT NULL,
+        -- Empty: of all APIs, or of all routes of this one.
+        api TEXT NOT NULL,
+        route TEXT NOT NULL,
+        period_start INTEGER NOT NULL,
+        period_end INTEGER NOT NULL,
+        used INTEGER NOT NULL,
+        PRIMARY KEY (consumer, plan, api, route, period_start, period_end)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX usage_by_end ON usage (period_end);
 "];
 
 /// The version that this program reads and writes.

@@ -110,9 +110,13 @@ impl Count {
         self.agree(owed.number, total, total as i64 - (had + owed.more));
     }
 
-    /// So much was used in that period, as a store has it. What it lacks is settled first.
+    /// So much was used in that period, as a store has it.
     pub fn restore(&self, number: u64, total: u64) {
         let kept = self.kept();
+        if kept.number != number && self.owed()[0].is_some() {
+            // It has turned, and what the store lacks of the period before is written first.
+            return;
+        }
         let had = if kept.number == number { kept.used as i64 } else { 0 };
         self.agree(number, total, total as i64 - had);
     }
