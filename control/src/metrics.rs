@@ -20,6 +20,7 @@ mod breakers;
 mod consumers;
 mod endpoints;
 mod queues;
+mod quotas;
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -57,6 +58,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     page.routes(&metrics.routes());
     page.workers(metrics);
     page.authorizers(metrics);
+    quotas::write(&mut page, metrics);
     endpoints::write(&mut page, &extra.upstreams);
     queues::write(&mut page, &extra.upstreams);
     breakers::write(&mut page, &extra.upstreams);

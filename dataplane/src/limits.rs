@@ -308,7 +308,7 @@ fn lacking(limit: &RateLimit, place: &Place<'_>, around: &mut Around<'_>) {
 }
 
 /// What the keys of a fleet are made with: a hash of the secret that all of it has, and that `check` demands.
-fn fleet_seed(document: &Document) -> [u64; 2] {
+pub(crate) fn fleet_seed(document: &Document) -> [u64; 2] {
     let secret = document.secret_key.as_ref().map_or("", |secret| secret.expose());
     let hash = KeyHasher::new(secret.as_bytes()).hash(b"maitred: keys of limits");
     let word = |at: usize| hash[at..at + 8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));

@@ -7,6 +7,7 @@ use crate::router::{Candidate, Params, Router, choose};
 use crate::told::Told;
 use maitred_core::identity::KeyCell;
 use maitred_core::metrics::{Metrics, RouteSeries};
+use maitred_core::quota::Grant;
 use maitred_core::{Chain, Exchange, Fault, Kind, Room};
 use maitred_integrations::Integration;
 use maitred_model::{Acme, Document, Endpoint, GatewayResponses, IpNet, Limits, ListenAddress};
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub(crate) identity: Identity,
     /// Rate limits, each once.
     pub(crate) limits: Vec<LimitView>,
+    /// Of every plan.
+    pub(crate) quotas: Vec<Arc<Grant>>,
     /// Headers that no client may send.
     pub(crate) told: Told,
     /// Parameters of the query that no log shows.
@@ -116,6 +119,11 @@ impl Snapshot {
     /// The keys that are to be fetched, and how often.
     pub fn keys(&self) -> impl Iterator<Item = (&Arc<KeyCell>, Duration)> {
         self.identity.keys.iter().map(|(cell, refresh)| (cell, *refresh))
+    }
+
+    /// Every quota of every plan.
+    pub fn quotas(&self) -> &[Arc<Grant>] {
+        &self.quotas
     }
 
     pub fn limits(&self) -> &Limits {
