@@ -24,6 +24,7 @@ mod systemd;
 mod token;
 mod upgrade;
 mod upstreams;
+mod usage;
 mod version;
 mod watchdog;
 mod wire;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Verb::Upgrade(arguments) => upgrade::main(&arguments),
         Verb::Upstream(arguments) => upstreams::main(&arguments),
         Verb::Consumer(arguments) => consumers::main(&arguments),
+        Verb::Usage(arguments) => usage::main(&arguments),
         Verb::Healthy(arguments) => healthy::main(&arguments),
         Verb::Check(arguments) => check::main(&arguments),
         Verb::Explain(arguments) => explain::main(&arguments),

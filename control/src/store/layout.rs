@@ -63,6 +63,12 @@ const MIGRATIONS: &[&str] = &["
 /// The version that this program reads and writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
+/// As the first program laid it out.
+#[cfg(test)]
+pub(super) fn first() -> &'static str {
+    MIGRATIONS[0]
+}
+
 /// What hashes of keys are derived from where no `secret_key` is configured.
 const KEY_SECRET: &str = "key_secret";
 const KEY_SECRET_BYTES: usize = 32;

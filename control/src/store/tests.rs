@@ -1,5 +1,7 @@
 //! Real files in folders of their own. Where time passes, it is the clock that is turned.
 
+mod used;
+
 use super::*;
 use maitred_core::Chance;
 use maitred_core::identity::Roll;
