@@ -46,6 +46,7 @@ mod picks;
 mod policies;
 mod proxy_protocol;
 mod queue;
+mod quotas;
 mod reload;
 mod retries;
 mod routing;

@@ -63,11 +63,11 @@ impl Quota {
     }
 
     /// What the caller's plan gives. That there is such a plan at all, its limits saw to.
-    fn offered(&self, exchange: &Exchange) -> Option<(&Offered, Arc<Consumer>)> {
+    fn offered<'e>(&self, exchange: &'e Exchange) -> Option<(&Offered, &'e Arc<Consumer>)> {
         let consumer = exchange.principal.as_ref()?.consumer.as_ref()?;
         let plan = consumer.plan.as_deref()?;
         let at = self.plans.binary_search_by(|offered| offered.plan().cmp(plan)).ok()?;
-        Some((&self.plans[at], consumer.clone()))
+        Some((&self.plans[at], consumer))
     }
 }
 
@@ -87,6 +87,7 @@ impl Policy for Quota {
         let unix = ports.unix_time(ports.now());
         let spending = Spending { offered, period: offered.grant.slot.calendar.period(unix.as_secs()), unix };
         if let (Some(shared), Some(_)) = (&self.shared, ports.shared_counts()) {
+            let consumer = consumer.clone();
             return Hook::Pending(Box::pin(async move {
                 match spending.ask(shared, &consumer, ports).await {
                     Ok(spent) => self.settle(&spending, spent, exchange, ports),
@@ -97,7 +98,7 @@ impl Policy for Quota {
                 }
             }));
         }
-        let spent = spending.spend(&consumer);
+        let spent = spending.spend(consumer);
         Hook::Ready(self.settle(&spending, spent, exchange, ports))
     }
 }

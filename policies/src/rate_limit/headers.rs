@@ -3,6 +3,7 @@
 
 use super::Limit;
 use maitred_core::limit_table::Verdict;
+use maitred_core::limits::QuotaLeft;
 use maitred_core::wire::{Headers, digits};
 use maitred_model::LimitHeaders;
 use std::time::Duration;
@@ -39,14 +40,54 @@ fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// Of one limit, the tightest.
-pub(super) fn tell(ways: Ways, limit: &Limit, verdict: &Verdict, headers: &mut Headers) {
+/// What is left, of one limit or of a quota.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left<'a> {
+    /// `"api";r=`
+    item: &'a [u8],
+    most: u64,
+    remaining: u64,
+    reset: Duration,
+}
+
+impl<'a> Left<'a> {
+    pub fn of(limit: &'a Limit, verdict: &Verdict) -> Left<'a> {
+        let (most, remaining) = (u64::from(limit.burst), u64::from(verdict.remaining));
+        Left { item: &limit.item, most, remaining, reset: verdict.full_in }
+    }
+
+    pub fn of_quota(quota: &QuotaLeft) -> Left<'static> {
+        Left { item: b"\"quota\";r=", most: quota.most, remaining: quota.left, reset: quota.ends_in }
+    }
+
+    /// Whether the share that is left is smaller; of two that have as much, whether it takes longer until all is there.
+    pub fn is_tighter(&self, other: &Left<'_>) -> bool {
+        let share = u128::from(self.remaining) * u128::from(other.most);
+        let others = u128::from(other.remaining) * u128::from(self.most);
+        share < others || share == others && self.reset > other.reset
+    }
+}
+
+/// `"quota";q=1000000;w=2592000`
+pub(super) fn tell_quota(quota: &QuotaLeft, headers: &mut Headers) {
+    let mut digits_of = [[0; 20]; 2];
+    let [most, window] = &mut digits_of;
+    let mut line = Line::default();
+    line.push(b"\"quota\";q=");
+    line.push(digits(quota.most, most));
+    line.push(b";w=");
+    line.push(digits(seconds(quota.window), window));
+    headers.add(b"ratelimit-policy", line.as_bytes());
+}
+
+/// Of the tightest.
+pub(super) fn tell(ways: Ways, left: &Left<'_>, headers: &mut Headers) {
     let mut digits_of = [[0; 20]; 3];
     let [remaining, reset, most] = &mut digits_of;
-    let (remaining, reset) = (digits(u64::from(verdict.remaining), remaining), digits(seconds(verdict.full_in), reset));
+    let (remaining, reset) = (digits(left.remaining, remaining), digits(seconds(left.reset), reset));
     if ways.draft {
         let mut line = Line::default();
-        line.push(&limit.item);
+        line.push(left.item);
         line.push(remaining);
         line.push(b";t=");
         line.push(reset);
@@ -55,7 +96,7 @@ pub(super) fn tell(ways: Ways, limit: &Limit, verdict: &Verdict, headers: &mut H
     if !ways.split && !ways.x {
         return;
     }
-    let most = digits(u64::from(limit.burst), most);
+    let most = digits(left.most, most);
     // A number cannot stand there twice: the gateway's counts.
     if ways.split {
         headers.set(b"ratelimit-limit", most);
