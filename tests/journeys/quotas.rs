@@ -268,8 +268,8 @@ fn a_consumer_whose_plan_is_gone_does_not_come_in() {
     assert_eq!(status(&gateway, "/shop/menu", &key), 403, "at once: its limits are not known");
     assert_eq!(status(&gateway, "/shop/open", &key), 200);
     store.configure(gateway.settings());
-    eventually(|| status(&gateway, "/", &key) == 403);
+    eventually("it is refused everywhere", || status(&gateway, "/", &key) == 403);
     gateway.publish(&text("  gold: {}\n  silver: {}\n  bronze: {}"));
     store.configure(gateway.settings());
-    eventually(|| status(&gateway, "/shop/menu", &key) == 200);
+    eventually("it comes in again", || status(&gateway, "/shop/menu", &key) == 200);
 }
