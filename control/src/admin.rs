@@ -22,6 +22,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use maitred_core::limits::series::LimitView;
 use maitred_core::metrics::Metrics;
 use maitred_model::{MetricsAccess, Secret};
 use std::convert::Infallible;
@@ -83,6 +84,8 @@ pub trait Operations: Send + Sync + 'static {
     fn config(&self) -> serde_json::Value;
     /// `[{api, hosts, base_path, route, match, when, integration, policies}]`
     fn routes(&self) -> serde_json::Value;
+    /// Every rate limit, with what it said.
+    fn limits(&self) -> Vec<LimitView>;
     /// Every upstream, with its endpoints as they are now.
     fn upstreams(&self) -> Vec<UpstreamView>;
     fn upstream(&self, name: &str) -> Result<UpstreamView, Unknown>;

@@ -9,6 +9,7 @@ pub mod discovery;
 mod fetch;
 pub mod health;
 pub mod keys;
+pub mod limits;
 pub mod metrics;
 pub mod process;
 pub mod store;

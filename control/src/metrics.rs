@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 mod breakers;
 mod consumers;
 mod endpoints;
+mod limits;
 mod queues;
 mod quotas;
 
@@ -58,6 +59,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     page.routes(&metrics.routes());
     page.workers(metrics);
     page.authorizers(metrics);
+    limits::write(&mut page, metrics);
     quotas::write(&mut page, metrics);
     endpoints::write(&mut page, &extra.upstreams);
     queues::write(&mut page, &extra.upstreams);

@@ -25,6 +25,9 @@ const BUCKET_WORDS: usize = 2 * WAYS;
 const BUCKET_BYTES: usize = BUCKET_WORDS * size_of::<u64>();
 /// Times that a place is looked for anew because others moved in between. More than that, and the key shares.
 const TURNS: usize = 16;
+/// A little more than a pace's most is no more: threads look at the clock at different moments, and whoever looked first must not forgive what is
+/// there for who looked later. In nanoseconds.
+const CLOCKS_APART: u64 = 1_000_000_000;
 /// Bits of an IPv6 address that count where nothing else is said: of a /64 whoever has one has all.
 const IPV6_PREFIX: u8 = 64;
 
@@ -311,8 +314,7 @@ impl Table {
 
     fn strictest(&self, bucket: Bucket<'_>) -> usize {
         self.figures.shared.fetch_add(1, Ordering::Relaxed);
-        let until = |place: usize| bucket.untils[place].load(Ordering::Acquire);
-        (1..WAYS).fold(0, |strictest, place| if until(place) > until(strictest) { place } else { strictest })
+        bucket.strictest_of(u32::MAX)
     }
 
     /// What a table makes of a moment; one after its beginning is never 0.
@@ -346,7 +348,8 @@ fn zeroed(words: usize) -> Box<[AtomicU64]> {
 
 /// What a key that has paid for all at `until` owes now, in nanoseconds.
 fn owed(until: u64, pace: &Pace, now: u64) -> u64 {
-    until.saturating_sub(now).min(pace.most)
+    let owed = until.saturating_sub(now);
+    if owed > pace.most.saturating_add(CLOCKS_APART) { pace.most } else { owed }
 }
 
 #[derive(Clone, Copy)]
@@ -356,17 +359,32 @@ struct Bucket<'a> {
 }
 
 impl Bucket<'_> {
-    /// Where the key is. In two places at once it counts where it owes more.
-    fn of(self, key: Key) -> Option<usize> {
-        let until = |place: usize| self.untils[place].load(Ordering::Acquire);
-        let mut found = None;
-        for place in 0..WAYS {
-            if self.keys[place].load(Ordering::Acquire) == key.0 {
-                // The first of those that owe as much: all threads shall mean the same one.
-                found = found.filter(|found| until(*found) >= until(place)).or(Some(place));
-            }
+    /// Where the key is, a bit for each place.
+    #[inline]
+    fn places(self, key: Key) -> u32 {
+        let mut places = 0;
+        for (place, own) in self.keys.iter().enumerate() {
+            places |= u32::from(own.load(Ordering::Acquire) == key.0) << place;
         }
-        found
+        places
+    }
+
+    /// Where the key is. In two places at once it counts where it owes more.
+    #[inline]
+    fn of(self, key: Key) -> Option<usize> {
+        match self.places(key) {
+            0 => None,
+            one if one.is_power_of_two() => Some(one.trailing_zeros() as usize),
+            several => Some(self.strictest_of(several)),
+        }
+    }
+
+    /// The first of those that owe most: all threads shall mean the same one.
+    fn strictest_of(self, places: u32) -> usize {
+        let until = |place: usize| self.untils[place].load(Ordering::Acquire);
+        let mut among = (0..WAYS).filter(|place| places >> place & 1 == 1);
+        let first = among.next().unwrap_or(0);
+        among.fold(first, |strictest, place| if until(place) > until(strictest) { place } else { strictest })
     }
 
     /// A place that nobody needs, one that nobody ever had first: so threads that look at the same time find the same one.
@@ -409,9 +427,16 @@ impl Bucket<'_> {
 fn charge(place: &AtomicU64, cost: u32, pace: &Pace, now: u64) -> Verdict {
     let mut before = place.load(Ordering::Acquire);
     loop {
-        let after = match pace.judge(owed(before, pace, now), cost) {
+        let owes = owed(before, pace, now);
+        let after = match pace.judge(owes, cost) {
             Ok(after) => after,
-            Err(refused) => return refused,
+            Err(refused) => {
+                // The pace has changed: what is owed counts from now on as what it lets be owed.
+                if owes < before.saturating_sub(now) {
+                    let _ = place.compare_exchange(before, now.saturating_add(owes), Ordering::AcqRel, Ordering::Acquire);
+                }
+                return refused;
+            }
         };
         // Fails only where another thread has taken something: one of them always gets on.
         match place.compare_exchange_weak(before, now.saturating_add(after), Ordering::AcqRel, Ordering::Acquire) {
@@ -422,5 +447,5 @@ fn charge(place: &AtomicU64, cost: u32, pace: &Pace, now: u64) -> Verdict {
 }
 
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }

@@ -32,7 +32,6 @@ pub use compile::{State, compile};
 pub use explain::{Asked, Explanation, Preflight, explain};
 pub use gateway::{Gateway, Options};
 pub use handover::Handover;
-pub use limits::LimitView;
 pub use offered::Offered;
 pub use pulse::Pulse;
 pub use snapshot::{RouteView, Snapshot, authority, endpoint_url};

@@ -6,7 +6,7 @@ use maitred_core::balance::hash;
 use maitred_core::identity::KeyHasher;
 use maitred_core::limit_table::Table;
 use maitred_core::limits::LimitId;
-use maitred_core::limits::series::{LimitName, LimitSeries};
+use maitred_core::limits::series::{LimitName, LimitView};
 use maitred_model::{
     Api, Closest, Counters, CountersFailure, Diagnostic, Diagnostics, Document, HeaderName, KeyPlace, LimitBy, LimitHeaders,
     Plan, RateLimit, Route, Span, Spanned,
@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What the tables of all limits may come to take together. The system gives it as keys come, but has to promise it at once.
-const TABLES_BYTES_MAX: usize = 16 << 30;
+const TABLES_BYTES_MAX: usize = 8 << 30;
 
 /// What a table counts, whatever its limit is at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -80,13 +80,6 @@ impl Owner {
     }
 }
 
-/// A limit that is there, for lists.
-#[derive(Debug, Clone)]
-pub struct LimitView {
-    pub series: Arc<LimitSeries>,
-    pub limit: RateLimit,
-}
-
 /// All limits of a document while it is compiled.
 pub(crate) struct LimitsCompiler {
     seed: [u64; 2],
@@ -134,7 +127,8 @@ impl LimitsCompiler {
             KeyPlace::Header(name) => Some(name),
             KeyPlace::Query(_) | KeyPlace::Cookie(_) => None,
         });
-        let always = ["authorization", "cookie", "proxy-authorization"].into_iter().filter_map(|name| HeaderName::parse(name).ok());
+        let always =
+            ["authorization", "cookie", "proxy-authorization"].into_iter().filter_map(|name| HeaderName::parse(name).ok());
         LimitsCompiler {
             seed,
             masked: headers.chain(always).collect(),
@@ -203,13 +197,7 @@ impl LimitsCompiler {
         plans
     }
 
-    fn limits(
-        &mut self,
-        owner: &Owner,
-        limits: &[Spanned<RateLimit>],
-        place: &Place<'_>,
-        around: &mut Around<'_>,
-    ) -> Vec<Limit> {
+    fn limits(&mut self, owner: &Owner, limits: &[Spanned<RateLimit>], place: &Place<'_>, around: &mut Around<'_>) -> Vec<Limit> {
         let one = |(position, limit): (usize, &Spanned<RateLimit>)| self.limit(owner, position, limit, place, around);
         limits.iter().enumerate().map(one).collect()
     }
@@ -225,12 +213,8 @@ impl LimitsCompiler {
         lacking(limit, place, around);
         let suffix = if position == 0 { String::new() } else { format!("-{}", position + 1) };
         let counted = self.counted(owner, (position, &suffix), limit, place, around);
-        let making = KeyMaking {
-            route: place.route_name,
-            conditions: around.conditions,
-            params: place.params,
-            masked: &self.masked,
-        };
+        let making =
+            KeyMaking { route: place.route_name, conditions: around.conditions, params: place.params, masked: &self.masked };
         let keys = Keys::compile(&limit.by, &counted.table, &making);
         Limit::compile(format!("{}{suffix}", owner.word()), limit, keys, counted)
     }
@@ -257,6 +241,8 @@ impl LimitsCompiler {
             self.views.push(LimitView { series: series.clone(), limit: limit.value.clone() });
             self.promise(bytes, limit, around);
         }
+        // Of what is refused nothing is asked of the system.
+        let keys_max = if self.bytes > TABLES_BYTES_MAX { 1 } else { keys_max };
         let table = || {
             let table = Table::new(keys_max, self.seed, around.state.clock.now());
             Arc::new(table.counted_by(around.state.metrics.limit_tables.clone()))

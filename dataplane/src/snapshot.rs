@@ -2,10 +2,10 @@
 
 use crate::hosts::Hosts;
 use crate::identity::Identity;
-use crate::limits::LimitView;
 use crate::router::{Candidate, Params, Router, choose};
 use crate::told::Told;
 use maitred_core::identity::KeyCell;
+use maitred_core::limits::series::LimitView;
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::quota::Grant;
 use maitred_core::{Chain, Exchange, Fault, Kind, Room};

@@ -125,6 +125,12 @@ fn a_steady_state_request_allocates_nothing() {
     let known = rounds("", "POST", "    policies: { authenticate: [staff] }\n");
     assert!(known[1..].contains(&0), "1,000 requests each: {known:?}");
 
+    // Nor does one that limits let in, and its answer that says what is left.
+    let limits = "[{ rate: 1000000/s, burst: 1000000, by: ip }, { rate: 1000000/s, by: [\"header:cookie\", consumer] }]";
+    let headers = "rate_limit_headers: [draft, split, x]";
+    let limited = rounds("", "POST", &format!("    policies: {{ authenticate: [staff], rate_limit: {limits}, {headers} }}\n"));
+    assert!(limited[1..].contains(&0), "1,000 requests each: {limited:?}");
+
     // Nor does one that might be tried again, or is counted, as long as it has no body to be kept.
     let guarded =
         ", retry: { attempts: 3, per_try_timeout: 5s }, circuit_breaker: { requests: 100 }, concurrency: { limit: adaptive }";

@@ -9,6 +9,7 @@ mod h3;
 mod heads;
 mod hpack;
 mod identity;
+mod limits;
 mod paths;
 mod proxy;
 mod routes;
@@ -24,6 +25,7 @@ pub use h3::{h3_frames, request_h3};
 pub use heads::{request_head, response_head};
 pub use hpack::hpack;
 pub use identity::{authorizer_result, introspection};
+pub use limits::limit_cost;
 pub use paths::{host, path};
 pub use proxy::proxy_protocol;
 pub use routes::router;
@@ -39,7 +41,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 26] = [
+pub const TARGETS: [Target; 27] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -60,6 +62,7 @@ pub const TARGETS: [Target; 26] = [
     ("aws_authorization", aws_authorization),
     ("introspection", introspection),
     ("authorizer_result", authorizer_result),
+    ("limit_cost", limit_cost),
     ("config", config),
     ("router", router),
     ("basic", basic),

@@ -9,6 +9,7 @@ use maitred_control::{
     CertificateEnd, Change, Changed, ConsumerCounts, ConsumerView, NotChanged, NotUpgraded, Operations, Readiness, Successor,
     Turned, Unknown, UpstreamView, UsageView, consumers,
 };
+use maitred_core::limits::series::LimitView;
 use maitred_core::metrics::Metrics;
 use maitred_transport::Expiry;
 use serde_json::{Value, json};
@@ -48,6 +49,10 @@ impl Operations for House {
 
     fn routes(&self) -> Value {
         routes::as_json(&self.gateway.snapshot())
+    }
+
+    fn limits(&self) -> Vec<LimitView> {
+        self.gateway.snapshot().rate_limits().to_vec()
     }
 
     fn upstreams(&self) -> Vec<UpstreamView> {

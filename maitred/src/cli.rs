@@ -36,6 +36,8 @@ pub enum Verb {
     Upgrade(Remote),
     /// Shows the endpoints of the gateway that runs, takes one out, or lets it in again
     Upstream(Upstream),
+    /// Shows the rate limits of the gateway that runs, what they said, and whom they refuse most often
+    Limits(Limits),
     /// Registered callers of the gateway that runs: lists, adds and disables them, makes their keys
     Consumer(Consumer),
     /// Shows what consumers of the gateway that runs used of their plans' quotas, or has one begin anew
@@ -183,6 +185,26 @@ pub struct Place {
     /// Its admin listener
     #[arg(long, value_name = "ADDR", global = true, value_parser = parse_address, conflicts_with = "file")]
     pub admin: Option<SocketAddr>,
+}
+
+const LIMITS_HELP: &str = "\
+Examples:
+  maitred limits
+  maitred limits --json --admin 127.0.0.1:9080      with up to 64 keys of each limit
+
+Counts are those of this gateway since it was started. A key that was refused is shown as it was made: an address, a consumer, what \
+a header holds. Credentials are not shown.
+
+Exits with 0, or with 1 when no gateway answers.";
+
+#[derive(Debug, Args)]
+#[command(after_help = LIMITS_HELP)]
+pub struct Limits {
+    /// Writes JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub place: Place,
 }
 
 const CONSUMER_HELP: &str = "\

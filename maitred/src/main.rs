@@ -12,6 +12,7 @@ mod explain;
 mod healthy;
 mod init;
 mod kitchen;
+mod limits;
 mod logging;
 mod output;
 mod reload;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         }
         Verb::Upgrade(arguments) => upgrade::main(&arguments),
         Verb::Upstream(arguments) => upstreams::main(&arguments),
+        Verb::Limits(arguments) => limits::main(&arguments),
         Verb::Consumer(arguments) => consumers::main(&arguments),
         Verb::Usage(arguments) => usage::main(&arguments),
         Verb::Healthy(arguments) => healthy::main(&arguments),

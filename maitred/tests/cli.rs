@@ -35,6 +35,7 @@ fn every_verb_has_help() {
         "run",
         "upgrade",
         "upstream",
+        "limits",
         "healthy",
         "check",
         "explain",

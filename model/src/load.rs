@@ -264,8 +264,9 @@ impl<'s> Loader<'s> {
             return;
         }
         let diagnostic = if RawDocument::KEYS.contains(&key.value.as_str()) {
-            Diagnostic::error("main-file-key", key.span, format!("`{}` belongs in the main file", key.value))
-                .hint("move it there: an included file has `upstreams`, `authorizers`, `consumers`, `plans`, `apis` and `include`")
+            Diagnostic::error("main-file-key", key.span, format!("`{}` belongs in the main file", key.value)).hint(
+                "move it there: an included file has `upstreams`, `authorizers`, `consumers`, `plans`, `apis` and `include`",
+            )
         } else {
             let message = format!("unknown key `{}` in an included file", key.value);
             Diagnostic::error("unknown-key", key.span, message).hint(suggest(&key.value, INCLUDABLE, "the keys here are"))

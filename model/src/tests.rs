@@ -154,7 +154,8 @@ fn what_loads_fits_the_schema() {
 
 #[test]
 fn what_is_printed_loads_again_and_prints_the_same() {
-    for name in ["ok_everything.yaml", "ok_tls.yaml", "ok_protection.yaml", "ok_jwt.yaml", "ok_signatures.yaml", "ok_limits.yaml"] {
+    for name in ["ok_everything.yaml", "ok_tls.yaml", "ok_protection.yaml", "ok_jwt.yaml", "ok_signatures.yaml", "ok_limits.yaml"]
+    {
         let mut first = crate::to_json(&load(Path::new(name), &ConfigFolder).document.expect("loads"));
         check(&schema(), &first, &schema(), "").expect("what is printed fits the schema");
         // Stars are too few.

@@ -47,6 +47,7 @@ mod policies;
 mod proxy_protocol;
 mod queue;
 mod quotas;
+mod rate_limits;
 mod reload;
 mod retries;
 mod routing;

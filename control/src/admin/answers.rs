@@ -44,6 +44,7 @@ pub(super) fn router(operations: Arc<dyn Operations>, gate: Gate) -> Router {
         .route("/metrics", get(expose))
         .route("/config", get(config))
         .route("/routes", get(routes))
+        .route("/limits", get(limits))
         .route("/upstreams", get(upstreams))
         .route("/upstreams/{name}", get(hand::upstream))
         .route("/upstreams/{name}/drain", post(hand::drain))
@@ -114,6 +115,7 @@ async fn index() -> Response {
             "GET /metrics": "counters, for Prometheus",
             "GET /config": "the live configuration, secrets masked",
             "GET /routes": "the live routes",
+            "GET /limits": "every rate limit, what it said, and whom it refuses most often",
             "GET /upstreams": "every upstream and its endpoints, as they are now",
             "GET /upstreams/{name}": "one of them",
             "POST /upstreams/{name}/drain?endpoint={address}": "sends nothing new to an endpoint",
@@ -171,6 +173,10 @@ async fn config(State(app): State<App>) -> Response {
 
 async fn routes(State(app): State<App>) -> Response {
     long(&app, JSON, |operations| operations.routes().to_string()).await
+}
+
+async fn limits(State(app): State<App>) -> Response {
+    long(&app, JSON, |operations| crate::limits::to_json(&operations.limits()).to_string()).await
 }
 
 async fn upstreams(State(app): State<App>) -> Response {

@@ -5,7 +5,8 @@ mod usage;
 
 use super::*;
 use maitred_core::health::EndpointState;
-use maitred_model::Balance;
+use maitred_core::limits::series::{self, LimitName};
+use maitred_model::{Balance, Cost, HeaderName, LimitBy, Rate, RateLimit, Spanned};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -68,6 +69,10 @@ impl Operations for Fake {
 
     fn routes(&self) -> Value {
         json!([{ "api": "shop", "route": "get-order" }])
+    }
+
+    fn limits(&self) -> Vec<LimitView> {
+        vec![limited(&self.metrics)]
     }
 
     fn upstreams(&self) -> Vec<UpstreamView> {
@@ -141,6 +146,47 @@ impl Operations for Fake {
 
     fn upgrade(&self) -> Result<Successor, NotUpgraded> {
         self.upgrade.lock().unwrap().clone()
+    }
+}
+
+/// Refuses twice, of which one had no time to be written down.
+fn limited(metrics: &Metrics) -> LimitView {
+    let name = LimitName { api: "shop".into(), route: "".into(), limit: "api".into() };
+    let series = metrics.limit(&name);
+    if series.counts() == [0; 3] {
+        [series::Answered::Allowed, series::Answered::Limited, series::Answered::Limited]
+            .into_iter()
+            .for_each(|answered| series.count(0, answered));
+        series.top.count("ip 192.0.2.1");
+    }
+    let limit = RateLimit {
+        rate: Rate::parse("10/s").unwrap(),
+        burst: 20.try_into().unwrap(),
+        by: vec![Spanned::builtin(LimitBy::Ip { ipv6_prefix: 56 })],
+        cost: Cost::ResponseHeader(HeaderName::parse("x-cost").unwrap()),
+        wait: Some(Duration::from_millis(500)),
+        keys_max: 1000.try_into().unwrap(),
+    };
+    LimitView { series, limit }
+}
+
+#[tokio::test]
+async fn limits_are_shown_with_what_they_said_and_whom_they_refuse() {
+    let admin = start(None, Arc::default()).await;
+    let limits = ask(&admin, "GET /limits", "").await;
+    let wanted = json!([{
+        "limit": "api", "api": "shop", "route": null, "rate": "10/s", "burst": 20, "by": ["ip/56"],
+        "cost": "response_header:x-cost", "wait": "500ms", "keys_max": 1000, "allowed": 1, "delayed": 0, "limited": 2,
+        "top": [{ "key": "ip 192.0.2.1", "limited": 1, "error": 0 }],
+    }]);
+    assert_eq!((limits.status, limits.json()), (200, wanted));
+    let metrics = ask(&admin, "GET /metrics", "").await.body;
+    for line in [
+        "maitred_rate_limit_total{api=\"shop\",route=\"\",limit=\"api\",result=\"allowed\"} 1",
+        "maitred_rate_limit_total{api=\"shop\",route=\"\",limit=\"api\",result=\"limited\"} 2",
+        "maitred_rate_limit_shared_keys_total 0",
+    ] {
+        assert!(metrics.contains(&format!("\n{line}\n")), "{line} is not in {metrics}");
     }
 }
 

@@ -144,6 +144,19 @@ fn what_is_owed_has_an_end_and_a_changed_limit_locks_nobody_out() {
     let (other, quick) = (self::key(&table, 2), Pace::new(100, Duration::from_secs(1), 100));
     assert!(table.take(other, 1000, &hours, start).allowed);
     assert_eq!(table.take(other, 1, &quick, start).retry_after, 10 * MS);
+    assert!(table.take(other, 100, &quick, start + 1000 * MS).allowed, "from the first refusal on it is paid for");
+}
+
+#[test]
+fn who_looked_at_the_clock_first_forgives_nothing() {
+    let start = Instant::now();
+    let (table, pace) = (Table::new(1, SEED, start), Pace::new(1000, Duration::from_secs(1), 10));
+    let (key, late) = (key(&table, 1), start + 500 * MS);
+    assert!(table.take(key, 10, &pace, late).allowed);
+    assert!(!table.take(key, 1, &pace, start).allowed);
+    table.give_back(key, 1, &pace, start);
+    assert!(table.take(key, 1, &pace, late).allowed);
+    assert!(!table.take(key, 1, &pace, late).allowed);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::top::TopKeys;
 use crate::metrics::Counter;
+use maitred_model::RateLimit;
 use std::sync::Arc;
 
 /// What a limit said, as it is labelled.
@@ -30,6 +31,13 @@ pub struct LimitName {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard([Counter; ANSWERS.len()]);
+
+/// A limit that is live, for lists.
+#[derive(Debug, Clone)]
+pub struct LimitView {
+    pub series: Arc<LimitSeries>,
+    pub limit: RateLimit,
+}
 
 #[derive(Debug)]
 pub struct LimitSeries {

@@ -270,7 +270,8 @@ fn given_to_nobody(document: &Document, checker: &mut Checker<'_>) {
         let has = |plan: &Spanned<String>| plan.value == *name;
         if !document.consumers.values().any(|consumer| consumer.plan.as_ref().is_some_and(has)) {
             let message = format!("no consumer of the configuration has the plan `{name}`");
-            let hint = format!("give it to one, `plan: {name}`, or to one at run time: `maitred consumer add NAME --plan {name}`");
+            let hint =
+                format!("give it to one, `plan: {name}`, or to one at run time: `maitred consumer add NAME --plan {name}`");
             checker.warning("unused-plan", plan.span, message, hint);
         }
     }

@@ -47,11 +47,7 @@ const KEYS: &[Elsewhere] = &[
         hint: "remove it: HTTP/2 needs no key, and is spoken by ALPN with `tls` and by prior knowledge without",
     },
     // What limits are called by nginx, Kong, AWS, Envoy, Traefik and APISIX. A plan, which has no `by`, stands before the rest.
-    Elsewhere {
-        theirs: LIMIT_WORDS,
-        ours: "quota",
-        hint: "here it is `rate_limit: { rate: 100/s, burst: 200 }`",
-    },
+    Elsewhere { theirs: LIMIT_WORDS, ours: "quota", hint: "here it is `rate_limit: { rate: 100/s, burst: 200 }`" },
     Elsewhere {
         theirs: LIMIT_WORDS,
         ours: "rate_limit",

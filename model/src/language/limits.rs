@@ -570,9 +570,8 @@ impl Shape for RouteTerms {
             cx.expected(node, "routes with their terms, such as `get-order: { rate_limit: { rate: 5/s } }`");
             return None;
         };
-        let terms = entries
-            .iter()
-            .map(|(name, node)| Some((name.value.clone(), Spanned::new(Terms::decode(node, cx)?, name.span))));
+        let terms =
+            entries.iter().map(|(name, node)| Some((name.value.clone(), Spanned::new(Terms::decode(node, cx)?, name.span))));
         terms.collect::<Vec<_>>().into_iter().collect()
     }
 

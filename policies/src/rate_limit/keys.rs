@@ -209,7 +209,10 @@ impl Part {
                 Err(why) => {
                     if !has_failed.swap(true, Ordering::Relaxed) {
                         let expression = condition.shown();
-                        tracing::warn!(expression, "the key of a rate limit could not be told, and all such requests are one: it {why}");
+                        tracing::warn!(
+                            expression,
+                            "the key of a rate limit could not be told, and all such requests are one: it {why}"
+                        );
                     }
                     writer.word(ERROR);
                 }

@@ -160,12 +160,7 @@ pub struct Limits {
 
 impl Limits {
     /// `plans`: on a route where it is asked who comes in. `elsewhere`: where counts are not this gateway's.
-    pub fn new(
-        limits: Vec<Limit>,
-        plans: Option<Arc<PlanLimits>>,
-        ways: Ways,
-        elsewhere: Option<CountersFailure>,
-    ) -> Limits {
+    pub fn new(limits: Vec<Limit>, plans: Option<Arc<PlanLimits>>, ways: Ways, elsewhere: Option<CountersFailure>) -> Limits {
         let (mut own, late): (Vec<Limit>, Vec<Limit>) = limits.into_iter().partition(|limit| !limit.keys.names_identity());
         let early = own.len() as u32;
         own.extend(late);
