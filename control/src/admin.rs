@@ -5,9 +5,9 @@ mod answers;
 mod consumers;
 mod gate;
 mod hand;
-mod usage;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use crate::consumers::{ConsumerCounts, ConsumerView};
 use crate::metrics::CertificateEnd;

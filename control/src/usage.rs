@@ -5,6 +5,7 @@ mod tests;
 
 use crate::consumers::{time, unknown};
 use crate::store::{NotChanged, Past, Store};
+use maitred_core::limits::series::RateLeft;
 use maitred_core::quota::{Accounts, Grant, Period};
 use maitred_model::{Counters, Document, QuotaBy};
 use serde_json::{Value, json};
@@ -21,8 +22,15 @@ pub struct UsageView {
     pub consumer: String,
     pub plan: Option<String>,
     pub quotas: Vec<QuotaView>,
-    /// Where it was asked for.
-    pub past: Option<Vec<Past>>,
+    /// Where one was asked for.
+    pub details: Option<Details>,
+}
+
+/// What is told of one consumer alone.
+#[derive(Debug, Clone)]
+pub struct Details {
+    pub rates: Vec<RateLeft>,
+    pub past: Vec<Past>,
 }
 
 /// One quota, and what is left of it.
@@ -43,6 +51,8 @@ pub struct Usage<'a> {
     pub store: &'a Store,
     pub accounts: &'a Accounts,
     pub now: SystemTime,
+    /// What a plan's rate limits have left for a consumer: plan, then consumer.
+    pub rates: &'a dyn Fn(&str, &str) -> Vec<RateLeft>,
 }
 
 impl Usage<'_> {
@@ -57,28 +67,42 @@ impl Usage<'_> {
 
     pub fn one(&self, name: &str) -> Result<UsageView, NotChanged> {
         let view = self.found(name)?;
-        Ok(UsageView { past: Some(self.store.past_usage(name, PAST_MAX)?), ..view })
+        let rates = match (&view.plan, self.is_shared()) {
+            (Some(plan), false) => (self.rates)(plan, name),
+            // What is counted elsewhere is not known here.
+            (Some(_), true) | (None, _) => Vec::new(),
+        };
+        let past = self.store.past_usage(name, PAST_MAX)?;
+        Ok(UsageView { details: Some(Details { rates, past }), ..view })
     }
 
     /// As if it had used nothing of what is its own.
     pub fn reset(&self, name: &str) -> Result<UsageView, NotChanged> {
         let view = self.found(name)?;
         let refused = |words: String| Err(NotChanged::Conflict(words));
-        if matches!(self.document.counters, Counters::Redis(_)) {
-            return refused("quotas are counted where `counters` says, for all gateways together: they cannot be reset here".to_owned());
+        if self.is_shared() {
+            return refused(
+                "quotas are counted where `counters` says, for all gateways together: they cannot be reset here".to_owned(),
+            );
         }
         let Some(plan) = &view.plan else { return refused(format!("consumer `{name}` has no plan, and so no quota")) };
         let is_own = |quota: &QuotaView| quota.grant.slot.key.by == QuotaBy::Consumer;
         if !view.quotas.iter().any(is_own) {
             let words = match view.quotas.is_empty() {
                 true => format!("plan `{plan}` has no quota"),
-                false => format!("the quotas of plan `{plan}` belong to all its consumers together: they begin anew with their periods"),
+                false => format!(
+                    "the quotas of plan `{plan}` belong to all its consumers together: they begin anew with their periods"
+                ),
             };
             return refused(words);
         }
         self.store.reset_usage(name)?;
         tracing::info!(consumer = name, "what a consumer used of its quotas was reset");
         self.one(name)
+    }
+
+    fn is_shared(&self) -> bool {
+        matches!(self.document.counters, Counters::Redis(_))
     }
 
     fn found(&self, name: &str) -> Result<UsageView, NotChanged> {
@@ -93,25 +117,26 @@ impl Usage<'_> {
         let moment = self.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
         let account = self.accounts.known(&consumer).unwrap_or_default();
         let has = |grant: &&Arc<Grant>| plan.as_deref() == Some(&*grant.slot.key.plan);
-        let is_shared = matches!(self.document.counters, Counters::Redis(_));
+        let is_shared = self.is_shared();
         let view = |grant: &Arc<Grant>| {
             let (period, used) = grant.used(&account, moment);
             QuotaView { grant: grant.clone(), used, period, is_shared }
         };
         let quotas = self.grants.iter().filter(has).map(view).collect();
-        UsageView { consumer, plan, quotas, past: None }
+        UsageView { consumer, plan, quotas, details: None }
     }
 }
 
 impl UsageView {
     pub fn to_json(&self) -> Value {
-        let UsageView { consumer, plan, quotas, past } = self;
+        let UsageView { consumer, plan, quotas, details } = self;
         let mut told = json!({
             "consumer": consumer,
             "plan": plan,
             "quotas": quotas.iter().map(QuotaView::to_json).collect::<Value>(),
         });
-        if let Some(past) = past {
+        if let Some(Details { rates, past }) = details {
+            told["rate_limits"] = rates.iter().map(of_rate).collect();
             told["past"] = past.iter().map(of_past).collect();
         }
         told
@@ -144,6 +169,20 @@ impl QuotaView {
 
 fn moment(seconds: u64) -> Option<String> {
     time(i64::try_from(seconds).ok()?.checked_mul(MILLIS)?)
+}
+
+fn of_rate(rate: &RateLeft) -> Value {
+    let RateLeft { name, burst, verdict } = rate;
+    let named = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let full_in = verdict.full_in.as_secs() + u64::from(verdict.full_in.subsec_nanos() > 0);
+    json!({
+        "limit": *name.limit,
+        "api": named(&name.api),
+        "route": named(&name.route),
+        "burst": burst,
+        "left": verdict.remaining,
+        "full_in_seconds": full_in,
+    })
 }
 
 fn of_past(past: &Past) -> Value {

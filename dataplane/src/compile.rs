@@ -224,7 +224,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         apis.push(compiler.api(index as u32, name, &api.value));
     }
     let Compiler { diagnostics, upstreams, routes, keys, identity, plans, limits, .. } = compiler;
-    let limits = limits.views;
+    let LimitsCompiler { views: limits, all_plans: plan_limits, .. } = limits;
     if diagnostics.has_errors() {
         return Err(diagnostics);
     }
@@ -250,6 +250,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         identity,
         limits,
         quotas: plans.grants,
+        plan_limits,
         room,
         document,
     })

@@ -39,7 +39,10 @@ impl Identity {
         asked: &HashMap<&str, u32>,
         diagnostics: &mut Diagnostics,
     ) -> Identity {
-        let roll = Arc::new(Roll { configured: consumers(document, secret, &state.consumers.accounts), stored: state.consumers.clone() });
+        let roll = Arc::new(Roll {
+            configured: consumers(document, secret, &state.consumers.accounts),
+            stored: state.consumers.clone(),
+        });
         let mut identity = Identity::default();
         for (name, configured) in &document.authorizers {
             let keys = match &configured.kind {

@@ -93,6 +93,8 @@ pub(crate) struct LimitsCompiler {
     bytes: usize,
     known: HashSet<TablePlace>,
     pub views: Vec<LimitView>,
+    /// What plans give anywhere.
+    pub all_plans: Vec<Arc<PlanLimits>>,
 }
 
 /// One route.
@@ -138,6 +140,7 @@ impl LimitsCompiler {
             bytes: 0,
             known: HashSet::new(),
             views: Vec::new(),
+            all_plans: Vec::new(),
         }
     }
 
@@ -191,6 +194,7 @@ impl LimitsCompiler {
             PlanTerms { plan: plan.as_str().into(), priority: given.priority.unwrap_or(0), limits }
         });
         let plans = Arc::new(PlanLimits::new(terms.collect()));
+        self.all_plans.push(plans.clone());
         if !is_own {
             self.of_plans.insert(place.index, plans.clone());
         }

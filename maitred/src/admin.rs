@@ -144,6 +144,7 @@ impl House {
             store: &self.store,
             accounts,
             now: self.state.clock.wall(),
+            rates: &|plan, consumer| snapshot.rates_left(plan, consumer, self.state.clock.now()),
         })
     }
 }

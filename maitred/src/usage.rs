@@ -26,7 +26,10 @@ pub fn main(arguments: &Usage) -> anyhow::Result<Exit> {
     match (verb, answer.body.as_array()) {
         (Some(UsageVerb::Reset { name }), _) => print(&format!("{name} has used nothing\n"))?,
         (None, Some(consumers)) => print(&told(consumers.iter()))?,
-        (None, None) => print(&format!("{}{}", told(std::iter::once(&answer.body)), past(&answer.body)))?,
+        (None, None) => {
+            let body = &answer.body;
+            print(&format!("{}{}{}", told(std::iter::once(body)), rates(body), past(body)))?;
+        }
     }
     Ok(Exit::Fine)
 }
@@ -62,17 +65,31 @@ fn place(quota: &Value) -> String {
     }
 }
 
+fn rates(consumer: &Value) -> String {
+    let limits = consumer["rate_limits"].as_array().map_or(&[][..], Vec::as_slice);
+    let heading = ["RATE LIMIT", "WHERE", "BURST", "LEFT", "FULL IN"].map(str::to_owned).to_vec();
+    let row = |limit: &Value| {
+        let full_in = format!("{}s", limit["full_in_seconds"]);
+        vec![text(&limit["limit"]), place(limit), limit["burst"].to_string(), limit["left"].to_string(), full_in]
+    };
+    more(heading, limits.iter().map(row).collect())
+}
+
 fn past(consumer: &Value) -> String {
     let periods = consumer["past"].as_array().map_or(&[][..], Vec::as_slice);
-    if periods.is_empty() {
-        return String::new();
-    }
     let heading = ["BEGAN", "ENDED", "PLAN", "WHERE", "USED"].map(str::to_owned).to_vec();
     let row = |period: &Value| {
         vec![text(&period["began"]), text(&period["ended"]), text(&period["plan"]), place(period), period["used"].to_string()]
     };
-    let rows: Vec<Vec<String>> = std::iter::once(heading).chain(periods.iter().map(row)).collect();
-    format!("\n{}", table(&rows))
+    more(heading, periods.iter().map(row).collect())
+}
+
+/// One more table, if there is anything in it.
+fn more(heading: Vec<String>, rows: Vec<Vec<String>>) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!("\n{}", table(&[vec![heading], rows].concat()))
 }
 
 fn text(value: &Value) -> String {
@@ -105,8 +122,14 @@ alice     gold  shop: GET /orders  10/day                       4     6     2026
 bob       -     -                  no quota
 ";
         assert_eq!(told([&alice, &bob].into_iter()), wanted);
-        assert_eq!(past(&alice), "");
+        assert_eq!((past(&alice), rates(&alice)), (String::new(), String::new()));
+        let limit = json!({ "limit": "plan:gold", "api": "shop", "route": null, "burst": 10, "left": 7, "full_in_seconds": 2 });
+        let wanted = "\nRATE LIMIT  WHERE  BURST  LEFT  FULL IN\nplan:gold   shop   10     7     2s\n";
+        assert_eq!(rates(&json!({ "rate_limits": [limit] })), wanted);
         let gone = json!({ "began": "a", "ended": "b", "plan": "gold", "api": null, "route": null, "used": 7 });
-        assert_eq!(past(&json!({ "past": [gone] })), "\nBEGAN  ENDED  PLAN  WHERE       USED\na      b      gold  everywhere  7\n");
+        assert_eq!(
+            past(&json!({ "past": [gone] })),
+            "\nBEGAN  ENDED  PLAN  WHERE       USED\na      b      gold  everywhere  7\n"
+        );
     }
 }

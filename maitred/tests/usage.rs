@@ -1,6 +1,8 @@
 //! `maitred usage`, and plans of consumers that are added at run time: what they used is shown, reset, and kept over restarts and upgrades.
 
-#[cfg_attr(target_os = "linux", expect(dead_code, reason = "what reads details of sockets is for upgrade.rs"))]
+#![cfg(target_os = "linux")]
+
+#[expect(dead_code, reason = "what a drain shows is for upgrade.rs and systemd.rs")]
 mod process;
 
 use process::heir::{Heir, Kept, upgrade};
@@ -62,7 +64,9 @@ fn used(gateway: &Maitred, name: &str) -> Value {
 
 /// Without what depends on the day.
 fn table(text: &str) -> Vec<Vec<&str>> {
-    text.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty() && !cell.ends_with('Z')).collect()).collect()
+    text.lines()
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty() && !cell.ends_with('Z')).collect())
+        .collect()
 }
 
 #[test]
@@ -94,7 +98,9 @@ fn what_is_used_is_shown_and_reset_for_those_whose_own_it_is() {
     refused(&folder, &gateway, &["usage", "reset", "dave"], "has no plan");
     refused(&folder, &gateway, &["usage", "alise"], "did you mean `alice`?");
     let metrics = gateway.admin("GET", "/metrics");
-    for line in ["{plan=\"gold\",result=\"allowed\"} 9", "{plan=\"gold\",result=\"limited\"} 1", "{plan=\"pool\",result=\"allowed\"} 2"] {
+    for line in
+        ["{plan=\"gold\",result=\"allowed\"} 9", "{plan=\"gold\",result=\"limited\"} 1", "{plan=\"pool\",result=\"allowed\"} 2"]
+    {
         assert!(metrics.contains(&format!("\nmaitred_quota_total{line}\n")), "{line}");
     }
     let bare = ask(gateway.address("admin"), "POST /usage/alice/reset HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
@@ -119,7 +125,9 @@ fn a_consumer_that_is_added_has_a_plan_that_there_is_and_that_stays() {
     assert!(row("alice").contains("gold") && row("erin").contains("pool"), "{listed}");
     assert!(done(&folder, &gateway, &["consumer", "show", "erin"]).contains("pool"));
 
-    let without = TEXT.replace("  pool: { quota: { limit: 50/month, by: plan } }\n", "").replace("carol: { plan: pool", "carol: { plan: gold");
+    let without = TEXT
+        .replace("  pool: { quota: { limit: 50/month, by: plan } }\n", "")
+        .replace("carol: { plan: pool", "carol: { plan: gold");
     folder.file("maitred.yaml", &without);
     let answer = gateway.admin("POST", "/reload");
     assert!(answer.contains("plan `pool` is gone, and consumers in the store have it: erin"), "{answer}");
@@ -152,7 +160,6 @@ fn what_was_used_is_there_after_a_restart() {
     gateway.terminate();
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn the_next_process_goes_on_counting_and_learns_what_the_one_before_it_still_counts() {
     Heir::adopt();

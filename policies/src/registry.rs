@@ -2,8 +2,8 @@
 
 use crate::authenticate::{Authenticate, Authorizer, Choice, Failures, Login, Sessions};
 use crate::authorize::Demands;
-use crate::rate_limit::Limits;
 use crate::quota::Quotas;
+use crate::rate_limit::Limits;
 use maitred_core::{Chain, Policy};
 use maitred_model::{Cors, HeaderEdits, IpRules, Maintenance};
 use std::sync::Arc;

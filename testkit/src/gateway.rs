@@ -369,6 +369,7 @@ impl Gateway {
             store,
             accounts: &self.state.consumers.accounts,
             now: self.state.clock.wall(),
+            rates: &|plan, consumer| snapshot.rates_left(plan, consumer, self.state.clock.now()),
         };
         usage.one(consumer).unwrap_or_else(|words| panic!("{words}")).to_json()
     }

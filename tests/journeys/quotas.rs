@@ -156,6 +156,7 @@ fn what_is_refused_and_whoever_is_nobody_takes_nothing_of_it() {
     assert_eq!(passed(&gateway, "/shop/perhaps", "bobs-key", 6), 2);
     assert_eq!(used(), 2);
     // What the quota refused took nothing of the rate limit: two of its four are left.
+    assert_eq!(gateway.usage(&store, "bob")["rate_limits"][0]["left"], 2);
     gateway.publish(&text("  gold: { quota: 100/month, rate_limit: { rate: 100/h, burst: 4 } }\n  silver: {}"));
     let left = passed(&gateway, "/shop/menu", "bobs-key", 6);
     assert!((2..=3).contains(&left), "{left}");
@@ -181,7 +182,11 @@ fn answers_tell_what_is_left_of_it() {
     }
     let refused = ask(&gateway, "/shop/menu", "alices-key");
     assert_eq!(refused.status, 429);
-    assert!(refused.header("ratelimit").is_some_and(|left| left.starts_with("\"quota\";r=0;t=3")), "{:?}", refused.header("ratelimit"));
+    assert!(
+        refused.header("ratelimit").is_some_and(|left| left.starts_with("\"quota\";r=0;t=3")),
+        "{:?}",
+        refused.header("ratelimit")
+    );
 }
 
 #[test]
@@ -202,7 +207,8 @@ fn a_reload_changes_the_limit_and_keeps_what_was_used() {
 fn a_consumer_of_the_configuration_that_gets_another_plan_has_it_at_once() {
     let gateway = started("  gold: { quota: 100/month }\n  silver: { quota: 2/month }");
     assert_eq!(passed(&gateway, "/shop/menu", "alices-key", 5), 5);
-    let other = text("  gold: { quota: 100/month }\n  silver: { quota: 2/month }").replace("alice: { plan: gold", "alice: { plan: silver");
+    let other = text("  gold: { quota: 100/month }\n  silver: { quota: 2/month }")
+        .replace("alice: { plan: gold", "alice: { plan: silver");
     gateway.publish(&other);
     assert_eq!(passed(&gateway, "/shop/menu", "alices-key", 5), 2);
 }

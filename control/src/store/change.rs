@@ -150,7 +150,9 @@ impl Change {
     /// Whether it makes sense at all, whatever is stored.
     pub(super) fn check(&self) -> Result<(), NotChanged> {
         match self {
-            Change::Add { name, groups, plan: _, identities: _, with_key: _ } => check_name(name).and_then(|()| check_groups(groups))?,
+            Change::Add { name, groups, plan: _, identities: _, with_key: _ } => {
+                check_name(name).and_then(|()| check_groups(groups))?
+            }
             Change::Set { groups: Some(groups), .. } => check_groups(groups)?,
             Change::RotateKey { grace, .. } if *grace > GRACE_MAX => {
                 return Err(NotChanged::Wrong("a grace has at most 366 days: old keys must end".to_owned()));

@@ -22,7 +22,8 @@ pub(super) fn read(connection: &Connection, now: i64) -> Result<Contents, StoreE
     layout::still_ours(&transaction)?;
     let secret = layout::secret(&transaction)?;
     let mut consumers = BTreeMap::new();
-    for consumer in some(&transaction, "SELECT name, group_names, disabled, created, changed, plan FROM consumers", [], consumer)? {
+    for consumer in some(&transaction, "SELECT name, group_names, disabled, created, changed, plan FROM consumers", [], consumer)?
+    {
         let (consumer, groups) = consumer;
         let groups = serde_json::from_str(&groups).map_err(|_| StoreError::Damaged("the groups of a consumer are no list"))?;
         consumers.insert(consumer.name.clone(), StoredConsumer { groups, ..consumer });

@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 const APPLICATION: i64 = 0x4d61_6974;
 
 /// What makes each version of the layout from the one before. Only ever added to: the number of a version is its place, from 1.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (
         name TEXT NOT NULL PRIMARY KEY,
         value BLOB NOT NULL
@@ -42,7 +43,8 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (authorizer, subject)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX identities_of_consumers ON identities (consumer);
-", "
+",
+    "
     -- Null: none.
     ALTER TABLE consumers ADD COLUMN plan TEXT;
     CREATE TABLE usage (
@@ -58,7 +60,8 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (consumer, plan, api, route, period_start, period_end)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX usage_by_end ON usage (period_end);
-"];
+",
+];
 
 /// The version that this program reads and writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;

@@ -48,7 +48,13 @@ struct Opened {
 
 fn opened_with(path: &Path, secret_key: Option<&[u8]>) -> Opened {
     let (roll, clock) = (Roll::default(), Clock::default());
-    let store = Store::open(path, Settings { secret_key: secret_key.map(<[u8]>::to_vec), ..Settings::default() }, roll.stored.clone(), clock.clone()).unwrap();
+    let store = Store::open(
+        path,
+        Settings { secret_key: secret_key.map(<[u8]>::to_vec), ..Settings::default() },
+        roll.stored.clone(),
+        clock.clone(),
+    )
+    .unwrap();
     Opened { store, roll, clock }
 }
 

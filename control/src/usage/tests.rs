@@ -58,6 +58,7 @@ impl Opened {
             store: &self.store,
             accounts: &self.stored.accounts,
             now: SystemTime::now(),
+            rates: &|_, _| Vec::new(),
         }
     }
 
@@ -90,7 +91,10 @@ fn whoever_has_a_plan_is_listed_with_what_was_used_of_it() {
     opened.spend("carol", 1, 5);
     let told: Vec<_> = opened.usage().all().iter().map(used).collect();
     let one = |name: &str, plan: &str, used: &[u64]| (name.to_owned(), Some(plan.to_owned()), used.to_vec());
-    assert_eq!(told, [one("alice", "gold", &[3]), one("carol", "shared", &[5]), one("erin", "free", &[]), one("bob", "gold", &[4])]);
+    assert_eq!(
+        told,
+        [one("alice", "gold", &[3]), one("carol", "shared", &[5]), one("erin", "free", &[]), one("bob", "gold", &[4])]
+    );
     assert_eq!(used(&opened.usage().one("dave").unwrap()), ("dave".to_owned(), None, Vec::new()));
     let unknown = opened.usage().one("alise").unwrap_err();
     assert_eq!(unknown.to_string(), "there is no consumer `alise`; did you mean `alice`?");

@@ -127,7 +127,13 @@ mod tests {
     use super::*;
 
     fn consumer(name: &str, group: &str) -> Arc<Consumer> {
-        Arc::new(Consumer { name: name.into(), plan: None, account: Arc::default(), groups: [group.into()].into(), disabled: false })
+        Arc::new(Consumer {
+            name: name.into(),
+            plan: None,
+            account: Arc::default(),
+            groups: [group.into()].into(),
+            disabled: false,
+        })
     }
 
     fn set(secret: &str, entries: &[(&str, &str)], group: &str) -> ConsumerSet {

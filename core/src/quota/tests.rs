@@ -85,10 +85,13 @@ fn naive(per: Unit, name: &str, week_starts: WeekStart, moment: u64) -> Period {
         }
     };
     let first = (moment - window) / QUARTER;
-    let turns: Vec<u64> = (first..first + 2 * window / QUARTER).map(|quarter| quarter * QUARTER).filter({
-        let mut is_turn = is_turn;
-        move |second| is_turn(*second)
-    }).collect();
+    let turns: Vec<u64> = (first..first + 2 * window / QUARTER)
+        .map(|quarter| quarter * QUARTER)
+        .filter({
+            let mut is_turn = is_turn;
+            move |second| is_turn(*second)
+        })
+        .collect();
     let end = turns.iter().position(|turn| *turn > moment).unwrap();
     Period { start: turns[end - 1], end: turns[end] }
 }

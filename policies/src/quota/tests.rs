@@ -148,7 +148,8 @@ fn entered(quota: &Quota, exchange: &mut Exchange, ports: &Fixed) -> (Option<Fau
 #[test]
 fn whoever_has_a_plan_takes_one_until_nothing_is_left() {
     let accounts = Accounts::default();
-    let quota = quota(vec![offered(&accounts, "silver", QuotaBy::Consumer, 9), offered(&accounts, "gold", QuotaBy::Consumer, 2)], None);
+    let quota =
+        quota(vec![offered(&accounts, "silver", QuotaBy::Consumer, 9), offered(&accounts, "gold", QuotaBy::Consumer, 2)], None);
     let ports = fixed(None);
     let ask = |name: &str, plan: Option<&str>| entered(&quota, &mut exchange(&accounts, name, plan), &ports);
     let (day, ends_in) = (Duration::from_secs(86_400), Duration::from_secs(43_200));

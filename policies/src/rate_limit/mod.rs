@@ -16,9 +16,9 @@ pub use keys::{KeyMaking, Keys};
 pub use runtime::RateLimit;
 
 use headers::Policies;
-use maitred_core::limit_table::{Key, Pace, Table, Verdict};
+use maitred_core::limit_table::{Key, Pace, Table};
 use maitred_core::limits::LimitId;
-use maitred_core::limits::series::LimitSeries;
+use maitred_core::limits::series::{LimitSeries, RateLeft};
 use maitred_model::{self as model, Cost, CountersFailure, HeaderName};
 use std::ops::Range;
 use std::sync::Arc;
@@ -75,9 +75,10 @@ impl Limit {
     }
 
     /// What is left for a consumer; `None`: it is not consumers that are counted apart.
-    pub fn left_for(&self, consumer: &str, now: Instant) -> Option<Verdict> {
+    pub fn left_for(&self, consumer: &str, now: Instant) -> Option<RateLeft> {
         let key = self.key_of(consumer)?;
-        Some(self.table.peek(key, &self.pace, now))
+        let verdict = self.table.peek(key, &self.pace, now);
+        Some(RateLeft { name: self.series.name.clone(), burst: self.burst, verdict })
     }
 
     /// A consumer's key.

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::store::Past;
-use crate::usage::QuotaView;
+use crate::usage::{Details, QuotaView};
+use maitred_core::limit_table::Verdict;
+use maitred_core::limits::series::{LimitName, RateLeft};
 use maitred_core::quota::{Accounts, Grant, SlotKey};
 use maitred_model::{Period, QuotaBy, WeekStart};
 
@@ -20,11 +22,15 @@ pub(super) fn alice() -> UsageView {
     let period = grant.slot.calendar.period(1_795_375_800);
     let (start, end) = (86_400_000, 172_800_000);
     let past = Past { plan: "silver".to_owned(), api: None, route: None, start, end, used: 3 };
+    let name = LimitName { api: "shop".into(), route: "".into(), limit: "plan:gold".into() };
+    let full_in = Duration::from_millis(1500);
+    let verdict = Verdict { allowed: true, retry_after: Duration::ZERO, remaining: 7, full_in };
+    let rate = RateLeft { name, burst: 10, verdict };
     UsageView {
         consumer: "alice".to_owned(),
         plan: Some("gold".to_owned()),
         quotas: vec![QuotaView { grant, used: 4, period, is_shared: false }],
-        past: Some(vec![past]),
+        details: Some(Details { rates: vec![rate], past: vec![past] }),
     }
 }
 
@@ -51,6 +57,14 @@ async fn what_was_used_is_told_and_reset_by_a_write() {
                 "resets_at": "2026-11-22T23:00:00Z",
                 "shared": false,
             }],
+            "rate_limits": [{
+                "limit": "plan:gold",
+                "api": "shop",
+                "route": null,
+                "burst": 10,
+                "left": 7,
+                "full_in_seconds": 2,
+            }],
             "past": [{
                 "plan": "silver",
                 "api": null,
@@ -61,7 +75,7 @@ async fn what_was_used_is_told_and_reset_by_a_write() {
             }],
         })
     );
-    assert_eq!(ask(&admin, "GET /usage", "").await.json(), json!([shown.json()]));
+    assert_eq!(ask(&admin, "GET /usage", "").await.json(), json!([shown.json()]), "the fake has details for all");
     assert_eq!(ask(&admin, "GET /usage/bob", "").await.status, 404);
     assert_eq!(ask(&admin, "GET /usage/alice/reset", "").await.status, 405);
     assert_eq!(ask(&admin, "POST /usage/alice/reset", "").await.status, 403, "a write is marked");

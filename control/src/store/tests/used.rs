@@ -118,7 +118,10 @@ fn periods_that_have_passed_can_be_asked_for_until_they_are_too_old() {
     hours.store.keep_usage();
     assert_eq!(hours.used(), 2);
     let past = hours.store.past_usage("alice", 10).unwrap();
-    assert_eq!(past.iter().map(|past| (past.used, past.end - past.start)).collect::<Vec<_>>(), [1, 7, 5].map(|used| (used, 3_600_000)));
+    assert_eq!(
+        past.iter().map(|past| (past.used, past.end - past.start)).collect::<Vec<_>>(),
+        [1, 7, 5].map(|used| (used, 3_600_000))
+    );
     assert!(past.windows(2).all(|pair| pair[0].start == pair[1].end));
     assert_eq!(hours.store.past_usage("alice", 1).unwrap().len(), 1);
     assert!(hours.store.past_usage("bob", 10).unwrap().is_empty());
