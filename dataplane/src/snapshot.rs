@@ -133,7 +133,7 @@ impl Snapshot {
     pub fn rates_left(&self, plan: &str, consumer: &str, now: Instant) -> Vec<RateLeft> {
         let limits = self.plan_limits.iter().filter_map(|limits| limits.limits_of(plan)).flatten();
         let mut seen = HashSet::new();
-        limits.filter(|limit| seen.insert(limit.id())).filter_map(|limit| limit.left_for(consumer, now)).collect()
+        limits.filter(|limit| seen.insert(limit.id())).filter_map(|limit| limit.rate_left(consumer, now)).collect()
     }
 
     pub fn limits(&self) -> &Limits {

@@ -16,7 +16,7 @@ pub use keys::{KeyMaking, Keys};
 pub use runtime::RateLimit;
 
 use headers::Policies;
-use maitred_core::limit_table::{Key, Pace, Table};
+use maitred_core::limit_table::{Key, Pace, Table, Verdict};
 use maitred_core::limits::LimitId;
 use maitred_core::limits::series::{LimitSeries, RateLeft};
 use maitred_model::{self as model, Cost, CountersFailure, HeaderName};
@@ -75,9 +75,14 @@ impl Limit {
     }
 
     /// What is left for a consumer; `None`: it is not consumers that are counted apart.
-    pub fn left_for(&self, consumer: &str, now: Instant) -> Option<RateLeft> {
+    pub fn left_for(&self, consumer: &str, now: Instant) -> Option<Verdict> {
         let key = self.key_of(consumer)?;
-        let verdict = self.table.peek(key, &self.pace, now);
+        Some(self.table.peek(key, &self.pace, now))
+    }
+
+    /// The same, for who is to be told of which limit it is.
+    pub fn rate_left(&self, consumer: &str, now: Instant) -> Option<RateLeft> {
+        let verdict = self.left_for(consumer, now)?;
         Some(RateLeft { name: self.series.name.clone(), burst: self.burst, verdict })
     }
 
