@@ -1,6 +1,6 @@
 //! How often requests may come: bursts, keys, several limits together, costs that come with the answer, waiting in order, plans, and reloads.
 
-use maitred_testkit::{Backend, Client, Gateway, H2Backend, Response, eventually, gateway, gateway_with, refused};
+use maitred_testkit::{Backend, Client, Gateway, H2Backend, Latch, Response, eventually, gateway, gateway_with, refused};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -339,8 +339,8 @@ fn who_may_wait_comes_in_by_turn_over_all_workers_and_who_goes_away_leaves_its_t
     drop(waiting.pop());
     eventually("its turn is given back", || {
         let mut client = gateway.client();
-        client.send("GET /a?5 HTTP/1.1\r\nHost: a\r\n\r\n");
         let before = delayed();
+        client.send("GET /a?5 HTTP/1.1\r\nHost: a\r\n\r\n");
         eventually("it is answered or waits", || delayed() > before || !client.is_quiet());
         let waits = client.is_quiet();
         if waits {
@@ -378,6 +378,53 @@ fn a_reload_keeps_what_was_taken_and_a_changed_rate_counts_at_once() {
     assert_eq!(statuses(&gateway, "/a", "", 2), [200, 429]);
     gateway.publish(&limit("rate: 1/min, burst: 3, by: \"header:x\""));
     assert_eq!(statuses(&gateway, "/a", "", 1), [200], "another key is another count");
+}
+
+#[test]
+fn two_workers_together_let_in_what_one_would() {
+    let backend = Backend::status(200);
+    let text = format!("workers: 2\n{}", yaml("", &[("/a", "rate_limit: { rate: 1/h, burst: 100, by: ip }")]));
+    let gateway = gateway(&text, &[("kitchen", backend.address())]);
+    let admitted: usize = std::thread::scope(|scope| {
+        let ask = || statuses(&gateway, "/a", "", 50).into_iter().filter(|status| *status == 200).count();
+        let clients: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        clients.into_iter().map(|client| client.join().expect("a client")).sum()
+    });
+    assert_eq!((admitted, backend.count(), answered(&gateway, "route")), (100, 100, [100, 0, 300]));
+}
+
+#[test]
+fn who_has_the_better_plan_is_served_first_where_requests_wait() {
+    let latch = Latch::new();
+    let seen = latch.clone();
+    let backend = Backend::new(move |_, conn| {
+        conn.wait(&seen);
+        conn.answer(200, "", "served");
+    });
+    let kitchen = "kitchen: { endpoints: [\"http://$kitchen\"], concurrency: { limit: 1 } }";
+    let routes = [("/a", "idempotent: true"), ("/b", "priority: 5"), ("/special", "idempotent: true")];
+    let text =
+        format!("{CALLERS}{PLANS}{}", yaml("authenticate: [keys]", &routes)).replace("kitchen: \"http://$kitchen\"", kitchen);
+    let files = [("keys.json", crate::jwt::jwks(&[&crate::jwt::Key::new("one")]))];
+    let gateway = gateway_with(&text, &[("kitchen", backend.address())], &files);
+    let mut clients: Vec<Client> = Vec::new();
+    for (at, (path, who)) in
+        [("/a?first", "carols-key"), ("/a?low", "carols-key"), ("/b?route", "carols-key"), ("/b?plan", "alices-key")]
+            .into_iter()
+            .enumerate()
+    {
+        let mut client = gateway.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{}\r\n", key(who)));
+        match at {
+            0 => backend.wait_for(1),
+            _ => eventually("it waits", || gateway.queue("kitchen").waiting == at as u32),
+        }
+        clients.push(client);
+    }
+    latch.open();
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+    let served: Vec<String> = backend.requests()[1..].iter().map(|request| request.target.clone()).collect();
+    assert_eq!(served, ["/b?plan", "/b?route", "/a?low"]);
 }
 
 fn planned(backend: &Backend, routes: &[(&str, &str)]) -> Gateway {

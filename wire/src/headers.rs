@@ -1,6 +1,7 @@
 //! A head's fields as one compact list over one buffer. Not a hash map: well-known names are found by index, other names by
 //! a scan of a short list. Removing leaves a hole, adding appends; the buffer is kept from one message to the next.
 
+use crate::emit::field;
 use crate::names::{COUNT, Name};
 
 /// A piece of a head's buffer.
@@ -112,6 +113,37 @@ impl Headers {
         let name = self.stash(name);
         let value = self.stash(value);
         self.push_slices(name, value);
+    }
+
+    /// Adds a field that stands in `line` as HTTP/1.1 writes it: `name: value`, and the end of a line. The caller vouches for that, and that the
+    /// name is no well-known one.
+    #[inline]
+    pub fn add_line(&mut self, line: &[u8], name_len: usize) {
+        debug_assert!(line[name_len..].starts_with(b": ") && line.ends_with(b"\r\n"));
+        debug_assert!(Name::of(&line[..name_len]) == Name::Other);
+        let name = self.bytes.len();
+        self.bytes.extend_from_slice(line);
+        self.entries.push(Entry {
+            name: name as u32,
+            name_len: name_len as u16,
+            value: (name + name_len + 2) as u32,
+            value_len: (line.len() - name_len - 4) as u32,
+            known: Name::Other,
+            removed: false,
+        });
+    }
+
+    /// Writes a field as HTTP/1.1 has it.
+    #[inline]
+    pub fn write_field(&self, entry: &Entry, out: &mut Vec<u8>) {
+        let (name, value) = (entry.name as usize, entry.value as usize);
+        let (name_end, value_end) = (name + entry.name_len as usize, value + entry.value_len as usize);
+        // As nearly everyone writes it, it stands there in one piece, end and all.
+        let is_line = self.bytes.get(value_end..value_end + 2) == Some(b"\r\n") && self.bytes.get(name_end..value) == Some(b": ");
+        match self.bytes.get(name..value_end + 2).filter(|_| is_line) {
+            Some(line) => out.extend_from_slice(line),
+            None => field(out, self.name(entry), self.value(entry)),
+        }
     }
 
     /// Removes every field of that name, then adds one.
@@ -263,5 +295,32 @@ mod tests {
         headers.set(b"via", b"1.1 c");
         assert_eq!(headers.all_known(Name::Via).collect::<Vec<_>>(), [b"1.1 c"]);
         assert_eq!(headers.iter().count(), 2);
+    }
+
+    #[test]
+    fn a_field_is_written_the_same_whether_it_stands_in_one_piece_or_not() {
+        let mut headers = Headers::default();
+        headers.add(b"a", b"1");
+        headers.add_line(b"ratelimit: \"x\";r=1\r\n", 9);
+        headers.add(b"b", b": \r\n");
+        headers.add_line(b"empty: \r\n", 5);
+        headers.add(b"", b"");
+        headers.add(b"c", b"");
+        for written in
+            ["a: 1\r\n", "ratelimit: \"x\";r=1\r\n", "b: : \r\n\r\n", "empty: \r\n", ": \r\n", "c: \r\n"].iter().enumerate()
+        {
+            let (at, text) = written;
+            let mut out = Vec::new();
+            headers.write_field(&headers.entries[at], &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), **text);
+        }
+        assert_eq!((headers.get(b"RateLimit"), headers.get(b"empty")), (Some(&b"\"x\";r=1"[..]), Some(&b""[..])));
+        // A line that is cut off is no whole one.
+        let mut cut = Headers::default();
+        let name = cut.stash(b"x: 1\r");
+        cut.push_slices(Slice::new(0, 1), Slice::new(3, 4));
+        let mut out = Vec::new();
+        cut.write_field(&cut.entries[0], &mut out);
+        assert_eq!((out.as_slice(), name.len), (&b"x: 1\r\n"[..], 5));
     }
 }

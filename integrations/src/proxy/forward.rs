@@ -49,7 +49,7 @@ pub fn head(out: &mut Vec<u8>, exchange: &Exchange, host: &UpstreamHost, target:
 fn own(out: &mut Vec<u8>, exchange: &Exchange) {
     let headers = &exchange.request.headers;
     for entry in headers.iter() {
-        field(out, headers.name(entry), headers.value(entry));
+        headers.write_field(entry, out);
     }
     framing(out, exchange);
     out.extend_from_slice(b"via: 1.1 maitred\r\n\r\n");

@@ -23,16 +23,31 @@ impl Ways {
     }
 }
 
-/// The value of RateLimit-Policy.
-pub(super) struct Policies(pub Box<[u8]>);
+const POLICY: &str = "ratelimit-policy";
+const LIMIT: &str = "ratelimit";
 
-/// `"api";q=200;w=2, "route";q=20;w=2`
-pub(super) fn policies(limits: &[Limit]) -> Box<[u8]> {
-    let items: Vec<String> = limits
-        .iter()
-        .map(|limit| format!("\"{}\";q={};w={}", limit.name, limit.burst, seconds(limit.pace.window()).max(1)))
-        .collect();
-    items.join(", ").into_bytes().into()
+/// `ratelimit-policy: "api";q=200;w=2, "route";q=20;w=2`, as HTTP/1.1 writes it. Empty: there is nothing to tell.
+pub(super) struct Policies(Box<[u8]>);
+
+impl Policies {
+    pub fn of(limits: &[Limit]) -> Policies {
+        let item = |limit: &Limit| format!("\"{}\";q={};w={}", limit.name, limit.burst, seconds(limit.pace.window()).max(1));
+        let items: Vec<String> = limits.iter().map(item).collect();
+        let line = if items.is_empty() { String::new() } else { format!("{POLICY}: {}\r\n", items.join(", ")) };
+        Policies(line.into_bytes().into())
+    }
+
+    #[inline]
+    pub fn tell(&self, headers: &mut Headers) {
+        if !self.0.is_empty() {
+            headers.add_line(&self.0, POLICY.len());
+        }
+    }
+}
+
+/// `ratelimit: "api";r=`: what the line of a limit begins with.
+pub(super) fn beginning(name: &str) -> Box<[u8]> {
+    format!("{LIMIT}: \"{name}\";r=").into_bytes().into()
 }
 
 /// Rounded up: who comes too early is refused.
@@ -43,24 +58,26 @@ fn seconds(time: Duration) -> u64 {
 /// What is left, of one limit or of a quota.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Left<'a> {
-    /// `"api";r=`
-    item: &'a [u8],
+    /// Of the line.
+    beginning: &'a [u8],
     most: u64,
     remaining: u64,
     reset: Duration,
 }
 
 impl<'a> Left<'a> {
+    #[inline]
     pub fn of(limit: &'a Limit, verdict: &Verdict) -> Left<'a> {
         let (most, remaining) = (u64::from(limit.burst), u64::from(verdict.remaining));
-        Left { item: &limit.item, most, remaining, reset: verdict.full_in }
+        Left { beginning: &limit.beginning, most, remaining, reset: verdict.full_in }
     }
 
     pub fn of_quota(quota: &QuotaLeft) -> Left<'static> {
-        Left { item: b"\"quota\";r=", most: quota.most, remaining: quota.left, reset: quota.ends_in }
+        Left { beginning: b"ratelimit: \"quota\";r=", most: quota.most, remaining: quota.left, reset: quota.ends_in }
     }
 
     /// Whether the share that is left is smaller; of two that have as much, whether it takes longer until all is there.
+    #[inline]
     pub fn is_tighter(&self, other: &Left<'_>) -> bool {
         let share = u128::from(self.remaining) * u128::from(other.most);
         let others = u128::from(other.remaining) * u128::from(self.most);
@@ -70,70 +87,71 @@ impl<'a> Left<'a> {
 
 /// `"quota";q=1000000;w=2592000`
 pub(super) fn tell_quota(quota: &QuotaLeft, headers: &mut Headers) {
-    let mut digits_of = [[0; 20]; 2];
-    let [most, window] = &mut digits_of;
-    let mut line = Line::default();
-    line.push(b"\"quota\";q=");
-    line.push(digits(quota.most, most));
-    line.push(b";w=");
-    line.push(digits(seconds(quota.window), window));
-    headers.add(b"ratelimit-policy", line.as_bytes());
+    let mut line = Line { bytes: [0; LINE_BYTES_MAX], from: LINE_BYTES_MAX };
+    line.bytes(b"\r\n");
+    line.number(seconds(quota.window));
+    line.bytes(b";w=");
+    line.number(quota.most);
+    line.bytes(b"ratelimit-policy: \"quota\";q=");
+    headers.add_line(&line.bytes[line.from..], POLICY.len());
 }
 
 /// Of the tightest.
+#[inline]
 pub(super) fn tell(ways: Ways, left: &Left<'_>, headers: &mut Headers) {
-    let mut digits_of = [[0; 20]; 3];
-    let [remaining, reset, most] = &mut digits_of;
-    let (remaining, reset) = (digits(left.remaining, remaining), digits(seconds(left.reset), reset));
     if ways.draft {
-        let mut line = Line::default();
-        line.push(left.item);
-        line.push(remaining);
-        line.push(b";t=");
-        line.push(reset);
-        headers.add(b"ratelimit", line.as_bytes());
+        let mut line = Line { bytes: [0; LINE_BYTES_MAX], from: LINE_BYTES_MAX };
+        line.bytes(b"\r\n");
+        line.number(seconds(left.reset));
+        line.bytes(b";t=");
+        line.number(left.remaining);
+        line.bytes(left.beginning);
+        headers.add_line(&line.bytes[line.from..], LIMIT.len());
     }
-    if !ways.split && !ways.x {
-        return;
-    }
-    let most = digits(left.most, most);
-    // A number cannot stand there twice: the gateway's counts.
-    if ways.split {
-        headers.set(b"ratelimit-limit", most);
-        headers.set(b"ratelimit-remaining", remaining);
-        headers.set(b"ratelimit-reset", reset);
-    }
-    if ways.x {
-        headers.set(b"x-ratelimit-limit", most);
-        headers.set(b"x-ratelimit-remaining", remaining);
-        headers.set(b"x-ratelimit-reset", reset);
+    if ways.split || ways.x {
+        tell_in_numbers(ways, left, headers);
     }
 }
 
-/// `"route-8";r=1000000;t=18446744073709551615` has room in it.
+/// A number cannot stand there twice: the gateway's counts.
+fn tell_in_numbers(ways: Ways, left: &Left<'_>, headers: &mut Headers) {
+    let numbers = [left.most, left.remaining, seconds(left.reset)];
+    let split = [&b"ratelimit-limit"[..], b"ratelimit-remaining", b"ratelimit-reset"];
+    let x = [&b"x-ratelimit-limit"[..], b"x-ratelimit-remaining", b"x-ratelimit-reset"];
+    for names in [ways.split.then_some(split), ways.x.then_some(x)].into_iter().flatten() {
+        for (name, number) in names.into_iter().zip(numbers) {
+            headers.set(name, digits(number, &mut [0; 20]));
+        }
+    }
+}
+
+/// `ratelimit: "route-8";r=1000000;t=18446744073709551615` has room in it.
 const LINE_BYTES_MAX: usize = 96;
 
+/// A line that is written from its end.
 struct Line {
     bytes: [u8; LINE_BYTES_MAX],
-    len: usize,
-}
-
-impl Default for Line {
-    fn default() -> Line {
-        Line { bytes: [0; LINE_BYTES_MAX], len: 0 }
-    }
+    from: usize,
 }
 
 impl Line {
-    fn push(&mut self, bytes: &[u8]) {
-        if let Some(room) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
-            room.copy_from_slice(bytes);
-            self.len += bytes.len();
-        }
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        let Some(from) = self.from.checked_sub(bytes.len()) else { return };
+        self.bytes[from..self.from].copy_from_slice(bytes);
+        self.from = from;
     }
 
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+    #[inline]
+    fn number(&mut self, mut number: u64) {
+        while let Some(from) = self.from.checked_sub(1) {
+            self.bytes[from] = b'0' + (number % 10) as u8;
+            self.from = from;
+            number /= 10;
+            if number == 0 {
+                return;
+            }
+        }
     }
 }
 

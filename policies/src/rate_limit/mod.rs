@@ -44,8 +44,8 @@ pub struct Limit {
     table: Arc<Table>,
     series: Arc<LimitSeries>,
     id: LimitId,
-    /// `"api";r=`
-    item: Box<[u8]>,
+    /// What it begins with when an answer tells of it.
+    beginning: Box<[u8]>,
 }
 
 /// What a limit has that outlives its configuration.
@@ -70,8 +70,8 @@ impl Limit {
             pace = pace.owing(BURSTS_OWED_MAX);
         }
         let Counted { table, series, id } = counted;
-        let item = format!("\"{name}\";r=").into_bytes().into();
-        Limit { name: name.into(), pace, burst: burst.get(), keys, units, cost_header, table, series, id, item }
+        let beginning = headers::beginning(&name);
+        Limit { name: name.into(), pace, burst: burst.get(), keys, units, cost_header, table, series, id, beginning }
     }
 
     /// What is left for a consumer; `None`: it is not consumers that are counted apart.
@@ -120,7 +120,7 @@ struct Given {
     priority: u8,
     /// Of `PlanLimits::limits`.
     limits: Range<u32>,
-    policies: Box<[u8]>,
+    policies: Policies,
 }
 
 impl PlanLimits {
@@ -129,7 +129,7 @@ impl PlanLimits {
         let (mut plans, mut all) = (Vec::with_capacity(terms.len()), Vec::new());
         for PlanTerms { plan, priority, limits } in terms {
             let first = all.len() as u32;
-            let policies = headers::policies(&limits);
+            let policies = Policies::of(&limits);
             all.extend(limits);
             plans.push((plan, Given { priority, limits: first..all.len() as u32, policies }));
         }
@@ -175,7 +175,7 @@ impl Limits {
             own.iter().chain(of_plans).filter_map(|limit| limit.cost_header.clone()).collect();
         cost_headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         cost_headers.dedup();
-        let policies = Policies(headers::policies(&own));
+        let policies = Policies::of(&own);
         Limits { own: own.into(), early, plans, ways, policies, cost_headers: cost_headers.into(), elsewhere }
     }
 

@@ -10,7 +10,7 @@ use maitred_model::CountersFailure;
 use std::iter::Chain;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One of the phases of a route's limits.
 pub struct RateLimit {
@@ -68,7 +68,9 @@ impl Policy for RateLimit {
                 limits.turn(wait, exchange, ports).await
             }));
         }
-        match limits.take_here(asked, exchange, ports) {
+        // Nobody has waited for anything before the first phase.
+        let now = if self.is_late { ports.now() } else { exchange.record.started };
+        match limits.take_here(asked, now, exchange, ports) {
             Ok(Duration::ZERO) => Hook::Ready(Ok(Flow::Go(()))),
             Ok(wait) => Hook::Pending(Box::pin(limits.turn(wait, exchange, ports))),
             Err(fault) => Hook::Ready(Err(fault)),
@@ -84,8 +86,7 @@ impl Policy for RateLimit {
 
 impl Limits {
     /// Takes of all of them, or of none. `Ok`: how long to wait for the turn.
-    fn take_here(&self, asked: Asked, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Duration, Fault> {
-        let now = ports.now();
+    fn take_here(&self, asked: Asked, now: Instant, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Duration, Fault> {
         let mut wait = Duration::ZERO;
         for index in asked {
             let limit = self.limit(index);
@@ -121,7 +122,7 @@ impl Limits {
         });
         let verdicts = match (verdicts, failure) {
             (Ok(verdicts), _) => verdicts,
-            (Err(Unanswered), CountersFailure::Local) => return self.take_here(asked, exchange, ports),
+            (Err(Unanswered), CountersFailure::Local) => return self.take_here(asked, ports.now(), exchange, ports),
             (Err(Unanswered), CountersFailure::Open) => return Ok(Duration::ZERO),
             (Err(Unanswered), CountersFailure::Closed) => {
                 self.give_back(exchange, ports);
@@ -215,14 +216,12 @@ impl Limits {
     }
 
     fn tell_policies(&self, exchange: &Exchange, headers: &mut maitred_core::wire::Headers) {
-        if !self.own.is_empty() {
-            headers.add(b"ratelimit-policy", &self.policies.0);
-        }
+        self.policies.tell(headers);
         let Some(plans) = &self.plans else { return };
         let consumer = exchange.principal.as_ref().and_then(|principal| principal.consumer.as_ref());
         let given = consumer.and_then(|consumer| consumer.plan.as_ref()).and_then(|plan| plans.of(plan));
-        if let Some(given) = given.filter(|given| !given.policies.is_empty()) {
-            headers.add(b"ratelimit-policy", &given.policies);
+        if let Some(given) = given {
+            given.policies.tell(headers);
         }
         if let Some(quota) = &exchange.taken.quota {
             headers::tell_quota(quota, headers);

@@ -122,6 +122,7 @@ fn draft() -> Ways {
 }
 
 fn entered(policy: &RateLimit, exchange: &mut Exchange, ports: &Here) -> Result<(), Fault> {
+    exchange.record.started = ports.now();
     let flow = match policy.enter(exchange, ports) {
         Hook::Ready(flow) => flow,
         Hook::Pending(later) => match pin!(later).poll(&mut Context::from_waker(Waker::noop())) {
@@ -141,6 +142,11 @@ fn left(policy: &RateLimit, exchange: &Exchange, ports: &Here, headers: &[(&str,
 
 fn exchange() -> Exchange {
     Exchange::new(Instant::now())
+}
+
+/// One that begins now.
+fn begun(ports: &Here) -> Exchange {
+    Exchange::new(ports.now())
 }
 
 #[test]
@@ -232,7 +238,7 @@ fn a_turn_far_away_is_waited_for_and_beyond_the_timeout_it_is_not() {
     hasty.deadline = Some(ports.now() + Duration::from_secs(30));
     let fault = entered(&early, &mut hasty, &ports).expect_err("no time to wait");
     assert_eq!((fault.kind, fault.retry_after), (Kind::RateLimited, Some(Duration::from_secs(60))));
-    let mut waiting = exchange();
+    let mut waiting = begun(&ports);
     let Hook::Pending(mut later) = early.enter(&mut waiting, &ports) else { panic!("its turn comes later") };
     let mut context = Context::from_waker(Waker::noop());
     assert!(later.as_mut().poll(&mut context).is_pending());
@@ -240,7 +246,7 @@ fn a_turn_far_away_is_waited_for_and_beyond_the_timeout_it_is_not() {
     assert!(matches!(later.as_mut().poll(&mut context), Poll::Ready(Ok(Flow::Go(())))));
     drop(later);
     // Whoever stops waiting gives its turn back.
-    let mut gone = exchange();
+    let mut gone = begun(&ports);
     let Hook::Pending(mut later) = early.enter(&mut gone, &ports) else { panic!("its turn comes later") };
     assert!(later.as_mut().poll(&mut context).is_pending());
     drop(later);

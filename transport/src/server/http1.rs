@@ -274,7 +274,7 @@ impl Connection {
         status_line(&mut out, head.status, headers.slice(head.reason));
         for entry in headers.iter() {
             if !entry.known.is_hop_by_hop() && entry.known != Name::XRequestId {
-                field(&mut out, headers.name(entry), headers.value(entry));
+                headers.write_field(entry, &mut out);
             }
         }
         if !headers.has(Name::Date) {
