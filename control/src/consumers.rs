@@ -5,7 +5,7 @@
 mod tests;
 
 use crate::store::{Change, Changed, Name, NotChanged, Store, StoredConsumer, StoredKey};
-use jiff::Timestamp;
+use crate::times::of_millis;
 use maitred_model::{Document, suggest};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -267,8 +267,8 @@ impl ConsumerView {
             "plan_unknown": planless,
             "disabled": disabled,
             "hidden": hidden,
-            "created": created.and_then(time),
-            "changed": changed.and_then(time),
+            "created": created.and_then(of_millis),
+            "changed": changed.and_then(of_millis),
             "api_keys": keys.iter().map(KeyView::to_json).collect::<Value>(),
             "identities": identities.iter().map(identity).collect::<Value>(),
         })
@@ -281,14 +281,9 @@ impl KeyView {
         json!({
             "id": id,
             "prefix": prefix,
-            "created": created.and_then(time),
-            "ends": ends.and_then(time),
+            "created": created.and_then(of_millis),
+            "ends": ends.and_then(of_millis),
             "unusable": unusable,
         })
     }
-}
-
-/// RFC 3339.
-pub(crate) fn time(millis: i64) -> Option<String> {
-    Some(Timestamp::from_millisecond(millis).ok()?.to_string())
 }

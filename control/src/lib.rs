@@ -13,6 +13,7 @@ pub mod limits;
 pub mod metrics;
 pub mod process;
 pub mod store;
+pub mod times;
 pub mod upstreams;
 pub mod usage;
 pub mod watch;

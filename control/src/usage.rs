@@ -3,8 +3,9 @@
 #[cfg(test)]
 mod tests;
 
-use crate::consumers::{time, unknown};
+use crate::consumers::unknown;
 use crate::store::{NotChanged, Past, Store};
+use crate::times::of_millis;
 use maitred_core::limits::series::RateLeft;
 use maitred_core::quota::{Accounts, Grant, Period};
 use maitred_model::{Counters, Document, QuotaBy};
@@ -168,7 +169,7 @@ impl QuotaView {
 }
 
 fn moment(seconds: u64) -> Option<String> {
-    time(i64::try_from(seconds).ok()?.checked_mul(MILLIS)?)
+    of_millis(i64::try_from(seconds).ok()?.checked_mul(MILLIS)?)
 }
 
 fn of_rate(rate: &RateLeft) -> Value {
@@ -187,5 +188,5 @@ fn of_rate(rate: &RateLeft) -> Value {
 
 fn of_past(past: &Past) -> Value {
     let Past { plan, api, route, start, end, used } = past;
-    json!({ "plan": plan, "api": api, "route": route, "began": time(*start), "ended": time(*end), "used": used })
+    json!({ "plan": plan, "api": api, "route": route, "began": of_millis(*start), "ended": of_millis(*end), "used": used })
 }

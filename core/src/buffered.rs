@@ -223,46 +223,13 @@ fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{Flights, Verdicts};
-    use crate::ports::{Call, Calling, Waiting};
+    use crate::testing::Fixed;
     use std::collections::VecDeque;
     use std::pin::pin;
-    use std::time::{Duration, Instant};
-
-    struct Fixed {
-        now: Cell<Instant>,
-        verdicts: RefCell<Verdicts>,
-        room: Room,
-    }
-
-    impl Ports for Fixed {
-        fn flights(&self) -> &Flights {
-            unreachable!("nobody waits for another")
-        }
-
-        fn until(&self, _: Instant) -> Waiting<'_> {
-            unreachable!("nothing is waited for")
-        }
-
-        fn now(&self) -> Instant {
-            self.now.get()
-        }
-        fn unix_time(&self, _: Instant) -> Duration {
-            Duration::ZERO
-        }
-        fn verdicts(&self) -> &RefCell<Verdicts> {
-            &self.verdicts
-        }
-        fn room(&self) -> &Room {
-            &self.room
-        }
-        fn call<'a>(&'a self, _: Call<'a>) -> Calling<'a> {
-            Box::pin(async { Err(Fault::new(Kind::NotImplemented, "")) })
-        }
-    }
+    use std::time::Instant;
 
     fn ports(most: u64) -> Fixed {
-        Fixed { now: Cell::new(Instant::now()), verdicts: RefCell::default(), room: Room::default().with(most) }
+        Fixed { room: Room::default().with(most), ..Fixed::at(0) }
     }
 
     /// A body in pieces; where a piece is empty it waits once.

@@ -26,6 +26,8 @@ pub mod registry;
 pub mod render;
 pub mod response;
 pub mod retry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use address::{Forwarded, Remote};
 pub use body::{Body, Duplex, Progress, Stream, Whole};

@@ -44,17 +44,30 @@ impl Text {
     /// Appends a path. A result with a dot segment, or anything else that is not canonical, is refused.
     pub fn path(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
         let start = out.len();
-        self.encoded(exchange, out)?;
-        if !is_canonical(&out[start..]) {
-            return Err(Fault::new(Kind::BadRequest, "a rewritten path that is not canonical"));
-        }
-        Ok(())
+        self.encoded(exchange, out, unknown)?;
+        rewritten(&out[start..])
+    }
+
+    /// The same where nobody was asked who makes the request: what depends on that stays as it is written. For eyes, and no back end.
+    pub fn path_unasked(&self, exchange: &Exchange) -> Result<Vec<u8>, Fault> {
+        let mut anybody = Vec::new();
+        self.encoded(exchange, &mut anybody, |_, out| {
+            out.push(b'x');
+            Ok(())
+        })?;
+        rewritten(&anybody)?;
+        let mut shown = Vec::new();
+        self.encoded(exchange, &mut shown, |variable, out| {
+            out.extend_from_slice(format!("{{{variable}}}").as_bytes());
+            Ok(())
+        })?;
+        Ok(shown)
     }
 
     /// Appends a URL or path with perhaps a query.
     pub fn url(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
         let start = out.len();
-        self.encoded(exchange, out)?;
+        self.encoded(exchange, out, unknown)?;
         let whole = &out[start..];
         let end = memchr(b'?', whole).unwrap_or(whole.len());
         // Behind "scheme://authority", or from the start where the target is a path.
@@ -70,8 +83,13 @@ impl Text {
         Ok(())
     }
 
-    /// `Err`: it says something of who makes the request that is not known. Half a path leads somewhere else.
-    fn encoded(&self, exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), Fault> {
+    /// `absent`: what becomes of that which says who makes the request where it is not known.
+    fn encoded(
+        &self,
+        exchange: &Exchange,
+        out: &mut Vec<u8>,
+        absent: impl Fn(&Variable, &mut Vec<u8>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let mut in_query = false;
         for piece in &self.pieces {
             match piece {
@@ -91,10 +109,7 @@ impl Text {
                 Piece::Variable(Variable::RequestPath) if !in_query => out.extend_from_slice(exchange.request.path()),
                 Piece::Variable(variable) => {
                     if !with_variable(variable, exchange, |text| path::encode(text, out)) {
-                        return Err(Fault::new(
-                            Kind::Forbidden,
-                            format!("the address needs `{{{variable}}}`, which is not there"),
-                        ));
+                        absent(variable, out)?;
                     }
                 }
             }
@@ -121,6 +136,18 @@ impl Text {
             return Err(Fault::new(Kind::BadRequest, "a control character on its way into a header"));
         }
         Ok(Some(out))
+    }
+}
+
+/// Half a path leads somewhere else.
+fn unknown(variable: &Variable, _: &mut Vec<u8>) -> Result<(), Fault> {
+    Err(Fault::new(Kind::Forbidden, format!("the address needs `{{{variable}}}`, which is not there")))
+}
+
+fn rewritten(path: &[u8]) -> Result<(), Fault> {
+    match is_canonical(path) {
+        true => Ok(()),
+        false => Err(Fault::new(Kind::BadRequest, "a rewritten path that is not canonical")),
     }
 }
 

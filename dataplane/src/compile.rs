@@ -193,10 +193,12 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         identity: Identity::default(),
         plans: Plans::default(),
         conditions: HashMap::new(),
+        key_expressions: HashMap::new(),
         limits: LimitsCompiler::new(&document, state),
         keys: Vec::new(),
     };
     compiler.conditions = identity::conditions(&document, &mut compiler.diagnostics);
+    compiler.key_expressions = identity::keys(&document, &mut compiler.diagnostics);
     identity::check(&document, &mut compiler.diagnostics);
     for (name, upstream) in &document.upstreams {
         compiler.upstream(name, &upstream.value, upstream.span);
@@ -256,6 +258,14 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     })
 }
 
+/// What the parts' own rules say of a document that is wrong already, so that whoever mends it is told everything at once.
+pub fn also_wrong(document: &Document) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    identity::conditions(document, &mut diagnostics);
+    identity::check(document, &mut diagnostics);
+    diagnostics
+}
+
 /// The port of the first listener with TLS, 443 if there is any; where there is none at all, somebody else ends TLS.
 fn https_port(document: &Document) -> u16 {
     let ports = document.listen.iter().filter(|listener| listener.tls.is_some()).filter_map(|listener| match listener.address {
@@ -285,6 +295,8 @@ struct Compiler<'a> {
     plans: Plans,
     /// By what is written: many routes may have the same.
     conditions: HashMap<String, Arc<Condition>>,
+    /// The same of keys of limits.
+    key_expressions: HashMap<String, Arc<Condition>>,
     limits: LimitsCompiler,
     /// API and route names, for the counters.
     keys: Vec<(Arc<str>, Arc<str>)>,
@@ -403,7 +415,7 @@ impl Compiler<'_> {
         let authorize = self.demands(api, route, params);
         let span = route.matcher.span;
         let place = Place { index, name: api_name, api, route, route_name: name, span, params };
-        let mut around = Around { document, state, conditions: &self.conditions, diagnostics: &mut self.diagnostics };
+        let mut around = Around { document, state, conditions: &self.key_expressions, diagnostics: &mut self.diagnostics };
         let limits = self.limits.route(&place, &mut around);
         let authenticate = self.identity.authentication(api, route);
         let quotas = match &authenticate {

@@ -7,7 +7,7 @@ use crate::told;
 use crate::world::head_limits;
 use maitred_core::{Exchange, Fault};
 use maitred_integrations::Integration;
-use maitred_model::{Authenticate, Authorize};
+use maitred_model::{Authenticate, Authorize, AuthorizerKind};
 use maitred_policies::cors::{self, CorsPolicy};
 use maitred_wire::Parsed;
 use std::time::Instant;
@@ -23,7 +23,8 @@ pub struct Explanation<'a> {
     pub route: Option<RouteView<'a>>,
     /// Where the route stands in the document: API and position.
     pub place: Option<(u32, u32)>,
-    /// The path and query that a back end would get, behind its endpoint's own path.
+    /// The path and query that a back end would get, behind its endpoint's own path. What depends on who makes the request stands there as
+    /// it is written.
     pub forwarded: Option<Result<String, Fault>>,
     /// The values of the route's path parameters.
     pub params: Vec<String>,
@@ -46,8 +47,17 @@ pub struct Asked<'a> {
     pub anonymous: bool,
     /// The first whose credential the request has, be it right or wrong.
     pub decides: Option<&'a str>,
+    /// The first where people log in: who opens a page without a credential is sent there.
+    pub login: Option<&'a str>,
     /// All that API and route demand.
     pub demands: Vec<&'a Authorize>,
+}
+
+impl Asked<'_> {
+    /// Nobody is let in: who shows nothing must, and the request shows nothing.
+    pub fn is_refused(&self) -> bool {
+        self.decides.is_none() && !self.anonymous
+    }
 }
 
 /// What a browser is told that asks before it sends a request.
@@ -121,11 +131,18 @@ pub fn explain<'a>(
 fn asked<'a>(snapshot: &'a Snapshot, (api, position): (u32, u32), exchange: &Exchange) -> Option<Asked<'a>> {
     let (_, api) = snapshot.document.apis.get_index(api as usize)?;
     let route = &api.routes.get(position as usize)?.value;
-    let Authenticate::Any { authorizers, anonymous } = identity::decides(api, route)? else { return None };
+    // Who is on the way to a login is nobody yet.
+    let decides = identity::decides(api, route).filter(|_| !route.is_login())?;
+    let Authenticate::Any { authorizers, anonymous } = decides else { return None };
     let finds = |name: &&str| snapshot.identity.choice(name).is_some_and(|choice| choice.authorizer.finds(exchange));
     let authorizers: Vec<&str> = authorizers.iter().map(|name| name.value.as_str()).collect();
     let decides = authorizers.iter().copied().find(finds);
-    Some(Asked { decides, authorizers, anonymous: *anonymous, demands: identity::demands(api, route) })
+    let is_login = |name: &&str| {
+        let authorizer = snapshot.document.authorizers.get(*name);
+        authorizer.is_some_and(|authorizer| matches!(authorizer.kind, AuthorizerKind::Oidc(_)))
+    };
+    let login = authorizers.iter().copied().find(is_login).filter(|_| !anonymous);
+    Some(Asked { decides, login, authorizers, anonymous: *anonymous, demands: identity::demands(api, route) })
 }
 
 /// Asks the policy that would answer.
@@ -145,7 +162,10 @@ fn forwarded(integration: &Integration, exchange: &Exchange) -> Option<Result<St
     let mut path = Vec::new();
     match &proxy.rewrite {
         // Who it is, nobody was asked.
-        Some(rewrite) if rewrite.says_who() => return None,
+        Some(rewrite) if rewrite.says_who() => match rewrite.path_unasked(exchange) {
+            Ok(shown) => path = shown,
+            Err(fault) => return Some(Err(fault)),
+        },
         Some(rewrite) => {
             if let Err(fault) = rewrite.path(exchange, &mut path) {
                 return Some(Err(fault));

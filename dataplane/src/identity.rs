@@ -5,7 +5,7 @@ use maitred_core::identity::{Consumer, ConsumerSet, KeyCell, KeyHasher, KeySet, 
 use maitred_core::quota::Accounts;
 use maitred_model::{
     Api, Authenticate, Authorize, Authorizer, AuthorizerKind, Diagnostic, Diagnostics, Document, Integration, Jwt, JwtKeys,
-    LimitBy, Route, Setting, SignatureKey, Spanned,
+    LimitBy, Policies, Route, Setting, SignatureKey, Span, Spanned,
 };
 use maitred_policies::Authentication;
 use maitred_policies::authenticate::http_signature::read_key;
@@ -43,6 +43,8 @@ impl Identity {
             configured: consumers(document, secret, &state.consumers.accounts),
             stored: state.consumers.clone(),
         });
+        let listeners = document.listen.iter().filter_map(|listener| listener.tls.as_ref());
+        let client_ca: Vec<&[u8]> = listeners.filter_map(|tls| tls.client_ca.as_ref()).map(|ca| &ca.bytes[..]).collect();
         let mut identity = Identity::default();
         for (name, configured) in &document.authorizers {
             let keys = match &configured.kind {
@@ -70,6 +72,7 @@ impl Identity {
                 keys,
                 upstream: asked.get(name.as_str()).copied(),
                 fetch: &state.fetch,
+                client_ca: &client_ca,
                 seen: &state.seen,
             };
             match make(name, configured, &making) {
@@ -195,40 +198,65 @@ pub(crate) fn demands<'a>(api: &'a Api, route: &'a Route) -> Vec<&'a Authorize> 
     inherited.into_iter().chain(own).collect()
 }
 
-/// Every condition and every key in CEL of a document, by what is written. Those that cannot be read are complained about, each where it stands.
+fn policies(document: &Document) -> impl Iterator<Item = &Policies> {
+    let apis = document.apis.values().map(|api| &api.value);
+    apis.flat_map(|api| std::iter::once(&api.policies).chain(api.routes.iter().map(|route| &route.value.policies)))
+}
+
+/// Every condition of a document, by what is written. Those that cannot be read are complained about, each where it stands.
 pub(crate) fn conditions(document: &Document, diagnostics: &mut Diagnostics) -> HashMap<String, Arc<Condition>> {
     let mut compiled = HashMap::new();
-    let policies = document
-        .apis
-        .values()
-        .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
-    for policies in policies {
-        if let Some(Setting::Some(rules)) = &policies.authorize {
-            for source in &rules.condition {
-                if let Err(condition::Problem { message, hint }) = expression(&source.value, &mut compiled) {
-                    diagnostics.push(Diagnostic::error("bad-condition", source.span, message).hint(hint));
-                }
+    for authorize in policies(document).filter_map(|policies| policies.authorize.as_ref()) {
+        let Setting::Some(rules) = authorize else { continue };
+        for source in &rules.condition {
+            if compiled.contains_key(&source.value) {
+                continue;
             }
-        }
-        let Some(Setting::Some(limits)) = &policies.rate_limit else { continue };
-        for by in limits.iter().flat_map(|limit| &limit.by) {
-            let LimitBy::Expression(source) = &by.value else { continue };
-            if let Err(condition::Problem { message, .. }) = expression(source, &mut compiled) {
-                // What both are is said of conditions; the same holds for keys.
-                let message = message.replace("the condition", "the expression");
-                let hint = "keys are written in CEL and yield a text, a number or a truth: `\"cel:request.method + path.id\"`";
-                diagnostics.push(Diagnostic::error("bad-expression", by.span, message).hint(hint));
+            match Condition::compile(&source.value) {
+                Ok(condition) => {
+                    compiled.insert(source.value.clone(), Arc::new(condition));
+                }
+                Err(problem) => diagnostics.push(unreadable(source, problem)),
             }
         }
     }
     compiled
 }
 
-fn expression(source: &str, compiled: &mut HashMap<String, Arc<Condition>>) -> Result<(), condition::Problem> {
-    if !compiled.contains_key(source) {
-        compiled.insert(source.to_owned(), Arc::new(Condition::compile(source)?));
+/// The same of expressions that are keys of limits.
+pub(crate) fn keys(document: &Document, diagnostics: &mut Diagnostics) -> HashMap<String, Arc<Condition>> {
+    let mut compiled = HashMap::new();
+    for limits in policies(document).filter_map(|policies| policies.rate_limit.as_ref()) {
+        let Setting::Some(limits) = limits else { continue };
+        for by in limits.iter().flat_map(|limit| &limit.by) {
+            let LimitBy::Expression(source) = &by.value else { continue };
+            if compiled.contains_key(source) {
+                continue;
+            }
+            match Condition::compile_key(source) {
+                Ok(key) => {
+                    compiled.insert(source.clone(), Arc::new(key));
+                }
+                Err(problem) => {
+                    // What is said of conditions holds for keys.
+                    let message = problem.placed(source).replace("the condition", "the expression");
+                    diagnostics.push(Diagnostic::error("bad-expression", by.span, message).hint(problem.hint));
+                }
+            }
+        }
     }
-    Ok(())
+    compiled
+}
+
+/// Points at the part that is wrong, where the file has the condition as it reads; else it says where in the condition that is.
+fn unreadable(source: &Spanned<String>, problem: condition::Problem) -> Diagnostic {
+    let Spanned { value: text, span } = source;
+    let is_plain = (span.end - span.start) as usize == text.len();
+    let (span, message) = match &problem.at {
+        Some(at) if is_plain => (Span::new(span.file, span.start + at.start as u32, span.start + at.end as u32), problem.message),
+        Some(_) | None => (*span, problem.placed(text)),
+    };
+    Diagnostic::error("bad-condition", span, message).hint(problem.hint)
 }
 
 /// The consumers of a document. That no key and no identity is anybody else's, `check` saw to.

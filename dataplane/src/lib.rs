@@ -28,7 +28,7 @@ mod worker;
 mod world;
 
 pub use access_log::LogTarget;
-pub use compile::{State, compile};
+pub use compile::{State, also_wrong, compile};
 pub use explain::{Asked, Explanation, Preflight, explain};
 pub use gateway::{Gateway, Options};
 pub use handover::Handover;

@@ -2,7 +2,10 @@
 //! is an argument.
 
 use jiff::Timestamp;
-use maitred_model::{AcmeChallenge, ClientAuth, Diagnostic, Diagnostics, Document, ListenAddress, ListenerTls, PemFile, Spanned};
+use maitred_model::{
+    AcmeChallenge, AuthorizerKind, ClientAuth, Diagnostic, Diagnostics, Document, ListenAddress, ListenerTls, PemFile, Spanned,
+};
+use maitred_policies::authenticate::client_certificate::lists_end;
 use maitred_transport::expiries;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,6 +30,24 @@ pub fn warnings(document: &Document, now: SystemTime) -> Diagnostics {
         if let Some(diagnostic) = unanswerable(document, tls) {
             diagnostics.push(diagnostic);
         }
+    }
+    for authorizer in document.authorizers.values() {
+        let AuthorizerKind::ClientCertificate(certificate) = &authorizer.kind else { continue };
+        diagnostics.extend(ended_lists(&certificate.crl, now));
+    }
+    diagnostics
+}
+
+/// What was revoked since nobody knows: fails closed.
+fn ended_lists(files: &[Spanned<PemFile>], now: i64) -> Diagnostics {
+    let bytes: Vec<&[u8]> = files.iter().map(|file| &file.bytes[..]).collect();
+    let mut diagnostics = Diagnostics::new();
+    for (file, end) in files.iter().zip(lists_end(&bytes)) {
+        let Some(end) = end.filter(|end| *end <= now) else { continue };
+        let message =
+            format!("`{}` has ended on {}: certificates of its issuer are answered 503", file.path.display(), date(end));
+        let hint = "put the newer list there; a running gateway takes it over by itself";
+        diagnostics.push(Diagnostic::warning("list-ended", file.span, message).hint(hint));
     }
     diagnostics
 }
@@ -93,7 +114,7 @@ mod tests {
     /// The warnings of a document, with their places, so many seconds before the certificates of the tests end.
     fn words(text: &str, before_the_end: i64) -> String {
         let read = |name: &str| std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/certs/").to_owned() + name).unwrap();
-        let files = ["api.pem", "api.key", "ca.pem"];
+        let files = ["api.pem", "api.key", "ca.pem", "revoked.pem"];
         let files = files.iter().fold(Memory::default(), |files, name| files.file(name, read(name)));
         let loaded = load_text("test.yaml", text, &files);
         let document = loaded.document.expect("a good configuration");
@@ -120,6 +141,19 @@ upstreams: { a: { endpoints: [\"https://a\"], tls: { cert: api.pem, key: api.key
             assert_eq!(words.matches(said).count(), 2, "{words}");
             assert!(words.contains("test.yaml:3:32") && words.contains("test.yaml:4:58"), "{words}");
         }
+    }
+
+    #[test]
+    fn a_list_of_revoked_certificates_that_has_ended_is_warned_of() {
+        let text = "listen:
+  address: 127.0.0.1:0
+  tls: { certificates: { cert: api.pem, key: api.key }, client_ca: ca.pem }
+authorizers: { machines: { client_certificate: { principal: san_dns, crl: revoked.pem } } }";
+        // It ends when the certificates do.
+        assert!(!words(text, 1).contains("list-ended"));
+        let words = words(text, 0);
+        assert!(words.contains("warning[list-ended]: `revoked.pem` has ended on 2120-01-01"), "{words}");
+        assert!(words.contains("test.yaml:4:75"), "{words}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::reload::Cause;
 use crate::routes;
 use crate::wire::{House, lock};
+use maitred_control::times::written;
 use maitred_control::upstreams::{find, turn};
 use maitred_control::usage::Usage;
 use maitred_control::{
@@ -107,7 +108,7 @@ impl Operations for House {
                 Ok(message) => ("ok", message),
                 Err(message) => ("failed", message),
             };
-            json!({ "time": last.time.to_string(), "cause": last.cause(), "result": result, "message": message })
+            json!({ "time": written(last.time), "cause": last.cause(), "result": result, "message": message })
         });
         let (started, since) = self.started;
         json!({
@@ -115,7 +116,7 @@ impl Operations for House {
             "pid": std::process::id(),
             "configuration": self.source.name(),
             "generation": self.gateway.metrics().generation.load(Ordering::Relaxed),
-            "started": started.to_string(),
+            "started": written(started),
             "uptime_seconds": since.elapsed().as_secs(),
             "workers": self.gateway.metrics().workers.len(),
             "listeners": self.gateway.listeners().iter().map(|address| json!(address.to_string())).collect::<Value>(),

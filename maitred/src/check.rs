@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::io;
 
 pub fn main(arguments: &Check) -> anyhow::Result<Exit> {
-    let source = Source::File(arguments.file.clone());
+    let source = Source::File(arguments.file.path().to_owned());
     let mut read = read(&source);
     let snapshot = compiled(&mut read, &State::new(1));
     match arguments.format {

@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use maitred_model::parse_address;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The file that is meant where none is named.
 pub const DEFAULT_FILE: &str = "maitred.yaml";
@@ -79,11 +79,10 @@ SIGUSR2 has the installed program take over, as `maitred upgrade` does.";
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]
 pub struct Run {
-    /// The configuration [default: ./maitred.yaml]
-    #[arg(conflicts_with = "upstream")]
-    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub file: File,
     /// Sends everything to this back end; needs no file
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["file", "named"])]
     pub upstream: Option<String>,
     /// Where to listen, with --upstream
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = parse_address, requires = "upstream")]
@@ -93,6 +92,26 @@ pub struct Run {
     pub admin: SocketAddr,
     #[command(flatten)]
     pub log: Log,
+}
+
+/// The configuration, for verbs that have no other argument: by its place, and as the other verbs take it.
+#[derive(Debug, Args)]
+pub struct File {
+    /// The configuration [default: ./maitred.yaml]
+    file: Option<PathBuf>,
+    /// The same, as every verb takes it
+    #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "file")]
+    named: Option<PathBuf>,
+}
+
+impl File {
+    pub fn given(&self) -> Option<&Path> {
+        self.file.as_deref().or(self.named.as_deref())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.given().unwrap_or(Path::new(DEFAULT_FILE))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -122,15 +141,24 @@ until that one is ready. If it never is, nothing has changed, and this says why.
 
 With --admin, and where there is no file, a token is taken from MAITRED_ADMIN_TOKEN.";
 
-/// Which gateway is meant.
+/// Which gateway is meant, for verbs that have no other argument.
 #[derive(Debug, Args)]
 #[command(after_help = UPGRADE_HELP)]
 pub struct Remote {
     /// Its configuration, which names the admin listener [default: ./maitred.yaml, or 127.0.0.1:9080 where there is none]
-    pub file: Option<PathBuf>,
+    file: Option<PathBuf>,
+    /// The same, as every verb takes it
+    #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "file")]
+    named: Option<PathBuf>,
     /// Its admin listener
-    #[arg(long, value_name = "ADDR", value_parser = parse_address, conflicts_with = "file")]
-    pub admin: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR", value_parser = parse_address, conflicts_with_all = ["file", "named"])]
+    admin: Option<SocketAddr>,
+}
+
+impl Remote {
+    pub fn place(&self) -> Place {
+        Place { file: self.file.clone().or_else(|| self.named.clone()), admin: self.admin }
+    }
 }
 
 const UPSTREAM_HELP: &str = "\
@@ -180,7 +208,7 @@ pub struct Which {
 #[derive(Debug, Args)]
 pub struct Place {
     /// Its configuration, which names the admin listener [default: ./maitred.yaml, or 127.0.0.1:9080 where there is none]
-    #[arg(long, global = true)]
+    #[arg(short, long, global = true)]
     pub file: Option<PathBuf>,
     /// Its admin listener
     #[arg(long, value_name = "ADDR", global = true, value_parser = parse_address, conflicts_with = "file")]
@@ -361,9 +389,8 @@ Problems are written to stderr, each with its line and what to type instead. War
 #[derive(Debug, Args)]
 #[command(after_help = CHECK_HELP)]
 pub struct Check {
-    /// The configuration
-    #[arg(default_value = DEFAULT_FILE)]
-    pub file: PathBuf,
+    #[command(flatten)]
+    pub file: File,
     /// How problems are written
     #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
     pub format: CheckFormat,
@@ -380,7 +407,7 @@ const EXPLAIN_HELP: &str = "\
 Examples:
   maitred explain GET /menu
   maitred explain POST 'https://api.example.com/shop/orders?v=2' -H 'x-beta: 1'
-  maitred explain GET /menu -H 'host: api.example.com' --file gateway.yaml --json
+  maitred explain GET /menu -H 'host: api.example.com' -f gateway.yaml --json
 
 Exits with 0 when a route takes the request, with 1 when none does.";
 
@@ -394,8 +421,8 @@ pub struct Explain {
     /// A header of the request
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
-    /// The configuration
-    #[arg(long, default_value = DEFAULT_FILE)]
+    /// The configuration [default: ./maitred.yaml]
+    #[arg(short, long, default_value = DEFAULT_FILE, hide_default_value = true)]
     pub file: PathBuf,
     /// Writes JSON
     #[arg(long)]
@@ -406,7 +433,7 @@ const TOKEN_HELP: &str = "\
 Examples:
   maitred token < token.txt                         of the only authorizer that takes tokens
   maitred token --authorizer staff --fetch - < token.txt
-  maitred token --authorizer staff --file gateway.yaml --json \"$TOKEN\"
+  maitred token --authorizer staff -f gateway.yaml --json \"$TOKEN\"
 
 Keys in a file, and a secret, are taken from the configuration; those at a URL are asked for with --fetch alone. What is on a \
 command line other users of the machine may see, and a shell keeps it: a token that still opens is better read from stdin.
@@ -417,7 +444,7 @@ Exits with 0 when the token is valid, with 1 when it is not.";
 #[command(after_help = TOKEN_HELP)]
 pub struct Token {
     /// The token, or `-` to read it from stdin
-    #[arg(default_value = "-", hide_default_value = true, allow_hyphen_values = true)]
+    #[arg(default_value = "-", hide_default_value = true)]
     pub token: String,
     /// The authorizer; needed where several take tokens
     #[arg(long, value_name = "NAME")]
@@ -425,8 +452,8 @@ pub struct Token {
     /// Asks the issuer for its keys, where they are not in the configuration
     #[arg(long)]
     pub fetch: bool,
-    /// The configuration
-    #[arg(long, default_value = DEFAULT_FILE)]
+    /// The configuration [default: ./maitred.yaml]
+    #[arg(short, long, default_value = DEFAULT_FILE, hide_default_value = true)]
     pub file: PathBuf,
     /// Writes JSON
     #[arg(long)]
@@ -442,9 +469,8 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 #[derive(Debug, Args)]
 pub struct Routes {
-    /// The configuration
-    #[arg(default_value = DEFAULT_FILE)]
-    pub file: PathBuf,
+    #[command(flatten)]
+    pub file: File,
     /// Writes JSON
     #[arg(long)]
     pub json: bool,
@@ -485,6 +511,33 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_that_reads_a_file_takes_it_by_the_same_option() {
+        let fits = |words: &str| Cli::try_parse_from(std::iter::once("maitred").chain(words.split(' '))).is_ok();
+        for verb in [
+            "run",
+            "check",
+            "routes",
+            "upgrade",
+            "healthy",
+            "explain GET /",
+            "token",
+            "upstream list",
+            "consumer list",
+            "token -",
+        ] {
+            for option in ["-f a.yaml", "--file a.yaml", "--file=a.yaml"] {
+                assert!(fits(&format!("{verb} {option}")), "{verb} {option}");
+            }
+        }
+        for verb in ["run", "check", "routes", "upgrade", "healthy"] {
+            assert!(fits(&format!("{verb} a.yaml")) && !fits(&format!("{verb} a.yaml -f b.yaml")), "{verb}");
+        }
+        for words in ["run -f a.yaml --upstream http://a", "upgrade -f a.yaml --admin 127.0.0.1:1", "token --fetc"] {
+            assert!(!fits(words), "{words}");
+        }
     }
 
     #[test]

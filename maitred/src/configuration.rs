@@ -2,8 +2,8 @@
 //! and every reload take. Knows no gateway.
 
 use crate::output::{in_color, say};
-use maitred_dataplane::{Snapshot, State, compile, warnings};
-use maitred_model::{Diagnostics, Disk, Document, Files, Sources, load, load_text, render};
+use maitred_dataplane::{Snapshot, State, also_wrong, compile, warnings};
+use maitred_model::{Diagnostics, Disk, Document, Files, Loaded, Sources, load, load_text, render};
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
@@ -52,6 +52,8 @@ impl Source {
 pub struct Read {
     /// Absent if there are errors.
     pub document: Option<Document>,
+    /// What was understood, if there are.
+    broken: Option<Document>,
     pub diagnostics: Diagnostics,
     pub files: Files,
     /// Every file that it depends on, and the folders where another one would be part of it.
@@ -71,13 +73,19 @@ pub fn read(source: &Source) -> Read {
         Source::Text { name, text } => load_text(name, text, &disk),
     };
     let mut watched = disk.folders.into_inner();
-    watched.extend(loaded.dependencies);
-    Read { document: loaded.document, diagnostics: loaded.diagnostics, files: loaded.files, watched }
+    watched.extend(loaded.dependencies.iter().cloned());
+    let Loaded { document, broken, diagnostics, files, dependencies: _ } = loaded;
+    Read { document, broken, diagnostics, files, watched }
 }
 
 /// Compiles what was read. What only the compiler finds joins the diagnostics; errors leave nothing.
 pub fn compiled(read: &mut Read, state: &State) -> Option<Snapshot> {
-    match compile(Arc::new(read.document.take()?), state) {
+    let Some(document) = read.document.take() else {
+        read.diagnostics.extend(read.broken.take().map(|broken| also_wrong(&broken)).unwrap_or_default());
+        read.diagnostics.sort();
+        return None;
+    };
+    match compile(Arc::new(document), state) {
         Ok(snapshot) => {
             read.diagnostics.extend(warnings(&snapshot.document, state.clock.wall()));
             read.diagnostics.sort();

@@ -1,7 +1,7 @@
 //! `maitred consumer`: the registered callers of a gateway that runs. A key that was made goes to stdout, alone, and words about it to
 //! stderr: scripts take it, and it is not seen again.
 
-use crate::cli::{Consumer, ConsumerVerb, Identified, Place, Remote};
+use crate::cli::{Consumer, ConsumerVerb, Identified};
 use crate::output::{Exit, count, json, print, say, table};
 use crate::remote::{self, Answer, escaped};
 use anyhow::ensure;
@@ -19,10 +19,9 @@ struct Asked {
 }
 
 pub fn main(arguments: &Consumer) -> anyhow::Result<Exit> {
-    let Consumer { verb, json: is_json, place: Place { file, admin } } = arguments;
-    let remote = Remote { file: file.clone(), admin: *admin };
+    let Consumer { verb, json: is_json, place } = arguments;
     let Asked { method, path, body } = asked(verb);
-    let answer = remote::send(&remote, (method, &path), body.as_ref(), ANSWER_TIME_MAX)?;
+    let answer = remote::send(place, (method, &path), body.as_ref(), ANSWER_TIME_MAX)?;
     ensure!(matches!(answer.status, 200 | 201), "{}", answer.detail());
     if *is_json {
         return json(&answer.body);

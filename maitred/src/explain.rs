@@ -1,6 +1,7 @@
 //! `maitred explain`: puts the data plane's verdict on one request into words. Decides nothing: the router that serves was asked.
 
 mod identity;
+mod limits;
 mod protection;
 
 use crate::cli::Explain;
@@ -8,7 +9,7 @@ use crate::configuration::offline;
 use crate::output::{Exit, json, print, say};
 use crate::routes::{matched, one};
 use maitred_core::Fault;
-use maitred_dataplane::{Explanation, Preflight, RouteView, Snapshot, endpoint_url, explain};
+use maitred_dataplane::{Asked, Explanation, Preflight, RouteView, Snapshot, endpoint_url, explain};
 use maitred_model::{
     Api, Authority, Balance, Endpoint, HostPattern, Integration, PathTemplate, ProxyTarget, Route, Upstream, format_duration,
 };
@@ -56,6 +57,8 @@ struct Taken<'a> {
     /// How one of them is picked, where there is anything to pick.
     balance: Option<String>,
     timeouts: Vec<String>,
+    limits: Vec<protection::Line>,
+    limits_json: Value,
     protection: Vec<protection::Line>,
     /// Closed: what clients are told to wait.
     maintenance: Option<Duration>,
@@ -74,7 +77,18 @@ impl<'a> Taken<'a> {
         let protection = upstream.map(|upstream| protection::lines(upstream, route, method)).unwrap_or_default();
         let maintenance = route.maintenance.as_ref().or(api.maintenance.as_ref());
         let maintenance = maintenance.filter(|maintenance| maintenance.on).map(|maintenance| maintenance.retry_after);
-        Some(Taken { view, params, endpoints, balance, timeouts: timeouts(api, route, upstream), protection, maintenance })
+        let by_plan = explanation.asked.is_some() && !snapshot.document.plans.is_empty();
+        Some(Taken {
+            view,
+            params,
+            endpoints,
+            balance,
+            timeouts: timeouts(api, route, upstream),
+            limits: limits::lines(api, route, by_plan),
+            limits_json: limits::as_json(api, route),
+            protection,
+            maintenance,
+        })
     }
 }
 
@@ -170,7 +184,15 @@ fn say_taken(taken: &Taken<'_>, explanation: &Explanation<'_>, line: &mut impl F
     for (label, words) in identity::lines(explanation.asked.as_ref()) {
         line(label, &words);
     }
-    line("goes to", &view.integration);
+    for (label, words) in &taken.limits {
+        line(label, words);
+    }
+    if explanation.asked.as_ref().is_some_and(Asked::is_refused) {
+        line("goes to", "nobody, without a credential");
+        line("would go to", &view.integration);
+    } else {
+        line("goes to", &view.integration);
+    }
     for endpoint in &taken.endpoints {
         line("endpoint", endpoint);
     }
@@ -257,6 +279,7 @@ fn as_json(explanation: &Explanation<'_>, taken: Option<&Taken<'_>>, closest: &[
             "headers": preflight.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect::<Map<_, _>>(),
             "refusal": preflight.refusal,
         })),
+        "limits": taken.map(|taken| &taken.limits_json),
         "timeouts": taken.map(|taken| &taken.timeouts),
         "protection": taken.map(|taken| {
             taken.protection.iter().map(|(label, words)| ((*label).to_owned(), words.as_str().into())).collect::<Map<_, _>>()

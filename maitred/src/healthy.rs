@@ -11,7 +11,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
 pub fn main(arguments: &Healthy) -> anyhow::Result<Exit> {
     let (path, word) = if arguments.ready { ("/readyz", "ready") } else { ("/healthz", "healthy") };
-    let answer = remote::ask(&arguments.remote, "GET", path, ANSWER_TIME_MAX)?;
+    let answer = remote::ask(&arguments.remote.place(), "GET", path, ANSWER_TIME_MAX)?;
     ensure!(answer.status == 200, "not {word}: {}", answer.detail());
     print(&format!("{word}\n"))?;
     Ok(Exit::Fine)

@@ -1,7 +1,7 @@
 //! Verbs that speak to a gateway that runs: where its admin listener is, and one question to it. What the answer means is the verb's
 //! affair.
 
-use crate::cli::{DEFAULT_FILE, Remote};
+use crate::cli::{DEFAULT_FILE, Place};
 use crate::configuration::{Source, read};
 use anyhow::{Context, bail, ensure};
 use maitred_model::Secret;
@@ -33,13 +33,13 @@ impl Answer {
 }
 
 /// `time`: for the answer.
-pub fn ask(remote: &Remote, method: &str, path: &str, time: Duration) -> anyhow::Result<Answer> {
-    send(remote, (method, path), None, time)
+pub fn ask(place: &Place, method: &str, path: &str, time: Duration) -> anyhow::Result<Answer> {
+    send(place, (method, path), None, time)
 }
 
 /// With a body.
-pub fn send(remote: &Remote, line: (&str, &str), body: Option<&Value>, time: Duration) -> anyhow::Result<Answer> {
-    let Asked { address, token, file } = place(remote)?;
+pub fn send(place: &Place, line: (&str, &str), body: Option<&Value>, time: Duration) -> anyhow::Result<Answer> {
+    let Asked { address, token, file } = asked(place)?;
     let body = body.map_or_else(String::new, Value::to_string);
     exchange(address, token.as_ref(), line, &body, time).with_context(|| {
         let hint = file.map(|file| elsewhere(&file, token.is_some())).unwrap_or_default();
@@ -98,10 +98,10 @@ fn parse(answer: &str) -> Option<Answer> {
     Some(Answer { status, body: serde_json::from_str(body).unwrap_or_default() })
 }
 
-fn place(remote: &Remote) -> anyhow::Result<Asked> {
+fn asked(place: &Place) -> anyhow::Result<Asked> {
     let from_environment = || std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()).map(Secret::new);
     let unconfigured = |address| Asked { address, token: from_environment(), file: None };
-    match (&remote.admin, &remote.file) {
+    match (&place.admin, &place.file) {
         (Some(address), _) => Ok(unconfigured(reachable(*address))),
         (None, Some(file)) => configured(file),
         (None, None) if Path::new(DEFAULT_FILE).exists() => configured(&PathBuf::from(DEFAULT_FILE)),

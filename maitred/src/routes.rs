@@ -7,7 +7,7 @@ use maitred_dataplane::{RouteView, Snapshot};
 use serde_json::{Value, json};
 
 pub fn main(arguments: &Routes) -> anyhow::Result<Exit> {
-    let Some(snapshot) = offline(&arguments.file) else { return Ok(Exit::Refused) };
+    let Some(snapshot) = offline(arguments.file.path()) else { return Ok(Exit::Refused) };
     if arguments.json {
         return json(&as_json(&snapshot));
     }

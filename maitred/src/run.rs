@@ -28,8 +28,8 @@ fn source(arguments: &Run) -> anyhow::Result<Source> {
     if let Some(url) = &arguments.upstream {
         return Ok(Source::upstream(url, arguments.listen, arguments.admin));
     }
-    if let Some(file) = &arguments.file {
-        return Ok(Source::File(file.clone()));
+    if let Some(file) = arguments.file.given() {
+        return Ok(Source::File(file.to_owned()));
     }
     let file = PathBuf::from(DEFAULT_FILE);
     if !file.exists() {

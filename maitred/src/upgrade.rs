@@ -53,7 +53,7 @@ const GO: u8 = b'G';
 
 /// `maitred upgrade`
 pub fn main(arguments: &Remote) -> anyhow::Result<Exit> {
-    let answer = remote::ask(arguments, "POST", "/upgrade", ANSWER_TIME_MAX)?;
+    let answer = remote::ask(&arguments.place(), "POST", "/upgrade", ANSWER_TIME_MAX)?;
     ensure!(answer.status == 200, "not upgraded; the process from before goes on: {}", answer.detail());
     let (pid, version) = (&answer.body["pid"], answer.body["version"].as_str().unwrap_or_default());
     print(&format!("upgraded: process {pid}, maitred {version}, serves; the one before it ends with its last connection\n"))?;

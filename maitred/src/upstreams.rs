@@ -1,6 +1,6 @@
 //! `maitred upstream`: the endpoints of a gateway that runs. And what of them one process tells the next.
 
-use crate::cli::{Place, Remote, Upstream, UpstreamVerb, Which};
+use crate::cli::{Place, Upstream, UpstreamVerb, Which};
 use crate::output::{Exit, json, print, say, table};
 use crate::remote::{self, escaped};
 use anyhow::ensure;
@@ -13,18 +13,17 @@ use std::time::{Duration, Instant};
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 pub fn main(arguments: &Upstream) -> anyhow::Result<Exit> {
-    let Place { file, admin } = &arguments.place;
-    let remote = Remote { file: file.clone(), admin: *admin };
+    let place = &arguments.place;
     match &arguments.verb {
-        UpstreamVerb::List { name, json } => list(&remote, name.as_deref(), *json),
-        UpstreamVerb::Drain(which) => turned(&remote, which, "drain"),
-        UpstreamVerb::Enable(which) => turned(&remote, which, "enable"),
+        UpstreamVerb::List { name, json } => list(place, name.as_deref(), *json),
+        UpstreamVerb::Drain(which) => turned(place, which, "drain"),
+        UpstreamVerb::Enable(which) => turned(place, which, "enable"),
     }
 }
 
-fn list(remote: &Remote, name: Option<&str>, is_json: bool) -> anyhow::Result<Exit> {
+fn list(place: &Place, name: Option<&str>, is_json: bool) -> anyhow::Result<Exit> {
     let path = name.map_or_else(|| "/upstreams".to_owned(), |name| format!("/upstreams/{}", escaped(name)));
-    let answer = remote::ask(remote, "GET", &path, ANSWER_TIME_MAX)?;
+    let answer = remote::ask(place, "GET", &path, ANSWER_TIME_MAX)?;
     ensure!(answer.status == 200, "{}", answer.detail());
     if is_json {
         return json(&answer.body);
@@ -91,10 +90,10 @@ fn notes(upstream: &Value) -> Vec<String> {
     panic.into_iter().chain(queue).collect()
 }
 
-fn turned(remote: &Remote, which: &Which, verb: &str) -> anyhow::Result<Exit> {
+fn turned(place: &Place, which: &Which, verb: &str) -> anyhow::Result<Exit> {
     let Which { name, endpoint } = which;
     let path = format!("/upstreams/{}/{verb}?endpoint={}", escaped(name), escaped(endpoint));
-    let answer = remote::ask(remote, "POST", &path, ANSWER_TIME_MAX)?;
+    let answer = remote::ask(place, "POST", &path, ANSWER_TIME_MAX)?;
     ensure!(answer.status == 200, "{}", answer.detail());
     let (state, in_flight) = (answer.body["state"].as_str().unwrap_or_default(), answer.body["in_flight"].as_u64().unwrap_or(0));
     let rest = match in_flight {

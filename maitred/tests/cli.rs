@@ -109,8 +109,11 @@ fn every_example_compiles_without_a_warning() {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "yaml") {
-                let done = maitred(&["check", path.to_str().unwrap()]);
-                assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{}", path.display());
+                // What has keys to be made first is walked through in examples.rs.
+                if !path.with_file_name("make-keys").exists() {
+                    let done = maitred(&["check", path.to_str().unwrap()]);
+                    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{}", path.display());
+                }
                 let text = std::fs::read_to_string(&path).unwrap();
                 assert!(text.starts_with("# "), "{} says what it shows", path.display());
                 checked += 1;

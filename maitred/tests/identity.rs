@@ -25,13 +25,61 @@ apis:
     let done = folder.maitred(&["check"]);
     assert_ne!(done.code, 0);
     for part in [
-        "error[bad-condition]: the condition uses a variable that there is not: `claim` at its column 1\n --> maitred.yaml:6:63",
+        "error[bad-condition]: the condition uses a variable that there is not: `claim`\n --> maitred.yaml:6:64\n",
         "= help: did you mean `claims`?",
-        "error[bad-condition]: the condition cannot be read at its column ",
+        "error[bad-condition]: the condition cannot be read: ",
+        "--> maitred.yaml:9:77\n",
         "error[unknown-parameter]: the condition uses `path.id`, and the path has no parameter `{id}`\n",
         "on this route",
     ] {
         assert!(done.stderr.contains(part), "{part} in {}", done.stderr);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_conditions_is_told_with_everything_else_in_the_order_of_the_file() {
+    let folder = Folder::new("conditions");
+    folder.file(
+        "maitred.yaml",
+        "listen: 127.0.0.1:0
+upstreams: { kitchen: http://127.0.0.1:9001 }
+authorizers: { keys: { api_key: {} } }
+apis:
+  menu:
+    policies: { authenticate: [keyz] }
+    routes:
+      - { match: GET /a, authorize: { condition: 'true && consumer.name' }, proxy: kitchen }
+      - match: GET /b
+        authorize:
+          condition: |
+            claims.level > 3 && principal.groups
+        proxy: kitchen
+      - match: GET /c
+        authorize:
+          condition: |
+            claims.level > 3 &&
+              request.headers
+        proxy: kitchen
+      - { match: GET /d, proxy: kitschen }
+",
+    );
+    let done = folder.maitred(&["check"]);
+    assert_eq!(done.code, 1);
+    let mut rest = done.stderr.as_str();
+    for part in [
+        "error[unknown-authorizer]",
+        "--> maitred.yaml:6:",
+        "error[bad-condition]: the condition has a text where it needs true or false\n",
+        "--> maitred.yaml:8:",
+        "                 ^^^^^^^^^^^^^",
+        "error[bad-condition]: the condition has a list where it needs true or false\n",
+        "--> maitred.yaml:12:33\n",
+        "error[bad-condition]: the condition has a map where it needs true or false at its line 2, column 3\n",
+        "--> maitred.yaml:17:13\n",
+        "error[unknown-upstream]",
+    ] {
+        let at = rest.find(part).unwrap_or_else(|| panic!("{part} in {rest}\n\nof {}", done.stderr));
+        rest = &rest[at + part.len()..];
     }
 }
 
@@ -45,6 +93,7 @@ upstreams: { kitchen: http://127.0.0.1:9001 }
 authorizers:
   keys: { api_key: {} }
   cookie: { api_key: { in: cookie, name: key } }
+  web: { oidc: { issuer: \"https://id.example.com/\", client_id: web } }
 apis:
   menu:
     policies:
@@ -52,6 +101,7 @@ apis:
       authorize: { scopes: [read], groups: { any: [staff, cooks] } }
     routes:
       - { match: GET /open, authenticate: none, proxy: kitchen }
+      - { match: GET /page, authenticate: [web], authorize: none, proxy: kitchen }
       - { match: GET /perhaps, authenticate: [keys, anonymous], authorize: none, proxy: kitchen }
       - match: \"GET /of/{id}\"
         authorize: { claims: { tenant: [acme, 3], realm.role: \"*\" }, condition: \"path.id == claims.tenant\" }
@@ -70,10 +120,11 @@ apis:
         "demands     the claim tenant: \"acme\" or 3\n",
         "demands     the claim realm.role\n",
         "demands     that path.id == claims.tenant\n",
+        "goes to     proxy kitchen\n",
+        "asked for   /{claims.tenant}\n",
     ] {
         assert!(done.stdout.contains(part), "{part} in {}", done.stdout);
     }
-    assert!(!done.stdout.contains("asked for"), "that depends on who it is: {}", done.stdout);
     let of = |path: &str, more: &[&str]| {
         let json: Value = serde_json::from_str(&explain(path, &[&["--json"], more].concat()).stdout).unwrap();
         json["identity"].clone()
@@ -90,4 +141,19 @@ apis:
     );
     assert!(explain("/perhaps", &[]).stdout.contains("comes in as anonymous"));
     assert_eq!(of("/open", &["-H", "x-api-key: a"]), Value::Null);
+    let open = explain("/open", &["-H", "x-api-key: a"]).stdout;
+    assert!(open.contains("identity    nobody is asked\n") && open.contains("goes to     proxy kitchen\n"), "{open}");
+    let page = explain("/page", &[]).stdout;
+    assert!(page.contains("is answered with 401; who opens a page is sent to log in by web\n"), "{page}");
+    let step = explain("/oauth2/callback?code=x", &[]).stdout;
+    assert!(step.contains("identity    nobody is asked\n") && step.contains("goes to     login web callback\n"), "{step}");
+    let refused = explain("/of/7?a=b", &[]).stdout;
+    for part in [
+        "decided by  nobody: the request has no credential, and is answered with 401\n",
+        "goes to     nobody, without a credential\n",
+        "would go to proxy kitchen\n",
+        "asked for   /{claims.tenant}?a=b\n",
+    ] {
+        assert!(refused.contains(part), "{part} in {refused}");
+    }
 }

@@ -30,6 +30,8 @@ const INCLUDABLE: [&str; 6] = ["upstreams", "authorizers", "consumers", "plans",
 #[derive(Debug)]
 pub struct Loaded {
     pub document: Option<Document>,
+    /// What was understood of one with errors: to look for more of them, and for nothing else.
+    pub broken: Option<Document>,
     pub diagnostics: Diagnostics,
     pub files: Files,
     /// Every file that was asked for, also those that were missing: for the watcher.
@@ -118,8 +120,8 @@ impl<'s> Loader<'s> {
         self.diagnostics.sort();
         let mut seen = HashSet::new();
         self.dependencies.retain(|path| seen.insert(path.clone()));
-        let document = document.filter(|_| !self.diagnostics.has_errors());
-        Loaded { document, diagnostics: self.diagnostics, files: self.files, dependencies: self.dependencies }
+        let (document, broken) = if self.diagnostics.has_errors() { (None, document) } else { (document, None) };
+        Loaded { document, broken, diagnostics: self.diagnostics, files: self.files, dependencies: self.dependencies }
     }
 
     /// The tree of one file, with the values from elsewhere put in.

@@ -86,7 +86,8 @@ fn a_condition_that_cannot_be_asked_is_refused_at_load() {
         ("path.ownre == consumer.name", "unknown-parameter", "no parameter `{ownre}`"),
         ("pth.owner == consumer.name", "bad-condition", "did you mean `path`?"),
         ("consumer.groups.all(a, consumer.groups.all(b, a == b))", "bad-condition", "a loop inside a loop"),
-        ("path.owner ==", "bad-condition", "column"),
+        ("path.owner ==", "bad-condition", "cannot be read"),
+        ("consumer.name", "bad-condition", "has a text where it needs true or false"),
     ] {
         let refusal = gateway.try_publish(&with(condition)).expect_err(condition);
         assert!(refusal.contains(code) && refusal.contains(words), "{condition}: {refusal}");

@@ -134,10 +134,12 @@ fn whoever_signed_it_may_be_revoked_too() {
     let club = club("principal: san_dns, crl: members.crl", |members| members.revoked(&[], later));
     let (between, oven) = below(&club.members);
     assert_eq!(club.member(&oven), 503, "there is no list of its issuer");
+    let yaml = yaml("principal: san_dns, crl: members.crl").replace("$kitchen", &club.backend.address().to_string());
+    let both = |revoked: &[&Identity]| club.members.revoked(revoked, later) + &between.revoked(&[], later);
+    let wrong = club.gateway.try_publish_with(&yaml, &[("members.crl", both(&[]))]).expect_err("nobody knows the one between");
+    assert!(wrong.contains("`CN=somebody's`, whom no listener's `client_ca` names"), "{wrong}");
     let reload = |revoked: &[&Identity]| {
-        let yaml = yaml("principal: san_dns, crl: members.crl").replace("$kitchen", &club.backend.address().to_string());
-        let lists = club.members.revoked(revoked, later) + &between.revoked(&[], later);
-        club.gateway.publish_with(&yaml, &[("members.crl", lists)]);
+        club.gateway.publish_with(&yaml, &[("members.crl", both(revoked) + &between.pem())]);
         club.member(&oven)
     };
     assert_eq!(reload(&[]), 200);
@@ -145,7 +147,7 @@ fn whoever_signed_it_may_be_revoked_too() {
 }
 
 #[test]
-fn a_list_that_has_ended_or_is_anothers_lets_nobody_in() {
+fn a_list_that_has_ended_lets_nobody_in_and_anothers_is_no_list() {
     let later = now() + HOUR;
     let club = club("principal: san_dns, crl: members.crl", |members| members.revoked(&[], later));
     let oven = club.members.client("oven.test");
@@ -158,10 +160,13 @@ fn a_list_that_has_ended_or_is_anothers_lets_nobody_in() {
     assert_eq!(answer.status, 503, "nobody knows what was revoked since");
     assert!(answer.text().contains("authorizer_unavailable") && answer.header("retry-after").is_some());
 
-    let others = Authority::new("others'").revoked(&[], now() + 24 * HOUR);
     let yaml = yaml("principal: san_dns, crl: members.crl").replace("$kitchen", &club.backend.address().to_string());
-    club.gateway.publish_with(&yaml, &[("members.crl", others)]);
-    assert_eq!(club.member(&oven), 503);
+    for (other, words) in [("others'", "whom no listener's `client_ca` names"), ("the members'", "that it did not sign")] {
+        let list = Authority::new(other).revoked(&[], now() + 24 * HOUR);
+        let wrong = club.gateway.try_publish_with(&yaml, &[("members.crl", list)]).expect_err(other);
+        assert!(wrong.contains("members.crl") && wrong.contains(words), "{wrong}");
+    }
+    assert_eq!(club.member(&oven), 503, "and nothing has changed");
 }
 
 #[test]

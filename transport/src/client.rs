@@ -1,6 +1,7 @@
 //! The back end's side: a request on its way and its response, over HTTP/1.1 or over a stream of HTTP/2. Says of each failure what is
 //! known about it; whether to try again is for whoever asked.
 
+mod broken;
 mod due;
 mod http1;
 mod http2;

@@ -88,6 +88,12 @@ impl Headers {
     /// Records a field whose name and value are in the buffer already.
     pub(crate) fn push_slices(&mut self, name: Slice, value: Slice) -> Name {
         let known = Name::of(name.of(&self.bytes));
+        self.push_known(known, name, value);
+        known
+    }
+
+    /// The same, where it is known already which name it is.
+    pub(crate) fn push_known(&mut self, known: Name, name: Slice, value: Slice) {
         let index = self.entries.len() as u16 + 1;
         if known != Name::Other {
             let first = &mut self.first[known as usize];
@@ -105,7 +111,6 @@ impl Headers {
             known,
             removed: false,
         });
-        known
     }
 
     /// Adds a field. The caller vouches for name (a token) and value (no control characters).

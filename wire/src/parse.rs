@@ -59,6 +59,17 @@ pub(crate) fn has_bare_line_feed(head: &[u8]) -> bool {
     blocks.iter().fold(0i32, |sum, block| sum + i32::from(surplus(block))) + i32::from(surplus(rest)) != 0
 }
 
+/// The same of a whole head that was parsed: every LF in it ends a line, so only the lines' ends are looked at, and not what stands in them.
+pub(crate) fn ends_in_bare_line_feed(head: &[u8], fields: &[httparse::Header<'_>]) -> bool {
+    let is_ended = |at: usize| head[..at].ends_with(b"\r\n");
+    // Empty lines may come before the first.
+    let first = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or_default();
+    let (pairs, rest) = head[..first].as_chunks::<2>();
+    let is_good_before = rest.is_empty() && pairs.iter().all(|pair| pair == b"\r\n");
+    let start = |field: &httparse::Header<'_>| field.name.as_ptr() as usize - head.as_ptr() as usize;
+    !(is_good_before && head.ends_with(b"\r\n\r\n") && fields.iter().all(|field| is_ended(start(field))))
+}
+
 /// A longer name is no header's; lengths are kept in 16 bits.
 pub(crate) const NAME_BYTES_MAX: usize = 256;
 
@@ -71,18 +82,19 @@ pub(crate) fn keep(
 ) -> Result<(), &'static str> {
     headers.bytes.extend_from_slice(head);
     let base = head.as_ptr() as usize;
-    let drop_underscores = drop_underscores && memchr::memchr(b'_', head).is_some();
     for field in fields {
         if field.name.len() > NAME_BYTES_MAX {
             return Err("a header name that is too long");
         }
-        if drop_underscores && field.name.as_bytes().contains(&b'_') {
+        let known = Name::of(field.name.as_bytes());
+        // No well-known name has one.
+        if known == Name::Other && drop_underscores && field.name.as_bytes().contains(&b'_') {
             continue;
         }
         let name = field.name.as_ptr() as usize - base;
         // An empty value's pointer is not promised to lie within the head.
         let value = if field.value.is_empty() { 0 } else { field.value.as_ptr() as usize - base };
-        headers.push_slices(Slice::new(name, name + field.name.len()), Slice::new(value, value + field.value.len()));
+        headers.push_known(known, Slice::new(name, name + field.name.len()), Slice::new(value, value + field.value.len()));
     }
     Ok(())
 }

@@ -5,7 +5,8 @@ use crate::headers::{Headers, Slice};
 use crate::host::split_authority;
 use crate::names::Name;
 use crate::parse::{
-    ConnectionOptions, FIELDS_MAX, HeadLimits, Parsed, Refusal, content_length, empty_fields, has_bare_line_feed, keep, members,
+    ConnectionOptions, FIELDS_MAX, HeadLimits, Parsed, Refusal, content_length, empty_fields, ends_in_bare_line_feed,
+    has_bare_line_feed, keep, members,
 };
 use crate::path;
 
@@ -156,7 +157,7 @@ impl RequestHead {
         if length > limits.head_bytes {
             return Err(Refusal::HeadTooLarge);
         }
-        if has_bare_line_feed(head) {
+        if ends_in_bare_line_feed(head, request.headers) {
             return Err(Refusal::Bad("a bare line feed"));
         }
         let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {

@@ -3,7 +3,9 @@
 
 use crate::headers::{Headers, Slice};
 use crate::names::Name;
-use crate::parse::{ConnectionOptions, FIELDS_MAX, HeadLimits, Parsed, content_length, empty_fields, has_bare_line_feed, keep};
+use crate::parse::{
+    ConnectionOptions, FIELDS_MAX, HeadLimits, Parsed, content_length, empty_fields, ends_in_bare_line_feed, keep,
+};
 use crate::request::{Framing, Version, remove_nominated};
 
 /// Why a back end's head is not believed; all become 502. The text is for the log.
@@ -56,7 +58,7 @@ impl ResponseHead {
         if length > limits.head_bytes {
             return Err(ResponseRefusal("a head larger than header_bytes"));
         }
-        if has_bare_line_feed(head) {
+        if ends_in_bare_line_feed(head, response.headers) {
             return Err(ResponseRefusal("a bare line feed"));
         }
         let (Some(status), Some(version)) = (response.code, response.version) else {

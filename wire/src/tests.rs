@@ -224,6 +224,26 @@ proptest! {
     }
 
     #[test]
+    fn a_head_is_taken_if_each_of_its_lines_ends_as_it_should(
+        empty in 0usize..3, fields in 0usize..4, bare in proptest::option::of(0usize..8), is_request in any::<bool>(),
+    ) {
+        let first = if is_request { "GET / HTTP/1.1" } else { "HTTP/1.1 200 OK" };
+        let fields = (0..fields).map(|number| format!("X-Field-{number}: a b"));
+        let lines: Vec<String> = std::iter::repeat_n(String::new(), empty)
+            .chain([first.to_owned(), "Host: a".to_owned()])
+            .chain(fields)
+            .chain([String::new()])
+            .collect();
+        let end = |at: usize| if bare == Some(at) { "\n" } else { "\r\n" };
+        let head: String = lines.iter().enumerate().map(|(at, line)| format!("{line}{}", end(at))).collect();
+        let parsed = match is_request {
+            true => RequestHead::default().parse(head.as_bytes(), &LIMITS).is_ok(),
+            false => ResponseHead::default().parse(head.as_bytes(), false, &LIMITS).is_ok(),
+        };
+        prop_assert_eq!(parsed, bare.is_none_or(|at| at >= lines.len()), "{:?}", head);
+    }
+
+    #[test]
     fn a_body_survives_chunking(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..600), 0..6), piece in 1usize..50) {
         let mut wire = Vec::new();
         for part in &parts {

@@ -2,6 +2,7 @@
 
 use super::{EndpointView, UpstreamView};
 use crate::health::{Checked, LastCheck};
+use crate::times::of_millis;
 use jiff::Timestamp;
 use maitred_core::health::EndpointState;
 use maitred_core::queue::GateView;
@@ -69,5 +70,5 @@ fn millis(time: Duration) -> f64 {
 
 fn time(time: SystemTime) -> Option<String> {
     let time = Timestamp::try_from(time).ok()?;
-    Some(Timestamp::from_millisecond(time.as_millisecond()).ok()?.to_string())
+    of_millis(time.as_millisecond())
 }

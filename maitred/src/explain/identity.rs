@@ -7,13 +7,16 @@ use maitred_model::{Authorize, ClaimDemand, Demand};
 use serde_json::{Value, json};
 
 pub fn lines(asked: Option<&Asked<'_>>) -> Vec<Line> {
-    let Some(asked) = asked else { return Vec::new() };
-    let Asked { authorizers, anonymous, decides, demands } = asked;
+    let Some(asked) = asked else { return vec![("identity", "nobody is asked".to_owned())] };
+    let Asked { authorizers, anonymous, decides, login, demands } = asked;
     let anyone = if *anonymous { ", else anonymous" } else { "" };
     let decided = match decides {
         Some(name) => format!("{name}, whose credential the request has"),
         None if *anonymous => "nobody: the request has no credential, and comes in as anonymous".to_owned(),
-        None => "nobody: the request has no credential, and is answered with 401".to_owned(),
+        None => {
+            let login = login.map(|name| format!("; who opens a page is sent to log in by {name}"));
+            format!("nobody: the request has no credential, and is answered with 401{}", login.unwrap_or_default())
+        }
     };
     let first = [("identity", authorizers.join(", then ") + anyone), ("decided by", decided)];
     first.into_iter().chain(demands.iter().flat_map(|demand| demanded(demand)).map(|words| ("demands", words))).collect()
@@ -43,12 +46,13 @@ fn words(demand: &Demand, what: &str) -> impl Iterator<Item = String> {
 }
 
 pub fn as_json(asked: &Asked<'_>) -> Value {
-    let Asked { authorizers, anonymous, decides, demands } = asked;
+    let Asked { authorizers, anonymous, decides, login, demands } = asked;
     json!({
         "authorizers": authorizers,
         "anonymous": anonymous,
         "decides": decides,
-        "status": (decides.is_none() && !anonymous).then_some(401),
+        "login": login,
+        "status": asked.is_refused().then_some(401),
         "demands": demands.iter().map(|demand| one(demand)).collect::<Value>(),
     })
 }

@@ -240,6 +240,9 @@ fn dropped(api: &Api, route: &Spanned<Route>, inherited: Option<Span>, checker: 
     }
 }
 
+/// Bytes of a key: fewer can be guessed, even where they were drawn by lot. 16 of hex digits have 64 bits.
+const KEY_BYTES_MIN: usize = 16;
+
 /// One identity, or one key, on two consumers: neither would know whose request it is.
 fn consumers(document: &Document, checker: &mut Checker<'_>) {
     let mut identities: HashMap<(&str, &str), Span> = HashMap::new();
@@ -260,6 +263,11 @@ fn consumers(document: &Document, checker: &mut Checker<'_>) {
             }
         }
         for key in &consumer.api_keys {
+            if key.value.expose().len() < KEY_BYTES_MIN {
+                let message = format!("a key of fewer than {KEY_BYTES_MIN} bytes can be guessed");
+                let hint = "make one with `openssl rand -hex 32`, and write `${env:NAME}` or `${file:path}`";
+                checker.warning("short-key", key.span, message, hint);
+            }
             if let Some(first) = keys.insert(key.value.expose(), key.span) {
                 let message = "two keys are the same: a request with it could be either's".to_owned();
                 checker.clash("key-twice", (key.span, first), message, "give each its own", "first written here");

@@ -89,6 +89,9 @@ fn shadows(api: &Api, checker: &mut Checker<'_>) {
 }
 
 fn report(route: &Spanned<Route>, other: &Spanned<Route>, left: usize, checker: &mut Checker<'_>) {
+    if let Integration::Login(name, step) = &route.integration.value {
+        return login(route, (name, step.name()), other, checker);
+    }
     let spans = (route.matcher.span, other.matcher.span);
     let place = "this one takes its requests";
     let mut mine: Vec<&String> = route.matcher.methods.iter().collect();
@@ -107,6 +110,28 @@ fn report(route: &Spanned<Route>, other: &Spanned<Route>, left: usize, checker: 
     };
     let diagnostic = crate::diagnostics::Diagnostic::warning(code, spans.0, message);
     checker.diagnostics.push(diagnostic.hint("name each method in one route only").also(spans.1, place));
+}
+
+/// A route that somebody wrote where a login has one that nobody wrote, or two logins that have the same. `route` stands behind `other`, and
+/// logins behind all that is written.
+fn login(route: &Spanned<Route>, (name, key): (&str, &str), other: &Spanned<Route>, checker: &mut Checker<'_>) {
+    let path = &route.matcher.path;
+    checker.diagnostics.push(match &other.integration.value {
+        // Two paths of one login were held against each other before.
+        Integration::Login(first, _) if first == name => return,
+        Integration::Login(first, first_step) => {
+            let message = format!("`{path}` is the {key} of `{name}`, and the {} of `{first}`", first_step.name());
+            let diagnostic = Diagnostic::error("never-matches", route.matcher.span, message);
+            let hint = format!("write another `{key}` in one of the two authorizers");
+            diagnostic.hint(hint).also(other.matcher.span, "the other login")
+        }
+        Integration::Proxy(_) | Integration::Respond(_) | Integration::Redirect(_) => {
+            let message = format!("`{path}` is the {key} of the login `{name}`, which adds that route by itself");
+            let diagnostic = Diagnostic::error("never-matches", other.matcher.span, message);
+            let hint = format!("give this route another path, or write another `{key}` in the authorizer `{name}`");
+            diagnostic.hint(hint).also(route.matcher.span, "the login")
+        }
+    });
 }
 
 /// Equal for two routes exactly when they match the same requests, methods aside.

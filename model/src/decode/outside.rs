@@ -30,6 +30,15 @@ impl<'a> Outside<'a> {
         Outside { sources, files, main, dependencies, read: HashMap::new(), bytes: 0 }
     }
 
+    /// Where inside a scalar its text stands, if it does as it reads; else the scalar.
+    pub fn text(&self, scalar: Span, text: &str) -> Span {
+        let at = self.files.slice(scalar).filter(|_| !text.is_empty()).and_then(|written| written.find(text));
+        at.map_or(scalar, |at| {
+            let start = scalar.start + at as u32;
+            Span::new(scalar.file, start, start + text.len() as u32)
+        })
+    }
+
     /// A relative path is relative to the file that names it.
     pub fn path(&self, span: Span, path: impl AsRef<Path>) -> PathBuf {
         let file = self.files.name(span.file).unwrap_or(self.main);

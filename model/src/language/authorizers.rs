@@ -7,6 +7,7 @@ mod client_certificate;
 mod files;
 mod forward;
 mod introspection;
+mod issuer;
 mod jwt;
 mod oidc;
 mod place;

@@ -177,6 +177,23 @@ impl Shape for ClaimsShape {
     }
 }
 
+/// A condition. Where the file has it as it reads its place is that of the text alone, without quotes: then a part of it can be pointed at.
+pub(crate) struct ConditionShape;
+
+impl Shape for ConditionShape {
+    type Out = Spanned<String>;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<Spanned<String>> {
+        let text = Text::decode(node, cx)?;
+        let span = cx.outside.text(node.span, &text);
+        Some(Spanned::new(text, span))
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        Text::schema(defs)
+    }
+}
+
 record! {
     /// What whoever comes in must be: all of it.
     "`authorize`" => Authorize {
@@ -187,7 +204,7 @@ record! {
         /// Claims by path, such as `realm.role`: what each must be, a list of what it may be, or `"*"` for anything.
         claims: ClaimsShape = absent,
         /// CEL over `request`, `principal`, `claims`, `path` and `consumer`: one, or a list of which each must hold.
-        condition: OneOrMany<Spanned<Text>> = absent,
+        condition: OneOrMany<ConditionShape> = absent,
     }
 }
 

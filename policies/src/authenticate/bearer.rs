@@ -6,7 +6,7 @@ use maitred_core::wire::Name;
 use maitred_model::KeyPlace;
 use std::borrow::Cow;
 
-const SCHEME: &[u8] = b"bearer";
+const SCHEME: &[u8; 6] = b"bearer";
 const AUTHORIZATION: &str = "authorization";
 
 fn is_behind_scheme(place: &KeyPlace) -> bool {
@@ -36,9 +36,9 @@ pub fn find<'a>(place: &'a KeyPlace, exchange: &'a Exchange) -> Found<'a> {
 
 /// What stands behind the scheme, which is written in any case (RFC 9110 §11.1).
 fn token(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = value.trim_ascii().split_at_checked(SCHEME.len())?;
-    let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && rest.first().is_none_or(|byte| byte.is_ascii_whitespace());
-    is_bearer.then(|| rest.trim_ascii())
+    let (scheme, rest) = value.trim_ascii().split_first_chunk::<6>()?;
+    let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && rest.first().is_none_or(u8::is_ascii_whitespace);
+    is_bearer.then(|| rest.trim_ascii_start())
 }
 
 /// Takes it out; a credential of another scheme stays.

@@ -6,7 +6,7 @@ pub mod aws_signature;
 pub mod basic;
 mod bearer;
 mod body_hash;
-mod client_certificate;
+pub mod client_certificate;
 mod client_secret;
 mod failures;
 pub mod forward;
@@ -149,6 +149,8 @@ pub struct Making<'a> {
     pub upstream: Option<u32>,
     /// The keys that its tokens are verified with, where it takes tokens.
     pub keys: Option<Arc<KeyCell>>,
+    /// Whose certificates listeners ask clients for, in PEM.
+    pub client_ca: &'a [&'a [u8]],
     /// Signatures that were used, by authorizer: they outlive a reload.
     pub seen: &'a Registry<String, http_signature::Seen>,
 }

@@ -3,13 +3,15 @@
 //! It knows of a request what `given` hands over, and nothing else.
 
 use super::given::{Fields, Given, TooMuch, VARIABLES, fields_of};
-use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
+use super::kind::{self, Kind};
+use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel::extractors::This;
 use cel::{Context, Env, ExecutionError, Program, Value};
 use maitred_model::suggest;
 use regex::{Regex, RegexBuilder};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 /// Bytes of an expression: a longer one is a program, and belongs elsewhere.
@@ -44,7 +46,7 @@ const FUNCTIONS: [&str; 9] = ["size", "contains", "startsWith", "endsWith", "mat
 /// The parser makes others of them; what is left of one was written with too few or too many arguments.
 const MACROS: [&str; 7] = ["has", "all", "exists", "exists_one", "existsOne", "map", "filter"];
 /// Of the parser's own making.
-const NOT_STRICTLY_FALSE: &str = "@not_strictly_false";
+pub const NOT_STRICTLY_FALSE: &str = "@not_strictly_false";
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
 
@@ -53,6 +55,27 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib().with_op
 pub struct Problem {
     pub message: String,
     pub hint: String,
+    /// The bytes of the expression that it is about, where that is known.
+    pub at: Option<Range<usize>>,
+}
+
+impl Problem {
+    fn of_all(message: impl Into<String>, hint: impl Into<String>) -> Problem {
+        Problem { message: message.into(), hint: hint.into(), at: None }
+    }
+
+    /// With the line and column in the expression, for where it cannot be pointed at.
+    pub fn placed(&self, source: &str) -> String {
+        let place = self.at.as_ref().map(|at| {
+            let before = source.get(..at.start).unwrap_or(source);
+            let column = 1 + before.rsplit('\n').next().unwrap_or_default().chars().count();
+            match 1 + before.matches('\n').count() {
+                1 => format!(" at its column {column}"),
+                line => format!(" at its line {line}, column {column}"),
+            }
+        });
+        format!("{}{}", self.message, place.unwrap_or_default())
+    }
 }
 
 pub struct Condition {
@@ -75,23 +98,33 @@ struct Cost {
 
 impl Condition {
     pub fn compile(source: &str) -> Result<Condition, Problem> {
+        Condition::compiled(source, |reader, whole| reader.judges(whole))
+    }
+
+    /// Not a condition but a key, which tells requests apart.
+    pub fn compile_key(source: &str) -> Result<Condition, Problem> {
+        Condition::compiled(source, |reader, whole| reader.tells_apart(whole))
+    }
+
+    /// `is_meant`: of the whole expression.
+    fn compiled(source: &str, is_meant: fn(&Reader<'_>, &IdedExpr) -> Result<(), Problem>) -> Result<Condition, Problem> {
         if source.len() > SOURCE_BYTES_MAX {
             let message = format!("the condition is longer than {SOURCE_BYTES_MAX} bytes");
-            return Err(Problem { message, hint: "split it: of a list of conditions each must hold".to_owned() });
+            return Err(Problem::of_all(message, "split it: of a list of conditions each must hold"));
         }
-        let room = || Problem { message: "there is no memory to read the condition with".to_owned(), hint: String::new() };
+        let room = || Problem::of_all("there is no memory to read the condition with", "");
         let read = || {
-            let program = ENV.compile(source).map_err(|errors| syntax(&errors))?;
+            let program = ENV.compile(source).map_err(|errors| syntax(source, &errors))?;
             let mut reader = Reader::new(&program);
             reader.read(program.expression(), 0)?;
+            is_meant(&reader, program.expression())?;
             let Reader { uses, patterns, cost, .. } = reader;
             Ok(Condition { source: source.into(), uses, patterns: Arc::new(patterns), cost, program })
         };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().stack_size(PARSER_STACK_BYTES).spawn_scoped(scope, read);
-            thread.map_err(|_| room())?.join().unwrap_or_else(|_| {
-                Err(Problem { message: "the condition cannot be read".to_owned(), hint: "write it another way".to_owned() })
-            })
+            let unreadable = |_| Err(Problem::of_all("the condition cannot be read", "write it another way"));
+            thread.map_err(|_| room())?.join().unwrap_or_else(unreadable)
         })
     }
 
@@ -191,20 +224,20 @@ fn why(error: &ExecutionError) -> String {
     }
 }
 
-fn syntax(errors: &cel::ParseErrors) -> Problem {
+fn syntax(source: &str, errors: &cel::ParseErrors) -> Problem {
     let first = errors.errors.first();
     let words = first.map_or("it cannot be read", |error| error.msg.as_str());
-    let place = first.map(|error| place(error.pos)).unwrap_or_default();
+    let at = first.and_then(|error| offset(source, error.pos)).map(|at| at..at);
     let hint = "conditions are written in CEL: `claims.tenant == path.tenant && \"staff\" in principal.groups`".to_owned();
-    Problem { message: format!("the condition cannot be read{place}: {words}"), hint }
+    Problem { message: format!("the condition cannot be read: {words}"), hint, at }
 }
 
-fn place((line, column): (isize, isize)) -> String {
-    match (line, column) {
-        (1, column) if column > 0 => format!(" at its column {column}"),
-        (line, column) if line > 0 => format!(" at its line {line}, column {column}"),
-        _ => String::new(),
-    }
+/// Both from 1, the column in characters, as the parser counts.
+fn offset(source: &str, (line, column): (isize, isize)) -> Option<usize> {
+    let (line, column) = (usize::try_from(line).ok()?.checked_sub(1)?, usize::try_from(column).ok()?.checked_sub(1)?);
+    let before: usize = source.split_inclusive('\n').take(line).map(str::len).sum();
+    let rest = &source[before..];
+    Some(before + rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at))
 }
 
 /// Where in a condition something stands.
@@ -263,10 +296,31 @@ impl<'p> Reader<'p> {
             Expr::Call(call) => {
                 self.call(node, &call.func_name, &call.args)?;
                 call.target.iter().try_for_each(|target| self.read(target, depth + 1))?;
-                call.args.iter().try_for_each(|argument| self.read(argument, depth + 1))
+                call.args.iter().try_for_each(|argument| self.read(argument, depth + 1))?;
+                judged(call).iter().try_for_each(|operand| self.judges(operand))
             }
             Expr::Struct(_) | Expr::Unspecified => Err(self.refusal(node, "makes something that there is not", "")),
         }
+    }
+
+    /// That it may be true or false. What never is would be a deny for everybody, or an operand that counts for nothing.
+    fn judges(&self, node: &IdedExpr) -> Result<(), Problem> {
+        match kind::of(node).other() {
+            None => Ok(()),
+            Some((what, hint)) => Err(self.refusal(node, &format!("has {what} where it needs true or false"), hint)),
+        }
+    }
+
+    /// That it may be one value.
+    fn tells_apart(&self, node: &IdedExpr) -> Result<(), Problem> {
+        let (what, hint) = match kind::of(node) {
+            Kind::Unknown | Kind::Boolean | Kind::Text | Kind::Number | Kind::Sum => return Ok(()),
+            Kind::List => ("a list", "write what of it tells requests apart, as in `principal.groups[0]`"),
+            Kind::Map => ("a map", "name what of it is meant: `claims.tenant`"),
+            Kind::Bytes => ("bytes", "write a text"),
+            Kind::Null => ("null", "write a text or a number"),
+        };
+        Err(self.refusal(node, &format!("has {what} where it needs a text, a number or a truth"), hint))
     }
 
     fn name(&mut self, node: &IdedExpr, name: &str) -> Result<(), Problem> {
@@ -394,13 +448,33 @@ impl<'p> Reader<'p> {
     }
 
     fn refusal(&self, node: &IdedExpr, what: &str, hint: &str) -> Problem {
-        let info = self.program.source_info();
-        let place = info.offset_for(node.id).map(|(start, _)| {
-            let before = info.source.get(..start as usize).unwrap_or(&info.source);
-            let line = 1 + before.matches('\n').count();
-            let column = 1 + before.rsplit('\n').next().unwrap_or_default().chars().count();
-            place((line as isize, column as isize))
-        });
-        Problem { message: format!("the condition {what}{}", place.unwrap_or_default()), hint: hint.to_owned() }
+        Problem { message: format!("the condition {what}"), hint: hint.to_owned(), at: self.extent(node) }
+    }
+
+    /// From the first byte of what a node consists of on; the parser notes of an operator and of a field only where their sign stands.
+    fn extent(&self, node: &IdedExpr) -> Option<Range<usize>> {
+        let (own, end) = self.program.source_info().offset_for(node.id)?;
+        let first = match &node.expr {
+            Expr::Select(select) => Some(&*select.operand),
+            Expr::Call(call) => call.target.as_deref().or(call.args.first()),
+            Expr::Comprehension(each) => Some(&each.iter_range),
+            Expr::Ident(_) | Expr::List(_) | Expr::Literal(_) | Expr::Map(_) | Expr::Struct(_) | Expr::Unspecified => None,
+        };
+        let start = first.and_then(|first| self.extent(first)).map_or(own as usize, |first| first.start.min(own as usize));
+        // The last byte is part of a token.
+        let end = (end as usize + 1).max(start);
+        let end = if let Expr::Select(select) = &node.expr { end + select.field.len() } else { end };
+        let source = &self.program.source_info().source;
+        source.get(start..end).map(|_| start..end).or(Some(start..start))
+    }
+}
+
+/// The operands that must be true or false.
+fn judged(call: &CallExpr) -> &[IdedExpr] {
+    match call.func_name.as_str() {
+        "_&&_" | "_||_" | "!_" => &call.args,
+        "_?_:_" => call.args.get(..1).unwrap_or_default(),
+        // The parser's names for everything else that may be called.
+        _ => &[],
     }
 }

@@ -1,6 +1,7 @@
 //! What conditions get to see of a request and of who makes it, as values of CEL: only what the expression names, and no more of it than
 //! a budget has room for. Judges nothing.
 
+use super::kind::Kind;
 use cel::Value;
 use maitred_core::wire::path;
 use maitred_core::{Exchange, Principal};
@@ -27,6 +28,18 @@ pub fn fields_of(variable: &str) -> Option<&'static [&'static str]> {
         "principal" => Some(&PRINCIPAL),
         "consumer" => Some(&CONSUMER),
         _ => None,
+    }
+}
+
+/// Of what kind a field is, where that is always the same.
+pub fn kind_of(variable: &str, field: &str) -> Kind {
+    match (variable, field) {
+        ("request", "headers" | "query") => Kind::Map,
+        ("request", "time") => Kind::Number,
+        ("principal", "scopes" | "groups") | ("consumer", "groups") => Kind::List,
+        ("principal", "anonymous") => Kind::Boolean,
+        ("request" | "principal" | "consumer" | "path", _) => Kind::Text,
+        _ => Kind::Unknown,
     }
 }
 

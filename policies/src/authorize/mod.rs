@@ -3,6 +3,7 @@
 
 pub mod condition;
 pub(crate) mod given;
+mod kind;
 #[cfg(test)]
 mod tests;
 

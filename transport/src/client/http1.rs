@@ -1,16 +1,16 @@
 //! The back end's side of HTTP/1.1: one connection, one request at a time, its response streamed.
 
 use super::due::{Due, no_head};
-use super::{Begin, Failure, Places};
+use super::{Begin, Failure, Places, broken};
 use crate::input::{BUFFER_BYTES, HEAD_BYTES};
-use crate::reader::{ReadError, Reader};
+use crate::reader::Reader;
 use crate::socket::Socket;
 use crate::timers::Timer;
 use crate::upstream::{ConnectionPlace, ConnectionPool as Pool};
 use crate::worker::Worker;
 use maitred_core::balance::{InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
-use maitred_wire::{Framing, HeadLimits, LAST_CHUNK, Parsed, ResponseHead, ResponseRefusal, chunk_head};
+use maitred_wire::{Framing, HeadLimits, LAST_CHUNK, Parsed, ResponseHead, chunk_head};
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
@@ -73,14 +73,6 @@ pub struct ClientConnection {
     places: Cell<Places>,
     pub(crate) place: Option<ConnectionPlace>,
 }
-
-/// A back end that speaks HTTP/2 alone begins with its SETTINGS, whatever it was asked (RFC 9113, section 3.4): a frame of type 4, of less
-/// than 64 KiB, without flags, of the connection.
-fn is_settings(bytes: &[u8]) -> bool {
-    matches!(bytes, [0, _, _, 4, 0, 0, 0, 0, 0, ..])
-}
-
-const HTTP2_THERE: &str = "the back end does not speak HTTP/1.1 but HTTP/2: set `protocol: h2c`, or `h2` where it is `https`";
 
 impl ClientConnection {
     /// Without a pool it serves one request.
@@ -198,8 +190,8 @@ impl ClientConnection {
         client: Option<&dyn Client>,
         limits: &HeadLimits,
     ) -> Poll<Result<(), Failure>> {
-        let mut broken = self.send_more(cx)?;
-        if self.quiet.replace(false) && broken.is_none() {
+        let mut unsent = self.send_more(cx)?;
+        if self.quiet.replace(false) && unsent.is_none() {
             // A moment ago there was nothing to read, and whoever is to be woken by an answer is this very task.
             return self.poll_patience(cx, client);
         }
@@ -211,24 +203,23 @@ impl ClientConnection {
                 Poll::Ready(Ok(())) => {}
                 // A back end may answer, and close, without reading all: the answer counts more than the failed write.
                 Poll::Ready(Err(failure)) => {
-                    let fault = match broken.take() {
-                        Some(error) => Fault::new(Kind::UpstreamReset, format!("the request could not be written: {error}")),
+                    let fault = match unsent.take() {
+                        Some(error) => broken::unwritten(&error),
                         None => failure,
                     };
                     return Poll::Ready(Err(self.failure(fault)));
                 }
-                Poll::Pending if broken.is_some() && !self.any_written.get() => {
-                    let error = broken.take().map(|error| error.to_string()).unwrap_or_default();
-                    return Poll::Ready(Err(
-                        self.failure(Fault::new(Kind::UpstreamReset, format!("the request could not be written: {error}")))
-                    ));
-                }
-                Poll::Pending => return self.poll_patience(cx, client),
+                Poll::Pending => match &unsent {
+                    Some(error) if !self.any_written.get() => {
+                        return Poll::Ready(Err(self.failure(broken::unwritten(error))));
+                    }
+                    Some(_) | None => return self.poll_patience(cx, client),
+                },
             }
             match (head.status, head.is_interim()) {
                 (100, _) => {
                     self.upload.borrow_mut().held = false;
-                    broken = self.send_more(cx)?;
+                    unsent = self.send_more(cx)?;
                 }
                 (_, true) => {
                     if let Some(client) = client {
@@ -301,11 +292,7 @@ impl ClientConnection {
         loop {
             if !reader.input.is_empty() {
                 let parsed = head.parse(reader.input.data(), self.to_head.get(), limits);
-                let refused = |refusal: ResponseRefusal| {
-                    let foreign = is_settings(reader.input.data()).then_some(HTTP2_THERE);
-                    Fault::new(Kind::UpstreamProtocol, foreign.unwrap_or(refusal.0))
-                };
-                match parsed.map_err(refused)? {
+                match parsed.map_err(|refusal| broken::refused(refusal, reader.input.data()))? {
                     Parsed::Complete(length) => {
                         reader.input.consume(length, &self.worker);
                         self.any_read.set(true);
@@ -315,25 +302,9 @@ impl ClientConnection {
                 }
             }
             match ready!(reader.input.poll_fill(cx, &self.socket, &self.worker, limits.head_bytes)) {
-                Ok(0) if reader.input.is_empty() => {
-                    return Poll::Ready(Err(Fault::new(
-                        Kind::UpstreamReset,
-                        "the back end closed the connection without an answer",
-                    )));
-                }
-                Ok(0) => {
-                    return Poll::Ready(Err(Fault::new(
-                        Kind::UpstreamReset,
-                        "the back end closed the connection within its head",
-                    )));
-                }
+                Ok(0) => return Poll::Ready(Err(broken::without_head(!reader.input.is_empty()))),
                 Ok(_) => {}
-                Err(error) => {
-                    return Poll::Ready(Err(Fault::new(
-                        Kind::UpstreamReset,
-                        format!("the back end's connection broke: {error}"),
-                    )));
-                }
+                Err(error) => return Poll::Ready(Err(broken::connection(&error))),
             }
         }
     }
@@ -528,7 +499,7 @@ impl Stream for ClientConnection {
                 if self.reading_timed.replace(false) {
                     self.timer.disarm();
                 }
-                Poll::Ready(done.map_err(body_fault))
+                Poll::Ready(done.map_err(broken::body))
             }
             Poll::Pending if self.tunnelled.get() => Poll::Pending,
             Poll::Pending => {
@@ -570,21 +541,10 @@ impl Stream for ClientConnection {
     }
 }
 
-fn body_fault(error: ReadError) -> Fault {
-    match error {
-        ReadError::Truncated => Fault::new(Kind::UpstreamReset, "the back end closed the connection in the middle of its body"),
-        ReadError::Io(error) => {
-            Fault::new(Kind::UpstreamReset, format!("the back end's connection broke in the middle of its body: {error}"))
-        }
-        ReadError::Coding(why) => Fault::new(Kind::UpstreamProtocol, why),
-    }
-}
-
 /// After 101.
 impl Duplex for ClientConnection {
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Fault>> {
-        let broken = |error| Fault::new(Kind::UpstreamReset, format!("the back end's connection broke: {error}"));
-        self.socket.poll_write(cx, bytes).map_err(broken)
+        self.socket.poll_write(cx, bytes).map_err(|error| broken::connection(&error))
     }
 
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {

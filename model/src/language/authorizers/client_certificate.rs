@@ -34,7 +34,8 @@ record! {
     "`client_certificate`" => ClientCertificate {
         /// What of it is the subject.
         principal: CertificatePrincipal = required,
-        /// Files with lists of revoked certificates, in PEM or DER. With any, there must be one of each issuer.
+        /// Files with lists of revoked certificates, in PEM or DER, signed by authorities of a listener's `client_ca`. With any, there must be one
+        /// of each issuer.
         crl: OneOrMany<Spanned<CrlShape>> = absent,
         /// Names of issuers as RFC 4514 writes them, such as `CN=Partners,O=Example`. Without any it is whoever `client_ca` vouches for.
         issuers: List<Text> = absent,

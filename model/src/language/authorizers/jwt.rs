@@ -2,6 +2,7 @@
 //! by whoever compiles.
 
 use super::super::values::{Duration, SecretText, Text, Timeout};
+use super::issuer::{Asked, url};
 use super::place::{Place, place};
 use crate::decode::{Cx, Defs, List, OneOrMany, Shape, record, words};
 use crate::diagnostics::Diagnostic;
@@ -119,7 +120,7 @@ impl Shape for JwtShape {
         if kept.into_iter().any(|(key, count)| count < written(key)) {
             return None;
         }
-        let keys = keys(&raw, node.span, cx)?;
+        let keys = keys(&raw, node, cx)?;
         let algorithms = algorithms(raw.algorithms, raw.secret.is_some(), cx)?;
         if let JwtKeys::Secret(secret) = &keys.value {
             long_enough(secret, keys.span, &algorithms, cx)?;
@@ -150,7 +151,7 @@ impl Shape for JwtShape {
     }
 }
 
-fn keys(raw: &RawJwt, whole: Span, cx: &mut Cx<'_>) -> Option<Spanned<JwtKeys>> {
+fn keys(raw: &RawJwt, node: &Node, cx: &mut Cx<'_>) -> Option<Spanned<JwtKeys>> {
     match (&raw.jwks, &raw.secret, &raw.issuer) {
         (Some(jwks), Some(secret), _) => {
             let message = "`secret` and `jwks`: a token signed with one would be verified with the other";
@@ -161,7 +162,7 @@ fn keys(raw: &RawJwt, whole: Span, cx: &mut Cx<'_>) -> Option<Spanned<JwtKeys>> 
         }
         (None, Some(secret), _) => Some(Spanned::new(JwtKeys::Secret(secret.value.clone()), secret.span)),
         (Some(jwks), None, _) if jwks.value.contains("://") => {
-            url(jwks, false, cx)?;
+            url(node.get("jwks")?, Asked::Keys, cx)?;
             Some(Spanned::new(JwtKeys::Url(jwks.value.clone()), jwks.span))
         }
         (Some(jwks), None, _) => {
@@ -176,56 +177,15 @@ fn keys(raw: &RawJwt, whole: Span, cx: &mut Cx<'_>) -> Option<Spanned<JwtKeys>> 
             }
         }
         (None, None, Some(issuer)) => {
-            url(issuer, true, cx)?;
+            url(node.get("issuer")?, Asked::Issuer, cx)?;
             Some(Spanned::new(JwtKeys::Discovery(issuer.value.clone()), issuer.span))
         }
         (None, None, None) => {
             let hint = "add `issuer: \"https://…\"`, or `jwks:` with a URL or a file, or `secret:`";
-            cx.error("missing-key", whole, "`jwt` has nothing to verify tokens with", hint);
+            cx.error("missing-key", node.span, "`jwt` has nothing to verify tokens with", hint);
             None
         }
     }
-}
-
-/// A URL that can be asked for what decides who comes in.
-fn url(text: &Spanned<String>, is_issuer: bool, cx: &mut Cx<'_>) -> Option<()> {
-    let wrong = |message: String, hint: &str| (message, hint.to_owned());
-    let found = match text.value.split_once("://") {
-        Some(("http" | "https", rest)) => {
-            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            if host.is_empty() || !text.value.bytes().all(|byte| byte.is_ascii_graphic()) {
-                Err(wrong(format!("`{}` is not a URL", text.value), "write `https://id.example.com/keys`"))
-            } else if host.contains('@') {
-                Err(wrong("the URL has a user in it".to_owned(), "take out what stands before the `@`"))
-            } else if text.value.contains('#') || (is_issuer && text.value.contains('?')) {
-                Err(wrong(format!("`{}` has a query or a fragment", text.value), "take it out"))
-            } else {
-                Ok(host)
-            }
-        }
-        Some(_) | None => Err(wrong(
-            format!("`{}` is not a URL, and keys are to be found there", text.value),
-            "write `https://id.example.com/`, or add `jwks:` with a URL or a file",
-        )),
-    };
-    match found {
-        Ok(host) => {
-            if text.value.starts_with("http://") && !is_here(host) {
-                let message = "keys come over plain http: whoever is on the way can put others in their place";
-                cx.push(Diagnostic::warning("plain-http", text.span, message).hint("write `https://`"));
-            }
-            Some(())
-        }
-        Err((message, hint)) => {
-            cx.error("bad-value", text.span, message, hint);
-            None
-        }
-    }
-}
-
-/// This machine, where nobody is on the way.
-fn is_here(host: &str) -> bool {
-    host.starts_with("127.") || host.starts_with("[::1]") || host == "localhost" || host.starts_with("localhost:")
 }
 
 fn algorithms(written: Option<Spanned<Vec<Spanned<JwtAlgorithm>>>>, shared: bool, cx: &mut Cx<'_>) -> Option<Vec<JwtAlgorithm>> {

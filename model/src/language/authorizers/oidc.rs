@@ -2,6 +2,7 @@
 
 use super::super::protection::CookieName;
 use super::super::values::{SecretText, Text, Timeout, parse_origin};
+use super::issuer::IssuerUrl;
 use crate::decode::{Cx, Defs, List, Shape, record, texts, words};
 use crate::document::{Oidc, OidcSession, SameSite};
 use crate::span::Spanned;
@@ -10,8 +11,6 @@ use crate::yaml::Node;
 use serde_json::Value;
 
 texts! {
-    /// The URL of an issuer, exactly as its tokens say it.
-    IssuerUrl => String, parse_issuer, "a URL such as `https://id.example.com/`", "^https?://[^/?#]+";
     /// An origin as browsers send it, such as `https://app.example.com`.
     SiteOrigin => String, parse_site, "an origin such as `https://app.example.com`", "^https?://[^/]+$";
     /// A path without parameters, as in `/oauth2/callback`.
@@ -102,15 +101,6 @@ impl Shape for OidcShape {
 
     fn schema(defs: &mut Defs) -> Value {
         RawOidc::schema(defs)
-    }
-}
-
-fn parse_issuer(text: &str) -> Result<String, ValueError> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    match rest {
-        Some(rest) if rest.contains(['?', '#']) => Err(ValueError::new("an issuer has neither query nor fragment")),
-        Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Ok(text.to_owned()),
-        Some(_) | None => Err(ValueError::new(format!("`{text}` is no issuer")).hint("write its URL: `https://id.example.com/`")),
     }
 }
 

@@ -8,8 +8,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use maitred_core::Exchange;
 use maitred_core::wire::path;
 
-/// `payload`: what stands for the body.
-pub fn request(exchange: &Exchange, claim: &Claim, is_s3: bool, payload: &[u8]) -> Result<Vec<u8>, &'static str> {
+/// All but its last line, which stands for the body: what is wrong here is found before one is read.
+pub fn request(exchange: &Exchange, claim: &Claim, is_s3: bool) -> Result<Vec<u8>, &'static str> {
     let mut out = Vec::with_capacity(512);
     out.extend_from_slice(exchange.request.method_text());
     out.push(b'\n');
@@ -24,7 +24,6 @@ pub fn request(exchange: &Exchange, claim: &Claim, is_s3: bool, payload: &[u8]) 
     out.push(b'\n');
     out.extend_from_slice(claim.signed.join(";").as_bytes());
     out.push(b'\n');
-    out.extend_from_slice(payload);
     Ok(out)
 }
 

@@ -132,16 +132,13 @@ impl AwsSignature {
         let claim = Claim::read(exchange).map_err(Refusal::invalid)?;
         let secret = self.key(&claim, ports.unix_time(ports.now()))?;
         let payload = self.payload(exchange, &claim)?;
-        let in_body = match payload {
-            Payload::OfBody => Some(hash_of_body(exchange, ports).await?),
-            Payload::Stated(_) | Payload::Unsigned => None,
-        };
-        let in_request = match (&payload, &in_body) {
-            (Payload::Stated(hash), _) => &hash[..],
-            (Payload::Unsigned, _) => UNSIGNED,
-            (Payload::OfBody, hash) => hash.as_ref().map_or(&[][..], |hash| hash),
-        };
-        let request = canonical::request(exchange, &claim, *self.service == *"s3", in_request).map_err(Refusal::invalid)?;
+        let mut request = canonical::request(exchange, &claim, *self.service == *"s3").map_err(Refusal::invalid)?;
+        // Only now is a body held that may be nobody's.
+        match &payload {
+            Payload::Stated(hash) => request.extend_from_slice(hash),
+            Payload::Unsigned => request.extend_from_slice(UNSIGNED),
+            Payload::OfBody => request.extend_from_slice(&hash_of_body(exchange, ports).await?),
+        }
         let text = canonical::string_to_sign(&claim, &request);
         let key = secret.of_day(claim.day(), &self.region, &self.service);
         if hmac::verify(&key, &text, &claim.signature).is_err() {

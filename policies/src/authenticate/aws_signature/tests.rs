@@ -1,5 +1,6 @@
-use super::super::http_signature::testing::{Fixed, decide, exchange, try_exchange};
+use super::super::http_signature::testing::{decide, exchange, try_exchange};
 use super::*;
+use maitred_core::testing::Fixed;
 use maitred_core::{Body, Room};
 use proptest::prelude::*;
 
@@ -369,6 +370,24 @@ fn the_hash_of_a_body_is_what_its_header_says_or_its_own() {
         let full = Fixed { room: Room::default().with(0), ..Fixed::at(NOW) };
         let forged = lines.replace(&signature, &wrong);
         assert_ne!(decide(authorizer, &mut exchange(&forged, body), &full).unwrap_err(), "buffer_full");
+    }
+}
+
+#[test]
+fn where_the_body_itself_is_signed_it_is_held_last() {
+    let lines = format!("POST / HTTP/1.1\n{COMMON}{}", header("host;x-amz-date", &"0".repeat(64)));
+    for (from, to, is_held) in [
+        ("", "", true),
+        ("AKIDEXAMPLE", "AKIDNOBODY", false),
+        ("us-east-1", "us-east-2", false),
+        ("/service/", "/other/", false),
+        ("X-Amz-Date:20150830T123600Z", "X-Amz-Date:20150830T133600Z", false),
+        ("host;x-amz-date", "host;x-amz-date;x-nothing", false),
+        ("host;x-amz-date", "x-amz-date", false),
+    ] {
+        let full = Fixed { room: Room::default().with(0), ..Fixed::at(NOW) };
+        let why = decide(&authorizer(), &mut exchange(&lines.replacen(from, to, 1), b"a body"), &full).unwrap_err();
+        assert_eq!(why == "buffer_full", is_held, "{from} {to}: {why}");
     }
 }
 

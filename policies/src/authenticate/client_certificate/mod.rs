@@ -3,11 +3,12 @@
 
 mod names;
 mod revoked;
+mod signed;
 
 use super::{Authorizer, Decision, Making, Problem, Refusal};
 use maitred_core::identity::{Generations, Remembered, Roll};
 use maitred_core::{Exchange, Fault, Hook, Kind, Ports, Principal};
-use maitred_model::{self as model, CertificatePrincipal};
+use maitred_model::{self as model, CertificatePrincipal, PemFile, Spanned};
 use names::{hex, rfc4514};
 use revoked::{Revoked, Standing};
 use serde_json::{Map, Value, json};
@@ -53,12 +54,19 @@ impl ClientCertificate {
         making: &Making<'_>,
     ) -> Result<ClientCertificate, Problem> {
         let mut revoked = Revoked::default();
+        let problem = |file: &Spanned<PemFile>, what: String, hint| {
+            let message = format!("`{}` {what}", file.path.display());
+            Problem { span: file.span, message, hint }
+        };
         for file in &configured.crl {
-            revoked.add(&file.bytes).map_err(|what| Problem {
-                span: file.span,
-                message: format!("`{}` {what}", file.path.display()),
-                hint: "name a whole list: `openssl crl -in list.crl -noout -text` shows one",
-            })?;
+            let hint = "name a whole list: `openssl crl -in list.crl -noout -text` shows one";
+            revoked.add(&file.bytes).map_err(|what| problem(file, what, hint))?;
+        }
+        // Where no listener asks for certificates nobody shows one.
+        if !making.client_ca.is_empty() {
+            let files: Vec<&[u8]> = configured.crl.iter().map(|file| &file.bytes[..]).collect();
+            let hint = "name the list of an authority in `client_ca`; of one below it, put the certificate beside its list, into the file";
+            signed::check(&files, making.client_ca).map_err(|(at, what)| problem(&configured.crl[at], what, hint))?;
         }
         Ok(ClientCertificate {
             name,
@@ -136,6 +144,19 @@ impl ClientCertificate {
             ..Principal::default()
         })
     }
+}
+
+/// For each of an authorizer's files: when the first of its lists ends that no other file has a newer one of, in seconds since 1970.
+pub fn lists_end(files: &[&[u8]]) -> Vec<Option<i64>> {
+    let read = |bytes: &[u8]| {
+        let mut revoked = Revoked::default();
+        // What is wrong with a file is said when it is compiled.
+        let _ = revoked.add(bytes);
+        revoked
+    };
+    let mut all = Revoked::default();
+    files.iter().for_each(|bytes| drop(all.add(bytes)));
+    files.iter().map(|bytes| read(bytes).ends(&all)).collect()
 }
 
 fn read(der: &[u8]) -> Result<X509Certificate<'_>, Refusal> {

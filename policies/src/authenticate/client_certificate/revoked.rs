@@ -1,5 +1,5 @@
 //! Lists of revoked certificates (RFC 5280 §5), read when the configuration is loaded. Fails closed: what a list might say and does not say any
-//! more, nobody knows. The lists are the administrator's: their signatures are not looked at.
+//! more, nobody knows. Who may have signed a list is `signed`'s affair.
 
 use super::names::rfc4514;
 use std::collections::{HashMap, HashSet};
@@ -33,30 +33,11 @@ pub enum Standing {
 impl Revoked {
     /// The lists of a file, in PEM or DER. `Err`: what is wrong with it, after its name.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), String> {
-        const LABEL: &[u8] = b"-----BEGIN ";
-        if !bytes.windows(LABEL.len()).any(|window| window == LABEL) {
-            return self.add_der(bytes);
-        }
-        let mut found = false;
-        for pem in Pem::iter_from_buffer(bytes) {
-            let pem = pem.map_err(|_| "is not whole PEM".to_owned())?;
-            if pem.label == "X509 CRL" {
-                found = true;
-                self.add_der(&pem.contents)?;
-            }
-        }
-        match found {
-            true => Ok(()),
-            false => Err("holds no `-----BEGIN X509 CRL-----`".to_owned()),
-        }
+        Parts::of(bytes)?.lists.iter().try_for_each(|der| self.add_der(der))
     }
 
     fn add_der(&mut self, der: &[u8]) -> Result<(), String> {
-        let (rest, list) =
-            CertificateRevocationList::from_der(der).map_err(|_| "is no list of revoked certificates".to_owned())?;
-        if !rest.is_empty() {
-            return Err("has something behind its list".to_owned());
-        }
+        let list = read(der)?;
         for extension in list.extensions() {
             understood(extension.parsed_extension(), extension.critical)?;
         }
@@ -84,9 +65,57 @@ impl Revoked {
         }
     }
 
+    /// When the first of its lists ends that `newer` has none of which ends later, in seconds since 1970.
+    pub fn ends(&self, newer: &Revoked) -> Option<i64> {
+        let ends = self.0.iter().filter_map(|(issuer, list)| {
+            let newest = newer.0.get(issuer).and_then(|list| list.next_update);
+            list.next_update.filter(|end| newest.is_none_or(|newest| newest <= *end))
+        });
+        ends.min()
+    }
+
     /// Whether there is a list of whoever issued it.
     pub fn knows(&self, certificate: &X509Certificate<'_>) -> bool {
         self.0.contains_key(certificate.issuer().as_raw())
+    }
+}
+
+/// What stands in a file, as DER.
+#[derive(Default)]
+pub struct Parts {
+    pub lists: Vec<Vec<u8>>,
+    pub certificates: Vec<Vec<u8>>,
+}
+
+impl Parts {
+    /// `Err`: what is wrong with a file of lists, after its name.
+    pub fn of(bytes: &[u8]) -> Result<Parts, String> {
+        const LABEL: &[u8] = b"-----BEGIN ";
+        let mut parts = Parts::default();
+        if !bytes.windows(LABEL.len()).any(|window| window == LABEL) {
+            parts.lists.push(bytes.to_vec());
+            return Ok(parts);
+        }
+        for pem in Pem::iter_from_buffer(bytes) {
+            let pem = pem.map_err(|_| "is not whole PEM".to_owned())?;
+            match pem.label.as_str() {
+                "X509 CRL" => parts.lists.push(pem.contents),
+                "CERTIFICATE" => parts.certificates.push(pem.contents),
+                _ => {}
+            }
+        }
+        match parts.lists.is_empty() {
+            false => Ok(parts),
+            true => Err("holds no `-----BEGIN X509 CRL-----`".to_owned()),
+        }
+    }
+}
+
+pub fn read(der: &[u8]) -> Result<CertificateRevocationList<'_>, String> {
+    match CertificateRevocationList::from_der(der) {
+        Ok(([], list)) => Ok(list),
+        Ok(_) => Err("has something behind its list".to_owned()),
+        Err(_) => Err("is no list of revoked certificates".to_owned()),
     }
 }
 
@@ -203,6 +232,29 @@ mod tests {
         }
         assert_eq!(standing(&revoked, &certificate(&one, &[3]), NOW), Standing::Good(Some(Y2020)), "the newer one holds");
         assert_eq!(standing(&revoked, &certificate(&other, &[1]), NOW), Standing::Good(Some(Y2010)));
+    }
+
+    #[test]
+    fn a_list_that_has_a_newer_one_beside_it_does_not_end() {
+        let (one, other) = (authority("one"), authority("other"));
+        let read = |pems: &[String]| {
+            let mut revoked = Revoked::default();
+            pems.iter().for_each(|pem| revoked.add(pem.as_bytes()).expect("a list"));
+            revoked
+        };
+        let (older, newer) = (list(&one, &[], 2010, None).1, list(&one, &[], 2020, None).1);
+        let others = list(&other, &[], 2010, None).1;
+        for (pems, beside, end) in [
+            (vec![older.clone()], vec![], Some(Y2010)),
+            (vec![older.clone()], vec![newer.clone()], None),
+            (vec![newer.clone()], vec![older.clone()], Some(Y2020)),
+            (vec![older.clone(), newer.clone()], vec![], Some(Y2020)),
+            (vec![newer.clone(), others.clone()], vec![], Some(Y2010)),
+            (vec![older.clone(), others.clone()], vec![newer.clone()], Some(Y2010)),
+        ] {
+            let all = [&pems[..], &beside[..]].concat();
+            assert_eq!(read(&pems).ends(&read(&all)), end);
+        }
     }
 
     #[test]

@@ -1,52 +1,12 @@
-//! Requests from text, and a worker with a fixed clock, for tests of signatures.
+//! Requests from text, for tests of signatures.
 
 use super::super::{Authorizer, Decision, Refusal};
-use maitred_core::identity::{Flights, Verdicts};
+use maitred_core::testing::Fixed;
 use maitred_core::wire::{Framing, HeadLimits, Parsed};
-use maitred_core::{Body, Call, Calling, Exchange, Fault, Hook, Kind, Ports, Room, Waiting, Whole};
-use std::cell::{Cell, RefCell};
+use maitred_core::{Body, Exchange, Hook, Whole};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
-
-pub struct Fixed {
-    pub now: Cell<Instant>,
-    pub unix: Cell<u64>,
-    pub verdicts: RefCell<Verdicts>,
-    pub room: Room,
-}
-
-impl Fixed {
-    pub fn at(unix: u64) -> Fixed {
-        Fixed { now: Cell::new(Instant::now()), unix: Cell::new(unix), verdicts: RefCell::default(), room: Room::default() }
-    }
-}
-
-impl Ports for Fixed {
-    fn flights(&self) -> &Flights {
-        unreachable!("nobody waits for another")
-    }
-
-    fn until(&self, _: Instant) -> Waiting<'_> {
-        unreachable!("nothing is waited for")
-    }
-
-    fn now(&self) -> Instant {
-        self.now.get()
-    }
-    fn unix_time(&self, _: Instant) -> Duration {
-        Duration::from_secs(self.unix.get())
-    }
-    fn verdicts(&self) -> &RefCell<Verdicts> {
-        &self.verdicts
-    }
-    fn room(&self) -> &Room {
-        &self.room
-    }
-    fn call<'a>(&'a self, _: Call<'a>) -> Calling<'a> {
-        Box::pin(async { Err(Fault::new(Kind::NotImplemented, "")) })
-    }
-}
+use std::time::Instant;
 
 /// A request as it would come by HTTP/1.1; `None` if it would be refused as such.
 pub fn try_exchange(head: &str, body: &[u8]) -> Option<Exchange> {

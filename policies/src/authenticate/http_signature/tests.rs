@@ -1,9 +1,10 @@
-use super::testing::{Fixed, decide, exchange, try_exchange};
+use super::testing::{decide, exchange, try_exchange};
 use super::*;
 use aws_lc_rs::digest::{SHA256, SHA512, digest as hash};
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use maitred_core::Body;
+use maitred_core::testing::Fixed;
 use maitred_core::wire::base64;
 use maitred_model::PublicAlgorithm;
 use proptest::prelude::*;
