@@ -1,6 +1,6 @@
 //! The back end behind every proxy: one thread, one epoll, answers made beforehand.
 //! Not a web server: it serves `GET /64k`, `POST` (any path), `/ws` and 1 KB for every other path, to proxies that we
-//! configured ourselves. What it cannot read closes the connection, which the load generator then counts as an error.
+//! configured ourselves. `POST /introspect` is told that no token is good, as an authorization server says it. What it cannot read closes the connection, which the load generator then counts as an error.
 //! A stalling one, started apart from the others, never answers `GET /stall` and never reads on after the head of `POST /stall`.
 
 use std::io::{self, Write};
@@ -49,13 +49,19 @@ struct Answers {
     small: Vec<u8>,
     large: Vec<u8>,
     echo: Vec<u8>,
+    inactive: Vec<u8>,
 }
 
 impl Answers {
     fn new() -> Answers {
-        Answers { small: answer(1024), large: answer(64 * 1024), echo: answer(2) }
+        let inactive = format!("{HEAD}Content-Length: {}\r\n\r\n{INACTIVE}", INACTIVE.len()).into_bytes();
+        Answers { small: answer(1024), large: answer(64 * 1024), echo: answer(2), inactive }
     }
 }
+
+/// RFC 7662 §2.2.
+const INACTIVE: &str = r#"{"active":false}"#;
+const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
 
 fn answer(length: usize) -> Vec<u8> {
     let mut bytes = format!(
@@ -137,12 +143,14 @@ struct Connection {
     reading: Reading,
     registered: u32,
     stalling: bool,
+    /// The body that is read is a question about a token.
+    introspects: bool,
 }
 
 impl Connection {
     fn new(stream: TcpStream, stalling: bool) -> Connection {
         let (input, output) = (Vec::new(), Vec::new());
-        Connection { stream, input, output, sent: 0, reading: Reading::Head, registered: READABLE, stalling }
+        Connection { stream, input, output, sent: 0, reading: Reading::Head, registered: READABLE, stalling, introspects: false }
     }
 
     /// A peer that does not read its answers is not read from either.
@@ -204,6 +212,7 @@ impl Connection {
     fn head(&mut self, bytes: &[u8], answers: &Answers) -> io::Result<Option<usize>> {
         let Some(end) = head_end(bytes) else { return Ok(None) };
         let head = &bytes[..end];
+        self.introspects = head.starts_with(b"POST /introspect ");
         let (mut length, mut chunked) = (0, false);
         for (name, value) in headers(head) {
             if name.eq_ignore_ascii_case(b"content-length") {
@@ -238,7 +247,7 @@ impl Connection {
             return Ok((step > 0).then_some(step));
         }
         self.reading = Reading::Head;
-        self.answer(&answers.echo)?;
+        self.answer(if self.introspects { &answers.inactive } else { &answers.echo })?;
         Ok(Some(step))
     }
 

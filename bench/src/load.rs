@@ -84,6 +84,8 @@ pub enum Until<'a> {
     },
     /// Exactly this many requests, all of them answered.
     Count(u64),
+    /// Each request of the list once and in its order, all of them answered: where none may have been seen before.
+    Each,
     /// Until somebody else says so, who may watch the answers meanwhile.
     Flag {
         over: &'a AtomicBool,
@@ -291,6 +293,9 @@ impl<'a> Run<'a> {
             (Phase::Warming, _) => Phase::Measuring,
             (Phase::Measuring, Until::Window { length, .. }) if lasted >= *length => Phase::Draining,
             (Phase::Measuring, Until::Count(count)) if self.outcome.answered + self.outcome.errors >= *count => Phase::Draining,
+            (Phase::Measuring, Until::Each) if self.outcome.answered + self.outcome.errors >= self.job.requests.len() as u64 => {
+                Phase::Draining
+            }
             (Phase::Measuring, Until::Flag { over, .. }) if over.load(Ordering::Relaxed) => Phase::Draining,
             (Phase::Measuring, _) if self.outcome.errors >= ERRORS_MAX => Phase::Draining,
             (Phase::Measuring | Phase::Draining, _) => return Ok(()),
@@ -320,7 +325,11 @@ impl<'a> Run<'a> {
     }
 
     fn may_start(&self) -> bool {
-        let left = !matches!(self.job.until, Until::Count(count) if self.started >= count);
+        let left = match self.job.until {
+            Until::Count(count) => self.started < count,
+            Until::Each => self.started < self.job.requests.len() as u64,
+            Until::Window { .. } | Until::Flag { .. } => true,
+        };
         left && self.phase != Phase::Draining
     }
 
@@ -401,6 +410,9 @@ impl<'a> Run<'a> {
     fn draw(&mut self) -> usize {
         if self.job.requests.len() == 1 {
             return 0;
+        }
+        if let Until::Each = self.job.until {
+            return self.started as usize;
         }
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

@@ -3,7 +3,9 @@
 
 mod attack;
 mod backend;
+mod credentials;
 mod environment;
+mod guesses;
 mod h2;
 mod http;
 mod kitchen;
@@ -16,6 +18,7 @@ mod proxies;
 mod report;
 mod routes;
 mod scenarios;
+mod signing;
 mod stats;
 mod sys;
 mod tls;
@@ -28,7 +31,9 @@ use std::process::ExitCode;
 
 use options::{Command, Options};
 use report::{Bar, Report, Row};
-use scenarios::{Lab, counting, failing, floods, footprint, latency, outage, overload, protocols, reload, saturated, stalled};
+use scenarios::{
+    Lab, cold, counting, failing, floods, footprint, guessing, latency, outage, overload, protocols, reload, saturated, stalled,
+};
 
 /// Ten thousand idle connections: the client's ends are ours, the proxies inherit the limit for theirs.
 const OPEN_FILES: u64 = 65_536;
@@ -79,7 +84,7 @@ type Measurement = fn(&mut Lab) -> io::Result<()>;
 
 /// A scenario that cannot be measured is a row that says so; the others go on.
 fn run(lab: &mut Lab) {
-    let scenarios: [(&str, Measurement); 15] = [
+    let scenarios: [(&str, Measurement); 17] = [
         ("saturated", saturated::run),
         ("protocols", protocols::run),
         (protocols::TICKETS, protocols::tickets),
@@ -89,12 +94,14 @@ fn run(lab: &mut Lab) {
         (footprint::ROUTES, footprint::routes),
         (reload::NAME, reload::run),
         (floods::NAME, floods::run),
+        (guessing::NAME, guessing::run),
         (stalled::NAME, stalled::run),
         (overload::NAME, overload::run),
         (failing::NAME, failing::run),
         (outage::NAME, outage::run),
         (counting::SYSCALLS, counting::syscalls),
         (counting::INSTRUCTIONS, counting::instructions),
+        (cold::NAME, cold::run),
     ];
     for (name, scenario) in scenarios {
         if !["saturated", "protocols"].contains(&name) && !lab.wants(name) {

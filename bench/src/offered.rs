@@ -268,14 +268,14 @@ impl<'a> Run<'a> {
 }
 
 #[derive(Debug, PartialEq)]
-enum Reply {
+pub enum Reply {
     More,
     Whole { status: u16, close: bool },
     Unreadable,
 }
 
 /// Reads an answer of any status. A good one must have the body that the back end sends.
-fn reply(bytes: &[u8], ended: bool) -> Reply {
+pub fn reply(bytes: &[u8], ended: bool) -> Reply {
     if bytes.len() > ANSWER_BYTES_MAX {
         return Reply::Unreadable;
     }

@@ -7,7 +7,7 @@ use crate::kitchen::Plan;
 use crate::sys;
 
 /// Everything that `--only` can name, with what it measures.
-pub const SCENARIOS: [(&str, &str); 21] = [
+pub const SCENARIOS: [(&str, &str); 23] = [
     ("get-1k", "CPU time per request, saturated, GET 1 KB"),
     ("post-4k", "CPU time per request, saturated, POST 4 KB"),
     ("get-64k", "CPU time per request, saturated, response of 64 KB"),
@@ -23,12 +23,14 @@ pub const SCENARIOS: [(&str, &str); 21] = [
     ("routes", "loading 100,000 routes (gateway only)"),
     ("reload", "reloads under load, with WebSockets open (gateway only)"),
     ("floods", "attacks over HTTP/2: memory, closing, the latency of others (gateway only)"),
+    ("credentials", "floods of wrong credentials: the latency of others (gateway only)"),
     ("stalled", "a live stream beside 500 stalled ones (gateway only)"),
     ("overload", "three times what a back end can do: goodput, waiting, refusals, order"),
     ("failing", "one of three endpoints killed, hung, slow or failing, and back again"),
     ("outage", "all endpoints failing: attempts for each request (gateway only)"),
     ("syscalls", "system calls per request, by strace"),
     ("instructions", "user instructions per request, by callgrind"),
+    ("cold", "each way to say who somebody is, the first time: instructions and CPU time (gateway only)"),
 ];
 
 pub struct Options {
@@ -182,6 +184,34 @@ impl Options {
     /// Requests in the shorter and the longer count whose difference is measured.
     pub fn counted(&self) -> (u64, u64) {
         self.pick((500, 1_500), (1_000, 6_000))
+    }
+
+    /// The same where every request has a credential of its own, which takes ten times as many instructions and must be signed before.
+    pub fn cold(&self) -> (u64, u64) {
+        self.pick((50, 150), (250, 1_250))
+    }
+
+    pub fn cold_warmup(&self) -> u64 {
+        self.pick(50, 100)
+    }
+
+    /// Requests of a round whose CPU time is measured, and where each takes tens of milliseconds.
+    pub fn timed(&self) -> u64 {
+        self.pick(300, 2_000)
+    }
+
+    pub fn slow(&self) -> u64 {
+        self.pick(2, 8)
+    }
+
+    /// How long others are watched in calm and beside a flood of wrong credentials, each.
+    pub fn credentials(&self) -> Duration {
+        Duration::from_millis(self.pick(1_000, 2_000))
+    }
+
+    /// A flood of wrong credentials is told by fewer rounds than a figure of µs.
+    pub fn credentials_rounds(&self) -> usize {
+        self.rounds.min(self.pick(1, 5))
     }
 }
 

@@ -108,7 +108,7 @@ pub struct Setup<'a> {
     /// More keys of the gateway's upstream.
     pub guards: &'static str,
     /// Who may come in: the gateway's own lines for it, with one authorizer named `bench`.
-    pub identity: &'static str,
+    pub identity: &'a str,
 }
 
 /// Where a proxy listens. Two of these may be one port, where a contender tells protocols apart by itself.

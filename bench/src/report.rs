@@ -105,10 +105,50 @@ impl Row {
     }
 }
 
+/// Figures that are no comparison: a table of their own below the others.
+pub struct Table {
+    title: &'static str,
+    columns: [&'static str; 3],
+    lines: Vec<[String; 3]>,
+}
+
+impl Table {
+    pub fn new(title: &'static str, columns: [&'static str; 3]) -> Table {
+        Table { title, columns, lines: Vec::new() }
+    }
+
+    pub fn add(&mut self, line: [String; 3]) {
+        self.lines.push(line);
+    }
+
+    fn text(&self) -> String {
+        let all = || std::iter::once(self.columns.map(str::to_string)).chain(self.lines.iter().cloned());
+        let widths: [usize; 3] = std::array::from_fn(|at| all().map(|line| line[at].chars().count()).max().unwrap_or(0));
+        let mut text = format!("\n{}\n\n", self.title);
+        for line in all() {
+            let line = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  ")).collect::<String>();
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        text
+    }
+
+    fn markdown(&self) -> String {
+        let mut text = format!("\n{}:\n\n| {} |\n|{}\n", self.title, self.columns.join(" | "), " --- |".repeat(3));
+        self.lines.iter().for_each(|line| _ = writeln!(text, "| {} |", line.join(" | ")));
+        text
+    }
+
+    fn json(&self) -> Value {
+        let line =
+            |line: &[String; 3]| self.columns.iter().zip(line).map(|(name, cell)| (name.to_string(), json!(cell))).collect();
+        json!({"title": self.title, "lines": self.lines.iter().map(line).collect::<Vec<Map<String, Value>>>()})
+    }
+}
+
 const TITLES: [&str; 7] = ["scenario", "contender", "median [quartiles]", "ratio [quartiles]", "bar", "verdict", "note"];
 
 /// A figure alone where there is no spread, else with its quartiles.
-fn show(spread: Spread) -> String {
+pub fn show(spread: Spread) -> String {
     let digits = match spread.median.abs() {
         0.0 => 0,
         0.0..10.0 => 3,
@@ -124,6 +164,7 @@ pub struct Report {
     pub environment: Vec<(String, String)>,
     pub notes: Vec<String>,
     rows: Vec<Row>,
+    tables: Vec<Table>,
     raw: Map<String, Value>,
     configs: Map<String, Value>,
 }
@@ -131,6 +172,10 @@ pub struct Report {
 impl Report {
     pub fn add(&mut self, row: Row) {
         self.rows.push(row);
+    }
+
+    pub fn add_table(&mut self, table: Table) {
+        self.tables.push(table);
     }
 
     pub fn add_raw(&mut self, scenario: &str, raw: Value) {
@@ -155,7 +200,10 @@ impl Report {
     pub fn json(&self) -> Value {
         let environment: Map<String, Value> = self.environment.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
-        json!({"environment": environment, "notes": self.notes, "rows": rows, "raw": self.raw, "configs": self.configs})
+        let tables: Vec<Value> = self.tables.iter().map(Table::json).collect();
+        json!({
+            "environment": environment, "notes": self.notes, "rows": rows, "tables": tables, "raw": self.raw, "configs": self.configs,
+        })
     }
 
     pub fn text(&self) -> String {
@@ -172,6 +220,7 @@ impl Report {
             let line = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  ")).collect::<String>();
             let _ = writeln!(text, "{}", line.trim_end());
         }
+        self.tables.iter().for_each(|table| text.push_str(&table.text()));
         self.notes.iter().for_each(|note| _ = writeln!(text, "note: {note}"));
         text
     }
@@ -185,6 +234,7 @@ impl Report {
         for row in &self.rows {
             let _ = writeln!(text, "| {} |", row.cells().map(|cell| cell.replace('|', "\\|")).join(" | "));
         }
+        self.tables.iter().for_each(|table| text.push_str(&table.markdown()));
         self.notes.iter().for_each(|note| _ = writeln!(text, "\nNote: {note}."));
         text
     }

@@ -57,7 +57,7 @@ fn parts(number: usize) -> (usize, usize, &'static str) {
     (number / COLLECTIONS, number % COLLECTIONS, if number.is_multiple_of(2) { "{id}" } else { "list" })
 }
 
-fn path(number: usize) -> String {
+pub fn path(number: usize) -> String {
     let (service, collection, end) = parts(number);
     let end = end.replace("{id}", "4711");
     format!("/svc{service:04}/items{collection:02}/{end}")

@@ -7,7 +7,7 @@ use crate::identity::{Flights, Verdicts};
 use crate::limits::SharedCounts;
 use maitred_wire::ResponseHead;
 use std::cell::RefCell;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,12 @@ pub trait Ports {
 
     /// What this worker is finding out at the moment.
     fn flights(&self) -> &Flights;
+
+    /// Until it may take this worker's own time for what is not urgent. Of those who ask few are let through before everybody else who is ready
+    /// has had a turn. A test has nobody else.
+    fn turn(&self) -> Waiting<'_> {
+        Box::pin(ready(()))
+    }
 
     /// Until a moment of `now` has come.
     fn until(&self, moment: Instant) -> Waiting<'_>;

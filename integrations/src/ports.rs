@@ -29,6 +29,10 @@ impl Ports for Reach {
         &self.worker.flights
     }
 
+    fn turn(&self) -> Waiting<'_> {
+        Box::pin(self.worker.turn())
+    }
+
     fn until(&self, moment: Instant) -> Waiting<'_> {
         let timer = Timer::new(&self.worker.timers);
         timer.arm(moment);

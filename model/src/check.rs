@@ -3,6 +3,7 @@
 
 mod identity;
 mod limits;
+mod logins;
 mod protection;
 mod routes;
 
@@ -79,6 +80,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     places(document, &mut checker);
     protection::contradictions(document, &mut checker);
     identity::check(document, &mut checker);
+    logins::check(document, &mut checker);
     limits::check(document, &mut checker);
     for (_, api) in &document.apis {
         routes::check(api, &mut checker);

@@ -1,7 +1,7 @@
 //! Tokens that mean nothing by themselves: whom the gateway asks, what it says, what it remembers, and that nobody comes in without an answer.
 
 use maitred_testkit::h2::code;
-use maitred_testkit::{Backend, Gateway, H2Client, Latch, gateway, nobody};
+use maitred_testkit::{Backend, Folder, Gateway, H2Client, Latch, eventually, gateway, gateway_with, nobody};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -96,6 +96,32 @@ fn an_answer_is_believed_for_a_while_and_no_longer_than_the_token_lasts() {
     assert_eq!((ask(&gateway, "/", "two"), ask(&gateway, "/", "two"), server.backend.count()), (200, 200, 3));
     gateway.turn(Duration::from_secs(25));
     assert_eq!((ask(&gateway, "/", "two"), server.backend.count()), (401, 4), "the server is asked, and wrong about it");
+}
+
+/// Whoever set the audience wrongly would look for the mistake everywhere else.
+#[test]
+fn the_log_says_why_a_token_was_refused() {
+    let (server, folder) = (Server::new(200, ""), Folder::new());
+    let (kitchen, log) = (Backend::status(200), folder.path("access.log"));
+    let logged =
+        format!("telemetry: {{ access_log: {{ to: {} }} }}\n{}", log.display(), yaml(", audience: [kitchen], issuer: id"));
+    let gateway = gateway_with(&logged, &[("kitchen", kitchen.address()), ("server", server.backend.address())], &[]);
+    let cases = [
+        (r#"{"active":false}"#, "the token is not active"),
+        (r#"{"active":true,"iss":"id","aud":"bar"}"#, "the token is for others"),
+        (r#"{"active":true,"iss":"other","aud":"kitchen"}"#, "the token is somebody else's"),
+        (r#"{"active":true,"iss":"id","aud":"kitchen","exp":1}"#, "the token has expired"),
+    ];
+    for (at, (said, _)) in cases.iter().enumerate() {
+        server.says(200, said);
+        assert_eq!((ask(&gateway, "/", &format!("t{at}")), ask(&gateway, "/", &format!("t{at}"))), (401, 401), "{said}");
+    }
+    let read = || std::fs::read_to_string(&log).unwrap_or_default();
+    eventually("all lines", || read().lines().count() == 2 * cases.len());
+    for (line, (said, why)) in read().lines().step_by(2).zip(cases) {
+        assert!(line.contains(&format!("\"detail\":\"opaque: {why}\"")), "{said}: {line}");
+    }
+    assert_eq!(read().matches("opaque: the token was refused before").count(), cases.len());
 }
 
 #[test]

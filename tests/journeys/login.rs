@@ -216,6 +216,19 @@ fn a_browser_is_sent_to_log_in_and_comes_back_to_where_it_was() {
     assert_eq!(house.provider.times(), 1);
 }
 
+/// Browsers hold such a cookie back on every redirect of a way that began at the provider.
+#[test]
+fn a_strict_session_goes_on_from_a_page_of_ours() {
+    let house = house(", session: { same_site: strict }");
+    let mut browser = Browser::default();
+    let back = browser.log_in(&house, "/shop/menu?day=1");
+    assert_eq!((back.status, back.header("refresh")), (200, Some("0;url=/shop/menu?day=1")), "{back:?}");
+    assert_eq!((back.header("location"), back.header("content-type")), (None, Some("text/html; charset=utf-8")));
+    assert_eq!((back.header("cache-control"), back.header("referrer-policy")), (Some("no-store"), Some("no-referrer")));
+    assert!(back.headers.all("set-cookie")[0].contains("; SameSite=Strict"), "{back:?}");
+    assert_eq!(browser.page(&house.gateway, "/shop/menu?day=1").status, 200);
+}
+
 #[test]
 fn who_is_no_page_is_told_and_not_sent_away() {
     let house = house("");

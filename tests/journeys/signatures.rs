@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use maitred_core::wire::base64;
-use maitred_testkit::{Backend, Client, Gateway, Latch, eventually, gateway, gateway_with};
+use maitred_testkit::{Backend, Client, Folder, Gateway, Latch, eventually, gateway, gateway_with};
 use std::sync::Barrier;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -107,6 +107,22 @@ fn a_signed_request_comes_in_and_one_that_is_altered_does_not() {
             "AWS4-HMAC-SHA256 region=\"eu-west-1\", service=\"execute-api\""
         ]
     );
+}
+
+/// It opens to whoever reads the log, for as long as it says.
+#[test]
+fn a_presigned_address_is_logged_without_what_opens() {
+    let folder = Folder::new();
+    let log = folder.path("access.log");
+    let kitchen = Backend::status(200);
+    let yaml = format!("telemetry: {{ access_log: {{ to: {} }} }}\n{SIGNED}", log.display());
+    let gateway = gateway_with(&yaml, &[("kitchen", kitchen.address())], &[]);
+    let query = "v=1&X-Amz-Expires=300&X-Amz-Signature=0123456789abcdef&X-Amz-Security-Token=t0ken";
+    assert_eq!(gateway.ask("GET", &format!("/?{query}"), "", "").status, 401);
+    let read = || std::fs::read_to_string(&log).unwrap_or_default();
+    eventually("a line", || read().ends_with('\n'));
+    let shown = "\"path\":\"/?v=1&X-Amz-Expires=300&X-Amz-Signature=***&X-Amz-Security-Token=***\"";
+    assert!(read().contains(shown), "{}", read());
 }
 
 #[test]

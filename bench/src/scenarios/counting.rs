@@ -126,8 +126,25 @@ fn row_of(scenario: &str, contender: &Contender, counted: Result<&f64, &io::Erro
     }
 }
 
-/// Callgrind writes and zeroes its counters at each dump, so both counts come from one process.
 fn instructions_of(lab: &mut Lab, contender: &Contender, setup: &Setup, requests: &[Request]) -> io::Result<f64> {
+    let (short, long) = lab.options.counted();
+    let send = |proxy: &Proxy, part: usize| {
+        let number = [WARMUP, short, long][part];
+        count(proxy, requests, number).map(|()| number)
+    };
+    counted(lab, INSTRUCTIONS, &contender.name, contender, setup, &send)
+}
+
+/// Instructions of one request. `send` has the gateway answer the requests of a part and says how many they were: the first part warms it up, the second is the
+/// shorter and the third the longer of those whose difference counts. Callgrind writes and zeroes its counters at each dump, so both counts come from one process.
+pub fn counted(
+    lab: &mut Lab,
+    scenario: &str,
+    name: &str,
+    contender: &Contender,
+    setup: &Setup,
+    send: &dyn Fn(&Proxy, usize) -> io::Result<u64>,
+) -> io::Result<f64> {
     let output = setup.folder.join(format!("{}.callgrind", contender.name));
     fs::create_dir_all(setup.folder)?;
     for number in 1..=3 {
@@ -138,15 +155,14 @@ fn instructions_of(lab: &mut Lab, contender: &Contender, setup: &Setup, requests
         ["valgrind", "--quiet", "--fair-sched=try", "--tool=callgrind", &format!("--callgrind-out-file={}", output.display())];
     let setup = Setup { wrapper: wrapper.map(String::from).to_vec(), ..setup.clone() };
     let proxy = Proxy::start(contender, &setup)?;
-    lab.report.add_config(&format!("{INSTRUCTIONS}/{}", proxy.name), &proxy.config_text);
-    let (short, long) = lab.options.counted();
-    count(&proxy, requests, WARMUP)?;
+    lab.report.add_config(&format!("{scenario}/{name}"), &proxy.config_text);
+    send(&proxy, 0)?;
     dump(&proxy, &output, 1)?;
-    count(&proxy, requests, short)?;
+    let short = send(&proxy, 1)?;
     let few = dump(&proxy, &output, 2)?;
-    count(&proxy, requests, long)?;
+    let long = send(&proxy, 2)?;
     let many = dump(&proxy, &output, 3)?;
-    lab.report.add_raw(&format!("{INSTRUCTIONS}/{}", contender.name), json!({ short.to_string(): few, long.to_string(): many }));
+    lab.report.add_raw(&format!("{scenario}/{name}"), json!({ short.to_string(): few, long.to_string(): many }));
     // Work of another kind, such as the last of loading, fell into one of the counts.
     if many <= few {
         return Err(io::Error::other(format!("{many} instructions for {long} requests, {few} for {short}")));

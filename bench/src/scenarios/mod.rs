@@ -1,10 +1,12 @@
 //! What is measured, one file a question. Shared here: the laboratory, the order of rounds, and ratios within a round.
 //! How a proxy is started is not known here (proxies.rs), nor how a row is judged (report.rs).
 
+pub mod cold;
 pub mod counting;
 pub mod failing;
 pub mod floods;
 pub mod footprint;
+pub mod guessing;
 pub mod latency;
 pub mod outage;
 pub mod overload;

@@ -92,7 +92,16 @@ impl Verdicts {
             now < verdict.until && !same
         });
         if set.len() == WAYS {
-            set.swap_remove(self.chance.below(WAYS));
+            // Whoever guesses, from however many addresses, makes nobody unknown who was let in: of those only others who are let in take the place.
+            let start = self.chance.below(WAYS);
+            let mut places = (start..WAYS).chain(0..start);
+            let is_refused = |&at: &usize| matches!(set[at].remembered, Remembered::Refused);
+            let leaves = match (places.find(is_refused), &remembered) {
+                (Some(at), Remembered::Valid(_) | Remembered::Refused) => at,
+                (None, Remembered::Valid(_)) => start,
+                (None, Remembered::Refused) => return,
+            };
+            set.swap_remove(leaves);
         }
         set.push(Verdict { authorizer, credential: credential.into(), until, generations, remembered });
     }
@@ -182,6 +191,34 @@ mod tests {
             }
             assert!(!is_same(&text, &vec![b'a'; length + 1]));
         }
+    }
+
+    #[test]
+    fn no_number_of_refused_ones_makes_it_forget_who_was_let_in() {
+        let (now, generations) = (Instant::now(), Generations::default());
+        let times = (now, now + Duration::from_secs(60));
+        let mut verdicts = Verdicts::default();
+        let members: Vec<String> = (0..SETS).map(|at| format!("member {at}")).collect();
+        for member in &members {
+            verdicts.put(1, member.as_bytes(), generations, valid(member), times);
+        }
+        let known = |verdicts: &Verdicts| {
+            members.iter().filter(|member| verdicts.get(1, member.as_bytes(), generations, now).is_some()).count()
+        };
+        let before = known(&verdicts);
+        assert!(before > SETS / 2);
+        for at in 0..40_000u32 {
+            verdicts.put(2, format!("a guess {at}").as_bytes(), generations, Remembered::Refused, times);
+        }
+        assert_eq!(known(&verdicts), before);
+        // The last guess has its place, unless all of its own are taken by those who were let in; so has whoever is let in now.
+        let refused = (39_000..40_000u32).filter(|at| {
+            name(verdicts.get(2, format!("a guess {at}").as_bytes(), generations, now)).as_deref() == Some("refused")
+        });
+        assert!(refused.count() > 500);
+        verdicts.put(1, b"one more", generations, valid("one more"), times);
+        assert!(verdicts.get(1, b"one more", generations, now).is_some());
+        assert!(verdicts.sets.iter().all(|set| set.len() <= WAYS));
     }
 
     #[test]

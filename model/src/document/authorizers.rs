@@ -75,9 +75,12 @@ impl AuthorizerKind {
             ],
             AuthorizerKind::Basic(_) | AuthorizerKind::Introspection(_) => authorization(),
             AuthorizerKind::Forward(forward) => forward.headers.iter().cloned().map(KeyPlace::Header).collect(),
+            // A presigned address opens for days to whoever reads it.
+            AuthorizerKind::AwsSignature(_) => {
+                ["X-Amz-Signature", "X-Amz-Security-Token"].map(|name| KeyPlace::Query(name.to_owned())).into()
+            }
             // All of the request is signed, headers of identity too where they are covered.
-            AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => Vec::new(),
-            AuthorizerKind::ClientCertificate(_) => Vec::new(),
+            AuthorizerKind::HttpSignature(_) | AuthorizerKind::ClientCertificate(_) => Vec::new(),
         }
     }
 

@@ -15,7 +15,7 @@ pub const LIMITS_MAX: usize = 8;
 #[derive(Debug, Clone)]
 pub struct RateLimit {
     pub rate: Rate,
-    /// At once, from who has rested. Default what a second gives, and at least one.
+    /// At once, from who has rested. Default what one period of the rate gives.
     pub burst: NonZeroU32,
     /// Never empty. All of them together are the key.
     pub by: Vec<Spanned<LimitBy>>,

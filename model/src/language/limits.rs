@@ -250,7 +250,8 @@ impl Shape for LimitHeadersShape {
 pub(crate) struct Units;
 
 /// More than any burst.
-const UNITS_MAX: u64 = 1_000_000;
+const UNITS_MAX: u64 = BURST_MAX.get() as u64;
+const BURST_MAX: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 
 impl Shape for Units {
     type Out = NonZeroU32;
@@ -311,7 +312,7 @@ record! {
     "`rate_limit`" => struct RawRateLimit {
         /// How often in the long run, as in `10/s`.
         rate: RateText = required,
-        /// How many at once; default what a second gives.
+        /// How many at once; default the number in `rate`.
         burst: Option<Units> = absent,
         /// Who is counted apart; several together are one key.
         by: OneOrMany<Spanned<LimitByShape>> = (needed "say who is counted apart: `by: consumer`, `by: ip`, or `by: api` for all together"),
@@ -329,7 +330,7 @@ record! {
     "a plan's `rate_limit`" => struct RawPlanLimit {
         /// How often in the long run, as in `100/s`.
         rate: RateText = required,
-        /// How many at once; default what a second gives.
+        /// How many at once; default the number in `rate`.
         burst: Option<Units> = absent,
         /// What a request takes: a number, or `response_header:NAME` for what the back end says that it was.
         cost: CostShape = "1",
@@ -340,9 +341,9 @@ record! {
     }
 }
 
+/// Who may come ten times an hour may do so at once.
 fn burst(burst: Option<NonZeroU32>, rate: Rate) -> NonZeroU32 {
-    let a_second = u64::from(rate.count.get()) / rate.per.duration().as_secs();
-    burst.or_else(|| NonZeroU32::new(u32::try_from(a_second).unwrap_or(u32::MAX))).unwrap_or(NonZeroU32::MIN)
+    burst.unwrap_or(rate.count).min(BURST_MAX)
 }
 
 /// One limit, or a list of those that must all admit.

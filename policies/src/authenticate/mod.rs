@@ -338,14 +338,13 @@ impl Policy for Authenticate {
                 }
             });
         };
-        // What is not known costs something to find out: whoever was wrong too often is not looked at.
-        let look = match self.failures.as_ref().map(|failures| failures.admit(exchange, ports, choice.authorizer.is_costly())) {
-            Some(Ok(look)) => Some(look),
-            Some(Err(fault)) => return Hook::Ready(Err(fault)),
-            None => None,
-        };
         Hook::Pending(Box::pin(async move {
             let (client, deadline) = (exchange.client.clone(), exchange.deadline);
+            // Whom the worker knows goes first, however many others there are.
+            while_wanted(client.clone(), ports.turn()).await?;
+            // What is not known costs something to find out: whoever was wrong too often is not looked at.
+            let is_costly = choice.authorizer.is_costly();
+            let look = self.failures.as_ref().map(|failures| failures.admit(exchange, ports, is_costly)).transpose()?;
             let decision = match choice.authorizer.decide(exchange, ports) {
                 Hook::Ready(decision) => decision,
                 Hook::Pending(later) => while_wanted(client, in_time(later, deadline, ports)).await?,

@@ -11,6 +11,7 @@ use maitred_core::identity::{Finding, Generations, Remembered, Roll};
 use maitred_core::wire::path;
 use maitred_core::{Call, Exchange, Fault, Hook, Kind, Ports, Principal};
 use maitred_model as model;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use token::{Found, find};
@@ -19,6 +20,11 @@ use token::{Found, find};
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// What is said in more is not remembered: with as many as a worker remembers, that is 64 MiB.
 const REMEMBERED_BYTES_MAX: usize = 16 * 1024;
+/// Why a token was refused is in the log once, when its server was asked; of one that is refused by memory no more is known than this.
+const REFUSED_BEFORE: &str = "the token was refused before: it is not active, or not for this gateway";
+
+/// Why, where it was found out for this request.
+type Why = Cell<Option<&'static str>>;
 
 pub struct Introspection {
     name: Arc<str>,
@@ -57,8 +63,14 @@ impl Introspection {
         Generations { keys: 0, consumers: self.roll.generation() }
     }
 
-    /// Asks, and remembers what it was told.
-    async fn ask(&self, token: &[u8], traces: &[(Vec<u8>, Vec<u8>)], deadline: Instant, ports: &dyn Ports) -> Finding {
+    /// Asks, and remembers what it was told. `why`: is set where the token is refused.
+    async fn ask(
+        &self,
+        (token, why): (&[u8], &Why),
+        traces: &[(Vec<u8>, Vec<u8>)],
+        deadline: Instant,
+        ports: &dyn Ports,
+    ) -> Finding {
         let generations = self.generations();
         let mut headers: Vec<(&[u8], &[u8])> = vec![
             (b"accept", b"application/json"),
@@ -85,7 +97,7 @@ impl Introspection {
         }
         let answer = answer::read(&called.body).map_err(unavailable)?;
         let now = ports.now();
-        let (remembered, lasts) = self.judge(answer, ports.unix_time(now));
+        let (remembered, lasts) = self.judge(answer, why, ports.unix_time(now));
         if called.body.len() <= REMEMBERED_BYTES_MAX {
             let until = now.checked_add(lasts).unwrap_or(now);
             ports.verdicts().borrow_mut().put(self.number, token, generations, remembered.clone(), (now, until));
@@ -105,12 +117,16 @@ impl Introspection {
     }
 
     /// What an answer means, and for how long. `unix`: the time since 1970.
-    fn judge(&self, answer: Answer, unix: Duration) -> (Remembered, Duration) {
+    fn judge(&self, answer: Answer, why: &Why, unix: Duration) -> (Remembered, Duration) {
         let meaning = match answer {
-            Answer::Inactive => return (Remembered::Refused, self.negative_ttl),
+            Answer::Inactive => {
+                why.set(Some("the token is not active"));
+                return (Remembered::Refused, self.negative_ttl);
+            }
             Answer::Active(meaning) => *meaning,
         };
-        if meaning.refused(&self.demands, unix).is_some() {
+        if let Some(refused) = meaning.refused(&self.demands, unix) {
+            why.set(Some(refused));
             let begins = meaning.not_before.unwrap_or_default().saturating_sub(unix);
             let lasts = if begins.is_zero() { self.negative_ttl } else { self.negative_ttl.min(begins) };
             return (Remembered::Refused, lasts);
@@ -141,10 +157,10 @@ fn refused(detail: &'static str) -> Refusal {
     Refusal::Invalid { detail: detail.into(), challenge: Some(r#"Bearer error="invalid_token""#.to_owned()) }
 }
 
-fn decision(remembered: Remembered) -> Decision {
+fn decision(remembered: Remembered, why: Option<&'static str>) -> Decision {
     match remembered {
         Remembered::Valid(principal) => Ok(principal),
-        Remembered::Refused => Err(refused("the token is not active, or not for this gateway")),
+        Remembered::Refused => Err(refused(why.unwrap_or(REFUSED_BEFORE))),
     }
 }
 
@@ -160,7 +176,7 @@ impl Authorizer for Introspection {
     fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision> {
         let Found::One(token) = find(&exchange.request.headers) else { return None };
         let verdicts = ports.verdicts().borrow();
-        verdicts.get(self.number, token, self.generations(), exchange.record.started).cloned().map(decision)
+        verdicts.get(self.number, token, self.generations(), exchange.record.started).cloned().map(|known| decision(known, None))
     }
 
     fn decide<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Decision> {
@@ -173,8 +189,10 @@ impl Authorizer for Introspection {
         // From here on, also where it takes over from somebody who went away: nobody waits longer than this.
         let deadline = ports.now() + self.timeout;
         Hook::Pending(Box::pin(async move {
-            let ask = || self.ask(&token, &traces, deadline, ports);
-            ports.flights().share(self.number, &token, ask).await.map_err(Refusal::Failed).and_then(decision)
+            let why = Why::default();
+            let ask = || self.ask((&token, &why), &traces, deadline, ports);
+            let found = ports.flights().share(self.number, &token, ask).await.map_err(Refusal::Failed)?;
+            decision(found, why.get())
         }))
     }
 

@@ -65,10 +65,15 @@ fn parts(text: &[u8]) -> Result<[&[u8]; 3], Flaw> {
     }
     let mut parts = text.split(|byte| *byte == b'.');
     let three = [parts.next(), parts.next(), parts.next()].map(Option::unwrap_or_default);
-    if three.iter().any(|part| part.is_empty()) || parts.next().is_some() {
-        return Err(Flaw::Malformed("it is not three parts with dots between them".into()));
-    }
-    Ok(three)
+    const OTHERWISE: &str = "it is not three parts with dots between them";
+    let why = match three {
+        _ if parts.next().is_some() => OTHERWISE,
+        [[_, ..], [_, ..], [_, ..]] => return Ok(three),
+        // So tokens end whose `alg` is `none`.
+        [[_, ..], [_, ..], []] if text.ends_with(b".") => "it has no signature",
+        _ => OTHERWISE,
+    };
+    Err(Flaw::Malformed(why.into()))
 }
 
 fn object(part: &[u8], what: &str) -> Result<Object, Flaw> {

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 /// For somebody to find a password, and a second factor.
 pub const LOGIN_SECONDS: u64 = 600;
-/// Of the path that a browser comes back to; a longer one becomes `/`.
+/// Bytes of the path that a browser comes back to. A longer one loses its query, and becomes `/` if that is not enough: it is kept in a cookie.
 const RETURN_BYTES_MAX: usize = 1024;
 /// Of each of `code` and `state`, as providers send them.
 const ANSWER_BYTES_MAX: usize = 4096;
@@ -82,8 +82,10 @@ impl Attempt {
 fn own_path(back: &[u8]) -> String {
     let text = std::str::from_utf8(back).unwrap_or("/");
     let plain = text.bytes().all(|byte| byte > b' ' && byte != 0x7f && byte != b'\\');
-    let own = text.starts_with('/') && !text.starts_with("//") && plain && text.len() <= RETURN_BYTES_MAX;
-    if own { text.to_owned() } else { "/".to_owned() }
+    let path = text.split('?').next().unwrap_or_default();
+    let short = [text, path].into_iter().find(|part| part.len() <= RETURN_BYTES_MAX);
+    let own = text.starts_with('/') && !text.starts_with("//") && plain;
+    short.filter(|_| own).unwrap_or("/").to_owned()
 }
 
 /// Fields as `application/x-www-form-urlencoded`, each byte that is not plain escaped.
@@ -238,7 +240,10 @@ mod tests {
         ] {
             assert_eq!(own_path(asked.as_bytes()), back, "{asked}");
         }
-        assert_eq!(own_path(&[b'/'; RETURN_BYTES_MAX + 1]), "/");
+        let long = "x".repeat(RETURN_BYTES_MAX);
+        assert_eq!(own_path(format!("/{long}").as_bytes()), "/");
+        assert_eq!(own_path(format!("/shop/menu?{long}").as_bytes()), "/shop/menu");
+        assert_eq!(own_path(format!("//evil.example?{long}").as_bytes()), "/");
     }
 
     #[test]

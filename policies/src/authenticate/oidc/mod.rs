@@ -15,7 +15,7 @@ use maitred_core::identity::{Generations, KeyCell, Remembered, Roll};
 use maitred_core::ports::{Fetch, FetchRequest};
 use maitred_core::wire::{Method, cookies, remove_cookie};
 use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Ports, Principal, Response, Scheme};
-use maitred_model::{self as model, LoginStep};
+use maitred_model::{self as model, LoginStep, SameSite};
 use refreshes::Refreshes;
 use seal::Sealer;
 use serde_json::{Map, Value};
@@ -157,9 +157,23 @@ impl Oidc {
     }
 
     fn redirect(&self, exchange: &mut Exchange, status: u16, location: &str, set: &[String]) -> Response {
+        self.leading(exchange, status, (b"location", location), set)
+    }
+
+    /// Leads a browser on from a page of ours. A strict cookie is held back on a way that began at another site, however often that was
+    /// redirected: whoever has just logged in would be sent to log in again, for ever.
+    fn page_that_leads(&self, exchange: &mut Exchange, path: &str, set: &[String]) -> Response {
+        let mut response = self.leading(exchange, 200, (b"refresh", &format!("0;url={path}")), set);
+        response.head.headers.add(b"content-type", b"text/html; charset=utf-8");
+        // The page's own address has the code.
+        response.head.headers.add(b"referrer-policy", b"no-referrer");
+        response
+    }
+
+    fn leading(&self, exchange: &mut Exchange, status: u16, (name, value): (&[u8], &str), set: &[String]) -> Response {
         let mut response = Response::with_body(exchange.take_head(), status, Body::Empty);
         let headers = &mut response.head.headers;
-        headers.add(b"location", location.as_bytes());
+        headers.add(name, value.as_bytes());
         headers.add(b"cache-control", b"no-store");
         for cookie in set {
             headers.add(b"set-cookie", cookie.as_bytes());
@@ -287,7 +301,10 @@ impl Oidc {
             )
         })?;
         set.push(self.login_line("", 0, secure));
-        Ok(self.redirect(exchange, 303, &attempt.back, &set))
+        Ok(match self.configured.session.same_site {
+            SameSite::Strict => self.page_that_leads(exchange, &attempt.back, &set),
+            SameSite::Lax | SameSite::None => self.redirect(exchange, 303, &attempt.back, &set),
+        })
     }
 
     fn logged_out(&self, exchange: &mut Exchange) -> Response {
