@@ -1,6 +1,6 @@
 //! `maitred limits`: the rate limits of a gateway that runs, what they said, and whom they refuse most often.
 
-use crate::cli::{Limits, Place, Remote};
+use crate::cli::Limits;
 use crate::output::{Exit, json, print, table};
 use crate::remote;
 use anyhow::ensure;
@@ -13,9 +13,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
 const TOP_MAX: usize = 3;
 
 pub fn main(arguments: &Limits) -> anyhow::Result<Exit> {
-    let Limits { json: is_json, place: Place { file, admin } } = arguments;
-    let remote = Remote { file: file.clone(), admin: *admin };
-    let answer = remote::ask(&remote, "GET", "/limits", ANSWER_TIME_MAX)?;
+    let Limits { json: is_json, place } = arguments;
+    let answer = remote::ask(place, "GET", "/limits", ANSWER_TIME_MAX)?;
     ensure!(answer.status == 200, "{}", answer.detail());
     if *is_json {
         return json(&answer.body);

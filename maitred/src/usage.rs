@@ -1,6 +1,6 @@
 //! `maitred usage`: what consumers of a gateway that runs have used of their plans' quotas, and what is left.
 
-use crate::cli::{Place, Remote, Usage, UsageVerb};
+use crate::cli::{Usage, UsageVerb};
 use crate::output::{Exit, json, print, table};
 use crate::remote::{self, escaped};
 use anyhow::ensure;
@@ -11,14 +11,13 @@ use std::time::Duration;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
 
 pub fn main(arguments: &Usage) -> anyhow::Result<Exit> {
-    let Usage { verb, name, json: is_json, place: Place { file, admin } } = arguments;
-    let remote = Remote { file: file.clone(), admin: *admin };
+    let Usage { verb, name, json: is_json, place } = arguments;
     let (method, path) = match (verb, name) {
         (Some(UsageVerb::Reset { name }), _) => ("POST", format!("/usage/{}/reset", escaped(name))),
         (None, Some(name)) => ("GET", format!("/usage/{}", escaped(name))),
         (None, None) => ("GET", "/usage".to_owned()),
     };
-    let answer = remote::ask(&remote, method, &path, ANSWER_TIME_MAX)?;
+    let answer = remote::ask(place, method, &path, ANSWER_TIME_MAX)?;
     ensure!(answer.status == 200, "{}", answer.detail());
     if *is_json {
         return json(&answer.body);
