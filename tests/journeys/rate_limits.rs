@@ -534,6 +534,7 @@ fn what_cannot_be_a_key_or_is_more_than_fits_is_said_at_load() {
     let (_kitchen, gateway) = kitchen("", &[("/a", "idempotent: true")]);
     for (limit, words) in [
         ("{ rate: 1/s, by: \"cel:request.nothing\" }", "bad-expression"),
+        ("{ rate: 1/s, by: \"cel:request.headers\" }", "a map where it needs a text"),
         ("{ rate: 1/s, by: \"cel:path.id\" }", "unknown-parameter"),
     ] {
         let refused = gateway.try_publish(&yaml("", &[("/a", &format!("rate_limit: {limit}"))])).expect_err(limit);
