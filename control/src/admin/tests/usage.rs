@@ -53,8 +53,8 @@ async fn what_was_used_is_told_and_reset_by_a_write() {
                 "left": 6,
                 "per": "day",
                 "time_zone": "Europe/Paris",
-                "began": "2026-11-21T23:00:00Z",
-                "resets_at": "2026-11-22T23:00:00Z",
+                "began": "2026-11-21T23:00:00.000Z",
+                "resets_at": "2026-11-22T23:00:00.000Z",
                 "shared": false,
             }],
             "rate_limits": [{
@@ -69,8 +69,8 @@ async fn what_was_used_is_told_and_reset_by_a_write() {
                 "plan": "silver",
                 "api": null,
                 "route": null,
-                "began": "1970-01-02T00:00:00Z",
-                "ended": "1970-01-03T00:00:00Z",
+                "began": "1970-01-02T00:00:00.000Z",
+                "ended": "1970-01-03T00:00:00.000Z",
                 "used": 3,
             }],
         })
