@@ -7,11 +7,13 @@ mod gate;
 mod hand;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use crate::consumers::{ConsumerCounts, ConsumerView};
 use crate::metrics::CertificateEnd;
 use crate::store::{Change, Changed, NotChanged};
 use crate::upstreams::{Turned, Unknown, UpstreamView};
+use crate::usage::UsageView;
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
@@ -95,6 +97,12 @@ pub trait Operations: Send + Sync + 'static {
     /// Live on every worker when it returns.
     fn change_consumer(&self, change: Change) -> Result<Changed, NotChanged>;
     fn consumer_counts(&self) -> ConsumerCounts;
+    /// What every consumer that has a plan has used of it.
+    fn usage(&self) -> Vec<UsageView>;
+    /// The same of one, and of periods that have passed.
+    fn usage_of(&self, name: &str) -> Result<UsageView, NotChanged>;
+    /// As if it had used nothing of its own quotas.
+    fn reset_usage(&self, name: &str) -> Result<UsageView, NotChanged>;
     /// Version, generation, when it started, how the last reload went.
     fn status(&self) -> serde_json::Value;
     /// Reads the gateway's own file again: the generation that is live now, or the rendered diagnostics. Never called twice at once.

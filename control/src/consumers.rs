@@ -33,6 +33,9 @@ pub struct ConsumerView {
     pub name: String,
     pub source: Source,
     pub groups: Vec<String>,
+    pub plan: Option<String>,
+    /// The configuration has no such plan.
+    pub planless: bool,
     pub disabled: bool,
     /// One of the same name stands in the configuration, and counts.
     pub hidden: bool,
@@ -92,6 +95,7 @@ pub fn change(document: &Document, store: &Store, change: Change) -> Result<Chan
     for identity in change.new_identities() {
         check_identity(document, identity)?;
     }
+    change.new_plan().map_or(Ok(()), |plan| check_plan(document, plan))?;
     if !matches!(change, Change::Add { .. }) && store.consumer(name).is_none() {
         // Another gateway may have added it a moment ago: the store knows best, and this knows what there is.
         let words = unknown(document, store, name);
@@ -110,7 +114,8 @@ fn done(change: &Change) -> &'static str {
         Change::Add { .. } => "was added",
         Change::Set { disabled: Some(true), .. } => "was disabled",
         Change::Set { disabled: Some(false), .. } => "was enabled",
-        Change::Set { disabled: None, .. } => "has other groups",
+        Change::Set { disabled: None, plan: Some(_), .. } => "has another plan",
+        Change::Set { disabled: None, plan: None, .. } => "has other groups",
         Change::Remove { .. } => "was removed",
         Change::AddKey { .. } => "has a new key",
         Change::RotateKey { .. } => "has a new key in place of those from before",
@@ -163,7 +168,37 @@ fn check_identity(document: &Document, identity: &Name) -> Result<(), NotChanged
     }
 }
 
-fn unknown(document: &Document, store: &Store, name: &str) -> NotChanged {
+fn check_plan(document: &Document, plan: &str) -> Result<(), NotChanged> {
+    if document.plans.contains_key(plan) {
+        return Ok(());
+    }
+    let hint = match document.plans.len() {
+        0 => "the configuration has none".to_owned(),
+        _ => suggest(plan, document.plans.keys().map(String::as_str).take(LISTED_MAX), "the plans are"),
+    };
+    Err(NotChanged::Wrong(format!("there is no plan `{plan}`; {hint}")))
+}
+
+/// Why a configuration cannot become live: consumers of the store have plans that it lacks, and would not come in any more.
+pub fn lost_plans(document: &Document, store: &Store) -> Option<String> {
+    let is_lost = |stored: &StoredConsumer| {
+        let plan = stored.plan.as_ref().filter(|plan| !document.plans.contains_key(*plan));
+        plan.filter(|_| !document.consumers.contains_key(&stored.name)).cloned()
+    };
+    let lost: Vec<(String, String)> =
+        store.consumers().into_iter().filter_map(|stored| Some((is_lost(&stored)?, stored.name))).collect();
+    let (plan, _) = lost.first()?;
+    let names: Vec<&str> = lost.iter().filter(|(other, _)| other == plan).map(|(_, name)| name.as_str()).collect();
+    let (listed, rest) = names.split_at(names.len().min(LISTED_MAX));
+    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    Some(format!(
+        "plan `{plan}` is gone, and consumers in the store have it: {}{more}; give them another with `maitred consumer set-plan`, or \
+         leave the plan in the configuration",
+        listed.join(", ")
+    ))
+}
+
+pub(crate) fn unknown(document: &Document, store: &Store, name: &str) -> NotChanged {
     let stored = store.consumers();
     let mut known: Vec<&str> = document.consumers.keys().map(String::as_str).collect();
     known.extend(stored.iter().map(|consumer| consumer.name.as_str()));
@@ -176,7 +211,7 @@ fn unknown(document: &Document, store: &Store, name: &str) -> NotChanged {
 }
 
 fn of_file(name: &str, consumer: &maitred_model::Consumer) -> ConsumerView {
-    let maitred_model::Consumer { plan: _, groups, api_keys, identities } = consumer;
+    let maitred_model::Consumer { plan, groups, api_keys, identities } = consumer;
     let identity = |identity: &maitred_model::Identity| Name {
         authorizer: identity.authorizer.value.clone(),
         subject: identity.subject.clone(),
@@ -185,6 +220,9 @@ fn of_file(name: &str, consumer: &maitred_model::Consumer) -> ConsumerView {
         name: name.to_owned(),
         source: Source::File,
         groups: groups.clone(),
+        plan: plan.as_ref().map(|plan| plan.value.clone()),
+        // `check` saw to it.
+        planless: false,
         disabled: false,
         hidden: false,
         created: None,
@@ -208,6 +246,8 @@ fn of_store(document: &Document, store: &Store, stored: StoredConsumer) -> Consu
         name: stored.name,
         source: Source::Store,
         groups: stored.groups,
+        planless: stored.plan.as_ref().is_some_and(|plan| !document.plans.contains_key(plan)),
+        plan: stored.plan,
         disabled: stored.disabled,
         created: Some(stored.created),
         changed: Some(stored.changed),
@@ -217,12 +257,14 @@ fn of_store(document: &Document, store: &Store, stored: StoredConsumer) -> Consu
 
 impl ConsumerView {
     pub fn to_json(&self) -> Value {
-        let ConsumerView { name, source, groups, disabled, hidden, created, changed, keys, identities } = self;
+        let ConsumerView { name, source, groups, plan, planless, disabled, hidden, created, changed, keys, identities } = self;
         let identity = |Name { authorizer, subject }: &Name| json!({ "authorizer": authorizer, "subject": subject });
         json!({
             "name": name,
             "source": source.as_str(),
             "groups": groups,
+            "plan": plan,
+            "plan_unknown": planless,
             "disabled": disabled,
             "hidden": hidden,
             "created": created.and_then(of_millis),

@@ -15,6 +15,7 @@ pub mod process;
 pub mod store;
 pub mod times;
 pub mod upstreams;
+pub mod usage;
 pub mod watch;
 
 pub use acme::{Acme, Plan};
@@ -26,6 +27,7 @@ pub use health::{Checked, Checks, LastCheck, Watched};
 pub use keys::{Keys, Unfetched, WantedKeys};
 pub use metrics::{CertificateEnd, Extra, exposition};
 pub use process::Process;
-pub use store::{Change, Changed, Name, NotChanged, Store, StoreError};
+pub use store::{Change, Changed, Name, NotChanged, Past, Settings, Store, StoreError};
 pub use upstreams::{EndpointView, Turned, Unknown, UpstreamView};
+pub use usage::UsageView;
 pub use watch::{Watcher, watch};

@@ -22,6 +22,7 @@ mod counters;
 mod endpoints;
 mod limits;
 mod queues;
+mod quotas;
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -60,6 +61,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     page.workers(metrics);
     page.authorizers(metrics);
     limits::write(&mut page, metrics);
+    quotas::write(&mut page, metrics);
     endpoints::write(&mut page, &extra.upstreams);
     queues::write(&mut page, &extra.upstreams);
     breakers::write(&mut page, &extra.upstreams);

@@ -1,4 +1,4 @@
-//! What is kept over restarts, and changed while the gateway runs: consumers, so far. One file of SQLite with one thread that writes it;
+//! What is kept over restarts, and changed while the gateway runs: consumers, and what they used of their quotas. One file of SQLite with one thread that writes it;
 //! what is in it is in memory as well, so that nobody who asks waits for a disk. Decides nothing about a request: it publishes what
 //! authorizers look up.
 
@@ -10,13 +10,15 @@ mod layout;
 mod new_key;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use change::{Change, Changed, Name, NotChanged};
+pub use usage::Past;
 
 use keeper::{Job, Keeper};
 use maitred_core::Clock;
 use maitred_core::identity::{Fingerprint, KeyHash, KeyHasher, Stored};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,9 @@ const JOBS_MAX: usize = 256;
 /// For a change: another process may hold the file for a while, and those before this one too.
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(8);
 
+/// For what was used to be written, where somebody waits to hand over.
+const USAGE_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// Device and number of a file.
 type Identified = (u64, u64);
 
@@ -38,6 +43,7 @@ type Identified = (u64, u64);
 pub struct StoredConsumer {
     pub name: String,
     pub groups: Vec<String>,
+    pub plan: Option<String>,
     pub disabled: bool,
     /// Milliseconds since 1970, as all times here.
     pub created: i64,
@@ -56,8 +62,17 @@ pub struct StoredKey {
     pub ends: Option<i64>,
 }
 
+/// What it takes of a configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// What keys are hashed with. `None`: the store has a secret of its own.
+    pub secret_key: Option<Vec<u8>>,
+    /// Whoever has another one does not come in.
+    pub plans: BTreeSet<String>,
+}
+
 /// What is in it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Contents {
     consumers: BTreeMap<String, StoredConsumer>,
     /// What it hashes with by itself. `None`: there is no file yet.
@@ -85,11 +100,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Reads what is there, publishes it to `stored`, and keeps both the same from here on. `secret_key`: the configured one. A file that
-    /// is there and cannot be read is an error: whoever was disabled in it must not come in.
-    pub fn open(path: &Path, secret_key: Option<&[u8]>, stored: Arc<Stored>, clock: Clock) -> Result<Store, StoreError> {
+    /// Reads what is there, publishes it to `stored`, and keeps both the same from here on. A file that is there and cannot be read is an
+    /// error: whoever was disabled in it must not come in.
+    pub fn open(path: &Path, settings: Settings, stored: Arc<Stored>, clock: Clock) -> Result<Store, StoreError> {
         let known: Arc<Known> = Arc::default();
-        let keeper = Keeper::start(path, secret_key.map(KeyHasher::new), stored, known.clone(), clock)?;
+        let keeper = Keeper::start(path, settings, stored, known.clone(), clock)?;
         let (jobs, asked) = sync_channel(JOBS_MAX);
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || keeper.run(&asked))?;
         Ok(Store { path: path.to_owned(), known, jobs: Some(jobs), thread: Some(thread) })
@@ -130,21 +145,48 @@ impl Store {
     /// It is on the disk, and live on every worker, when this returns.
     pub fn change(&self, change: Change) -> Result<Changed, NotChanged> {
         change.check()?;
+        self.wait_for(|answer| Job::Change(change, answer))
+    }
+
+    /// After a reload: with another secret keys are made by it from here on, and those of the old one are nobody's. Quotas that are new go
+    /// on with what was used of them before.
+    pub fn configure(&self, settings: Settings) {
+        if let Err(error) = self.ask(Job::Configure(settings)) {
+            tracing::error!("the store goes on with the secret_key and the plans from before: {error}");
+        }
+    }
+
+    /// What was used up to now is on the disk when this returns, and what other processes wrote there is known. That it took too long, or
+    /// failed, is in the log: it is tried again every second.
+    pub fn keep_usage(&self) {
         let (answer, answered) = sync_channel(1);
-        self.ask(Job::Change(change, answer))?;
+        if let Err(error) = self.ask(Job::KeepUsage(answer)) {
+            return tracing::warn!("what was used of quotas is kept later: {error}");
+        }
+        if answered.recv_timeout(USAGE_TIME_MAX).is_err() {
+            tracing::warn!("what was used of quotas is kept later: the store takes long");
+        }
+    }
+
+    /// A consumer has used nothing of its own quotas.
+    pub fn reset_usage(&self, consumer: &str) -> Result<(), NotChanged> {
+        self.wait_for(|answer| Job::ResetUsage(consumer.to_owned(), answer))
+    }
+
+    /// What a consumer used in periods that have passed, the latest first, and no more than so many.
+    pub fn past_usage(&self, consumer: &str, most: usize) -> Result<Vec<Past>, NotChanged> {
+        self.wait_for(|answer| Job::PastUsage(consumer.to_owned(), most, answer))
+    }
+
+    fn wait_for<T>(&self, job: impl FnOnce(SyncSender<Result<T, NotChanged>>) -> Job) -> Result<T, NotChanged> {
+        let (answer, answered) = sync_channel(1);
+        self.ask(job(answer))?;
         answered.recv_timeout(CHANGE_TIME_MAX).unwrap_or_else(|error| {
             Err(NotChanged::Failed(match error {
                 RecvTimeoutError::Timeout => "the store takes long: look later whether it was done".to_owned(),
                 RecvTimeoutError::Disconnected => "the store's thread has ended; the log says why".to_owned(),
             }))
         })
-    }
-
-    /// After a reload: keys are made with another secret from here on, and those of the old one are nobody's.
-    pub fn set_secret_key(&self, secret_key: Option<&[u8]>) {
-        if let Err(error) = self.ask(Job::SecretKey(secret_key.map(KeyHasher::new))) {
-            tracing::error!("the store goes on with the secret_key from before: {error}");
-        }
     }
 
     fn ask(&self, job: Job) -> Result<(), NotChanged> {

@@ -21,6 +21,7 @@ pub mod policy;
 pub mod ports;
 pub mod problem;
 pub mod queue;
+pub mod quota;
 pub mod registry;
 pub mod render;
 pub mod response;

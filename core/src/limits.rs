@@ -23,11 +23,23 @@ pub struct Taken {
     pub verdict: Verdict,
 }
 
+/// What is left of a quota, after this request where it had a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaLeft {
+    pub most: u64,
+    pub left: u64,
+    pub ends_in: Duration,
+    /// How long the whole period is.
+    pub window: Duration,
+}
+
 /// What the limits of a request took so far.
 #[derive(Debug, Default)]
 pub struct TakenList {
     taken: [Option<Taken>; LIMITS_MAX],
     len: u8,
+    /// Of the caller's plan.
+    pub quota: Option<QuotaLeft>,
 }
 
 impl TakenList {
@@ -45,6 +57,7 @@ impl TakenList {
 
     pub fn clear(&mut self) {
         self.len = 0;
+        self.quota = None;
     }
 }
 

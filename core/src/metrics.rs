@@ -208,6 +208,39 @@ impl AuthorizerSeries {
     }
 }
 
+/// What becomes of requests that have a quota, as it is labelled.
+pub const QUOTA_RESULTS: [&str; 2] = ["allowed", "limited"];
+
+/// One worker's counts of a plan's quotas. Aligned so that workers never share a cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct QuotaShard([Counter; QUOTA_RESULTS.len()]);
+
+/// The counts of a plan's quotas. They outlive reloads: a plan is known by its name.
+#[derive(Debug)]
+pub struct QuotaSeries {
+    pub plan: Arc<str>,
+    shards: Box<[QuotaShard]>,
+}
+
+impl QuotaSeries {
+    pub fn new(plan: Arc<str>, workers: usize) -> QuotaSeries {
+        QuotaSeries { plan, shards: (0..workers).map(|_| QuotaShard::default()).collect() }
+    }
+
+    /// Called by that worker, and no other.
+    pub fn count(&self, worker: usize, is_allowed: bool) {
+        if let Some(shard) = self.shards.get(worker) {
+            shard.0[usize::from(!is_allowed)].add(1);
+        }
+    }
+
+    /// In the order of `QUOTA_RESULTS`.
+    pub fn counts(&self) -> [u64; QUOTA_RESULTS.len()] {
+        std::array::from_fn(|at| self.shards.iter().fold(0u64, |sum, shard| sum.wrapping_add(shard.0[at].get())))
+    }
+}
+
 /// Why requests are tried again, as it is labelled.
 pub const RETRY_REASONS: [&str; 4] = ["connect", "reset", "timeout", "status"];
 
@@ -291,6 +324,7 @@ pub struct Metrics {
     routes: Mutex<HashMap<RouteKey, Arc<RouteSeries>>>,
     authorizers: Mutex<BTreeMap<Arc<str>, Arc<AuthorizerSeries>>>,
     limits: Mutex<BTreeMap<LimitName, Arc<LimitSeries>>>,
+    quotas: Mutex<BTreeMap<Arc<str>, Arc<QuotaSeries>>>,
     /// Requests that no route took.
     pub unrouted: Arc<RouteSeries>,
     /// Access-log lines that the writer could not write.
@@ -322,6 +356,7 @@ impl Metrics {
             routes: Mutex::default(),
             authorizers: Mutex::default(),
             limits: Mutex::default(),
+            quotas: Mutex::default(),
             unrouted: Arc::new(RouteSeries::new("".into(), "".into(), workers)),
             log_lost: AtomicU64::new(0),
             generation: AtomicU64::new(0),
@@ -382,6 +417,20 @@ impl Metrics {
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         limits.retain(|_, series| Arc::strong_count(series) > 1 || series.counts().iter().any(|count| *count > 0));
         limits.values().cloned().collect()
+    }
+
+    /// The series of that plan, the one it had before where it had one. Called at load.
+    pub fn quota(&self, plan: &Arc<str>) -> Arc<QuotaSeries> {
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(QuotaSeries::new(plan.clone(), self.workers.len()));
+        quotas.entry(plan.clone()).or_insert_with(new).clone()
+    }
+
+    /// Every plan that has a quota, or that ever counted something of one.
+    pub fn quotas(&self) -> Vec<Arc<QuotaSeries>> {
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        quotas.retain(|_, series| Arc::strong_count(series) > 1 || series.counts().iter().any(|count| *count > 0));
+        quotas.values().cloned().collect()
     }
 
     /// Every route that was ever asked for.

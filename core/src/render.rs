@@ -294,8 +294,13 @@ mod tests {
 
     fn principal(claims: Value) -> Principal {
         let Value::Object(claims) = claims else { unreachable!() };
-        let consumer =
-            crate::identity::Consumer { name: "acme".into(), plan: None, groups: ["paying".into()].into(), disabled: false };
+        let consumer = crate::identity::Consumer {
+            name: "acme".into(),
+            plan: None,
+            account: Default::default(),
+            groups: ["paying".into()].into(),
+            disabled: false,
+        };
         Principal {
             authorizer: "staff".into(),
             subject: Some("alice/../x".into()),

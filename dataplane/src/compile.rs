@@ -5,6 +5,7 @@ use crate::cedar::{Asking, Library};
 use crate::hosts::Hosts;
 use crate::identity::{self, Identity};
 use crate::limits::{Around, LimitsCompiler, Place, TablePlace};
+use crate::plans::Plans;
 use crate::router::{Candidate, Conditions, Methods, Router};
 use crate::secure::{self, Tickets};
 use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
@@ -27,7 +28,8 @@ use maitred_policies::authenticate::ADDRESSES_MAX;
 use maitred_policies::authenticate::http_signature::Seen;
 use maitred_policies::authorize::Demands;
 use maitred_policies::authorize::condition::Condition;
-use maitred_policies::{Configured, Transforms};
+use maitred_policies::quota::Quotas;
+use maitred_policies::{Authentication, Configured, Transforms};
 use maitred_transport::{
     AffinityCookie, CountersSpec, HttpChallenges, IssuedCertificates, Order, Target, TargetCell, TicketKeys, UpstreamShared,
     UpstreamSpec,
@@ -201,6 +203,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         upstream_index: HashMap::new(),
         routes: Vec::new(),
         identity: Identity::default(),
+        plans: Plans::default(),
         conditions: HashMap::new(),
         library,
         key_expressions: HashMap::new(),
@@ -217,6 +220,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     let asks = document.authorizers.iter().filter_map(|(name, authorizer)| Some((name.as_str(), authorizer.kind.asks()?)));
     let asked: HashMap<&str, u32> =
         asks.filter_map(|(name, asked)| Some((name, compiler.proxy_upstream(&asked.upstream, asked.span)?))).collect();
+    compiler.plans = Plans::compile(&document, state);
     compiler.identity = Identity::compile(&document, state, &secret, &asked, &mut compiler.diagnostics);
     let tickets = state.tickets(document.secret_key.as_ref().map(|secret| secret.expose().as_bytes()));
     let mut doors = Vec::with_capacity(document.listen.len());
@@ -235,8 +239,8 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         apis.push(compiler.api(index as u32, name, &api.value));
     }
     let counters = compiler.counters();
-    let Compiler { diagnostics, upstreams, routes, keys, identity, limits, .. } = compiler;
-    let limits = limits.views;
+    let Compiler { diagnostics, upstreams, routes, keys, identity, plans, limits, .. } = compiler;
+    let LimitsCompiler { views: limits, all_plans: plan_limits, .. } = limits;
     if diagnostics.has_errors() {
         return Err(diagnostics);
     }
@@ -262,6 +266,8 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         masked,
         identity,
         limits,
+        quotas: plans.grants,
+        plan_limits,
         room,
         warnings,
         counters: state.counters.get_or_init(|| counters).clone(),
@@ -303,6 +309,7 @@ struct Compiler<'a> {
     upstream_index: HashMap<String, u32>,
     routes: Vec<Route>,
     identity: Identity,
+    plans: Plans,
     /// By what is written: many routes may have the same.
     conditions: HashMap<String, Arc<Condition>>,
     /// Policies in Cedar.
@@ -437,14 +444,20 @@ impl Compiler<'_> {
         let place = Place { index, name: api_name, api, route, route_name: name, span, params };
         let mut around = Around { document, state, conditions: &self.key_expressions, diagnostics: &mut self.diagnostics };
         let limits = self.limits.route(&place, &mut around);
+        let authenticate = self.identity.authentication(api, route);
+        let quotas = match &authenticate {
+            Some(Authentication::Demanded { .. }) => self.plans.quotas(document, api_name, route),
+            Some(Authentication::Open { .. } | Authentication::Login(_)) | None => Quotas::default(),
+        };
         let configured = Configured {
             body_bytes: route.policies.body_bytes.or(api.policies.body_bytes).unwrap_or(self.document.limits.body_bytes),
             ip,
             cors: cors_of(api, route),
             maintenance: route.maintenance.as_ref().or(api.maintenance.as_ref()),
-            authenticate: self.identity.authentication(api, route),
+            authenticate,
             authorize,
             limits,
+            quotas,
             transform: transform.map(|transform| Transforms { request: &transform.request, response: &transform.response }),
             params,
         };

@@ -2,6 +2,7 @@
 
 use crate::compile::State;
 use maitred_core::identity::{Consumer, ConsumerSet, KeyCell, KeyHasher, KeySet, KeySource, Roll};
+use maitred_core::quota::Accounts;
 use maitred_model::{
     Api, Authenticate, Authorize, Authorizer, AuthorizerKind, Diagnostic, Diagnostics, Document, Integration, Jwt, JwtKeys,
     LimitBy, Policies, Route, Setting, SignatureKey, Span, Spanned,
@@ -38,7 +39,10 @@ impl Identity {
         asked: &HashMap<&str, u32>,
         diagnostics: &mut Diagnostics,
     ) -> Identity {
-        let roll = Arc::new(Roll { configured: consumers(document, secret), stored: state.consumers.clone() });
+        let roll = Arc::new(Roll {
+            configured: consumers(document, secret, &state.consumers.accounts),
+            stored: state.consumers.clone(),
+        });
         let listeners = document.listen.iter().filter_map(|listener| listener.tls.as_ref());
         let client_ca: Vec<&[u8]> = listeners.filter_map(|tls| tls.client_ca.as_ref()).map(|ca| &ca.bytes[..]).collect();
         let mut identity = Identity::default();
@@ -167,7 +171,7 @@ fn lasting(name: &str, configured: &maitred_model::Authorizer, document: &Docume
     let mut hasher = DefaultHasher::new();
     (name, configured.kind.name(), configured.kind.hidden()).hash(&mut hasher);
     for (consumer, configured) in &document.consumers {
-        (consumer, &configured.groups).hash(&mut hasher);
+        (consumer, &configured.groups, configured.plan.as_ref().map(|plan| &plan.value)).hash(&mut hasher);
         for identity in &configured.identities {
             (&identity.authorizer.value, &identity.subject).hash(&mut hasher);
         }
@@ -256,13 +260,14 @@ fn unreadable(source: &Spanned<String>, problem: condition::Problem) -> Diagnost
 }
 
 /// The consumers of a document. That no key and no identity is anybody else's, `check` saw to.
-fn consumers(document: &Document, secret: &[u8]) -> ConsumerSet {
+fn consumers(document: &Document, secret: &[u8], accounts: &Accounts) -> ConsumerSet {
     let hasher = KeyHasher::new(secret);
     let mut set = ConsumerSet::new(vec![hasher.clone()]);
     for (name, configured) in &document.consumers {
         let consumer = Arc::new(Consumer {
             name: name.as_str().into(),
             plan: configured.plan.as_ref().map(|plan| plan.as_str().into()),
+            account: accounts.of(name),
             groups: configured.groups.iter().map(|group| group.as_str().into()).collect(),
             disabled: false,
         });

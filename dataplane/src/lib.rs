@@ -17,6 +17,7 @@ mod identity;
 mod last_words;
 mod limits;
 mod offered;
+mod plans;
 mod pulse;
 mod router;
 mod secure;

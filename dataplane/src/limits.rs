@@ -93,6 +93,8 @@ pub(crate) struct LimitsCompiler {
     bytes: usize,
     known: HashSet<TablePlace>,
     pub views: Vec<LimitView>,
+    /// What plans give anywhere.
+    pub all_plans: Vec<Arc<PlanLimits>>,
 }
 
 /// One route.
@@ -138,6 +140,7 @@ impl LimitsCompiler {
             bytes: 0,
             known: HashSet::new(),
             views: Vec::new(),
+            all_plans: Vec::new(),
         }
     }
 
@@ -191,6 +194,7 @@ impl LimitsCompiler {
             PlanTerms { plan: plan.as_str().into(), priority: given.priority.unwrap_or(0), limits }
         });
         let plans = Arc::new(PlanLimits::new(terms.collect()));
+        self.all_plans.push(plans.clone());
         if !is_own {
             self.of_plans.insert(place.index, plans.clone());
         }
@@ -294,7 +298,7 @@ fn lacking(limit: &RateLimit, place: &Place<'_>, around: &mut Around<'_>) {
 }
 
 /// What the keys of a fleet are made with: a hash of the secret that all of it has, and that `check` demands.
-fn fleet_seed(document: &Document) -> [u64; 2] {
+pub(crate) fn fleet_seed(document: &Document) -> [u64; 2] {
     let secret = document.secret_key.as_ref().map_or("", |secret| secret.expose());
     let hash = KeyHasher::new(secret.as_bytes()).hash(b"maitred: keys of limits");
     let word = |at: usize| hash[at..at + 8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));

@@ -5,11 +5,13 @@ use crate::identity::Identity;
 use crate::router::{Candidate, Params, Router, choose};
 use crate::told::Told;
 use maitred_core::identity::KeyCell;
-use maitred_core::limits::series::LimitView;
+use maitred_core::limits::series::{LimitView, RateLeft};
 use maitred_core::metrics::{Metrics, RouteSeries};
+use maitred_core::quota::Grant;
 use maitred_core::{Chain, Exchange, Fault, Kind, Room};
 use maitred_integrations::Integration;
 use maitred_model::{Acme, Diagnostics, Document, Endpoint, GatewayResponses, IpNet, Limits, ListenAddress};
+use maitred_policies::rate_limit::PlanLimits;
 use maitred_transport::{CountersSpec, Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
 use maitred_wire::{Method, Name, Slice};
 use std::collections::HashSet;
@@ -37,6 +39,10 @@ pub struct Snapshot {
     pub(crate) identity: Identity,
     /// Rate limits, each once.
     pub(crate) limits: Vec<LimitView>,
+    /// Of every plan.
+    pub(crate) quotas: Vec<Arc<Grant>>,
+    /// What plans limit, on routes or on all routes of an API.
+    pub(crate) plan_limits: Vec<Arc<PlanLimits>>,
     /// Headers that no client may send.
     pub(crate) told: Told,
     /// Parameters of the query that no log shows.
@@ -120,6 +126,18 @@ impl Snapshot {
     /// The keys that are to be fetched, and how often.
     pub fn keys(&self) -> impl Iterator<Item = (&Arc<KeyCell>, Duration)> {
         self.identity.keys.iter().map(|(cell, refresh)| (cell, *refresh))
+    }
+
+    /// Every quota of every plan.
+    pub fn quotas(&self) -> &[Arc<Grant>] {
+        &self.quotas
+    }
+
+    /// What a consumer may still take of its plan's rate limits; each once, though many routes have it.
+    pub fn rates_left(&self, plan: &str, consumer: &str, now: Instant) -> Vec<RateLeft> {
+        let limits = self.plan_limits.iter().filter_map(|limits| limits.limits_of(plan)).flatten();
+        let mut seen = HashSet::new();
+        limits.filter(|limit| seen.insert(limit.id())).filter_map(|limit| limit.rate_left(consumer, now)).collect()
     }
 
     pub fn limits(&self) -> &Limits {

@@ -5,9 +5,10 @@ use crate::routes;
 use crate::wire::{House, lock};
 use maitred_control::times::written;
 use maitred_control::upstreams::{find, turn};
+use maitred_control::usage::Usage;
 use maitred_control::{
     CertificateEnd, Change, Changed, ConsumerCounts, ConsumerView, NotChanged, NotUpgraded, Operations, Readiness, Successor,
-    Turned, Unknown, UpstreamView, consumers,
+    Turned, Unknown, UpstreamView, UsageView, consumers,
 };
 use maitred_core::limits::series::LimitView;
 use maitred_core::metrics::Metrics;
@@ -88,6 +89,18 @@ impl Operations for House {
         ConsumerCounts::of(&self.gateway.snapshot().document, &self.store)
     }
 
+    fn usage(&self) -> Vec<UsageView> {
+        self.with_usage(|usage| usage.all())
+    }
+
+    fn usage_of(&self, name: &str) -> Result<UsageView, NotChanged> {
+        self.with_usage(|usage| usage.one(name))
+    }
+
+    fn reset_usage(&self, name: &str) -> Result<UsageView, NotChanged> {
+        self.with_usage(|usage| usage.reset(name))
+    }
+
     fn status(&self) -> Value {
         let last = lock(&self.last).clone();
         let last = last.map(|last| {
@@ -119,5 +132,20 @@ impl Operations for House {
 
     fn upgrade(&self) -> Result<Successor, NotUpgraded> {
         House::upgrade(self, Cause::Admin.words())
+    }
+}
+
+impl House {
+    fn with_usage<T>(&self, then: impl FnOnce(&Usage<'_>) -> T) -> T {
+        let snapshot = self.gateway.snapshot();
+        let accounts = &self.state.consumers.accounts;
+        then(&Usage {
+            document: &snapshot.document,
+            grants: snapshot.quotas(),
+            store: &self.store,
+            accounts,
+            now: self.state.clock.wall(),
+            rates: &|plan, consumer| snapshot.rates_left(plan, consumer, self.state.clock.now()),
+        })
     }
 }

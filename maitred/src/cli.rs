@@ -40,6 +40,8 @@ pub enum Verb {
     Limits(Limits),
     /// Registered callers of the gateway that runs: lists, adds and disables them, makes their keys
     Consumer(Consumer),
+    /// Shows what consumers of the gateway that runs used of their plans' quotas, or has one begin anew
+    Usage(Usage),
     /// Asks the gateway that runs whether it is well; exits with 0 or 1
     Healthy(Healthy),
     /// Reads a configuration and says all that is wrong with it
@@ -236,6 +238,7 @@ pub struct Limits {
 const CONSUMER_HELP: &str = "\
 Examples:
   maitred consumer add shop-app --group partners    writes its key, once, to stdout
+  maitred consumer set-plan shop-app gold
   maitred consumer list
   maitred consumer disable shop-app                 its keys are right, and it does not come in
   maitred consumer rotate-key shop-app --grace 24h  a new key; those from before end tomorrow
@@ -271,6 +274,9 @@ pub enum ConsumerVerb {
         /// A group that it belongs to; may be repeated
         #[arg(long = "group", value_name = "GROUP")]
         groups: Vec<String>,
+        /// What it is given, as `plans` of the configuration calls it
+        #[arg(long, value_name = "PLAN")]
+        plan: Option<String>,
         /// What an authorizer calls it; may be repeated
         #[arg(long = "identity", value_name = "AUTHORIZER=SUBJECT", value_parser = identity)]
         identities: Vec<(String, String)>,
@@ -280,6 +286,8 @@ pub enum ConsumerVerb {
     },
     /// Sets the groups that it belongs to; none takes all away
     SetGroups { name: String, groups: Vec<String> },
+    /// Sets what it is given, as `plans` of the configuration calls it; none takes it away
+    SetPlan { name: String, plan: Option<String> },
     /// Lets it in no more, whatever it shows
     Disable { name: String },
     /// Lets it in again
@@ -325,6 +333,35 @@ fn identity(text: &str) -> Result<(String, String), String> {
 
 fn grace(text: &str) -> Result<String, String> {
     maitred_model::parse_duration(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+const USAGE_HELP: &str = "\
+Examples:
+  maitred usage                                     of every consumer that has a plan
+  maitred usage shop-app                            with the periods that have passed
+  maitred usage reset shop-app                      as if it had used nothing of its own quotas
+  maitred usage --json --admin 127.0.0.1:9080
+
+Exits with 0 when it is done, with 1 when it is refused, or no gateway answers.";
+
+#[derive(Debug, Args)]
+#[command(after_help = USAGE_HELP, args_conflicts_with_subcommands = true)]
+pub struct Usage {
+    #[command(subcommand)]
+    pub verb: Option<UsageVerb>,
+    /// Of this consumer alone
+    pub name: Option<String>,
+    /// Writes JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UsageVerb {
+    /// As if a consumer had used nothing in the periods that last
+    Reset { name: String },
 }
 
 const HEALTHY_HELP: &str = "\

@@ -36,13 +36,14 @@ fn asked(verb: &ConsumerVerb) -> Asked {
     match verb {
         ConsumerVerb::List => ask("GET", "/consumers".to_owned(), None),
         ConsumerVerb::Show { name } => ask("GET", one(name, ""), None),
-        ConsumerVerb::Add { name, groups, identities, no_key } => {
+        ConsumerVerb::Add { name, groups, plan, identities, no_key } => {
             let identity = |(authorizer, subject): &(String, String)| json!({ "authorizer": authorizer, "subject": subject });
             let identities: Value = identities.iter().map(identity).collect();
-            let body = json!({ "name": name, "groups": groups, "identities": identities, "key": !no_key });
+            let body = json!({ "name": name, "groups": groups, "plan": plan, "identities": identities, "key": !no_key });
             ask("POST", "/consumers".to_owned(), Some(body))
         }
         ConsumerVerb::SetGroups { name, groups } => ask("PATCH", one(name, ""), Some(json!({ "groups": groups }))),
+        ConsumerVerb::SetPlan { name, plan } => ask("PATCH", one(name, ""), Some(json!({ "plan": plan }))),
         ConsumerVerb::Disable { name } => ask("PATCH", one(name, ""), Some(json!({ "disabled": true }))),
         ConsumerVerb::Enable { name } => ask("PATCH", one(name, ""), Some(json!({ "disabled": false }))),
         ConsumerVerb::Remove { name } => ask("DELETE", one(name, ""), None),
@@ -72,6 +73,8 @@ fn tell(verb: &ConsumerVerb, answer: &Answer) -> anyhow::Result<()> {
             made(body, &format!("consumer {name} has a new key; those from before {rest}"))
         }
         ConsumerVerb::SetGroups { name, .. } => print(&format!("{name}: {}\n", or_dash(words(&body["consumer"]["groups"])))),
+        ConsumerVerb::SetPlan { name, plan: Some(plan) } => print(&format!("{name} has plan {plan}\n")),
+        ConsumerVerb::SetPlan { name, plan: None } => print(&format!("{name} has no plan\n")),
         ConsumerVerb::Disable { name } => print(&format!("{name} is disabled\n")),
         ConsumerVerb::Enable { name } => print(&format!("{name} is enabled\n")),
         ConsumerVerb::Remove { name } => print(&format!("{name} is removed\n")),
@@ -96,13 +99,14 @@ fn made(body: &Value, words: &str) -> anyhow::Result<()> {
 }
 
 fn list(consumers: &[Value]) -> String {
-    let heading = ["CONSUMER", "SOURCE", "STATE", "GROUPS", "KEYS", "IDENTITIES"].map(str::to_owned).to_vec();
+    let heading = ["CONSUMER", "SOURCE", "STATE", "PLAN", "GROUPS", "KEYS", "IDENTITIES"].map(str::to_owned).to_vec();
     let row = |consumer: &Value| {
         let length = |key: &str| consumer[key].as_array().map_or(0, Vec::len).to_string();
         vec![
             text(&consumer["name"]),
             text(&consumer["source"]),
             state(consumer),
+            text(&consumer["plan"]),
             or_dash(words(&consumer["groups"])),
             length("api_keys"),
             length("identities"),
@@ -118,6 +122,7 @@ fn state(consumer: &Value) -> String {
     match consumer {
         _ if consumer["hidden"] == true => "hidden by the configuration".to_owned(),
         _ if consumer["disabled"] == true => "disabled".to_owned(),
+        _ if consumer["plan_unknown"] == true => "refused: the configuration lacks its plan".to_owned(),
         _ if unusable > 0 => format!("enabled; {} of another secret_key", count(unusable, "key")),
         _ => "enabled".to_owned(),
     }
@@ -128,6 +133,7 @@ fn show(consumer: &Value) -> String {
         vec!["consumer".to_owned(), text(&consumer["name"])],
         vec!["source".to_owned(), text(&consumer["source"])],
         vec!["state".to_owned(), state(consumer)],
+        vec!["plan".to_owned(), text(&consumer["plan"])],
         vec!["groups".to_owned(), or_dash(words(&consumer["groups"]))],
         vec!["created".to_owned(), text(&consumer["created"])],
         vec!["changed".to_owned(), text(&consumer["changed"])],

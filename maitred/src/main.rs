@@ -25,6 +25,7 @@ mod systemd;
 mod token;
 mod upgrade;
 mod upstreams;
+mod usage;
 mod version;
 mod watchdog;
 mod wire;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Upstream(arguments) => upstreams::main(&arguments),
         Verb::Limits(arguments) => limits::main(&arguments),
         Verb::Consumer(arguments) => consumers::main(&arguments),
+        Verb::Usage(arguments) => usage::main(&arguments),
         Verb::Healthy(arguments) => healthy::main(&arguments),
         Verb::Check(arguments) => check::main(&arguments),
         Verb::Explain(arguments) => explain::main(&arguments),

@@ -5,7 +5,7 @@ use crate::changes::changes;
 use crate::check::summary;
 use crate::configuration::{compiled, read};
 use crate::wire::{
-    House, fetch, follow, leads_to_admin, lock, now, plan, resolve, secret_key, warn_unfetched, warn_unresolved, workers,
+    House, fetch, follow, leads_to_admin, lock, now, plan, resolve, settings, warn_unfetched, warn_unresolved, workers,
 };
 use jiff::Timestamp;
 use maitred_control::consumers;
@@ -93,7 +93,7 @@ impl House {
             tracing::warn!("the configuration has warnings\n{}", read.render(false).trim_end());
         }
         warn_unresolved(&self.runtime.block_on(resolve(&self.discovery, &snapshot)));
-        if let Some(wrong) = leads_to_admin(&snapshot) {
+        if let Some(wrong) = leads_to_admin(&snapshot).or_else(|| consumers::lost_plans(&snapshot.document, &self.store)) {
             return Err(wrong);
         }
         warn_unfetched(&self.runtime.block_on(fetch(&self.keys, &snapshot)));
@@ -108,7 +108,7 @@ impl House {
         self.acme.apply(certificates);
         self.check_endpoints();
         let live = self.gateway.snapshot();
-        self.store.set_secret_key(secret_key(&live.document));
+        self.store.configure(settings(&live.document));
         consumers::warn_hidden(&live.document, &self.store);
         Ok(Done { generation, change })
     }

@@ -247,6 +247,8 @@ impl House {
         let is_stopping = || *lock(&self.succession.stage) == Stage::Stopping;
         let Ready { version, taken } = heir.prepare(&handover, Instant::now() + READY_TIME_MAX, is_stopping)?;
         drop(handover);
+        // The new process reads it when it has the word.
+        self.store.keep_usage();
         let pid = {
             let mut stage = lock(&self.succession.stage);
             ensure!(*stage == Stage::Serving, "this process was told to stop meanwhile");

@@ -15,8 +15,8 @@ use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{
-    Acme, Admin, AdminConfig, Checks, Discovery, Fetcher, Keys, Plan, Request, Store, SystemResolver, Unfetched, Unresolved,
-    WantedKeys, Watched, Watcher, consumers, watch,
+    Acme, Admin, AdminConfig, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, SystemResolver, Unfetched,
+    Unresolved, WantedKeys, Watched, Watcher, consumers, watch,
 };
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
@@ -205,6 +205,8 @@ fn assemble(
     upgrade_when_asked(Arc::downgrade(&house), upgrades_asked)?;
     if let Some(predecessor) = predecessor {
         predecessor.ready(sockets.listeners.taken())?;
+        // What the process from before counted until it gave the word: it goes on from there.
+        house.store.keep_usage();
         house.notifier.main_pid(std::process::id());
     }
     house.gateway.open();
@@ -248,7 +250,7 @@ fn load(
 
 /// Whoever was disabled in it must not come in because it cannot be read: then nothing starts.
 fn open_store(document: &Document, state: &State) -> anyhow::Result<Store> {
-    let store = Store::open(&document.store, secret_key(document), state.consumers.clone(), state.clock.clone());
+    let store = Store::open(&document.store, settings(document), state.consumers.clone(), state.clock.clone());
     let store = store.with_context(|| {
         let path = document.store.display();
         format!(
@@ -259,8 +261,10 @@ fn open_store(document: &Document, state: &State) -> anyhow::Result<Store> {
     Ok(store)
 }
 
-pub fn secret_key(document: &Document) -> Option<&[u8]> {
-    document.secret_key.as_ref().map(|secret| secret.expose().as_bytes())
+/// What the store takes of a configuration.
+pub fn settings(document: &Document) -> Settings {
+    let secret_key = document.secret_key.as_ref().map(|secret| secret.expose().as_bytes().to_vec());
+    Settings { secret_key, plans: document.plans.keys().cloned().collect() }
 }
 
 /// How many workers a configuration means.

@@ -259,10 +259,10 @@ fn they_are_listed_beside_those_of_the_configuration_which_are_read_only() {
     assert_eq!(desk.consumer(&["add", "quiet", "--no-key"]).stdout, "");
     let list = desk.done(&["list"]);
     let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["CONSUMER", "SOURCE", "STATE", "GROUPS", "KEYS", "IDENTITIES"]);
-    assert_eq!(lines[1], ["alice", "file", "enabled", "staff", "1", "0"]);
-    assert_eq!(lines[2], ["quiet", "store", "enabled", "-", "0", "0"]);
-    assert_eq!(lines[3], ["shop-app", "store", "enabled", "partners", "1", "1"]);
+    assert_eq!(lines[0], ["CONSUMER", "SOURCE", "STATE", "PLAN", "GROUPS", "KEYS", "IDENTITIES"]);
+    assert_eq!(lines[1], ["alice", "file", "enabled", "-", "staff", "1", "0"]);
+    assert_eq!(lines[2], ["quiet", "store", "enabled", "-", "-", "0", "0"]);
+    assert_eq!(lines[3], ["shop-app", "store", "enabled", "-", "partners", "1", "1"]);
     assert_eq!(desk.json(&["list"])[0]["source"], "file");
     let show = desk.done(&["show", "shop-app"]);
     assert!(show.contains("keys=shop@example.com") && show.contains("_…), made "), "{show}");

@@ -6,6 +6,7 @@ pub mod body_bytes;
 pub mod cors;
 pub mod ip;
 pub mod maintenance;
+pub mod quota;
 pub mod rate_limit;
 mod registry;
 pub mod transform;

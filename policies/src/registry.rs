@@ -2,6 +2,7 @@
 
 use crate::authenticate::{Authenticate, Authorizer, Choice, Failures, Login, Sessions};
 use crate::authorize::Demands;
+use crate::quota::Quotas;
 use crate::rate_limit::Limits;
 use maitred_core::{Chain, Policy};
 use maitred_model::{Cors, HeaderEdits, IpRules, Maintenance};
@@ -21,6 +22,8 @@ pub struct Configured<'a> {
     pub authorize: Vec<Demands<'a>>,
     /// Those of API, route and plans. `None`: there are none, and nobody has a plan.
     pub limits: Option<Arc<Limits>>,
+    /// What plans give in a period. Empty where nobody is asked who it is.
+    pub quotas: Quotas,
     /// The names of the route's path parameters.
     pub params: &'a [&'a str],
     pub transform: Option<Transforms<'a>>,
@@ -61,6 +64,7 @@ pub const NAMES: &[&str] = &[
     crate::authenticate::SESSIONS,
     crate::authorize::NAME,
     crate::rate_limit::PLAN,
+    crate::quota::NAME,
     crate::transform::NAME,
 ];
 
@@ -96,6 +100,8 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     policies.extend(authorize.map(|authorize| Box::new(authorize) as Box<dyn Policy>));
     // After it: whoever may not come in takes nothing of what a caller or his plan has.
     policies.extend(limits.and_then(Limits::late).map(|limits| Box::new(limits) as Box<dyn Policy>));
+    // After all that may refuse: what was refused costs nobody's quota.
+    policies.extend(crate::quota::Quota::compile(&configured.quotas, limits).map(|quota| Box::new(quota) as Box<dyn Policy>));
     // Last: what is set here may use what the others learned, and nobody after it can be fooled by it.
     if let Some(transforms) = &configured.transform {
         policies.push(Box::new(crate::transform::Transform::compile(

@@ -9,7 +9,10 @@ use crate::wait::PATIENCE;
 use maitred_control::acme::Prepared;
 use maitred_control::discovery::testing::Scripted;
 use maitred_control::upstreams::{find, turn};
-use maitred_control::{Acme, Checks, Discovery, Fetcher, Keys, Plan, Request, UpstreamView, WantedKeys, Watched};
+use maitred_control::usage::Usage;
+use maitred_control::{
+    Acme, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, UpstreamView, WantedKeys, Watched,
+};
 use maitred_core::Compute;
 use maitred_core::metrics::Metrics;
 use maitred_core::queue::GateView;
@@ -19,8 +22,9 @@ use maitred_transport::TargetCell;
 use maitred_transport::UpstreamSpec;
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// What every test's configuration begins with, unless it says otherwise.
@@ -339,6 +343,40 @@ impl Gateway {
         let found = snapshot.upstreams().find(|(spec, _)| &*spec.name == upstream);
         let (spec, _) = found.unwrap_or_else(|| panic!("there is no upstream {upstream}"));
         spec.gate.as_ref().unwrap_or_else(|| panic!("upstream {upstream} has no limit")).view()
+    }
+
+    /// Opens a store for what is live, as the binary does at the start. What was used of quotas is kept in it from here on.
+    #[track_caller]
+    pub fn store(&self, path: &Path) -> Store {
+        let (consumers, clock) = (self.state.consumers.clone(), self.state.clock.clone());
+        Store::open(path, self.settings(), consumers, clock).unwrap_or_else(|error| panic!("no store: {error}"))
+    }
+
+    /// What a store takes of the live configuration: to be told after each publish.
+    pub fn settings(&self) -> Settings {
+        let document = self.inner.snapshot().document.clone();
+        let secret_key = document.secret_key.as_ref().map(|secret| secret.expose().as_bytes().to_vec());
+        Settings { secret_key, plans: document.plans.keys().cloned().collect() }
+    }
+
+    /// What a consumer used of its quotas, as the admin listener shows it.
+    #[track_caller]
+    pub fn usage(&self, store: &Store, consumer: &str) -> Value {
+        let snapshot = self.inner.snapshot();
+        let usage = Usage {
+            document: &snapshot.document,
+            grants: snapshot.quotas(),
+            store,
+            accounts: &self.state.consumers.accounts,
+            now: self.state.clock.wall(),
+            rates: &|plan, consumer| snapshot.rates_left(plan, consumer, self.state.clock.now()),
+        };
+        usage.one(consumer).unwrap_or_else(|words| panic!("{words}")).to_json()
+    }
+
+    /// The time of day that the gateway's clock shows: since 1970.
+    pub fn unix_time(&self) -> Duration {
+        self.state.clock.wall().duration_since(SystemTime::UNIX_EPOCH).expect("a time after 1970")
     }
 
     /// Begins to drain: every answer from now on says that it is the last.

@@ -48,6 +48,7 @@ mod picks;
 mod policies;
 mod proxy_protocol;
 mod queue;
+mod quotas;
 mod rate_limits;
 mod reload;
 mod retries;

@@ -3,6 +3,7 @@
 use super::consumers;
 use super::gate::{Gate, Refusal};
 use super::hand;
+use super::usage;
 use super::{NotUpgraded, Operations, Readiness, Successor};
 use crate::metrics::{self, Extra};
 use crate::upstreams::UpstreamView;
@@ -54,6 +55,9 @@ pub(super) fn router(operations: Arc<dyn Operations>, gate: Gate) -> Router {
         .route("/consumers/{name}/keys/{id}", delete(consumers::remove_key))
         .route("/consumers/{name}/rotate-key", post(consumers::rotate_key))
         .route("/consumers/{name}/identities", post(consumers::add_identity).delete(consumers::remove_identity))
+        .route("/usage", get(usage::list))
+        .route("/usage/{name}", get(usage::show))
+        .route("/usage/{name}/reset", post(usage::reset))
         .route("/status", get(status))
         .route("/reload", post(reload))
         .route("/upgrade", post(upgrade))
@@ -119,13 +123,16 @@ async fn index() -> Response {
             "GET /consumers": "every registered caller",
             "GET /consumers/{name}": "one of them",
             "POST /consumers": "adds one, and makes it a key, which is shown once",
-            "PATCH /consumers/{name}": "sets its groups, disables or enables it",
+            "PATCH /consumers/{name}": "sets its groups or its plan, disables or enables it",
             "DELETE /consumers/{name}": "removes it",
             "POST /consumers/{name}/keys": "makes it another key",
             "DELETE /consumers/{name}/keys/{id}": "ends a key",
             "POST /consumers/{name}/rotate-key": "makes it a key, and ends those from before",
             "POST /consumers/{name}/identities": "adds what an authorizer calls it",
             "DELETE /consumers/{name}/identities?authorizer={authorizer}&subject={subject}": "takes that away",
+            "GET /usage": "what consumers used of their plans' quotas",
+            "GET /usage/{name}": "the same of one, and of periods that have passed",
+            "POST /usage/{name}/reset": "as if it had used nothing",
             "GET /status": "version, generation, the last reload",
             "POST /reload": "reads the configuration again",
             "POST /upgrade": "starts the installed program, which takes over without a lost connection",

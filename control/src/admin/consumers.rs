@@ -10,8 +10,8 @@ use axum::response::Response;
 use maitred_core::render::query_values;
 use maitred_core::wire::path;
 use maitred_model::parse_duration;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ struct Adding {
     name: String,
     #[serde(default)]
     groups: Vec<String>,
+    plan: Option<String>,
     #[serde(default)]
     identities: Vec<Naming>,
     /// Whether a key is made.
@@ -54,7 +55,14 @@ impl From<Naming> for Name {
 #[serde(deny_unknown_fields)]
 struct Setting {
     groups: Option<Vec<String>>,
+    /// `null` takes it away, which is not the same as nothing.
+    #[serde(default, deserialize_with = "given")]
+    plan: Option<Option<String>>,
     disabled: Option<bool>,
+}
+
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 #[derive(Default, Deserialize)]
@@ -78,18 +86,20 @@ pub(super) async fn show(State(app): State<App>, Path(name): Path<String>) -> Re
 }
 
 pub(super) async fn add(State(app): State<App>, body: Body) -> Response {
-    let Adding { name, groups, identities, key } = match read(body).await {
+    let Adding { name, groups, plan, identities, key } = match read(body).await {
         Ok(adding) => adding,
         Err(wrong) => return wrong,
     };
     let identities = identities.into_iter().map(Name::from).collect();
-    change(app, Change::Add { name, groups, identities, with_key: key }).await
+    change(app, Change::Add { name, groups, plan, identities, with_key: key }).await
 }
 
 pub(super) async fn set(State(app): State<App>, Path(name): Path<String>, body: Body) -> Response {
     match read(body).await {
-        Ok(Setting { groups: None, disabled: None }) => wrong("Say what to set: `groups`, `disabled`, or both."),
-        Ok(Setting { groups, disabled }) => change(app, Change::Set { name, groups, disabled }).await,
+        Ok(Setting { groups: None, plan: None, disabled: None }) => {
+            wrong("Say what to set: `groups`, `plan`, `disabled`, or several of them.")
+        }
+        Ok(Setting { groups, plan, disabled }) => change(app, Change::Set { name, groups, plan, disabled }).await,
         Err(wrong) => wrong,
     }
 }
@@ -155,7 +165,7 @@ async fn change(app: App, change: Change) -> Response {
     }
 }
 
-fn refused(not_done: &NotChanged) -> Response {
+pub(super) fn refused(not_done: &NotChanged) -> Response {
     let status = match not_done {
         NotChanged::Unknown(_) => StatusCode::NOT_FOUND,
         NotChanged::Wrong(_) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -1,6 +1,7 @@
 //! Real sockets on port 0. Where time passes, it is tokio's, which jumps ahead when nothing else can happen.
 
 mod consumers;
+mod usage;
 
 use super::*;
 use maitred_core::health::EndpointState;
@@ -24,6 +25,8 @@ struct Fake {
     /// What is asked for, and what comes of it.
     changes: Mutex<Vec<Change>>,
     change: Mutex<Result<Changed, NotChanged>>,
+    /// Whose usage was reset.
+    resets: Mutex<Vec<String>>,
     padding: String,
 }
 
@@ -39,6 +42,7 @@ impl Default for Fake {
             upgrade: Mutex::new(Ok(Successor { pid: 7, version: "9.9.9".to_owned() })),
             changes: Mutex::default(),
             change: Mutex::new(Ok(Changed::default())),
+            resets: Mutex::default(),
             padding: String::new(),
         }
     }
@@ -106,6 +110,22 @@ impl Operations for Fake {
 
     fn consumer_counts(&self) -> ConsumerCounts {
         ConsumerCounts { file: 2, store: 3, store_errors: 4 }
+    }
+
+    fn usage(&self) -> Vec<UsageView> {
+        vec![usage::alice()]
+    }
+
+    fn usage_of(&self, name: &str) -> Result<UsageView, NotChanged> {
+        match name {
+            "alice" => Ok(usage::alice()),
+            _ => Err(NotChanged::Unknown(format!("there is no consumer `{name}`"))),
+        }
+    }
+
+    fn reset_usage(&self, name: &str) -> Result<UsageView, NotChanged> {
+        self.resets.lock().unwrap().push(name.to_owned());
+        self.usage_of(name)
     }
 
     fn status(&self) -> Value {

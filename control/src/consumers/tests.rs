@@ -1,6 +1,7 @@
 //! A document and a store beside each other.
 
 use super::*;
+use crate::store::Settings;
 use maitred_core::Clock;
 use maitred_model::{Memory, load_text};
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ struct Opened(Store, PathBuf);
 fn store(test: &str) -> Opened {
     let folder = std::env::temp_dir().join(format!("maitred-consumers-{}-{test}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let store = Store::open(&folder.join("maitred.db"), None, Arc::default(), Clock::default()).unwrap();
+    let store = Store::open(&folder.join("maitred.db"), Settings::default(), Arc::default(), Clock::default()).unwrap();
     Opened(store, folder)
 }
 
@@ -37,13 +38,14 @@ fn add(name: &str, identities: &[(&str, &str)]) -> Change {
     Change::Add {
         name: name.to_owned(),
         groups: Vec::new(),
+        plan: None,
         identities: identities.iter().map(identity).collect(),
         with_key: true,
     }
 }
 
 fn disable(name: &str) -> Change {
-    Change::Set { name: name.to_owned(), groups: None, disabled: Some(true) }
+    Change::Set { name: name.to_owned(), groups: None, plan: None, disabled: Some(true) }
 }
 
 #[test]
@@ -84,4 +86,32 @@ fn one_that_the_configuration_has_later_is_hidden_and_may_be_removed() {
     assert!(matches!(change(&after, &opened.0, disable("alice")), Err(NotChanged::Conflict(_))));
     change(&after, &opened.0, Change::Remove { name: "alice".to_owned() }).unwrap();
     assert_eq!(all(&after, &opened.0).len(), 1);
+}
+
+#[test]
+fn a_plan_is_one_that_there_is_and_stays_while_somebody_has_it() {
+    let with = document(&format!("{TEXT}plans: {{ gold: {{ priority: 1 }}, silver: {{}} }}\n"));
+    let (without, opened) = (document(TEXT), store("plans"));
+    let set = |plan: Option<&str>| Change::Set {
+        name: "bob".to_owned(),
+        groups: None,
+        plan: Some(plan.map(str::to_owned)),
+        disabled: None,
+    };
+    opened.0.configure(Settings { plans: ["gold".to_owned()].into(), ..Settings::default() });
+    change(&with, &opened.0, add("bob", &[])).unwrap();
+    let refused = |document: &Document, plan| change(document, &opened.0, set(Some(plan))).unwrap_err();
+    let wrong = |words: &str| NotChanged::Wrong(words.to_owned());
+    assert_eq!(refused(&with, "glod"), wrong("there is no plan `glod`; did you mean `gold`?"));
+    assert_eq!(refused(&without, "gold"), wrong("there is no plan `gold`; the configuration has none"));
+    assert_eq!(lost_plans(&without, &opened.0), None);
+    change(&with, &opened.0, set(Some("gold"))).unwrap();
+    let bob = one(&with, &opened.0, "bob").unwrap();
+    assert_eq!((bob.plan.as_deref(), bob.planless), (Some("gold"), false));
+    assert!(one(&without, &opened.0, "bob").unwrap().planless);
+    assert_eq!(lost_plans(&with, &opened.0), None);
+    let lost = lost_plans(&without, &opened.0).unwrap();
+    assert!(lost.starts_with("plan `gold` is gone, and consumers in the store have it: bob; give them another"), "{lost}");
+    change(&with, &opened.0, set(None)).unwrap();
+    assert_eq!(lost_plans(&without, &opened.0), None);
 }

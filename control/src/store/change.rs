@@ -26,6 +26,7 @@ pub enum Change {
     Add {
         name: String,
         groups: Vec<String>,
+        plan: Option<String>,
         identities: Vec<Name>,
         with_key: bool,
     },
@@ -33,6 +34,8 @@ pub enum Change {
     Set {
         name: String,
         groups: Option<Vec<String>>,
+        /// `Some(None)` takes it away.
+        plan: Option<Option<String>>,
         disabled: Option<bool>,
     },
     Remove {
@@ -130,10 +133,26 @@ impl Change {
         }
     }
 
+    /// The plan that it gives.
+    pub fn new_plan(&self) -> Option<&str> {
+        match self {
+            Change::Add { plan, .. } => plan.as_deref(),
+            Change::Set { plan, .. } => plan.as_ref()?.as_deref(),
+            Change::Remove { .. }
+            | Change::AddKey { .. }
+            | Change::RotateKey { .. }
+            | Change::RemoveKey { .. }
+            | Change::AddIdentity { .. }
+            | Change::RemoveIdentity { .. } => None,
+        }
+    }
+
     /// Whether it makes sense at all, whatever is stored.
     pub(super) fn check(&self) -> Result<(), NotChanged> {
         match self {
-            Change::Add { name, groups, identities: _, with_key: _ } => check_name(name).and_then(|()| check_groups(groups))?,
+            Change::Add { name, groups, plan: _, identities: _, with_key: _ } => {
+                check_name(name).and_then(|()| check_groups(groups))?
+            }
             Change::Set { groups: Some(groups), .. } => check_groups(groups)?,
             Change::RotateKey { grace, .. } if *grace > GRACE_MAX => {
                 return Err(NotChanged::Wrong("a grace has at most 366 days: old keys must end".to_owned()));

@@ -22,7 +22,8 @@ pub(super) fn read(connection: &Connection, now: i64) -> Result<Contents, StoreE
     layout::still_ours(&transaction)?;
     let secret = layout::secret(&transaction)?;
     let mut consumers = BTreeMap::new();
-    for consumer in some(&transaction, "SELECT name, group_names, disabled, created, changed FROM consumers", [], consumer)? {
+    for consumer in some(&transaction, "SELECT name, group_names, disabled, created, changed, plan FROM consumers", [], consumer)?
+    {
         let (consumer, groups) = consumer;
         let groups = serde_json::from_str(&groups).map_err(|_| StoreError::Damaged("the groups of a consumer are no list"))?;
         consumers.insert(consumer.name.clone(), StoredConsumer { groups, ..consumer });
@@ -55,6 +56,7 @@ fn consumer(row: &Row<'_>) -> rusqlite::Result<(StoredConsumer, String)> {
     let consumer = StoredConsumer {
         name,
         groups: Vec::new(),
+        plan: row.get(5)?,
         disabled: row.get(2)?,
         created: row.get(3)?,
         changed: row.get(4)?,
@@ -85,17 +87,20 @@ pub(super) struct Changing<'c> {
 impl Changing<'_> {
     pub fn make(&self, change: &Change) -> Result<Changed, NotChanged> {
         let name = change.name();
-        if let Change::Add { groups, identities, with_key, .. } = change {
-            return self.add(name, groups, identities, *with_key);
+        if let Change::Add { groups, plan, identities, with_key, .. } = change {
+            return self.add(name, (groups, plan.as_deref()), identities, *with_key);
         }
         if !self.has("SELECT 1 FROM consumers WHERE name = ?1", [name])? {
             return Err(NotChanged::unknown(name));
         }
         let key = match change {
             Change::Add { .. } => None,
-            Change::Set { groups, disabled, .. } => {
+            Change::Set { groups, plan, disabled, .. } => {
                 if let Some(groups) = groups {
                     self.run("UPDATE consumers SET group_names = ?2 WHERE name = ?1", (name, list(groups)))?;
+                }
+                if let Some(plan) = plan {
+                    self.run("UPDATE consumers SET plan = ?2 WHERE name = ?1", (name, plan))?;
                 }
                 if let Some(disabled) = disabled {
                     self.run("UPDATE consumers SET disabled = ?2 WHERE name = ?1", (name, disabled))?;
@@ -134,15 +139,21 @@ impl Changing<'_> {
         Ok(Changed { key })
     }
 
-    fn add(&self, name: &str, groups: &[String], identities: &[Name], with_key: bool) -> Result<Changed, NotChanged> {
+    fn add(
+        &self,
+        name: &str,
+        (groups, plan): (&[String], Option<&str>),
+        identities: &[Name],
+        with_key: bool,
+    ) -> Result<Changed, NotChanged> {
         if self.has("SELECT 1 FROM consumers WHERE name = ?1", [name])? {
             return Err(NotChanged::Conflict(format!("there is a consumer `{name}` already")));
         }
         if self.count("SELECT count(*) FROM consumers", [])? >= CONSUMERS_MAX {
             return Err(NotChanged::Conflict(format!("the store holds {CONSUMERS_MAX} consumers, and takes no more")));
         }
-        let sql = "INSERT INTO consumers (name, group_names, disabled, created, changed) VALUES (?1, ?2, 0, ?3, ?3)";
-        self.run(sql, (name, list(groups), self.now))?;
+        let sql = "INSERT INTO consumers (name, group_names, disabled, created, changed, plan) VALUES (?1, ?2, 0, ?3, ?3, ?4)";
+        self.run(sql, (name, list(groups), self.now, plan))?;
         for identity in identities {
             self.add_identity(name, identity)?;
         }

@@ -1,9 +1,11 @@
 //! The thread of the store: writes what is asked for, several changes in one transaction; looks twice a second whether another process
-//! wrote; ends keys when their time has come. What it knows, it publishes. Answers nobody before it is on the disk.
+//! wrote; ends keys when their time has come; writes every second what was used of quotas. What it knows, it publishes. Answers nobody before
+//! it is on the disk.
 
 use super::change::{Change, Changed, NotChanged};
 use super::consumers::{self, Changing};
-use super::{Contents, Identified, Known, StoreError, StoredConsumer, file, layout, lock};
+use super::usage::{self, Past};
+use super::{Contents, Identified, Known, Settings, StoreError, StoredConsumer, file, layout, lock};
 use maitred_core::Clock;
 use maitred_core::identity::{Consumer, ConsumerSet, KeyHasher, Stored};
 use rusqlite::{Connection, TransactionBehavior};
@@ -11,18 +13,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Between two looks for the writes of another process: a change is live everywhere in under a second.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Consumers named in one line of the log.
+const PLANLESS_TOLD: usize = 20;
 /// No connection counts down to it: what is there has yet to be read.
 const UNREAD: i64 = -1;
 /// Changes in one transaction.
 const BATCH_MAX: usize = 64;
+/// How often what was used is written: of a crash that much is forgotten.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often is looked for what nobody asks for any more.
+const TIDY_EVERY: Duration = Duration::from_secs(3600);
 
 pub(super) enum Job {
     Change(Change, SyncSender<Result<Changed, NotChanged>>),
-    SecretKey(Option<KeyHasher>),
+    Configure(Settings),
+    KeepUsage(SyncSender<()>),
+    ResetUsage(String, SyncSender<Result<(), NotChanged>>),
+    PastUsage(String, usize, SyncSender<Result<Vec<Past>, NotChanged>>),
 }
 
 struct Open {
@@ -36,6 +47,7 @@ pub(super) struct Keeper {
     path: PathBuf,
     /// What new keys are hashed with where `secret_key` is configured.
     hasher: Option<KeyHasher>,
+    settings: Settings,
     stored: Arc<Stored>,
     known: Arc<Known>,
     clock: Clock,
@@ -45,26 +57,35 @@ pub(super) struct Keeper {
     complaint: Option<String>,
     /// Keys that nobody can be known by.
     unusable: usize,
+    /// Consumers whose plan does not exist.
+    planless: Vec<String>,
+    /// When what was used was written, and when what has passed was deleted.
+    kept: Instant,
+    tidied: Option<Instant>,
 }
 
 impl Keeper {
     pub fn start(
         path: &Path,
-        hasher: Option<KeyHasher>,
+        settings: Settings,
         stored: Arc<Stored>,
         known: Arc<Known>,
         clock: Clock,
     ) -> Result<Keeper, StoreError> {
         let mut keeper = Keeper {
             path: path.to_owned(),
-            hasher,
+            hasher: settings.secret_key.as_deref().map(KeyHasher::new),
+            settings,
             stored,
             known,
+            kept: clock.now(),
+            tidied: None,
             clock,
             open: None,
             contents: Arc::default(),
             complaint: None,
             unusable: 0,
+            planless: Vec::new(),
         };
         if file::identified(path)?.is_some() {
             let connection = file::open(path)?;
@@ -79,9 +100,12 @@ impl Keeper {
             match jobs.recv_timeout(self.pause()) {
                 Ok(first) => self.work(std::iter::once(first).chain(jobs.try_iter().take(BATCH_MAX - 1)).collect()),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    let kept = self.keep_usage();
+                    return self.complain(kept.err());
+                }
             }
-            let looked = self.look();
+            let looked = self.look().and_then(|()| self.keep_in_time());
             self.complain(looked.err());
             self.end_keys();
         }
@@ -107,11 +131,27 @@ impl Keeper {
                     changes.push(change);
                     answers.push(answer);
                 }
-                Job::SecretKey(hasher) if hasher != self.hasher => {
-                    self.hasher = hasher;
-                    self.publish();
+                Job::Configure(settings) => {
+                    if settings != self.settings {
+                        self.hasher = settings.secret_key.as_deref().map(KeyHasher::new);
+                        self.settings = settings;
+                        self.publish();
+                    }
+                    let restored = self.restore_usage();
+                    self.complain(restored.err());
                 }
-                Job::SecretKey(_) => {}
+                Job::KeepUsage(answer) => {
+                    let kept = self.keep_usage().and_then(|()| self.look()).and_then(|()| self.restore_usage());
+                    self.complain(kept.err());
+                    let _ = answer.try_send(());
+                }
+                Job::ResetUsage(consumer, answer) => {
+                    let _ = answer.try_send(self.reset_usage(&consumer).map_err(NotChanged::from));
+                }
+                Job::PastUsage(consumer, most, answer) => {
+                    let past = self.open.as_ref().map(|open| usage::past(&open.connection, &consumer, most, self.now()));
+                    let _ = answer.try_send(past.unwrap_or_else(|| Ok(Vec::new())).map_err(NotChanged::from));
+                }
             }
         }
         if changes.is_empty() {
@@ -138,9 +178,7 @@ impl Keeper {
             if !changes.iter().any(adds) {
                 return Ok(changes.iter().map(|change| Err(NotChanged::unknown(change.name()))).collect());
             }
-            let connection = file::create(&self.path)?;
-            self.take(connection)?;
-            tracing::info!(path = %self.path.display(), "the store was made");
+            self.make()?;
         }
         let (now, contents) = (self.now(), self.contents.clone());
         let hasher = self.hasher.as_ref().or(contents.hasher.as_ref()).ok_or(StoreError::Damaged("its secret is missing"))?;
@@ -161,6 +199,74 @@ impl Keeper {
         transaction.commit()?;
         self.reread()?;
         Ok(results)
+    }
+
+    fn make(&mut self) -> Result<(), StoreError> {
+        let connection = file::create(&self.path)?;
+        self.stored.accounts.forget_kept();
+        self.take(connection)?;
+        tracing::info!(path = %self.path.display(), "the store was made");
+        Ok(())
+    }
+
+    fn keep_in_time(&mut self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if self.stored.accounts.is_idle() || now.saturating_duration_since(self.kept) < KEEP_EVERY {
+            return Ok(());
+        }
+        self.kept = now;
+        self.keep_usage()?;
+        let is_tidy = |tidied| now.saturating_duration_since(tidied) < TIDY_EVERY;
+        if self.tidied.is_none_or(|tidied| !is_tidy(tidied)) {
+            self.tidied = Some(now);
+            self.stored.accounts.sweep(usage::seconds(self.now()));
+            if let Some(open) = &self.open {
+                layout::still_ours(&open.connection)?;
+                usage::tidy(&open.connection, self.now())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was used since the last time, and learns what others wrote.
+    fn keep_usage(&mut self) -> Result<(), StoreError> {
+        if self.stored.accounts.is_idle() || self.stored.accounts.unkept().is_empty() {
+            return Ok(());
+        }
+        self.look()?;
+        if self.open.is_none() {
+            self.make()?;
+        }
+        let unkept = self.stored.accounts.unkept();
+        let Some(open) = &mut self.open else { return Err(StoreError::Gone) };
+        let transaction = open.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        layout::still_ours(&transaction)?;
+        let totals = usage::add(&transaction, &unkept)?;
+        transaction.commit()?;
+        for (unkept, total) in unkept.iter().zip(totals) {
+            unkept.count().settle(unkept.owed, total);
+        }
+        Ok(())
+    }
+
+    /// Counts go on with what the file has of the periods that last.
+    fn restore_usage(&self) -> Result<(), StoreError> {
+        match &self.open {
+            Some(open) if !self.stored.accounts.is_idle() => usage::restore(&open.connection, &self.stored.accounts, self.now()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn reset_usage(&mut self, consumer: &str) -> Result<(), StoreError> {
+        self.keep_usage()?;
+        if let Some(open) = &self.open {
+            layout::still_ours(&open.connection)?;
+            usage::reset(&open.connection, consumer, self.now())?;
+        }
+        if let Some(account) = self.stored.accounts.known(consumer) {
+            account.reset();
+        }
+        Ok(())
     }
 
     /// Whether another process wrote, made the file, or took it away.
@@ -198,9 +304,12 @@ impl Keeper {
         let data_version = data_version(&open.connection)?;
         let contents = consumers::read(&open.connection, now)?;
         open.data_version = data_version;
-        self.contents = Arc::new(contents);
-        self.publish();
-        Ok(())
+        if contents != *self.contents {
+            // Another process that writes what was used is no reason to verify every credential anew.
+            self.contents = Arc::new(contents);
+            self.publish();
+        }
+        self.restore_usage()
     }
 
     /// Keys end by the clock, whether or not the store can be written.
@@ -228,13 +337,19 @@ impl Keeper {
         *lock(&self.known.contents) = self.contents.clone();
         let fingerprints: Vec<_> = hashers.iter().map(KeyHasher::fingerprint).collect();
         let mut set = ConsumerSet::new(hashers);
-        let mut unusable = 0;
+        let (mut unusable, mut planless) = (0, Vec::new());
         for stored in self.contents.consumers.values() {
+            let is_planless = stored.plan.as_ref().is_some_and(|plan| !self.settings.plans.contains(plan));
+            if is_planless {
+                planless.push(stored.name.clone());
+            }
             let consumer = Arc::new(Consumer {
                 name: stored.name.as_str().into(),
-                plan: None,
+                plan: stored.plan.as_deref().map(Into::into),
+                account: self.stored.accounts.of(&stored.name),
                 groups: stored.groups.iter().map(|group| group.as_str().into()).collect(),
-                disabled: stored.disabled,
+                // What it may do is not known: nothing.
+                disabled: stored.disabled || is_planless,
             });
             // That no two have the same, the tables see to.
             let _ = set.add(&consumer);
@@ -254,6 +369,14 @@ impl Keeper {
             );
         }
         self.unusable = unusable;
+        if !planless.is_empty() && planless != self.planless {
+            tracing::error!(
+                consumers = planless.iter().take(PLANLESS_TOLD).map(String::as_str).collect::<Vec<_>>().join(", "),
+                count = planless.len(),
+                "consumers in the store have plans that the configuration lacks, and are refused: add the plans, or `maitred consumer set-plan`"
+            );
+        }
+        self.planless = planless;
     }
 
     /// Once, until it is another thing that is wrong.

@@ -1,4 +1,4 @@
-//! How the store is laid out, and how a file of an older program becomes one of this. What the rows mean is `consumers`' affair.
+//! How the store is laid out, and how a file of an older program becomes one of this. What the rows mean is the affair of `consumers` and `usage`.
 
 use super::StoreError;
 use super::new_key::random;
@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 const APPLICATION: i64 = 0x4d61_6974;
 
 /// What makes each version of the layout from the one before. Only ever added to: the number of a version is its place, from 1.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (
         name TEXT NOT NULL PRIMARY KEY,
         value BLOB NOT NULL
@@ -42,10 +43,34 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (authorizer, subject)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX identities_of_consumers ON identities (consumer);
-"];
+",
+    "
+    -- Null: none.
+    ALTER TABLE consumers ADD COLUMN plan TEXT;
+    CREATE TABLE usage (
+        -- Empty: all consumers of the plan together.
+        consumer TEXT NOT NULL,
+        plan TEXT NOT NULL,
+        -- Empty: of all APIs, or of all routes of this one.
+        api TEXT NOT NULL,
+        route TEXT NOT NULL,
+        period_start INTEGER NOT NULL,
+        period_end INTEGER NOT NULL,
+        used INTEGER NOT NULL,
+        PRIMARY KEY (consumer, plan, api, route, period_start, period_end)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX usage_by_end ON usage (period_end);
+",
+];
 
 /// The version that this program reads and writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// As the first program laid it out.
+#[cfg(test)]
+pub(super) fn first() -> &'static str {
+    MIGRATIONS[0]
+}
 
 /// What hashes of keys are derived from where no `secret_key` is configured.
 const KEY_SECRET: &str = "key_secret";

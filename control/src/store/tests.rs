@@ -1,5 +1,7 @@
 //! Real files in folders of their own. Where time passes, it is the clock that is turned.
 
+mod used;
+
 use super::*;
 use maitred_core::Chance;
 use maitred_core::identity::Roll;
@@ -46,8 +48,18 @@ struct Opened {
 
 fn opened_with(path: &Path, secret_key: Option<&[u8]>) -> Opened {
     let (roll, clock) = (Roll::default(), Clock::default());
-    let store = Store::open(path, secret_key, roll.stored.clone(), clock.clone()).unwrap();
+    let store = Store::open(
+        path,
+        Settings { secret_key: secret_key.map(<[u8]>::to_vec), ..Settings::default() },
+        roll.stored.clone(),
+        clock.clone(),
+    )
+    .unwrap();
     Opened { store, roll, clock }
+}
+
+fn keyed(secret_key: &[u8]) -> Settings {
+    Settings { secret_key: Some(secret_key.to_vec()), ..Settings::default() }
 }
 
 fn opened(path: &Path) -> Opened {
@@ -72,11 +84,11 @@ impl Opened {
 }
 
 fn add(name: &str) -> Change {
-    Change::Add { name: name.to_owned(), groups: vec!["staff".to_owned()], identities: Vec::new(), with_key: true }
+    Change::Add { name: name.to_owned(), groups: vec!["staff".to_owned()], plan: None, identities: Vec::new(), with_key: true }
 }
 
 fn disabled(name: &str, disabled: bool) -> Change {
-    Change::Set { name: name.to_owned(), groups: None, disabled: Some(disabled) }
+    Change::Set { name: name.to_owned(), groups: None, plan: None, disabled: Some(disabled) }
 }
 
 fn rotate(name: &str, grace: Duration) -> Change {
@@ -102,7 +114,7 @@ fn meddle(path: &Path, sql: &str) {
 }
 
 fn refused(path: &Path) -> String {
-    Store::open(path, None, Arc::default(), Clock::default()).unwrap_err().to_string()
+    Store::open(path, Settings::default(), Arc::default(), Clock::default()).unwrap_err().to_string()
 }
 
 #[test]
@@ -250,6 +262,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing_behind() {
     let half = Change::Add {
         name: "bob".to_owned(),
         groups: Vec::new(),
+        plan: None,
         identities: vec![named("corporate", "b"), named("corporate", "a")],
         with_key: true,
     };
@@ -262,7 +275,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing_behind() {
     assert!(unknown(Change::AddKey { name: "bob".to_owned() }));
     let wrong = |change: Change| matches!(opened.store.change(change), Err(NotChanged::Wrong(_)));
     assert!(wrong(add("")) && wrong(add(&"x".repeat(65))) && wrong(add("a/b")));
-    assert!(wrong(Change::Set { name: "alice".to_owned(), groups: Some(vec!["a\nb".to_owned()]), disabled: None }));
+    assert!(wrong(Change::Set { name: "alice".to_owned(), groups: Some(vec!["a\nb".to_owned()]), plan: None, disabled: None }));
     assert!(wrong(Change::AddIdentity { name: "alice".to_owned(), identity: named("corporate", "") }));
     assert!(wrong(rotate("alice", Duration::MAX)));
     let keys = (0..30).filter(|_| opened.store.change(Change::AddKey { name: "alice".to_owned() }).is_ok()).count();
@@ -279,10 +292,10 @@ fn a_key_opens_under_the_secret_that_it_was_made_under() {
     let with = configured.key(add("with"));
     assert_eq!(configured.who(&without).as_deref(), Some("without"), "the store's own secret is still there");
     let key = configured.store.consumer("with").unwrap().keys.remove(0);
-    configured.store.set_secret_key(Some(b"another"));
+    configured.store.configure(keyed(b"another"));
     eventually(|| configured.who(&with).is_none());
     assert!(!configured.store.is_usable(&key));
-    configured.store.set_secret_key(Some(b"one secret key"));
+    configured.store.configure(keyed(b"one secret key"));
     eventually(|| configured.who(&with).as_deref() == Some("with"));
     assert!(configured.store.is_usable(&key));
 }
@@ -342,7 +355,7 @@ fn an_empty_file_becomes_a_store_and_one_of_a_newer_program_does_not() {
     let failed = first.store.change(add("bob")).unwrap_err();
     assert!(matches!(&failed, NotChanged::Failed(words) if words.contains("newer maitred")), "{failed}");
     drop(first);
-    assert!(refused(&folder.path()).starts_with("a newer maitred wrote it (its layout has version 99, this program knows 1)"));
+    assert!(refused(&folder.path()).starts_with("a newer maitred wrote it (its layout has version 99, this program knows 2)"));
 }
 
 #[test]
@@ -405,7 +418,7 @@ fn a_key_that_ended_while_no_gateway_ran_opens_nothing() {
     drop(first);
     let (roll, clock) = (Roll::default(), Clock::default());
     clock.turn(Duration::from_secs(61));
-    let store = Store::open(&folder.path(), None, roll.stored.clone(), clock.clone()).unwrap();
+    let store = Store::open(&folder.path(), Settings::default(), roll.stored.clone(), clock.clone()).unwrap();
     let later = Opened { store, roll, clock };
     assert_eq!((later.who(&old), later.who(&new).as_deref()), (None, Some("alice")));
 }

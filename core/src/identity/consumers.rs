@@ -2,6 +2,7 @@
 //! added at run time are put here by the store. Holds hashes of keys and no key.
 
 use super::{KeyHash, KeyHasher};
+use crate::quota::{Account, Accounts};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,6 +14,8 @@ pub struct Consumer {
     pub name: Arc<str>,
     /// What it is given, by name.
     pub plan: Option<Arc<str>>,
+    /// What it used of that.
+    pub account: Arc<Account>,
     pub groups: Box<[Box<str>]>,
     /// Its credentials are right, and it may not come in.
     pub disabled: bool,
@@ -78,6 +81,8 @@ fn claim<K>(entry: Entry<'_, K, Arc<Consumer>>, consumer: &Arc<Consumer>) -> Res
 pub struct Stored {
     set: ArcSwap<ConsumerSet>,
     generation: AtomicU64,
+    /// What consumers used, those of the configuration too.
+    pub accounts: Accounts,
 }
 
 impl Stored {
@@ -122,7 +127,13 @@ mod tests {
     use super::*;
 
     fn consumer(name: &str, group: &str) -> Arc<Consumer> {
-        Arc::new(Consumer { name: name.into(), plan: None, groups: [group.into()].into(), disabled: false })
+        Arc::new(Consumer {
+            name: name.into(),
+            plan: None,
+            account: Arc::default(),
+            groups: [group.into()].into(),
+            disabled: false,
+        })
     }
 
     fn set(secret: &str, entries: &[(&str, &str)], group: &str) -> ConsumerSet {

@@ -1,6 +1,7 @@
 //! What limits said, for `/metrics` and `GET /limits`: each worker counts for itself. Known by what a limit is, so that it outlives reloads.
 
 use super::top::TopKeys;
+use crate::limit_table::Verdict;
 use crate::metrics::Counter;
 use maitred_model::RateLimit;
 use std::sync::Arc;
@@ -31,6 +32,14 @@ pub struct LimitName {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard([Counter; ANSWERS.len()]);
+
+/// What one consumer may still take of a limit of its plan.
+#[derive(Debug, Clone)]
+pub struct RateLeft {
+    pub name: LimitName,
+    pub burst: u32,
+    pub verdict: Verdict,
+}
 
 /// A limit that is live, for lists.
 #[derive(Debug, Clone)]

@@ -40,6 +40,7 @@ pub(super) fn alice() -> Principal {
         consumer: Some(Arc::new(Consumer {
             name: "alice-inc".into(),
             plan: None,
+            account: Default::default(),
             groups: ["paying".into()].into(),
             disabled: false,
         })),

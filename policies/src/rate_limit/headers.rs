@@ -3,6 +3,7 @@
 
 use super::Limit;
 use maitred_core::limit_table::Verdict;
+use maitred_core::limits::QuotaLeft;
 use maitred_core::wire::{Headers, digits};
 use maitred_model::LimitHeaders;
 use std::time::Duration;
@@ -54,26 +55,67 @@ fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// Of one limit, the tightest.
+/// What is left, of one limit or of a quota.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left<'a> {
+    /// Of the line.
+    beginning: &'a [u8],
+    most: u64,
+    remaining: u64,
+    reset: Duration,
+}
+
+impl<'a> Left<'a> {
+    #[inline]
+    pub fn of(limit: &'a Limit, verdict: &Verdict) -> Left<'a> {
+        let (most, remaining) = (u64::from(limit.burst), u64::from(verdict.remaining));
+        Left { beginning: &limit.beginning, most, remaining, reset: verdict.full_in }
+    }
+
+    pub fn of_quota(quota: &QuotaLeft) -> Left<'static> {
+        Left { beginning: b"ratelimit: \"quota\";r=", most: quota.most, remaining: quota.left, reset: quota.ends_in }
+    }
+
+    /// Whether the share that is left is smaller; of two that have as much, whether it takes longer until all is there.
+    #[inline]
+    pub fn is_tighter(&self, other: &Left<'_>) -> bool {
+        let share = u128::from(self.remaining) * u128::from(other.most);
+        let others = u128::from(other.remaining) * u128::from(self.most);
+        share < others || share == others && self.reset > other.reset
+    }
+}
+
+/// `"quota";q=1000000;w=2592000`
+pub(super) fn tell_quota(quota: &QuotaLeft, headers: &mut Headers) {
+    let mut line = Line { bytes: [0; LINE_BYTES_MAX], from: LINE_BYTES_MAX };
+    line.bytes(b"\r\n");
+    line.number(seconds(quota.window));
+    line.bytes(b";w=");
+    line.number(quota.most);
+    line.bytes(b"ratelimit-policy: \"quota\";q=");
+    headers.add_line(&line.bytes[line.from..], POLICY.len());
+}
+
+/// Of the tightest.
 #[inline]
-pub(super) fn tell(ways: Ways, limit: &Limit, verdict: &Verdict, headers: &mut Headers) {
+pub(super) fn tell(ways: Ways, left: &Left<'_>, headers: &mut Headers) {
     if ways.draft {
         let mut line = Line { bytes: [0; LINE_BYTES_MAX], from: LINE_BYTES_MAX };
         line.bytes(b"\r\n");
-        line.number(seconds(verdict.full_in));
+        line.number(seconds(left.reset));
         line.bytes(b";t=");
-        line.number(u64::from(verdict.remaining));
-        line.bytes(&limit.beginning);
+        line.number(left.remaining);
+        line.bytes(left.beginning);
         headers.add_line(&line.bytes[line.from..], LIMIT.len());
     }
     if ways.split || ways.x {
-        tell_in_numbers(ways, limit, verdict, headers);
+        tell_in_numbers(ways, left, headers);
     }
 }
 
 /// A number cannot stand there twice: the gateway's counts.
-fn tell_in_numbers(ways: Ways, limit: &Limit, verdict: &Verdict, headers: &mut Headers) {
-    let numbers = [u64::from(limit.burst), u64::from(verdict.remaining), seconds(verdict.full_in)];
+fn tell_in_numbers(ways: Ways, left: &Left<'_>, headers: &mut Headers) {
+    let numbers = [left.most, left.remaining, seconds(left.reset)];
     let split = [&b"ratelimit-limit"[..], b"ratelimit-remaining", b"ratelimit-reset"];
     let x = [&b"x-ratelimit-limit"[..], b"x-ratelimit-remaining", b"x-ratelimit-reset"];
     for names in [ways.split.then_some(split), ways.x.then_some(x)].into_iter().flatten() {

@@ -18,7 +18,7 @@ pub use runtime::RateLimit;
 use headers::Policies;
 use maitred_core::limit_table::{Key, Pace, Table, Verdict};
 use maitred_core::limits::LimitId;
-use maitred_core::limits::series::LimitSeries;
+use maitred_core::limits::series::{LimitSeries, RateLeft};
 use maitred_model::{self as model, Cost, CountersFailure, HeaderName};
 use std::ops::Range;
 use std::sync::Arc;
@@ -78,6 +78,12 @@ impl Limit {
     pub fn left_for(&self, consumer: &str, now: Instant) -> Option<Verdict> {
         let key = self.key_of(consumer)?;
         Some(self.table.peek(key, &self.pace, now))
+    }
+
+    /// The same, for who is to be told of which limit it is.
+    pub fn rate_left(&self, consumer: &str, now: Instant) -> Option<RateLeft> {
+        let verdict = self.left_for(consumer, now)?;
+        Some(RateLeft { name: self.series.name.clone(), burst: self.burst, verdict })
     }
 
     /// A consumer's key.

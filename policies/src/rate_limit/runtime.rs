@@ -1,6 +1,7 @@
 //! The two phases at work: take of all limits, or give everything back; wait for a turn; settle what it cost when the answer comes.
 
-use super::{Limit, Limits, NAME, PLAN, headers};
+use super::headers::{self, Left};
+use super::{Limit, Limits, NAME, PLAN};
 use maitred_core::limit_table::{Key, Verdict};
 use maitred_core::limits::series::Answered;
 use maitred_core::limits::{Ask, SharedCounts, Taken, Unanswered};
@@ -191,15 +192,16 @@ impl Limits {
 
     fn tell(&self, exchange: &Exchange, response: &mut Response, ports: &dyn Ports) {
         let headers = &mut response.head.headers;
-        let mut tightest: Option<(&Limit, Verdict)> = None;
+        let mut tightest: Option<Left<'_>> = exchange.taken.quota.as_ref().map(Left::of_quota);
         for taken in exchange.taken.iter() {
             let limit = self.limit(taken.limit);
             let verdict = match &limit.cost_header {
                 Some(name) if taken.units > 0 => limit.settle(taken, headers.get(name.as_str().as_bytes()), ports),
                 Some(_) | None => taken.verdict,
             };
-            if tightest.is_none_or(|(other, told)| is_tighter((limit, &verdict), (other, &told))) {
-                tightest = Some((limit, verdict));
+            let left = Left::of(limit, &verdict);
+            if tightest.is_none_or(|other| left.is_tighter(&other)) {
+                tightest = Some(left);
             }
         }
         for name in &self.cost_headers {
@@ -208,8 +210,8 @@ impl Limits {
         if self.ways.draft {
             self.tell_policies(exchange, headers);
         }
-        if let Some((limit, verdict)) = &tightest {
-            headers::tell(self.ways, limit, verdict, headers);
+        if let Some(left) = &tightest {
+            headers::tell(self.ways, left, headers);
         }
     }
 
@@ -221,14 +223,10 @@ impl Limits {
         if let Some(given) = given {
             given.policies.tell(headers);
         }
+        if let Some(quota) = &exchange.taken.quota {
+            headers::tell_quota(quota, headers);
+        }
     }
-}
-
-/// Who has the smaller share left; of two that have as much, who has to wait longer for all of it.
-fn is_tighter((limit, verdict): (&Limit, &Verdict), (other, told): (&Limit, &Verdict)) -> bool {
-    let share = u64::from(verdict.remaining) * u64::from(other.burst);
-    let others = u64::from(told.remaining) * u64::from(limit.burst);
-    share < others || share == others && verdict.full_in > told.full_in
 }
 
 impl Limit {

@@ -257,7 +257,13 @@ fn a_turn_far_away_is_waited_for_and_beyond_the_timeout_it_is_not() {
 #[test]
 fn a_caller_without_the_plan_that_it_was_given_does_not_come_in() {
     let of = |plan: &str| {
-        let consumer = Consumer { name: "alice".into(), plan: Some(plan.into()), groups: Box::default(), disabled: false };
+        let consumer = Consumer {
+            name: "alice".into(),
+            plan: Some(plan.into()),
+            account: Arc::default(),
+            groups: Box::default(),
+            disabled: false,
+        };
         let mut exchange = exchange();
         let principal = Principal { authorizer: "keys".into(), consumer: Some(Arc::new(consumer)), ..Principal::default() };
         exchange.principal = Some(Arc::new(principal));

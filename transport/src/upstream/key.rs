@@ -44,7 +44,13 @@ mod tests {
     #[test]
     fn a_caller_is_its_consumer_or_whom_an_authorizer_vouches_for() {
         let of = |authorizer: &str, subject: Option<&str>, consumer: Option<&str>| {
-            let made = |name: &str| Consumer { name: name.into(), plan: None, groups: [].into(), disabled: false };
+            let made = |name: &str| Consumer {
+                name: name.into(),
+                plan: None,
+                account: Arc::default(),
+                groups: [].into(),
+                disabled: false,
+            };
             let consumer = consumer.map(|name| Arc::new(made(name)));
             caller(&Principal {
                 authorizer: authorizer.into(),

@@ -10,6 +10,8 @@ pub(super) fn alice() -> ConsumerView {
         name: "alice".to_owned(),
         source: Source::Store,
         groups: vec!["staff".to_owned()],
+        plan: Some("gold".to_owned()),
+        planless: false,
         disabled: true,
         hidden: false,
         created: Some(0),
@@ -40,8 +42,13 @@ async fn each_way_to_ask_is_one_change() {
     let add = |groups: &[&str], identities: Vec<Name>, with_key| Change::Add {
         name: name(),
         groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        plan: None,
         identities,
         with_key,
+    };
+    let set = |plan: Option<Option<&str>>, disabled| {
+        let plan = plan.map(|plan| plan.map(str::to_owned));
+        Change::Set { name: name(), groups: None, plan, disabled }
     };
     let rotate = |seconds| Change::RotateKey { name: name(), grace: Duration::from_secs(seconds) };
     for (line, body, status, change) in [
@@ -52,12 +59,14 @@ async fn each_way_to_ask_is_one_change() {
             201,
             add(&["a", "b"], vec![named("corporate", "a")], false),
         ),
-        ("PATCH /consumers/alice", r#"{"disabled":true}"#, 200, Change::Set { name: name(), groups: None, disabled: Some(true) }),
+        ("PATCH /consumers/alice", r#"{"disabled":true}"#, 200, set(None, Some(true))),
+        ("PATCH /consumers/alice", r#"{"plan":"gold"}"#, 200, set(Some(Some("gold")), None)),
+        ("PATCH /consumers/alice", r#"{"plan":null,"disabled":false}"#, 200, set(Some(None), Some(false))),
         (
             "PATCH /consumers/alice",
             r#"{"groups":[]}"#,
             200,
-            Change::Set { name: name(), groups: Some(Vec::new()), disabled: None },
+            Change::Set { name: name(), groups: Some(Vec::new()), plan: None, disabled: None },
         ),
         ("DELETE /consumers/alice", "", 200, Change::Remove { name: name() }),
         ("POST /consumers/alice/keys", "", 201, Change::AddKey { name: name() }),
@@ -100,6 +109,8 @@ async fn the_key_that_was_made_is_in_the_answer_and_nowhere_else() {
             "name": "alice",
             "source": "store",
             "groups": ["staff"],
+            "plan": "gold",
+            "plan_unknown": false,
             "disabled": true,
             "hidden": false,
             "created": "1970-01-01T00:00:00.000Z",
@@ -135,6 +146,7 @@ async fn what_makes_no_sense_changes_nothing() {
         ("POST /consumers", r#"{"name":"alice","api_keys":["mine"]}"#, 400),
         ("POST /consumers", r#"{"name":7}"#, 400),
         ("PATCH /consumers/alice", "{}", 400),
+        ("PATCH /consumers/alice", r#"{"plan":7}"#, 400),
         ("PATCH /consumers/alice", r#"{"disabled":"yes"}"#, 400),
         ("PATCH /consumers/alice", r#"{"name":"bob"}"#, 400),
         ("POST /consumers/alice/rotate-key", r#"{"grace":"soon"}"#, 400),
