@@ -4,6 +4,7 @@
 pub mod condition;
 mod given;
 mod kind;
+mod missing;
 #[cfg(test)]
 mod tests;
 
