@@ -171,6 +171,20 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_right_token_is_told_where_to_put_it() {
+        let file = Some(Path::new("gate.yaml"));
+        for (has_token, file, words) in [
+            (false, None, ["put it in MAITRED_ADMIN_TOKEN", "-f FILE"]),
+            (true, None, ["does not take", "the token in MAITRED_ADMIN_TOKEN"]),
+            (false, file, ["gate.yaml has none", "its token in MAITRED_ADMIN_TOKEN"]),
+            (true, file, ["the token of gate.yaml", "its token in MAITRED_ADMIN_TOKEN"]),
+        ] {
+            let said = unauthorized(has_token, file);
+            assert!(words.iter().all(|part| said.contains(part)), "{said}");
+        }
+    }
+
+    #[test]
     fn what_means_something_else_in_a_url_is_escaped() {
         assert_eq!(escaped("10.0.1.1:9000"), "10.0.1.1:9000");
         assert_eq!(escaped("http://[::1]:9000/a?b&c#d%"), "http:%2F%2F%5B::1%5D:9000%2Fa%3Fb%26c%23d%25");
