@@ -6,12 +6,16 @@ mod tests;
 
 use crate::store::{Change, Changed, Name, NotChanged, Store, StoredConsumer, StoredKey};
 use crate::times::of_millis;
-use maitred_model::{Document, suggest};
+use maitred_model::{Authenticate, AuthorizerKind, Document, Spanned, suggest};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
 /// Names listed where none is near to what was asked for.
 const LISTED_MAX: usize = 20;
+
+/// With a key that opens nothing.
+const NOBODY_ASKS: &str = "no route lets anybody in by an API key, and so this one opens nothing: name an authorizer of the kind `api_key` in \
+                           `authenticate`, or add the consumer with an identity and without a key";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -103,9 +107,23 @@ pub fn change(document: &Document, store: &Store, change: Change) -> Result<Chan
     }
     let kind = done(&change);
     let name = name.to_owned();
-    let changed = store.change(change)?;
+    let mut changed = store.change(change)?;
     tracing::info!(consumer = name, "a consumer {kind}");
+    changed.warning = (changed.key.is_some() && !asks_for_keys(document)).then_some(NOBODY_ASKS);
     Ok(changed)
+}
+
+/// Whether a route lets anybody in by a key.
+fn asks_for_keys(document: &Document) -> bool {
+    let takes_keys = |name: &Spanned<String>| {
+        let authorizer = document.authorizers.get(&name.value);
+        authorizer.is_some_and(|authorizer| matches!(authorizer.kind, AuthorizerKind::ApiKey(_)))
+    };
+    let mut routes = document.apis.values().flat_map(|api| api.routes.iter().map(move |route| (api, route)));
+    routes.any(|(api, route)| match route.policies.authenticate.as_ref().or(api.policies.authenticate.as_ref()) {
+        Some(Spanned { value: Authenticate::Any { authorizers, .. }, .. }) => authorizers.iter().any(takes_keys),
+        Some(Spanned { value: Authenticate::Open, .. }) | None => false,
+    })
 }
 
 /// What the log says. Of a key nothing.

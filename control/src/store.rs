@@ -231,6 +231,8 @@ pub enum StoreError {
     Damaged(&'static str),
     /// It was there.
     Gone,
+    /// Another content was written into the file that is open.
+    Overwritten,
     NoChance,
     Sqlite(rusqlite::Error),
     Io(io::Error),
@@ -248,6 +250,10 @@ impl fmt::Display for StoreError {
             StoreError::Corrupt(found) => write!(f, "it is damaged ({found})"),
             StoreError::Damaged(what) => write!(f, "it is damaged ({what})"),
             StoreError::Gone => f.write_str("its file is gone: put it back, or restart the gateway to begin anew"),
+            StoreError::Overwritten => f.write_str(
+                "its file was overwritten while it was open: stop the gateway, put the right file there, without the `-wal` and `-shm` beside \
+                 it, and start it again",
+            ),
             StoreError::NoChance => f.write_str("the system gives no random bytes"),
             StoreError::Sqlite(error) => error.fmt(f),
             StoreError::Io(error) => error.fmt(f),

@@ -27,6 +27,9 @@ pub fn main(arguments: &Consumer) -> anyhow::Result<Exit> {
         return json(&answer.body);
     }
     tell(verb, &answer)?;
+    if let Some(warning) = answer.body["warning"].as_str() {
+        say(&format!("warning: {warning}\n"));
+    }
     Ok(Exit::Fine)
 }
 

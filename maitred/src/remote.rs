@@ -16,6 +16,8 @@ const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Bytes of an answer: one line, the diagnostics of a configuration, or a list of many thousand endpoints.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The status of who has no token, or a wrong one.
+const UNAUTHORIZED: u16 = 401;
 /// The token, where no configuration is read.
 const TOKEN_VARIABLE: &str = "MAITRED_ADMIN_TOKEN";
 
@@ -41,10 +43,31 @@ pub fn ask(place: &Place, method: &str, path: &str, time: Duration) -> anyhow::R
 pub fn send(place: &Place, line: (&str, &str), body: Option<&Value>, time: Duration) -> anyhow::Result<Answer> {
     let Asked { address, token, file } = asked(place)?;
     let body = body.map_or_else(String::new, Value::to_string);
-    exchange(address, token.as_ref(), line, &body, time).with_context(|| {
-        let hint = file.map(|file| elsewhere(&file, token.is_some())).unwrap_or_default();
+    let answer = exchange(address, token.as_ref(), line, &body, time).with_context(|| {
+        let hint = file.as_deref().map(|file| elsewhere(file, token.is_some())).unwrap_or_default();
         format!("no answer from the admin listener on {address}{hint}")
-    })
+    })?;
+    ensure!(answer.status != UNAUTHORIZED, "the admin listener on {address} {}", unauthorized(token.is_some(), file.as_deref()));
+    Ok(answer)
+}
+
+/// What to do about it here, where nobody sends headers.
+fn unauthorized(has_token: bool, file: Option<&Path>) -> String {
+    let by_hand = format!("name it with --admin ADDRESS, and its token in {TOKEN_VARIABLE}");
+    match (has_token, file) {
+        (false, None) => {
+            format!(
+                "wants its token: put it in {TOKEN_VARIABLE}, or name the configuration that has it with -f FILE instead of --admin"
+            )
+        }
+        (true, None) => format!("does not take the token in {TOKEN_VARIABLE}"),
+        (false, Some(file)) => {
+            format!("wants a token, and {} has none; if that was changed since the gateway started, {by_hand}", file.display())
+        }
+        (true, Some(file)) => {
+            format!("does not take the token of {}; if that was changed since the gateway started, {by_hand}", file.display())
+        }
+    }
 }
 
 /// A gateway keeps the admin listener that it started with, whatever its file says by now.
@@ -144,6 +167,20 @@ mod tests {
             [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("192.0.2.1:1", "192.0.2.1:1"), ("[::1]:1", "[::1]:1")]
         {
             assert_eq!(reachable(address.parse().unwrap()).to_string(), asked);
+        }
+    }
+
+    #[test]
+    fn who_has_no_right_token_is_told_where_to_put_it() {
+        let file = Some(Path::new("gate.yaml"));
+        for (has_token, file, words) in [
+            (false, None, ["put it in MAITRED_ADMIN_TOKEN", "-f FILE"]),
+            (true, None, ["does not take", "the token in MAITRED_ADMIN_TOKEN"]),
+            (false, file, ["gate.yaml has none", "its token in MAITRED_ADMIN_TOKEN"]),
+            (true, file, ["the token of gate.yaml", "its token in MAITRED_ADMIN_TOKEN"]),
+        ] {
+            let said = unauthorized(has_token, file);
+            assert!(words.iter().all(|part| said.contains(part)), "{said}");
         }
     }
 

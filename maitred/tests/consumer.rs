@@ -102,6 +102,9 @@ fn a_consumer_comes_in_at_once_and_no_more_when_it_is_disabled_rotated_or_remove
     let ids: Vec<&str> = shown["api_keys"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap()).collect();
     let id = |key: &str| *ids.iter().find(|id| key.starts_with(&format!("mk_{id}_"))).unwrap();
     assert_eq!(shown["api_keys"].as_array().unwrap().iter().filter(|key| key["ends"].is_null()).count(), 2);
+    let whole = desk.consumer(&["remove-key", "shop-app", &fourth]);
+    assert!(whole.code == 1 && whole.stderr.contains("perhaps the key itself"), "{}", whole.stderr);
+    assert!(!whole.stderr.contains(fourth.rsplit('_').next().unwrap()), "a secret is not repeated: {}", whole.stderr);
     desk.done(&["remove-key", "shop-app", id(&fourth)]);
     assert_eq!((status(&gateway, "/", &fourth), status(&gateway, "/", &third)), (401, 200));
 
@@ -119,6 +122,28 @@ fn a_consumer_comes_in_at_once_and_no_more_when_it_is_disabled_rotated_or_remove
 }
 
 /// One request on a connection that is kept; its status.
+#[test]
+fn who_makes_a_key_that_opens_nothing_or_has_no_token_is_told() {
+    let folder = Folder::new("consumer-told");
+    let text = text().replace("authenticate: [keys]", "authenticate: none").replace(", authorize: { groups: [staff] }", "");
+    let gateway = folder.file("maitred.yaml", &text).run(&["run"]);
+    let told = desk(&folder, &gateway).consumer(&["add", "shop-app"]);
+    assert!(told.code == 0 && told.stdout.starts_with("mk_") && told.stdout.lines().count() == 1, "{}", told.stdout);
+    assert!(told.stderr.contains("warning: no route lets anybody in by an API key"), "{}", told.stderr);
+    let quiet = desk(&folder, &gateway).consumer(&["add", "other-app", "--no-key"]);
+    assert!(!quiet.stderr.contains("warning"), "{}", quiet.stderr);
+    drop(gateway);
+
+    let text = text.replace("admin: { listen: 127.0.0.1:0 }", "admin: { listen: 127.0.0.1:0, token: \"${env:PATH}\" }");
+    let gateway = folder.file("maitred.yaml", &text).run(&["run"]);
+    let place = gateway.address("admin").to_string();
+    for verb in [&["consumer", "list"][..], &["upstream", "list"], &["upgrade"]] {
+        let refused = folder.maitred(&[verb, &["--admin", &place]].concat());
+        assert!(refused.code == 1 && refused.stderr.contains("put it in MAITRED_ADMIN_TOKEN"), "{verb:?}: {}", refused.stderr);
+        assert!(!refused.stderr.contains("Authorization"), "{verb:?}: {}", refused.stderr);
+    }
+}
+
 fn again(connection: &mut BufReader<TcpStream>, key: &str) -> u16 {
     let request = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\n\r\n");
     connection.get_mut().write_all(request.as_bytes()).unwrap();

@@ -89,6 +89,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     // A part that could not be decoded is missing from the document, and a mistyped name uses nothing: both are said already.
     if !checker.diagnostics.has_errors() {
         unused(document, &used, &mut checker);
+        identity::unused(document, &mut checker);
         protection::without_effect(document, &mut checker);
         limits::without_effect(document, &mut checker);
     }

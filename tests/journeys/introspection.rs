@@ -130,7 +130,8 @@ fn a_refusal_is_remembered_too() {
     let (kitchen, gateway) = guarded("", server.backend.address());
     for _ in 0..3 {
         let answer = gateway.ask("GET", "/", "Authorization: Bearer one\r\n", "");
-        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer error=\"invalid_token\"")));
+        let challenge = "Bearer realm=\"opaque\", error=\"invalid_token\", error_description=\"the token is not active, or not for this gateway\"";
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some(challenge)));
     }
     assert_eq!(server.backend.count(), 1);
     server.says(200, r#"{"active":true}"#);
@@ -152,7 +153,7 @@ fn what_is_no_token_is_not_asked_about() {
     ] {
         assert_eq!(gateway.ask("GET", "/", headers, "").status, 401, "{headers}");
     }
-    assert_eq!(gateway.get("/").header("www-authenticate"), Some("Bearer"));
+    assert_eq!(gateway.get("/").header("www-authenticate"), Some("Bearer realm=\"opaque\""));
     assert_eq!(server.backend.count(), 0);
 }
 

@@ -8,16 +8,27 @@ pub fn cookies<'a>(headers: &'a Headers, name: &'a [u8]) -> impl Iterator<Item =
     headers.all_known(Name::Cookie).flat_map(pairs).filter_map(move |pair| value_of(pair, name))
 }
 
+/// Every cookie whose name begins so: the rest of its name, and its value.
+pub fn cookies_beginning<'a>(headers: &'a Headers, prefix: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    headers.all_known(Name::Cookie).flat_map(pairs).filter_map(move |pair| beginning(pair, prefix))
+}
+
 /// Takes every cookie of that name out; the others stay as they were.
 pub fn remove_cookie(headers: &mut Headers, name: &[u8]) {
-    if cookies(headers, name).next().is_none() {
+    remove(headers, |pair| value_of(pair, name).is_some());
+}
+
+/// Takes those out whose name begins so, and of whose name the rest is such.
+pub fn remove_cookies_beginning(headers: &mut Headers, prefix: &[u8], is_such: impl Fn(&[u8]) -> bool) {
+    remove(headers, |pair| beginning(pair, prefix).is_some_and(|(rest, _)| is_such(rest)));
+}
+
+fn remove(headers: &mut Headers, goes: impl Fn(&[u8]) -> bool) {
+    if !headers.all_known(Name::Cookie).flat_map(pairs).any(&goes) {
         return;
     }
-    let kept: Vec<&[u8]> = headers
-        .all_known(Name::Cookie)
-        .flat_map(pairs)
-        .filter(|pair| !pair.is_empty() && value_of(pair, name).is_none())
-        .collect();
+    let kept: Vec<&[u8]> =
+        headers.all_known(Name::Cookie).flat_map(pairs).filter(|pair| !pair.is_empty() && !goes(pair)).collect();
     let kept = kept.join(&b"; "[..]);
     headers.remove_known(Name::Cookie);
     if !kept.is_empty() {
@@ -31,6 +42,12 @@ fn pairs(field: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     pair.strip_prefix(name)?.strip_prefix(b"=")
+}
+
+fn beginning<'a>(pair: &'a [u8], prefix: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let rest = pair.strip_prefix(prefix)?;
+    let (name, value) = rest.split_at_checked(rest.iter().position(|&byte| byte == b'=')?)?;
+    Some((name, value.get(1..)?))
 }
 
 #[cfg(test)]
@@ -76,5 +93,14 @@ mod tests {
             let left: Vec<&[u8]> = headers.all_known(Name::Cookie).collect();
             assert_eq!(left, kept.map(str::as_bytes).into_iter().collect::<Vec<_>>(), "{fields:?}");
         }
+    }
+
+    #[test]
+    fn those_of_a_beginning_are_found_and_taken_out() {
+        let mut headers = headers(&["a_1=x; a_=; a=2; a_22=y=z", "b_1=3; a_4"]);
+        let found: Vec<(&[u8], &[u8])> = cookies_beginning(&headers, b"a_").collect();
+        assert_eq!(found, [(&b"1"[..], &b"x"[..]), (b"", b""), (b"22", b"y=z")]);
+        remove_cookies_beginning(&mut headers, b"a_", |rest| rest.len() < 2);
+        assert_eq!(headers.get(b"cookie"), Some(&b"a=2; a_22=y=z; b_1=3; a_4"[..]));
     }
 }

@@ -34,7 +34,7 @@ pub mod structured;
 mod websocket;
 
 pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};
-pub use cookie::{cookies, remove_cookie};
+pub use cookie::{cookies, cookies_beginning, remove_cookie, remove_cookies_beginning};
 pub use emit::{LAST_CHUNK, decimal, digits, field, reason, request_line, status_line};
 pub use field_h2::h2_trailer;
 pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, status_to_grpc, write_timeout};

@@ -39,7 +39,7 @@ fn yes() -> bool {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `authorizer` and `subject`")]
 struct Naming {
     authorizer: String,
     subject: String,
@@ -155,10 +155,10 @@ async fn change(app: App, change: Change) -> Response {
         operations.change_consumer(change).map(|changed| (changed, operations.consumer(&name).ok()))
     });
     match done.await {
-        Ok(Ok((Changed { key }, consumer))) => {
+        Ok(Ok((Changed { key, warning }, consumer))) => {
             let (id, key) = key.map(|(id, key)| (id, key.expose().to_owned())).unzip();
             let consumer = consumer.as_ref().map(ConsumerView::to_json);
-            answer_as(status, &json!({ "consumer": consumer, "key": key, "key_id": id }))
+            answer_as(status, &json!({ "consumer": consumer, "key": key, "key_id": id, "warning": warning }))
         }
         Ok(Err(not_done)) => refused(&not_done),
         Err(failed) => failed,
@@ -181,6 +181,10 @@ fn wrong(detail: &str) -> Response {
 
 async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Response> {
     let bytes = whole(body).await?;
+    // A list would be taken for the fields in their order.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(wrong("The body is a JSON object, such as `{\"name\": \"alice\"}`; `GET /` says what there is to ask."));
+    }
     serde_json::from_slice(&bytes).map_err(|error| wrong(&format!("The body is not the JSON that belongs here: {error}.")))
 }
 

@@ -115,3 +115,22 @@ fn a_plan_is_one_that_there_is_and_stays_while_somebody_has_it() {
     change(&with, &opened.0, set(None)).unwrap();
     assert_eq!(lost_plans(&without, &opened.0), None);
 }
+
+#[test]
+fn who_makes_a_key_that_nobody_asks_for_is_told() {
+    let open = "listen: 127.0.0.1:0
+authorizers: { keys: { api_key: {} }, people: { jwt: { issuer: \"https://id.example.com/\" } } }
+apis: { all: { policies: { authenticate: [people] }, routes: [ { match: GET /, respond: { status: 200 } } ] } }
+";
+    let asked = open.replace("routes: [ {", "routes: [ { authenticate: [people, keys],");
+    let dropped =
+        open.replace("authenticate: [people]", "authenticate: [keys]").replace("routes: [ {", "routes: [ { authenticate: none,");
+    for (number, (text, is_told)) in [(open, true), (asked.as_str(), false), (dropped.as_str(), true)].into_iter().enumerate() {
+        let (document, opened) = (document(text), store(&format!("unasked-{number}")));
+        let rotate = Change::RotateKey { name: "bob".to_owned(), grace: std::time::Duration::ZERO };
+        for words in [add("bob", &[]), Change::AddKey { name: "bob".to_owned() }, rotate] {
+            assert_eq!(change(&document, &opened.0, words).unwrap().warning.is_some(), is_told, "{text}");
+        }
+        assert_eq!(change(&document, &opened.0, disable("bob")).unwrap().warning, None);
+    }
+}

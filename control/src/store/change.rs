@@ -11,6 +11,8 @@ const GROUPS_MAX: usize = 100;
 const TEXT_BYTES_MAX: usize = 1024;
 /// As in the configuration.
 const NAME_BYTES_MAX: usize = 64;
+/// Bytes of a key's id, all letters and digits: what is longer, or has other characters, is a key or a part of one.
+pub(super) const ID_BYTES_MAX: usize = 10;
 /// Until an old key ends. Longer, and it is not being replaced.
 const GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -63,9 +65,12 @@ pub enum Change {
     },
 }
 
-/// It was done. The key that was made, with its id: it is shown once, and cannot be found out again.
+/// It was done.
 #[derive(Debug, Clone, Default)]
 pub struct Changed {
+    /// What who asked should know.
+    pub warning: Option<&'static str>,
+    /// The key that was made, with its id: it is shown once, and cannot be found out again.
     pub key: Option<(String, Secret)>,
 }
 
@@ -157,11 +162,11 @@ impl Change {
             Change::RotateKey { grace, .. } if *grace > GRACE_MAX => {
                 return Err(NotChanged::Wrong("a grace has at most 366 days: old keys must end".to_owned()));
             }
+            Change::RemoveKey { name, id } => check_id(name, id)?,
             Change::Set { groups: None, .. }
             | Change::Remove { .. }
             | Change::AddKey { .. }
             | Change::RotateKey { .. }
-            | Change::RemoveKey { .. }
             | Change::AddIdentity { .. }
             | Change::RemoveIdentity { .. } => {}
         }
@@ -175,6 +180,17 @@ fn check_name(name: &str) -> Result<(), NotChanged> {
         return Ok(());
     }
     Err(NotChanged::Wrong(format!("a consumer's name has 1 to {NAME_BYTES_MAX} letters, digits, `-` and `_`")))
+}
+
+/// A whole key is a secret: no answer, and so no log, repeats it.
+fn check_id(name: &str, id: &str) -> Result<(), NotChanged> {
+    if (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Ok(());
+    }
+    Err(NotChanged::Wrong(format!(
+        "that is no id of a key, but perhaps the key itself: `maitred consumer show {name}` lists the ids, of at most {ID_BYTES_MAX} letters \
+         and digits"
+    )))
 }
 
 fn check_groups(groups: &[String]) -> Result<(), NotChanged> {

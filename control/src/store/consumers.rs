@@ -136,7 +136,7 @@ impl Changing<'_> {
             }
         };
         self.run("UPDATE consumers SET changed = ?2 WHERE name = ?1", (name, self.now))?;
-        Ok(Changed { key })
+        Ok(Changed { key, warning: None })
     }
 
     fn add(
@@ -157,7 +157,7 @@ impl Changing<'_> {
         for identity in identities {
             self.add_identity(name, identity)?;
         }
-        Ok(Changed { key: with_key.then(|| self.add_key(name)).transpose()? })
+        Ok(Changed { key: with_key.then(|| self.add_key(name)).transpose()?, warning: None })
     }
 
     fn add_key(&self, name: &str) -> Result<(String, maitred_model::Secret), NotChanged> {

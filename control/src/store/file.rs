@@ -5,7 +5,7 @@ use super::{Identified, StoreError};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,6 +30,21 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     // Readers and the writer do not wait for each other. An empty file that was put there has another mode.
     connection.pragma_update(None, "journal_mode", "wal")?;
     Ok(connection)
+}
+
+/// To look at the file itself: what SQLite keeps of it in memory and in the log beside it hides that somebody wrote over it. It is closed
+/// after the connection and never before: by that a process loses the locks of all that it has open of a file (POSIX).
+pub(super) fn watch(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+pub(super) fn is_overwritten(file: &File) -> io::Result<bool> {
+    let mut header = [0; layout::HEADER_BYTES];
+    match file.read_exact_at(&mut header, 0) {
+        Ok(()) => Ok(!layout::begins(&header)),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads all of it once, to find out whether it can be read.

@@ -8,7 +8,9 @@ use super::usage::{self, Past};
 use super::{Contents, Identified, Known, Settings, StoreError, StoredConsumer, file, layout, lock};
 use maitred_core::Clock;
 use maitred_core::identity::{Consumer, ConsumerSet, KeyHasher, Stored};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,9 +40,25 @@ pub(super) enum Job {
 
 struct Open {
     connection: Connection,
+    /// Dropped after the connection.
+    watched: File,
+    /// Stays so: what is right of such a file nobody can tell.
+    is_overwritten: bool,
     file: Option<Identified>,
     /// Moves when another connection commits (sqlite.org/pragma.html#pragma_data_version).
     data_version: i64,
+}
+
+impl Open {
+    /// Whether the file is still what it was.
+    fn look(&mut self) -> Result<(), StoreError> {
+        if !self.is_overwritten && file::is_overwritten(&self.watched)? {
+            self.is_overwritten = true;
+            // What is in the log beside it belongs to another content.
+            self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        }
+        if self.is_overwritten { Err(StoreError::Overwritten) } else { Ok(()) }
+    }
 }
 
 pub(super) struct Keeper {
@@ -272,8 +290,9 @@ impl Keeper {
     /// Whether another process wrote, made the file, or took it away.
     fn look(&mut self) -> Result<(), StoreError> {
         let file = file::identified(&self.path)?;
-        match &self.open {
+        match &mut self.open {
             Some(open) if file == open.file => {
+                open.look()?;
                 let found = data_version(&open.connection)?;
                 if found == open.data_version { Ok(()) } else { self.reread() }
             }
@@ -291,7 +310,8 @@ impl Keeper {
 
     fn take(&mut self, connection: Connection) -> Result<(), StoreError> {
         let file = file::identified(&self.path)?;
-        self.open = Some(Open { connection, file, data_version: UNREAD });
+        let watched = file::watch(&self.path)?;
+        self.open = Some(Open { connection, watched, is_overwritten: false, file, data_version: UNREAD });
         self.reread()
     }
 
@@ -324,7 +344,7 @@ impl Keeper {
             consumer.keys.retain(|key| !has_ended(key.ends));
         }
         self.publish();
-        let Some(open) = &self.open else { return };
+        let Some(open) = self.open.as_ref().filter(|open| !open.is_overwritten) else { return };
         let delete = || Ok(open.connection.execute("DELETE FROM api_keys WHERE ends <= ?1", [now])?);
         let deleted: Result<usize, StoreError> = layout::still_ours(&open.connection).and_then(|()| delete());
         self.complain(deleted.err());

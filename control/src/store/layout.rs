@@ -6,6 +6,13 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 /// `Mait`: tells our files from those of other programs (sqlite.org/pragma.html#pragma_application_id).
 const APPLICATION: i64 = 0x4d61_6974;
+/// Bytes at the beginning of a file of SQLite until behind the application's number (sqlite.org/fileformat.html#the_database_header).
+pub(super) const HEADER_BYTES: usize = 72;
+
+/// Whether a file begins as one of ours.
+pub(super) fn begins(header: &[u8; HEADER_BYTES]) -> bool {
+    header.starts_with(b"SQLite format 3\0") && header.ends_with(&(APPLICATION as u32).to_be_bytes())
+}
 
 /// What makes each version of the layout from the one before. Only ever added to: the number of a version is its place, from 1.
 const MIGRATIONS: &[&str] = &[

@@ -7,7 +7,7 @@ use maitred_model::Secret;
 /// Letters and digits alone: a key is selected by a double click, and means nothing in a URL or a shell.
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 /// Characters of an id: of a hundred thousand keys no two are likely to have the same.
-const ID_CHARACTERS: usize = 10;
+const ID_CHARACTERS: usize = super::change::ID_BYTES_MAX;
 /// Characters of a secret: 256 bits, as in 32 random bytes.
 const SECRET_CHARACTERS: usize = 43;
 

@@ -410,6 +410,43 @@ fn a_file_that_is_taken_away_takes_nobody_with_it_until_another_is_there() {
 }
 
 #[test]
+fn a_file_that_is_written_over_is_noticed_and_not_written_to() {
+    for content in
+        [&b"something else that is long enough to be looked at: it goes on for a while, and is no database at all"[..], b""]
+    {
+        let folder = Folder::new();
+        let opened = opened(&folder.path());
+        let alice = opened.key(add("alice"));
+        assert!(!opened.store.is_failing());
+        std::fs::write(folder.path(), content).unwrap();
+        eventually(|| opened.store.is_failing());
+        assert_eq!(opened.who(&alice).as_deref(), Some("alice"));
+        let failed = opened.store.change(add("bob")).unwrap_err();
+        assert!(matches!(&failed, NotChanged::Failed(words) if words.contains("was overwritten")), "{failed}");
+        drop(opened);
+        assert_eq!(std::fs::read(folder.path()).unwrap(), content, "it is left to who put it there");
+    }
+}
+
+#[test]
+fn what_is_no_id_of_a_key_is_not_repeated() {
+    let folder = Folder::new();
+    let opened = opened(&folder.path());
+    let key = opened.key(add("alice"));
+    let remove = |id: &str| opened.store.change(Change::RemoveKey { name: "alice".to_owned(), id: id.to_owned() });
+    let (prefix, secret) = key.rsplit_once('_').unwrap();
+    for id in [key.as_str(), prefix, secret, "", "a-b"] {
+        let refused = remove(id).unwrap_err();
+        let NotChanged::Wrong(words) = &refused else { panic!("{refused}") };
+        assert!(words.contains("consumer show alice") && (id.is_empty() || !words.contains(id)), "{words}");
+    }
+    assert!(matches!(remove("unknown1"), Err(NotChanged::Unknown(_))));
+    assert_eq!(opened.who(&key).as_deref(), Some("alice"));
+    remove(prefix.strip_prefix("mk_").unwrap()).unwrap();
+    assert_eq!(opened.who(&key), None);
+}
+
+#[test]
 fn a_key_that_ended_while_no_gateway_ran_opens_nothing() {
     let folder = Folder::new();
     let first = opened(&folder.path());
@@ -458,7 +495,7 @@ fn whatever_is_done_those_come_in_who_should_and_nobody_else() {
         let name = change.name().to_owned();
         match opened.store.change(change.clone()) {
             Err(_) => refused += 1,
-            Ok(Changed { key }) => {
+            Ok(Changed { key, warning: _ }) => {
                 let one = told.entry(name.clone()).or_default();
                 match change {
                     Change::Remove { .. } | Change::RotateKey { .. } => one.keys.clear(),

@@ -4,12 +4,12 @@ use super::Checker;
 use crate::decode::suggest;
 use crate::document::{
     Api, Asked, Authenticate, Authority, Authorize, Authorizer, AuthorizerKind, Document, HashBy, Integration, KeyPlace,
-    Policies, ProxyTarget, Route, Scheme, Setting,
+    Policies, ProxyTarget, Route, Scheme, Setting, SignatureKey,
 };
 use crate::language::{ANONYMOUS, NONE};
 use crate::span::{Span, Spanned};
 use crate::values::{Template, Who};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
     for (name, authorizer) in &document.authorizers {
@@ -23,6 +23,7 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
         if let AuthorizerKind::Introspection(introspection) = &authorizer.kind {
             in_the_clear(&introspection.endpoint, checker);
         }
+        secrets(&authorizer.kind, checker);
     }
     for api in document.apis.values() {
         named(document, &api.policies, checker);
@@ -202,6 +203,15 @@ fn unknown(document: &Document, name: &Spanned<String>, checker: &mut Checker<'_
     checker.error("unknown-authorizer", name.span, message, hint);
 }
 
+/// Whoever shows a key is known by the key alone.
+fn by_key(document: &Document, name: &Spanned<String>, checker: &mut Checker<'_>) {
+    let kind = document.authorizers.get(&name.value).map(|authorizer| &authorizer.kind);
+    if matches!(kind, Some(AuthorizerKind::ApiKey(_))) {
+        let message = format!("{} looks for API keys, and calls nobody by a subject", checker.quote(&name.value, name.span));
+        checker.warning("no-effect", name.span, message, "write the consumer's key in `api_keys`, and remove this identity");
+    }
+}
+
 /// A demand needs somebody of whom it is made.
 fn demands(api: &Api, route: &Spanned<Route>, checker: &mut Checker<'_>) {
     let own = match &route.policies.authorize {
@@ -263,8 +273,51 @@ fn dropped(api: &Api, route: &Spanned<Route>, inherited: Option<Span>, checker: 
     }
 }
 
-/// Bytes of a key: fewer can be guessed, even where they were drawn by lot. 16 of hex digits have 64 bits.
+/// Bytes of a key: fewer can be guessed, even where they were drawn by lot. 16 of hex digits have 64 bits. RFC 9421 names no least length for
+/// the secrets of signatures; NIST SP 800-131A wants 112 bits for HMAC, which is 14 bytes of chance.
 const KEY_BYTES_MIN: usize = 16;
+
+/// Those that sign: who sees one signature can try secrets at leisure.
+fn secrets(kind: &AuthorizerKind, checker: &mut Checker<'_>) {
+    let hmac = |key: &Spanned<SignatureKey>| match &key.value {
+        SignatureKey::Hmac(secret) => Some((secret.expose().len(), key.span)),
+        SignatureKey::Public(..) => None,
+    };
+    let secrets: Vec<(usize, Span)> = match kind {
+        AuthorizerKind::HttpSignature(signature) => signature.keys.values().filter_map(hmac).collect(),
+        AuthorizerKind::AwsSignature(signature) => {
+            signature.keys.values().map(|secret| (secret.value.expose().len(), secret.span)).collect()
+        }
+        AuthorizerKind::ApiKey(_)
+        | AuthorizerKind::Basic(_)
+        | AuthorizerKind::ClientCertificate(_)
+        | AuthorizerKind::Jwt(_)
+        | AuthorizerKind::Oidc(_)
+        | AuthorizerKind::Introspection(_)
+        | AuthorizerKind::Forward(_) => Vec::new(),
+    };
+    for (_, span) in secrets.into_iter().filter(|(bytes, _)| *bytes < KEY_BYTES_MIN) {
+        let message = format!("the secret of this key has fewer than {KEY_BYTES_MIN} bytes, and can be guessed from a signature");
+        checker.warning("short-key", span, message, "make one with `openssl rand -base64 32`, for who signs too");
+    }
+}
+
+/// Authorizers that nobody asks. Called where nothing else is wrong.
+pub(super) fn unused(document: &Document, checker: &mut Checker<'_>) {
+    let policies = document
+        .apis
+        .values()
+        .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
+    let lists = policies.filter_map(|policies| match policies.authenticate.as_ref().map(|list| &list.value) {
+        Some(Authenticate::Any { authorizers, .. }) => Some(authorizers),
+        Some(Authenticate::Open) | None => None,
+    });
+    let used: HashSet<&str> = lists.flatten().map(|name| name.value.as_str()).collect();
+    for (name, authorizer) in document.authorizers.iter().filter(|(name, _)| !used.contains(name.as_str())) {
+        let message = format!("no route asks the authorizer `{name}`");
+        checker.warning("unused-authorizer", authorizer.span, message, format!("remove it, or write `authenticate: [{name}]`"));
+    }
+}
 
 /// One identity, or one key, on two consumers: neither would know whose request it is.
 fn consumers(document: &Document, checker: &mut Checker<'_>) {
@@ -273,6 +326,7 @@ fn consumers(document: &Document, checker: &mut Checker<'_>) {
     for (_, consumer) in &document.consumers {
         for identity in &consumer.identities {
             unknown(document, &identity.authorizer, checker);
+            by_key(document, &identity.authorizer, checker);
             let who = (identity.authorizer.value.as_str(), identity.subject.as_str());
             if let Some(first) = identities.insert(who, identity.span) {
                 let message = "one identity belongs to two consumers";

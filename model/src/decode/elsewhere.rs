@@ -9,6 +9,11 @@ struct Elsewhere {
 }
 
 const KEYS: &[Elsewhere] = &[
+    Elsewhere {
+        theirs: &["authenticate", "authorize", "timeout", "body_bytes", "transform", "rate_limit", "rate_limit_headers"],
+        ours: "policies",
+        hint: "it stands in `policies`, which holds for all routes of the API, or at a route",
+    },
     Elsewhere { theirs: &["servers", "targets", "backends", "url", "urls"], ours: "endpoints", hint: "here it is `endpoints`" },
     Elsewhere { theirs: &["retries", "retry_policy"], ours: "retry", hint: "here it is `retry: { attempts: 2 }`" },
     Elsewhere {

@@ -207,6 +207,12 @@ fn substitution(name: &str) -> Result<Part, ValueError> {
         "claims" if !argument.is_empty() => Ok(Part::Variable(Variable::Identity(Who::Claim(argument.to_owned())))),
         "header" => HeaderName::parse(argument).map(|name| Part::Variable(Variable::Header(name))),
         "query" if !argument.is_empty() => Ok(Part::Variable(Variable::Query(argument.to_owned()))),
+        // As conditions call them.
+        CONSUMER if argument == "name" => {
+            Err(ValueError::new(format!("there is no variable `{{{name}}}`")).hint("write `{consumer}`, which is its name"))
+        }
+        CONSUMER if argument == "groups" => Err(ValueError::new(format!("there is no variable `{{{name}}}`"))
+            .hint("write `{principal.groups}`, which has those of the consumer too")),
         _ => {
             let known: Vec<String> = FIXED.iter().map(|(name, _)| format!("`{{{name}}}`")).collect();
             Err(ValueError::new(format!("there is no variable `{{{name}}}`"))

@@ -4,6 +4,7 @@
 
 use super::given::{Fields, Given, TooMuch, VARIABLES, fields_of};
 use super::kind::{self, Kind};
+use super::missing;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel::extractors::This;
 use cel::{Context, Env, ExecutionError, Program, Value};
@@ -203,7 +204,20 @@ impl Condition {
             };
             context.add_function("matches", matches).map_err(|_| "cannot be evaluated")?;
         }
-        self.program.execute(&context).map_err(|error| why(&error))
+        self.program.execute(&context).map_err(|error| self.why(&error, &context))
+    }
+
+    /// Messages of the crate may hold values, and so credentials: those go nowhere.
+    fn why(&self, error: &ExecutionError, context: &Context<'_, '_>) -> String {
+        match error {
+            ExecutionError::NoSuchKey(key) => match missing::named(self.program.expression(), key, context) {
+                Some(name) => format!("needs `{name}`, which is not there"),
+                None => "needs something that is not there".to_owned(),
+            },
+            ExecutionError::NoSuchOverload(overload) => format!("cannot be evaluated: {overload}"),
+            // The crate's errors, of which it may add some.
+            _ => "cannot be evaluated".to_owned(),
+        }
     }
 
     /// Bytes that loops look at, at worst: every call of every element at everything that is there.
@@ -214,21 +228,15 @@ impl Condition {
     }
 }
 
-/// Messages of the crate may hold values, and so credentials: those go nowhere.
-fn why(error: &ExecutionError) -> String {
-    match error {
-        ExecutionError::NoSuchKey(key) => format!("needs `{}`, which is not there", key.chars().take(64).collect::<String>()),
-        ExecutionError::NoSuchOverload(overload) => format!("cannot be evaluated: {overload}"),
-        // The crate's errors, of which it may add some.
-        _ => "cannot be evaluated".to_owned(),
-    }
-}
-
 fn syntax(source: &str, errors: &cel::ParseErrors) -> Problem {
     let first = errors.errors.first();
     let words = first.map_or("it cannot be read", |error| error.msg.as_str());
     let at = first.and_then(|error| offset(source, error.pos)).map(|at| at..at);
-    let hint = "conditions are written in CEL: `claims.tenant == path.tenant && \"staff\" in principal.groups`".to_owned();
+    let hint = match ["{consumer}", "{principal.", "{claims."].iter().any(|template| source.contains(template)) {
+        true => "names stand without braces in a condition: `consumer.name`, `principal.subject`, `claims.tenant`",
+        false => "conditions are written in CEL: `claims.tenant == path.tenant && \"staff\" in principal.groups`",
+    };
+    let hint = hint.to_owned();
     Problem { message: format!("the condition cannot be read: {words}"), hint, at }
 }
 
@@ -294,6 +302,7 @@ impl<'p> Reader<'p> {
             }),
             Expr::Comprehension(each) => self.each(node, each, depth),
             Expr::Call(call) => {
+                self.compares(call)?;
                 self.call(node, &call.func_name, &call.args)?;
                 call.target.iter().try_for_each(|target| self.read(target, depth + 1))?;
                 call.args.iter().try_for_each(|argument| self.read(argument, depth + 1))?;
@@ -321,6 +330,29 @@ impl<'p> Reader<'p> {
             Kind::Null => ("null", "write a text or a number"),
         };
         Err(self.refusal(node, &format!("has {what} where it needs a text, a number or a truth"), hint))
+    }
+
+    /// A text is none of the variables, which have fields: what compares the two is never true.
+    fn compares(&self, call: &CallExpr) -> Result<(), Problem> {
+        let [first, second] = &call.args[..] else { return Ok(()) };
+        let is_text = |node: &IdedExpr| kind::of(node) == Kind::Text;
+        let is_list = |node: &IdedExpr| kind::of(node) == Kind::List;
+        let whole = match call.func_name.as_str() {
+            "_==_" | "_!=_" if is_text(second) => first,
+            "_==_" | "_!=_" if is_text(first) => second,
+            "@in" if is_list(second) => first,
+            // The parser's names for everything else that may be called.
+            _ => return Ok(()),
+        };
+        let Expr::Ident(name) = &whole.expr else { return Ok(()) };
+        let Some(variable) = VARIABLES.into_iter().find(|known| known == name) else { return Ok(()) };
+        let hint = match variable {
+            "consumer" => "write `consumer.name`",
+            "principal" => "write `principal.subject`",
+            "path" => "write `request.path`; `path.NAME` is a parameter of the route",
+            _ => "name what of it is meant, as in `claims.tenant`",
+        };
+        Err(self.refusal(whole, &format!("compares `{variable}`, which has several fields, with a text"), hint))
     }
 
     fn name(&mut self, node: &IdedExpr, name: &str) -> Result<(), Problem> {

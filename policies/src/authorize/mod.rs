@@ -6,6 +6,7 @@ pub mod cedar;
 pub mod condition;
 pub(crate) mod given;
 mod kind;
+mod missing;
 #[cfg(test)]
 mod tests;
 

@@ -98,10 +98,12 @@ async fn each_way_to_ask_is_one_change() {
 async fn the_key_that_was_made_is_in_the_answer_and_nowhere_else() {
     let fake: Arc<Fake> = Arc::default();
     let admin = start(None, fake.clone()).await;
-    *fake.change.lock().unwrap() = Ok(Changed { key: Some(("k2".to_owned(), Secret::new("mk_k2_secret"))) });
+    *fake.change.lock().unwrap() =
+        Ok(Changed { key: Some(("k2".to_owned(), Secret::new("mk_k2_secret"))), warning: Some("words") });
     let made = write(&admin, "POST /consumers/alice/keys", "").await;
     made.has("cache-control: no-store");
     assert_eq!((&made.json()["key"], &made.json()["key_id"]), (&json!("mk_k2_secret"), &json!("k2")));
+    assert_eq!(made.json()["warning"], "words");
     let shown = ask(&admin, "GET /consumers/alice", "").await;
     assert_eq!(
         shown.json(),
@@ -142,6 +144,10 @@ async fn what_makes_no_sense_changes_nothing() {
         ("POST /consumers", "", 400),
         ("POST /consumers", "{", 400),
         ("POST /consumers", "[]", 400),
+        ("POST /consumers", r#"["alice", [], [], true]"#, 400),
+        ("POST /consumers", r#"{"name":"alice","identities":["corporate"]}"#, 400),
+        ("POST /consumers", "\"alice\"", 400),
+        ("PATCH /consumers/alice", "[null, true]", 400),
         ("POST /consumers", r#"{"groups":["a"]}"#, 400),
         ("POST /consumers", r#"{"name":"alice","api_keys":["mine"]}"#, 400),
         ("POST /consumers", r#"{"name":7}"#, 400),
@@ -162,6 +168,7 @@ async fn what_makes_no_sense_changes_nothing() {
         let answer = write(&admin, line, body).await;
         assert_eq!(answer.status, status, "{line} {body}: {}", answer.body);
         answer.has("content-type: application/problem+json");
+        assert!(!answer.body.contains("struct"), "{body}: {}", answer.body);
     }
     assert_eq!(write(&admin, "POST /consumers", &long).await.status, 201, "the store says what a name is");
     assert_eq!(fake.changes.lock().unwrap().drain(..).count(), 1);

@@ -1,7 +1,7 @@
 //! `api_key`: where the key is.
 
 use super::super::values::Text;
-use super::place::{Place, place};
+use super::place::{Place, Usual, place};
 use crate::decode::{Cx, Defs, Shape, record};
 use crate::document::ApiKey;
 use crate::span::Spanned;
@@ -12,9 +12,9 @@ record! {
     /// A key that a consumer was given.
     "`api_key`" => struct RawApiKey {
         /// In what part of a request it is.
-        place as "in": Place = "header",
-        /// The name of the header, the query parameter or the cookie.
-        name: Spanned<Text> = "x-api-key",
+        place as "in": Spanned<Place> = "header",
+        /// The name of the header, the query parameter or the cookie [default: in a header, `x-api-key`].
+        name: Option<Spanned<Text>> = absent,
     }
 }
 
@@ -29,7 +29,12 @@ impl Shape for ApiKeyShape {
             return None;
         }
         let RawApiKey { place: part, name } = RawApiKey::decode(node, cx)?;
-        Some(ApiKey { place: place(part, name, "x-api-key", cx)? })
+        // A name that was wrong is no reason to look for another.
+        if name.is_none() && node.get("name").is_some() {
+            return None;
+        }
+        let usual = Usual { header: "x-api-key", query: None, example: "api_key" };
+        Some(ApiKey { place: place(part, name, &usual, cx)? })
     }
 
     fn schema(defs: &mut Defs) -> Value {

@@ -3,7 +3,7 @@
 
 use super::super::values::{Duration, SecretText, Text, Timeout};
 use super::issuer::{Asked, url};
-use super::place::{Place, place};
+use super::place::{Place, Usual, place};
 use crate::decode::{Cx, Defs, List, OneOrMany, Shape, record, words};
 use crate::diagnostics::Diagnostic;
 use crate::document::{Jwt, JwtAlgorithm, JwtKeys};
@@ -73,9 +73,9 @@ record! {
         /// What the header's `typ` must be, as in `at+jwt`.
         typ: Option<Text> = absent,
         /// In what part of a request it is.
-        place as "in": Place = "header",
-        /// The name of the header, the query parameter or the cookie. In Authorization it stands behind `Bearer`.
-        name: Spanned<Text> = "authorization",
+        place as "in": Spanned<Place> = "header",
+        /// The name of the header, the query parameter or the cookie [default: in a header `authorization`, where it stands behind `Bearer`; in the query `access_token`].
+        name: Option<Spanned<Text>> = absent,
         /// The claim that says who it is.
         subject_claim: Text = "sub",
         /// The claim that has the scopes, as a list or as words with spaces between them; of several the first that is there.
@@ -103,7 +103,10 @@ impl Shape for JwtShape {
         // One of these that was wrong is no reason to take the keys from elsewhere.
         let lost = |key, is_there: bool| node.get(key).is_some() && !is_there;
         let parts = [("issuer", raw.issuer.is_some()), ("jwks", raw.jwks.is_some()), ("secret", raw.secret.is_some())];
-        if parts.into_iter().any(|(key, is_there)| lost(key, is_there)) || lost("typ", raw.typ.is_some()) {
+        if parts.into_iter().any(|(key, is_there)| lost(key, is_there))
+            || lost("typ", raw.typ.is_some())
+            || lost("name", raw.name.is_some())
+        {
             return None;
         }
         // A list that lost a word would ask for less, or let in more, than was written.
@@ -128,7 +131,9 @@ impl Shape for JwtShape {
         let in_range = bounded("leeway", &raw.leeway, time::Duration::ZERO, LEEWAY_MAX, cx)
             & bounded("refresh", &raw.refresh, REFRESH_MIN, REFRESH_MAX, cx)
             & bounded("timeout", &raw.timeout, time::Duration::ZERO, TIMEOUT_MAX, cx);
-        let place = place(raw.place, raw.name, "authorization", cx)?;
+        // RFC 6750 §2.1 and §2.3.
+        let usual = Usual { header: "authorization", query: Some("access_token"), example: "session" };
+        let place = place(raw.place, raw.name, &usual, cx)?;
         in_range.then_some(Jwt {
             issuer: raw.issuer.map(|issuer| issuer.value),
             audience: raw.audience,

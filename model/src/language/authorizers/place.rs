@@ -24,8 +24,31 @@ words! {
     }
 }
 
-/// A name that can stand where it is to be. `example`: what to write instead.
-pub(super) fn place(place: Place, name: Spanned<<Text as Shape>::Out>, example: &str, cx: &mut Cx<'_>) -> Option<KeyPlace> {
+/// What a credential is called where nothing is written; where that is `None`, a name is demanded.
+pub(super) struct Usual {
+    pub header: &'static str,
+    pub query: Option<&'static str>,
+    /// What could be written.
+    pub example: &'static str,
+}
+
+/// A name that can stand where it is to be.
+pub(super) fn place(
+    place: Spanned<Place>,
+    name: Option<Spanned<<Text as Shape>::Out>>,
+    usual: &Usual,
+    cx: &mut Cx<'_>,
+) -> Option<KeyPlace> {
+    let (place, span, example) = (place.value, place.span, usual.example);
+    let default = match place {
+        Place::Header => Some(usual.header),
+        Place::Query => usual.query,
+        Place::Cookie => None,
+    };
+    let Some(name) = name.or_else(|| default.map(|name| Spanned::new(name.to_owned(), span))) else {
+        cx.error("missing-key", span, "nothing says what the credential is called there", format!("add `name: {example}`"));
+        return None;
+    };
     let is_token = |text: &str| HeaderName::parse(text).is_ok();
     Some(match place {
         Place::Header => match HeaderName::parse(&name.value) {

@@ -4,8 +4,8 @@
 pub mod answer;
 mod token;
 
-use super::client_secret;
 use super::{Authorizer, Decision, Making, Refusal, borrowed, traces};
+use super::{bearer, client_secret};
 use answer::{Answer, Demands, Meaning};
 use maitred_core::identity::{Finding, Generations, Remembered, Roll};
 use maitred_core::wire::path;
@@ -61,6 +61,19 @@ impl Introspection {
 
     fn generations(&self) -> Generations {
         Generations { keys: 0, consumers: self.roll.generation() }
+    }
+
+    /// The client is told no more than that: what the server said is the log's.
+    fn refused(&self, detail: &'static str) -> Refusal {
+        let challenge = bearer::refused(&self.name, "the token is not active, or not for this gateway");
+        Refusal::Invalid { detail: detail.into(), challenge: Some(challenge) }
+    }
+
+    fn decision(&self, remembered: Remembered, why: Option<&'static str>) -> Decision {
+        match remembered {
+            Remembered::Valid(principal) => Ok(principal),
+            Remembered::Refused => Err(self.refused(why.unwrap_or(REFUSED_BEFORE))),
+        }
     }
 
     /// Asks, and remembers what it was told. `why`: is set where the token is refused.
@@ -153,17 +166,6 @@ fn unavailable(detail: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
     Fault::new(Kind::AuthorizerUnavailable, detail)
 }
 
-fn refused(detail: &'static str) -> Refusal {
-    Refusal::Invalid { detail: detail.into(), challenge: Some(r#"Bearer error="invalid_token""#.to_owned()) }
-}
-
-fn decision(remembered: Remembered, why: Option<&'static str>) -> Decision {
-    match remembered {
-        Remembered::Valid(principal) => Ok(principal),
-        Remembered::Refused => Err(refused(why.unwrap_or(REFUSED_BEFORE))),
-    }
-}
-
 impl Authorizer for Introspection {
     fn name(&self) -> &Arc<str> {
         &self.name
@@ -176,14 +178,17 @@ impl Authorizer for Introspection {
     fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision> {
         let Found::One(token) = find(&exchange.request.headers) else { return None };
         let verdicts = ports.verdicts().borrow();
-        verdicts.get(self.number, token, self.generations(), exchange.record.started).cloned().map(|known| decision(known, None))
+        verdicts
+            .get(self.number, token, self.generations(), exchange.record.started)
+            .cloned()
+            .map(|known| self.decision(known, None))
     }
 
     fn decide<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Decision> {
         let token = match find(&exchange.request.headers) {
             Found::One(token) => token.to_vec(),
-            Found::Wrong(why) => return Hook::Ready(Err(refused(why))),
-            Found::Nothing => return Hook::Ready(Err(refused("the request has no token"))),
+            Found::Wrong(why) => return Hook::Ready(Err(self.refused(why))),
+            Found::Nothing => return Hook::Ready(Err(self.refused("the request has no token"))),
         };
         let traces = traces(exchange);
         // From here on, also where it takes over from somebody who went away: nobody waits longer than this.
@@ -192,12 +197,12 @@ impl Authorizer for Introspection {
             let why = Why::default();
             let ask = || self.ask((&token, &why), &traces, deadline, ports);
             let found = ports.flights().share(self.number, &token, ask).await.map_err(Refusal::Failed)?;
-            decision(found, why.get())
+            self.decision(found, why.get())
         }))
     }
 
     fn challenge(&self) -> Option<String> {
-        Some("Bearer".to_owned())
+        Some(bearer::challenge(&self.name))
     }
 
     fn strip(&self, exchange: &mut Exchange) {

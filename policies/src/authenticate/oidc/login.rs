@@ -112,8 +112,7 @@ pub enum Brought {
 
 /// Reads the query of a callback. `Err`: it does not belong to this attempt, or to nobody's.
 pub fn brought(query: &[u8], attempt: &Attempt, issuer: &str) -> Result<Brought, &'static str> {
-    let state = one(query, "state")?.ok_or("there is no `state`")?;
-    if !bool::from(state.as_bytes().ct_eq(attempt.state.as_bytes())) {
+    if !bool::from(state(query)?.as_bytes().ct_eq(attempt.state.as_bytes())) {
         return Err("`state` is that of another login");
     }
     if one(query, "iss")?.is_some_and(|iss| iss != issuer) {
@@ -124,6 +123,11 @@ pub fn brought(query: &[u8], attempt: &Attempt, issuer: &str) -> Result<Brought,
         return Ok(Brought::Error(plain));
     }
     one(query, "code")?.filter(|code| !code.is_empty()).map(Brought::Code).ok_or("there is no `code`")
+}
+
+/// Which login a browser comes back from, by its own words.
+pub fn state(query: &[u8]) -> Result<String, &'static str> {
+    one(query, "state")?.ok_or("there is no `state`")
 }
 
 /// A field that stands there once at most.

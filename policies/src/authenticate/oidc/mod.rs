@@ -2,6 +2,7 @@
 //! nothing about anybody: a session is in the browser alone, so every gateway with the same secret knows it, and it cannot be ended from
 //! here before its time, but by the provider at the next refresh.
 
+mod attempts;
 mod login;
 mod refreshes;
 mod seal;
@@ -10,10 +11,11 @@ mod session;
 use super::client_secret;
 use super::jwt::Jwt;
 use super::{Authorizer, Decision, Making, Refusal, unauthenticated};
+use attempts::LoginCookies;
 use login::{Attempt, Brought, RANDOM_BYTES, Tokens, brought, form, of_id_token};
 use maitred_core::identity::{Generations, KeyCell, Remembered, Roll};
 use maitred_core::ports::{Fetch, FetchRequest};
-use maitred_core::wire::{Method, cookies, remove_cookie};
+use maitred_core::wire::Method;
 use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Ports, Principal, Response, Scheme};
 use maitred_model::{self as model, LoginStep, SameSite};
 use refreshes::Refreshes;
@@ -48,7 +50,7 @@ pub struct Oidc {
     configured: model::Oidc,
     sealer: Sealer,
     cookie: SessionCookie,
-    login_cookie: String,
+    login_cookies: LoginCookies,
     /// The provider's keys, and what it says of itself.
     keys: Arc<KeyCell>,
     /// What its ID tokens must be.
@@ -94,7 +96,7 @@ impl Oidc {
             // A session is one of this provider, at which we are this client: a cookie of another is none.
             sealer: Sealer::new(making.secret, &format!("{name}\0{}\0{}", configured.issuer, configured.client_id))?,
             cookie: SessionCookie::new(&configured.session.cookie, configured.session.same_site.word()),
-            login_cookie: format!("{}_login", configured.session.cookie),
+            login_cookies: LoginCookies::new(&configured.session.cookie),
             keys,
             id_tokens,
             fetch: making.fetch.clone(),
@@ -198,15 +200,9 @@ impl Oidc {
         let redirect_uri = format!("{}{}{}", own_origin(exchange), base_path(exchange), self.configured.callback);
         let attempt = Attempt::new(&bytes, &back, redirect_uri, seconds(ports));
         let location = attempt.location(&endpoints.authorization, &self.configured.client_id, &self.configured.scopes);
-        let sealed = attempt.seal(&self.sealer).ok_or_else(|| unavailable("a login cannot be sealed"))?;
-        let cookie = self.login_line(&sealed, login::LOGIN_SECONDS, is_secure(exchange));
-        Ok(self.redirect(exchange, 302, &location, &[cookie]))
-    }
-
-    fn login_line(&self, value: &str, age: u64, secure: bool) -> String {
-        let secure = if secure { "; Secure" } else { "" };
-        // Strict would be held back on the way from the provider.
-        format!("{}={value}; Max-Age={age}; Path=/; HttpOnly; SameSite=Lax{secure}", self.login_cookie)
+        let set = self.login_cookies.set(&attempt, exchange, &self.sealer, seconds(ports), is_secure(exchange));
+        let set = set.ok_or_else(|| unavailable("a login cannot be sealed"))?;
+        Ok(self.redirect(exchange, 302, &location, &set))
     }
 
     /// Asks the token endpoint (RFC 6749 §4.1.3, §6).
@@ -273,13 +269,12 @@ impl Oidc {
             Broken::Unknown(why) => Fault::new(Kind::AuthorizerUnavailable, format!("{}: {why}", self.name)),
         };
         let now = seconds(ports);
-        let mut sealed = cookies(&exchange.request.headers, self.login_cookie.as_bytes());
-        let (Some(only), None) = (sealed.next(), sealed.next()) else {
-            return Err(refused("the browser has no login under way, or keeps no cookies".to_owned()));
-        };
-        let attempt = Attempt::open(only, &self.sealer, now).ok_or_else(|| refused("the login took too long".to_owned()))?;
-        drop(sealed);
         let query = exchange.request.query().unwrap_or_default();
+        let state = login::state(query).map_err(|why| refused(why.to_owned()))?;
+        let sealed = self.login_cookies.of(&state, exchange).ok_or_else(|| {
+            refused("the browser has no login under way that `state` belongs to, or keeps no cookies".to_owned())
+        })?;
+        let attempt = Attempt::open(sealed, &self.sealer, now).ok_or_else(|| refused("the login took too long".to_owned()))?;
         let code = match brought(query, &attempt, &self.configured.issuer).map_err(|why| refused(why.to_owned()))? {
             Brought::Code(code) => code,
             Brought::Error(word) => return Err(Fault::new(Kind::Forbidden, format!("{}: the provider says {word}", self.name))),
@@ -300,7 +295,7 @@ impl Oidc {
                 format!("{}: the session is too large for cookies: ask for fewer claims", self.name),
             )
         })?;
-        set.push(self.login_line("", 0, secure));
+        set.extend(self.login_cookies.clear(&attempt.state, secure));
         Ok(match self.configured.session.same_site {
             SameSite::Strict => self.page_that_leads(exchange, &attempt.back, &set),
             SameSite::Lax | SameSite::None => self.redirect(exchange, 303, &attempt.back, &set),
@@ -308,7 +303,9 @@ impl Oidc {
     }
 
     fn logged_out(&self, exchange: &mut Exchange) -> Response {
-        let set = self.cookie.clear(is_secure(exchange));
+        let secure = is_secure(exchange);
+        let mut set = self.cookie.clear(secure);
+        set.extend(self.login_cookies.clear_all(exchange, secure));
         let home = format!("{}{}/", own_origin(exchange), base_path(exchange));
         let endpoints = self.endpoints();
         let location = match endpoints.as_ref().and_then(|endpoints| endpoints.end_session.as_deref()) {
@@ -409,7 +406,7 @@ impl Authorizer for Oidc {
 
     fn strip(&self, exchange: &mut Exchange) {
         self.cookie.strip(exchange);
-        remove_cookie(&mut exchange.request.headers, self.login_cookie.as_bytes());
+        self.login_cookies.strip(exchange);
     }
 
     /// It is the gateway's own.
