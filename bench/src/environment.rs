@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::options::Options;
+use crate::redis;
 use crate::sys;
 
 pub fn describe(options: &Options) -> Vec<(String, String)> {
@@ -15,6 +16,7 @@ pub fn describe(options: &Options) -> Vec<(String, String)> {
         ("nginx", version(Path::new("nginx"), "-v")),
         ("their TLS", tls_of_nginx()),
         ("haproxy", version(Path::new("haproxy"), "-v")),
+        ("redis", version(Path::new(redis::PROGRAM), "--version")),
     ];
     if let Some(binary) = &options.maitred {
         facts.push(("maitred", version(binary, "version")));
@@ -52,5 +54,7 @@ fn version(program: &Path, argument: &str) -> String {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().next().unwrap_or("says nothing");
-    line.split(" - ").next().unwrap_or(line).to_string()
+    let line = line.split(" - ").next().unwrap_or(line);
+    // Redis tells its build too.
+    line.split(" sha=").next().unwrap_or(line).to_string()
 }

@@ -15,6 +15,7 @@ mod offered;
 mod options;
 mod process;
 mod proxies;
+mod redis;
 mod report;
 mod routes;
 mod scenarios;
@@ -32,7 +33,8 @@ use std::process::ExitCode;
 use options::{Command, Options};
 use report::{Bar, Report, Row};
 use scenarios::{
-    Lab, cold, counting, failing, floods, footprint, guessing, latency, outage, overload, protocols, reload, saturated, stalled,
+    Lab, cold, counting, failing, fleet, floods, footprint, guessing, keys, latency, limits, outage, overload, protocols, reload,
+    saturated, stalled, together,
 };
 
 /// Ten thousand idle connections: the client's ends are ours, the proxies inherit the limit for theirs.
@@ -84,8 +86,9 @@ type Measurement = fn(&mut Lab) -> io::Result<()>;
 
 /// A scenario that cannot be measured is a row that says so; the others go on.
 fn run(lab: &mut Lab) {
-    let scenarios: [(&str, Measurement); 17] = [
+    let scenarios: [(&str, Measurement); 21] = [
         ("saturated", saturated::run),
+        (together::NAME, together::run),
         ("protocols", protocols::run),
         (protocols::TICKETS, protocols::tickets),
         (latency::NAME, latency::run),
@@ -96,6 +99,9 @@ fn run(lab: &mut Lab) {
         (floods::NAME, floods::run),
         (guessing::NAME, guessing::run),
         (stalled::NAME, stalled::run),
+        (limits::NAME, limits::run),
+        (fleet::NAME, fleet::run),
+        (keys::NAME, keys::run),
         (overload::NAME, overload::run),
         (failing::NAME, failing::run),
         (outage::NAME, outage::run),

@@ -27,14 +27,30 @@ const SOURCES: u64 = 50;
 /// An answer that is longer is none of ours.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// What requests go out on.
+#[derive(Clone, Copy)]
+pub enum Connections {
+    /// On the one that was used last, if it is idle.
+    AsNeeded,
+    /// On so many to each target, the one that is idle for longest first; on more only if none of those is.
+    InTurn(usize),
+}
+
 pub struct Offer<'a> {
     pub per_second: f64,
     pub length: Duration,
     /// Whom the request of this number goes to, and its path.
     pub request: &'a (dyn Fn(u64) -> (SocketAddrV4, String) + Sync),
+    /// More header lines of the request of this number, each ended.
+    pub lines: &'a (dyn Fn(u64) -> String + Sync),
+    pub connections: Connections,
 }
 
-impl Offer<'_> {
+impl<'a> Offer<'a> {
+    pub fn new(per_second: f64, length: Duration, request: &'a (dyn Fn(u64) -> (SocketAddrV4, String) + Sync)) -> Offer<'a> {
+        Offer { per_second, length, request, lines: &|_| String::new(), connections: Connections::AsNeeded }
+    }
+
     fn count(&self) -> u64 {
         (self.per_second * self.length.as_secs_f64()).round() as u64
     }
@@ -60,6 +76,11 @@ impl Sample {
 
     pub fn latency_ms(&self) -> f64 {
         self.done.saturating_sub(self.due) as f64 / 1e6
+    }
+
+    /// From when it went out, whenever it was due: what the generator was late is not the proxy's.
+    pub fn service_ms(&self) -> f64 {
+        self.done.saturating_sub(self.sent) as f64 / 1e6
     }
 }
 
@@ -102,13 +123,19 @@ struct Connection {
     request: Option<usize>,
 }
 
+struct Target {
+    address: SocketAddrV4,
+    idle: VecDeque<usize>,
+    open: usize,
+}
+
 struct Run<'a> {
     offer: &'a Offer<'a>,
     began: Instant,
     epoll: Epoll,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
-    idle: Vec<(SocketAddrV4, Vec<usize>)>,
+    targets: Vec<Target>,
     opened: u64,
     open: usize,
     /// Requests with the places they are under way on, oldest first. Those done since are still listed.
@@ -120,9 +147,9 @@ impl<'a> Run<'a> {
     fn new(offer: &'a Offer<'a>, began: Instant) -> io::Result<Run<'a>> {
         let mut told = Told::default();
         told.samples.reserve(offer.count() as usize);
-        let (connections, free, idle) = (Vec::new(), Vec::new(), Vec::new());
+        let (connections, free, targets) = (Vec::new(), Vec::new(), Vec::new());
         let (opened, open, owed) = (0, 0, VecDeque::new());
-        Ok(Run { offer, began, epoll: Epoll::new()?, connections, free, idle, opened, open, owed, told })
+        Ok(Run { offer, began, epoll: Epoll::new()?, connections, free, targets, opened, open, owed, told })
     }
 
     fn drive(mut self) -> io::Result<Told> {
@@ -159,7 +186,8 @@ impl<'a> Run<'a> {
         let (target, path) = (self.offer.request)(number as u64);
         let due = self.nanoseconds(self.due(number));
         self.told.samples.push(Sample { due, sent: due, done: due, status: GAVE_UP });
-        let text = format!("GET {path} HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: maitred-bench\r\nAccept: */*\r\n\r\n");
+        let lines = (self.offer.lines)(number as u64);
+        let text = format!("GET {path} HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: maitred-bench\r\nAccept: */*\r\n{lines}\r\n");
         let Some(place) = self.connection(target)? else { return Ok(()) };
         let sent = self.nanoseconds(Instant::now());
         (self.told.samples[number].sent, self.told.samples[number].done) = (sent, sent);
@@ -172,12 +200,26 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    fn target(&mut self, address: SocketAddrV4) -> &mut Target {
+        let known = self.targets.iter().position(|target| target.address == address);
+        let at = known.unwrap_or_else(|| {
+            self.targets.push(Target { address, idle: VecDeque::new(), open: 0 });
+            self.targets.len() - 1
+        });
+        &mut self.targets[at]
+    }
+
     /// One that is idle, or a new one. `None` where there are too many already.
     fn connection(&mut self, target: SocketAddrV4) -> io::Result<Option<usize>> {
-        if let Some((_, idle)) = self.idle.iter_mut().find(|(address, _)| *address == target)
-            && let Some(place) = idle.pop()
-        {
-            return Ok(Some(place));
+        let connections = self.offer.connections;
+        let known = self.target(target);
+        let idle = match connections {
+            Connections::AsNeeded => known.idle.pop_back(),
+            Connections::InTurn(count) if known.open < count => None,
+            Connections::InTurn(_) => known.idle.pop_front(),
+        };
+        if idle.is_some() {
+            return Ok(idle);
         }
         if self.open >= CONNECTIONS_MAX {
             return Ok(None);
@@ -192,6 +234,7 @@ impl<'a> Run<'a> {
         self.epoll.add(stream.as_raw_fd(), place as u64, READABLE)?;
         self.connections[place] = Some(Connection { stream, target, input: Vec::new(), request: None });
         (self.opened, self.open) = (self.opened + 1, self.open + 1);
+        self.target(target).open += 1;
         self.told.connections_max = self.told.connections_max.max(self.open);
         Ok(Some(place))
     }
@@ -215,16 +258,9 @@ impl<'a> Run<'a> {
                 self.done(number, status);
                 match close || count == 0 {
                     true => self.close(place),
-                    false => self.rest(place, target),
+                    false => self.target(target).idle.push_back(place),
                 }
             }
-        }
-    }
-
-    fn rest(&mut self, place: usize, target: SocketAddrV4) {
-        match self.idle.iter_mut().find(|(address, _)| *address == target) {
-            Some((_, idle)) => idle.push(place),
-            None => self.idle.push((target, vec![place])),
         }
     }
 
@@ -245,9 +281,9 @@ impl<'a> Run<'a> {
     /// Whose connection it was may have it no more: an idle one that closes leaves the idle ones.
     fn close(&mut self, place: usize) {
         let Some(connection) = self.connections[place].take() else { return };
-        if let Some((_, idle)) = self.idle.iter_mut().find(|(address, _)| *address == connection.target) {
-            idle.retain(|&other| other != place);
-        }
+        let target = self.target(connection.target);
+        target.idle.retain(|&other| other != place);
+        target.open -= 1;
         self.free.push(place);
         self.open -= 1;
     }

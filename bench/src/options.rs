@@ -7,10 +7,11 @@ use crate::kitchen::Plan;
 use crate::sys;
 
 /// Everything that `--only` can name, with what it measures.
-pub const SCENARIOS: [(&str, &str); 23] = [
+pub const SCENARIOS: [(&str, &str); 27] = [
     ("get-1k", "CPU time per request, saturated, GET 1 KB"),
     ("post-4k", "CPU time per request, saturated, POST 4 KB"),
     ("get-64k", "CPU time per request, saturated, response of 64 KB"),
+    ("together", "the same for a token, its consumer, a rate limit and metrics"),
     ("tls-1k", "CPU time per request, saturated, GET 1 KB, HTTP/1.1 over TLS 1.3"),
     ("h2c-1k", "CPU time per request, saturated, GET 1 KB, HTTP/2 in cleartext"),
     ("h2-1k", "CPU time per request, saturated, GET 1 KB, HTTP/2 over TLS 1.3"),
@@ -25,6 +26,9 @@ pub const SCENARIOS: [(&str, &str); 23] = [
     ("floods", "attacks over HTTP/2: memory, closing, the latency of others (gateway only)"),
     ("credentials", "floods of wrong credentials: the latency of others (gateway only)"),
     ("stalled", "a live stream beside 500 stalled ones (gateway only)"),
+    ("limits-exact", "a rate limit at three times its rate: as many let in as are written (gateway only)"),
+    ("limits-fleet", "the same of three gateways and one Redis, which fails; what asking it costs (gateway only)"),
+    ("limits-keys", "1,000,000 live keys of one limit: memory, stalls (gateway only)"),
     ("overload", "three times what a back end can do: goodput, waiting, refusals, order"),
     ("failing", "one of three endpoints killed, hung, slow or failing, and back again"),
     ("outage", "all endpoints failing: attempts for each request (gateway only)"),
@@ -171,6 +175,21 @@ impl Options {
 
     pub fn outage(&self) -> Duration {
         Duration::from_secs(self.pick(3, 15))
+    }
+
+    /// How long a limit is asked for more than it has.
+    pub fn limits(&self) -> Duration {
+        Duration::from_secs(self.pick(5, 60))
+    }
+
+    /// Three equal parts: before the server of the counts fails, while it is gone, after it came back.
+    pub fn limits_failing(&self) -> Duration {
+        Duration::from_secs(self.pick(12, 30))
+    }
+
+    /// Keys that one limit counts apart.
+    pub fn keys(&self) -> u64 {
+        self.pick(100_000, 1_000_000)
     }
 
     pub fn starts(&self) -> usize {

@@ -159,6 +159,12 @@ pub fn tree(root: i32) -> Vec<i32> {
     family
 }
 
+/// Whether a process stands still until it is told to go on.
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
 /// A reader of the CPU time of a process and all its descendants, in nanoseconds. Who they are is settled here,
 /// outside the window; proxies at work start nobody new.
 pub fn cpu_gauge(root: i32) -> impl FnMut() -> io::Result<u64> {

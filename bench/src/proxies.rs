@@ -109,6 +109,8 @@ pub struct Setup<'a> {
     pub guards: &'static str,
     /// Who may come in: the gateway's own lines for it, with one authorizer named `bench`.
     pub identity: &'a str,
+    /// More policies of the gateway's API, as one writes them in a mapping; they hold on all its routes but the one for everyone.
+    pub policies: &'a str,
 }
 
 /// Where a proxy listens. Two of these may be one port, where a contender tells protocols apart by itself.
@@ -375,12 +377,13 @@ pub fn maitred(setup: &Setup, ports: Ports, routes: Routes) -> String {
     tls: {{ certificates: [{{ cert: {CERTIFICATE}, key: {KEY} }}] }}"
         ),
     };
-    let (policies, open) = match setup.identity {
-        "" => ("", String::new()),
-        _ => (
-            "    policies: { authenticate: [bench] }\n",
-            format!("      - {{ match: GET {OPEN}, authenticate: none, proxy: backend }}\n"),
-        ),
+    let authenticate = if setup.identity.is_empty() { "" } else { "authenticate: [bench]" };
+    let all = [authenticate, setup.policies].into_iter().filter(|policy| !policy.is_empty()).collect::<Vec<_>>().join(", ");
+    let policies = if all.is_empty() { String::new() } else { format!("    policies: {{ {all} }}\n") };
+    let unlimited = if setup.policies.contains("rate_limit") { ", rate_limit: none" } else { "" };
+    let open = match setup.identity {
+        "" => String::new(),
+        _ => format!("      - {{ match: GET {OPEN}, authenticate: none{unlimited}, proxy: backend }}\n"),
     };
     let identity = setup.identity;
     format!(

@@ -38,14 +38,20 @@ const WARMUP: u64 = 500;
 const ATTACH: Duration = Duration::from_secs(10);
 const DUMP: Duration = Duration::from_secs(60);
 
-/// A way to say who somebody is: the gateway's lines for it, and what each request then carries.
-struct Identity {
+/// One local limit costs at most this many times the plain row.
+const LIMIT_BAR: f64 = 1.04;
+
+/// What a route has beyond proxying: the gateway's lines for it, and what each request then carries.
+struct Added {
     contender: &'static str,
-    lines: &'static str,
+    identity: &'static str,
+    policies: &'static str,
     header: &'static str,
+    bar: Option<f64>,
 }
 
-const TOKEN: &str = concat!(
+/// Good by `TOKENS`.
+pub const TOKEN: &str = concat!(
     "Authorization: Bearer ",
     "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6IjIwMjYtMTEifQ.",
     "eyJpc3MiOiJodHRwczovL2lkLmJlbmNoLnRlc3QvIiwic3ViIjoiN2QwZjljNGUtMmYwZS00ZjM4LTliN2QtMGM1YTNjOWIyZTExIiwiYXVkIjoiYmVuY2gi",
@@ -57,22 +63,40 @@ const TOKEN: &str = concat!(
 );
 
 /// None guards anything: secrets of a benchmark are for everyone to read.
-const IDENTITIES: [Identity; 3] = [
-    Identity {
-        contender: "maitred-key",
-        lines: "authorizers: { bench: { api_key: {} } }
+const KEYS: &str = "authorizers: { bench: { api_key: {} } }
 consumers: { alice: { api_keys: [a-key-of-the-bench-that-is-as-long-as-keys-are] } }
-",
-        header: "X-Api-Key: a-key-of-the-bench-that-is-as-long-as-keys-are\r\n",
-    },
-    // What the token costs where nobody asks for one: it is read, and passed on.
-    Identity { contender: "maitred-token", lines: "", header: TOKEN },
-    Identity {
-        contender: "maitred-jwt",
-        lines: "authorizers:
+";
+const KEY: &str = "X-Api-Key: a-key-of-the-bench-that-is-as-long-as-keys-are\r\n";
+pub const TOKENS: &str = "authorizers:
   bench: { jwt: { issuer: \"https://id.bench.test/\", audience: [bench], algorithms: [HS256], secret: \"a benchmark keeps no secrets, it only has to have one\" } }
-",
-        header: TOKEN,
+";
+
+/// Limits are wide enough to refuse nothing.
+const ADDED: [Added; 6] = [
+    Added { contender: "maitred-key", identity: KEYS, policies: "", header: KEY, bar: Some(IDENTITY_BAR) },
+    // What the token costs where nobody asks for one: it is read, and passed on.
+    Added { contender: "maitred-token", identity: "", policies: "", header: TOKEN, bar: None },
+    Added { contender: "maitred-jwt", identity: TOKENS, policies: "", header: TOKEN, bar: Some(IDENTITY_BAR) },
+    Added {
+        contender: "maitred-limit",
+        identity: "",
+        policies: "rate_limit: { rate: 1000000/s, burst: 100000, by: ip }",
+        header: "",
+        bar: Some(LIMIT_BAR),
+    },
+    Added {
+        contender: "maitred-two-limits",
+        identity: "",
+        policies: "rate_limit: [{ rate: 1000000/s, burst: 100000, by: ip }, { rate: 1000000/s, burst: 200000, by: api }]",
+        header: "",
+        bar: None,
+    },
+    Added {
+        contender: "maitred-key-limit",
+        identity: KEYS,
+        policies: "rate_limit: { rate: 1000000/s, burst: 100000, by: consumer }",
+        header: KEY,
+        bar: None,
     },
 ];
 
@@ -82,32 +106,33 @@ pub fn instructions(lab: &mut Lab) -> io::Result<()> {
     for (name, count) in [("maitred-10", FEW), (GUARDED, FEW), ("maitred-100k", ROUTES_COUNT)] {
         cases.extend(lab.maitred(name, Routes::Generated(count)).map(|contender| (contender, count)));
     }
-    for identity in &IDENTITIES {
-        cases.extend(lab.maitred(identity.contender, Routes::Generated(FEW)).map(|contender| (contender, FEW)));
+    for added in &ADDED {
+        cases.extend(lab.maitred(added.contender, Routes::Generated(FEW)).map(|contender| (contender, FEW)));
     }
     let folder = lab.folder.join(INSTRUCTIONS);
     let mut few = None;
     for (contender, count) in cases {
         let mut requests = routes::requests(count);
         let guarded = contender.name == GUARDED;
-        let identity = IDENTITIES.iter().find(|identity| identity.contender == contender.name);
-        if let Some(identity) = identity {
-            requests.iter_mut().for_each(|request| *request = http::with_lines(request, identity.header));
+        let added = ADDED.iter().find(|added| added.contender == contender.name);
+        if let Some(added) = added {
+            requests.iter_mut().for_each(|request| *request = http::with_lines(request, added.header));
         }
         let setup = Setup {
             guards: if guarded { GUARDS } else { "" },
-            identity: identity.map_or("", |identity| identity.lines),
+            identity: added.map_or("", |added| added.identity),
+            policies: added.map_or("", |added| added.policies),
             ..Lab::setup(&folder, &backend, 1)
         };
         let counted = instructions_of(lab, &contender, &setup, &requests);
-        let bar = match (guarded, identity, count) {
+        let bar = match (guarded, added, count) {
             (true, _, _) => Some(Bar::ratio(GUARDED_BAR)),
-            (false, Some(identity), _) => (!identity.lines.is_empty()).then(|| Bar::ratio(IDENTITY_BAR)),
+            (false, Some(added), _) => added.bar.map(Bar::ratio),
             (false, None, ROUTES_COUNT) => Some(Bar::ratio(MANY_BAR)),
             (false, None, _) => None,
         };
         let mut row = row_of("instructions/request", &contender, counted.as_ref(), bar);
-        if let (true, Ok(own), Some(few)) = (bar.is_some() || identity.is_some(), &counted, few) {
+        if let (true, Ok(own), Some(few)) = (bar.is_some() || added.is_some(), &counted, few) {
             row.ratio = Spread::of(&[own / few]);
             row.note = "ratio to maitred-10".into();
         }

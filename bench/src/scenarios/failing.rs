@@ -92,6 +92,7 @@ pub fn setup(folder: &std::path::Path) -> Setup<'_> {
         limits: "",
         guards: "",
         identity: "",
+        policies: "",
     }
 }
 
@@ -112,7 +113,7 @@ fn offer<T>(flows: &[Flow], length: Duration, acts: impl FnOnce(Instant) -> io::
         let flow = &flows[number as usize % flows.len()];
         (flow.target, format!("/{}/{number}?k={:08x}", flow.path, (number as u32).wrapping_mul(0x9e37_79b9)))
     };
-    offered::beside(&Offer { per_second: RATE * flows.len() as f64, length, request: &request }, acts)
+    offered::beside(&Offer::new(RATE * flows.len() as f64, length, &request), acts)
 }
 
 /// What the endpoints had got at the ends of the first and second third, of five sixths, and at the end.

@@ -4,16 +4,20 @@
 pub mod cold;
 pub mod counting;
 pub mod failing;
+pub mod fleet;
 pub mod floods;
 pub mod footprint;
 pub mod guessing;
+pub mod keys;
 pub mod latency;
+pub mod limits;
 pub mod outage;
 pub mod overload;
 pub mod protocols;
 pub mod reload;
 pub mod saturated;
 pub mod stalled;
+pub mod together;
 
 use std::path::{Path, PathBuf};
 
@@ -66,6 +70,7 @@ impl Lab {
             limits: "",
             guards: "",
             identity: "",
+            policies: "",
         }
     }
 

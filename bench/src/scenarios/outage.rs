@@ -49,7 +49,7 @@ fn one(lab: &mut Lab, failure: Mode, at: usize) -> io::Result<()> {
     let (target, length) = (sys::loopback(proxy.port), lab.options.outage());
     let request = |number: u64| (target, format!("/retry/{number}"));
     // Connections, and the retries that a budget has saved, as after a while of good service.
-    offered::beside(&Offer { per_second: RATE, length: PAUSE, request: &request }, |_| Ok(()))?;
+    offered::beside(&Offer::new(RATE, PAUSE, &request), |_| Ok(()))?;
     (0..ENDPOINTS).try_for_each(|endpoint| kitchen.set(endpoint, failure))?;
     kitchen.reset()?;
     let mut attempts = || match failure {
@@ -58,7 +58,7 @@ fn one(lab: &mut Lab, failure: Mode, at: usize) -> io::Result<()> {
     };
     let before = attempts()?;
     let steady = length.mul_f64(STEADY);
-    let (told, first) = offered::beside(&Offer { per_second: RATE, length, request: &request }, |began| {
+    let (told, first) = offered::beside(&Offer::new(RATE, length, &request), |began| {
         offered::sleep_until(began + steady);
         attempts()
     })?;

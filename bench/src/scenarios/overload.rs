@@ -118,7 +118,7 @@ fn direct(lab: &mut Lab) -> io::Result<()> {
     let kitchen = Kitchen::start(Plan { endpoints: 1, slots: SLOTS, service: SERVICE })?;
     let target = kitchen.address(0);
     let request = |number: u64| (target, format!("/low/{number}"));
-    let offer = Offer { per_second: CAPACITY * DIRECT, length: DIRECT_LENGTH, request: &request };
+    let offer = Offer::new(CAPACITY * DIRECT, DIRECT_LENGTH, &request);
     let (told, ()) = offered::beside(&offer, |_| Ok(()))?;
     let latencies = sorted(told.samples.iter().filter(|sample| sample.good()).map(Sample::latency_ms));
     let p99 = quantile(&latencies, 0.99).ok_or_else(|| io::Error::other("the back end answers nothing"))?;
@@ -147,6 +147,7 @@ fn of(lab: &mut Lab, contender: &Contender, mut kitchen: Kitchen, length: Durati
         limits: "",
         guards: "",
         identity: "",
+        policies: "",
     };
     let Some(proxy) = lab.start_all(NAME, std::slice::from_ref(contender), &setup, Bar::at_least(GOODPUT_BAR)).pop() else {
         return Ok(());
@@ -155,7 +156,7 @@ fn of(lab: &mut Lab, contender: &Contender, mut kitchen: Kitchen, length: Durati
     let target = sys::loopback(proxy.port);
     let high = |number: u64| priorities && number.is_multiple_of(HIGH);
     let request = |number: u64| (target, format!("/{}/{number}", if high(number) { "high" } else { "low" }));
-    let offer = Offer { per_second: OFFERED, length, request: &request };
+    let offer = Offer::new(OFFERED, length, &request);
     let (told, mut seen) = offered::beside(&offer, |began| watch(&proxy, began, length))?;
     seen.story = kitchen.story()?;
     let title = if priorities { "overload, 10% high" } else { NAME };
