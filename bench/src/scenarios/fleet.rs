@@ -33,6 +33,8 @@ const TIMEOUT: Duration = Duration::from_millis(50);
 const FAILING_PERCENT_MAX: f64 = 1.0;
 /// Each worker of each gateway asks a few times before anything is measured.
 const FIRST: Duration = Duration::from_millis(500);
+/// Plain requests as if all came at once that wait for their counts, and stop waiting for them together.
+const CROWD_PER_SECOND: f64 = 100_000.0;
 const FIRST_PER_SECOND: f64 = 200.0;
 /// Requests that ask and are never refused, for their latency.
 const CALM_PER_SECOND: f64 = 1000.0;
@@ -233,17 +235,20 @@ fn failing(lab: &mut Lab, mode: Mode, policy: Policy, failure: Failure) -> io::R
     let Some(mut fleet) = fleet(lab, LIMIT_FAILING, (mode, policy), GATEWAYS, bar)? else { return Ok(()) };
     let (length, per_second) = (lab.options.limits_failing(), TIMES_FAILING * f64::from(LIMIT_FAILING.rate));
     let (plain, ()) = offer(&fleet.gateways, "plain", per_second, length / 3, |_| Ok(()))?;
+    let at_once = per_second * TIMEOUT.as_secs_f64();
+    let (crowd, ()) =
+        offer(&fleet.gateways, "plain", CROWD_PER_SECOND, Duration::from_secs_f64(at_once / CROWD_PER_SECOND), |_| Ok(()))?;
     let Fleet { gateways, redis, .. } = &mut fleet;
     let (samples, moments) = offer(gateways, "counted", per_second, length, |began| fail(redis, failure, began, length))?;
-    let ([.., plain], [p50, p99, worst]) = (times(&plain), times(&samples));
+    let ([.., plain], [.., crowd], [p50, p99, worst]) = (times(&plain), times(&crowd), times(&samples));
     lab.report.add_raw(
         &title,
         json!({
-            "moments_ns": moments, "plain_worst_ms": plain, "p50_ms": p50, "p99_ms": p99, "worst_ms": worst, "statuses": statuses(&samples),
+            "moments_ns": moments, "plain_worst_ms": plain, "plain_at_once_worst_ms": crowd, "p50_ms": p50, "p99_ms": p99, "worst_ms": worst, "statuses": statuses(&samples),
         }),
     );
     let note = format!(
-        "{} ms, and {plain:.1} ms that a plain request took at worst; p50 {p50:.2} ms, p99 {p99:.2} ms",
+        "{} ms, and {plain:.1} ms that a plain request took at worst ({crowd:.1} ms where {at_once:.0} came at once); p50 {p50:.2} ms, p99 {p99:.2} ms",
         TIMEOUT.as_millis()
     );
     let budget = Bar::figure(hundredths(TIMEOUT.as_secs_f64() * 1e3 + plain));
