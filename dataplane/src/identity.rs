@@ -26,6 +26,8 @@ pub(crate) struct Identity {
     failures: Option<Failures>,
     /// Whose credentials are the gateway's own, on whatever route they come.
     sessions: Box<[Arc<dyn maitred_policies::authenticate::Authorizer>]>,
+    /// There are plans that consumers can have.
+    has_plans: bool,
     /// What is to be fetched, and how often.
     pub keys: Vec<(Arc<KeyCell>, Duration)>,
 }
@@ -45,7 +47,7 @@ impl Identity {
         });
         let listeners = document.listen.iter().filter_map(|listener| listener.tls.as_ref());
         let client_ca: Vec<&[u8]> = listeners.filter_map(|tls| tls.client_ca.as_ref()).map(|ca| &ca.bytes[..]).collect();
-        let mut identity = Identity::default();
+        let mut identity = Identity { has_plans: !document.plans.is_empty(), ..Identity::default() };
         for (name, configured) in &document.authorizers {
             let keys = match &configured.kind {
                 AuthorizerKind::ApiKey(_)
@@ -136,7 +138,8 @@ impl Identity {
             Authenticate::Open => (!sessions.is_empty()).then_some(Authentication::Open { sessions }),
             Authenticate::Any { authorizers, anonymous } => {
                 let choices = authorizers.iter().filter_map(|name| self.choices.get(&name.value)).cloned().collect();
-                Some(Authentication::Demanded { choices, anonymous: *anonymous, failures: self.failures.clone(), sessions })
+                let (anonymous, failures) = (*anonymous, self.failures.clone());
+                Some(Authentication::Demanded { choices, anonymous, failures, sessions, has_plans: self.has_plans })
             }
         }
     }

@@ -165,7 +165,8 @@ impl LimitsCompiler {
         let mut limits = self.limits(&Owner::Api(name.to_owned()), api.limits_of(route), place, around);
         limits.extend(self.limits(&own, route.own_limits(), place, around));
         let is_asked = !route.is_login() && identity::asks(api, route);
-        let plans = is_asked.then(|| self.plans(place, same, around));
+        // Where there are none, `authenticate` sees to it that nobody has one.
+        let plans = (is_asked && !around.document.plans.is_empty()).then(|| self.plans(place, same, around));
         if limits.is_empty() && plans.is_none() {
             return None;
         }

@@ -39,6 +39,8 @@ pub enum Authentication {
         failures: Option<Failures>,
         /// Whose credentials are the gateway's own.
         sessions: Box<[Arc<dyn Authorizer>]>,
+        /// There are plans that consumers can have.
+        has_plans: bool,
     },
     /// Nobody is asked, and sessions of other routes stay here.
     Open { sessions: Box<[Arc<dyn Authorizer>]> },
@@ -85,8 +87,8 @@ pub fn chain(configured: &Configured<'_>) -> Result<Chain, String> {
     policies.extend(limits.and_then(Limits::early).map(|limits| Box::new(limits) as Box<dyn Policy>));
     // Before whatever asks who it is.
     policies.extend(configured.authenticate.as_ref().map(|configured| match configured {
-        Authentication::Demanded { choices, anonymous, failures, sessions } => {
-            Box::new(Authenticate::compile(choices, *anonymous, failures.clone(), sessions)) as Box<dyn Policy>
+        Authentication::Demanded { choices, anonymous, failures, sessions, has_plans } => {
+            Box::new(Authenticate::compile(choices, *anonymous, failures.clone(), sessions, *has_plans)) as Box<dyn Policy>
         }
         Authentication::Open { sessions } => Box::new(Sessions(sessions.clone())),
         Authentication::Login(login) => Box::new(login.clone()),

@@ -204,6 +204,8 @@ pub struct Authenticate {
     failures: Option<Failures>,
     /// Whose credentials no back end sees, whoever decided.
     stripped: Box<[Arc<dyn Authorizer>]>,
+    /// There are plans that consumers can have. Where there are, the limits ask for theirs.
+    has_plans: bool,
 }
 
 impl Authenticate {
@@ -213,11 +215,12 @@ impl Authenticate {
         anonymous: bool,
         failures: Option<Failures>,
         sessions: &[Arc<dyn Authorizer>],
+        has_plans: bool,
     ) -> Authenticate {
         let anonymous = anonymous.then(|| Arc::new(Principal::anonymous()));
         let stripped = choices.iter().filter(|choice| choice.strip && !choice.authorizer.always_strips());
         let stripped = stripped.map(|choice| &choice.authorizer).chain(sessions).cloned().collect();
-        Authenticate { choices: choices.into(), anonymous, failures, stripped }
+        Authenticate { choices: choices.into(), anonymous, failures, stripped, has_plans }
     }
 
     fn conclude(
@@ -231,6 +234,10 @@ impl Authenticate {
         let refusal = match decision {
             Ok(principal) => match &principal.consumer {
                 Some(consumer) if consumer.disabled => Refusal::Forbidden(format!("{} is disabled", consumer.name).into()),
+                // Whoever was sold limits does not come in without them.
+                Some(consumer) if !self.has_plans && consumer.plan.is_some() => {
+                    Refusal::Forbidden(format!("{} has a plan, and the configuration has none", consumer.name).into())
+                }
                 Some(_) | None => {
                     count(Decided::Authenticated);
                     for authorizer in &self.stripped {
