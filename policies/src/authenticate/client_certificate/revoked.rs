@@ -386,33 +386,33 @@ mod tests {
         let one = authority("one");
         let [in_a, in_b, in_both, nowhere] =
             [&["a"][..], &["b"], &["a", "b"], &[]].map(|points| certificate_of(&one, &[5], points, IsCa::NoCa));
-        let lists = |lists: &[(&[&[u8]], i32, Option<&str>)]| {
+        let lists = |lists: &[(u8, i32, Option<&str>)]| {
             let mut revoked = Revoked::default();
-            for (serials, year, point) in lists {
-                let (der, _) = list_of(&one, serials, *year, point.map(|point| (point, None)));
+            for (serial, year, point) in lists {
+                let (der, _) = list_of(&one, &[&[*serial]], *year, point.map(|point| (point, None)));
                 revoked.add(&der).expect("a list");
             }
             revoked
         };
         let unknown = |revoked: &Revoked, der: &[u8], now: i64| matches!(standing(revoked, der, now), Standing::Unknown(_));
 
-        let shard = lists(&[(&[&[1]], 2010, Some("a"))]);
+        let shard = lists(&[(1, 2010, Some("a"))]);
         assert_eq!(standing(&shard, &in_a, NOW), Standing::Good(Some(Y2010)));
         assert_eq!(standing(&shard, &in_both, NOW), Standing::Good(Some(Y2010)));
         assert!(unknown(&shard, &in_b, NOW) && unknown(&shard, &nowhere, NOW));
 
-        let shards = lists(&[(&[], 2010, Some("a")), (&[], 2020, Some("b"))]);
+        let shards = lists(&[(1, 2010, Some("a")), (2, 2020, Some("b"))]);
         assert_eq!(standing(&shards, &in_a, NOW), Standing::Good(Some(Y2010)));
         assert!(unknown(&shards, &in_a, Y2010), "the other list does not hold for it");
         assert_eq!(standing(&shards, &in_b, Y2010), Standing::Good(Some(Y2020)));
         assert_eq!(standing(&shards, &in_both, Y2010), Standing::Good(Some(Y2020)));
         assert!(unknown(&shards, &nowhere, NOW));
 
-        let with_whole = lists(&[(&[], 2010, Some("a")), (&[], 2020, None)]);
+        let with_whole = lists(&[(1, 2010, Some("a")), (2, 2020, None)]);
         for der in [&in_a, &in_b, &in_both, &nowhere] {
             assert_eq!(standing(&with_whole, der, Y2010), Standing::Good(Some(Y2020)));
         }
-        let elsewhere = lists(&[(&[], 2020, Some("a")), (&[&[5]], 2010, Some("b"))]);
+        let elsewhere = lists(&[(1, 2020, Some("a")), (5, 2010, Some("b"))]);
         assert_eq!(standing(&elsewhere, &in_a, NOW), Standing::Revoked, "one issuer gives a number once");
     }
 
