@@ -1,8 +1,9 @@
 //! Examples that are walked through: their keys are made, their gateway is started, and each command of their README answers what stands
 //! there. The commands are a shell's, as whoever copies them has one; only ports are others. Judges no prose.
 //!
-//! In a README, `console` holds commands behind `$ ` and, of what they say, the lines that matter, in their order. The block of `sh` with
-//! `maitred run` starts the gateway. Other blocks are not looked at.
+//! In a README, `console` holds commands behind `$ ` and, of what they say, the lines that matter, in their order. Each command succeeds, and one of
+//! which nothing is shown says nothing: what could go wrong unseen would. The block of `sh` with `maitred run` starts the gateway. Other blocks
+//! are not looked at.
 
 #[expect(dead_code, reason = "what follows a process that replaces itself is for upgrade.rs and systemd.rs")]
 mod process;
@@ -10,7 +11,7 @@ mod process;
 use process::{Folder, Maitred};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// Where the examples listen, and where curl's commands on their pages go.
 const PLAIN: &str = "127.0.0.1:8080";
@@ -76,23 +77,30 @@ impl Walk {
         self.gateway = Some(gateway);
     }
 
-    /// Both streams of a command, as they come.
-    fn say(&self, command: &str) -> String {
+    /// Both streams of a command, as they come, and how it ended.
+    fn say(&self, command: &str) -> (String, ExitStatus) {
         let program = Path::new(env!("CARGO_BIN_EXE_maitred")).parent().unwrap();
         let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(format!("exec 2>&1\n{command}")).current_dir(self.folder.path(".")).stdin(Stdio::null());
         let output = shell.env("PATH", path).env("CURL_HOME", self.folder.path(".")).env_remove("MAITRED_LOG").output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        (String::from_utf8_lossy(&output.stdout).into_owned(), output.status)
     }
 
-    /// Each line of `shown` stands in what the command says, in this order.
+    /// Each line of `shown` stands in what the command says, in this order; nothing shown, nothing said.
     fn step(&mut self, line: usize, command: &str, shown: &[&str]) {
-        let said = self.say(command);
+        let (said, status) = self.say(command);
         let mut lines = said.lines().map(str::trim_end);
-        if let Some(missing) = shown.iter().find(|wanted| !lines.any(|line| line == wanted.trim_end())) {
-            self.wrong.push(format!("README.md:{line}: $ {command}\nhas no line `{missing}` where it should; it says\n{said}"));
-        }
+        let problem = if let Some(missing) = shown.iter().find(|wanted| !lines.any(|line| line == wanted.trim_end())) {
+            format!("has no line `{missing}` where it should")
+        } else if shown.is_empty() && !said.trim().is_empty() {
+            "says something, of which nothing is shown".to_owned()
+        } else if !status.success() {
+            format!("fails ({status}), which the page does not say")
+        } else {
+            return;
+        };
+        self.wrong.push(format!("README.md:{line}: $ {command}\n{problem}; it says\n{said}"));
     }
 }
 

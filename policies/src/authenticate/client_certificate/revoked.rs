@@ -2,16 +2,31 @@
 //! more, nobody knows. Who may have signed a list is `signed`'s affair.
 
 use super::names::rfc4514;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::ParsedExtension;
+use x509_parser::extensions::{DistributionPointName, GeneralName, IssuingDistributionPoint, ParsedExtension};
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-/// By the issuer's name as it is encoded.
+/// By the issuer's name as it is encoded, and by what of its certificates the list speaks of.
 #[derive(Debug, Default)]
-pub struct Revoked(HashMap<Box<[u8]>, List>);
+pub struct Revoked(HashMap<Box<[u8]>, HashMap<Scope, List>>);
+
+/// Which of an issuer's certificates a list speaks of: an authority with many may cut its list into shards (RFC 5280, section 6.3.3 b).
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+struct Scope {
+    /// `None`: those of every distribution point.
+    points: Option<BTreeSet<Point>>,
+    is_of_users_alone: bool,
+}
+
+/// The name of a distribution point, as it is encoded.
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Point {
+    Uri(Box<str>),
+    Directory(Box<[u8]>),
+}
 
 #[derive(Debug, Default)]
 struct List {
@@ -38,11 +53,15 @@ impl Revoked {
 
     fn add_der(&mut self, der: &[u8]) -> Result<(), String> {
         let list = read(der)?;
+        let mut scope = Scope::default();
         for extension in list.extensions() {
-            understood(extension.parsed_extension(), extension.critical)?;
+            match extension.parsed_extension() {
+                ParsedExtension::IssuingDistributionPoint(point) => scope = Scope::of(point)?,
+                other => understood(other, extension.critical)?,
+            }
         }
-        let entry = self.0.entry(list.issuer().as_raw().into()).or_default();
-        // Of two lists the newer one counts as long as it holds; what either revokes is revoked.
+        let entry = self.0.entry(list.issuer().as_raw().into()).or_default().entry(scope).or_default();
+        // Of two lists that speak of the same certificates the newer one counts as long as it holds; what either revokes is revoked.
         entry.next_update = match (entry.next_update, list.next_update().map(|time| time.timestamp())) {
             (Some(one), Some(other)) => Some(one.max(other)),
             (one, other) => one.or(other),
@@ -53,31 +72,100 @@ impl Revoked {
 
     /// `now`: seconds since 1970.
     pub fn standing(&self, certificate: &X509Certificate<'_>, now: i64) -> Standing {
-        let Some(list) = self.0.get(certificate.issuer().as_raw()) else {
+        let Some(lists) = self.0.get(certificate.issuer().as_raw()) else {
             return Standing::Unknown("there is no list of revoked certificates of its issuer");
         };
-        if list.serials.contains(serial(certificate.raw_serial())) {
+        // An issuer gives a number once, so it does not matter which list has it.
+        if lists.values().any(|list| list.serials.contains(serial(certificate.raw_serial()))) {
             return Standing::Revoked;
         }
-        match list.next_update {
+        let points = points(certificate);
+        let mut ends =
+            lists.iter().filter(|(scope, _)| scope.covers(certificate, &points)).map(|(_, list)| list.next_update).peekable();
+        if ends.peek().is_none() {
+            return Standing::Unknown(
+                "no list of revoked certificates of its issuer speaks of it; they are of other distribution points",
+            );
+        }
+        // A certificate may name several points, each of which knows all of it: the longest holds. `None` is less than any.
+        match ends.max().flatten() {
             Some(end) if end <= now => Standing::Unknown("the list of revoked certificates of its issuer has ended"),
             end => Standing::Good(end),
         }
     }
 
-    /// When the first of its lists ends that `newer` has none of which ends later, in seconds since 1970.
+    /// When the first of its lists ends that `newer` has none of which speaks of the same and ends later, in seconds since 1970.
     pub fn ends(&self, newer: &Revoked) -> Option<i64> {
-        let ends = self.0.iter().filter_map(|(issuer, list)| {
-            let newest = newer.0.get(issuer).and_then(|list| list.next_update);
+        let lists = self.0.iter().flat_map(|(issuer, lists)| lists.iter().map(move |(scope, list)| (issuer, scope, list)));
+        let ends = lists.filter_map(|(issuer, scope, list)| {
+            let newest = newer.0.get(issuer).and_then(|lists| lists.get(scope)).and_then(|list| list.next_update);
             list.next_update.filter(|end| newest.is_none_or(|newest| newest <= *end))
         });
         ends.min()
     }
 
-    /// Whether there is a list of whoever issued it.
+    /// Whether there is a list, of whoever issued it, of certificates of its kind: of authorities, or of others.
     pub fn knows(&self, certificate: &X509Certificate<'_>) -> bool {
-        self.0.contains_key(certificate.issuer().as_raw())
+        let lists = self.0.get(certificate.issuer().as_raw());
+        lists.is_some_and(|lists| lists.keys().any(|scope| scope.covers_kind(certificate)))
     }
+}
+
+impl Scope {
+    /// Refuses lists that say less than a client's certificate needs.
+    fn of(point: &IssuingDistributionPoint<'_>) -> Result<Scope, String> {
+        if point.only_contains_ca_certs
+            || point.only_contains_attribute_certs
+            || point.indirect_crl
+            || point.only_some_reasons.is_some()
+        {
+            return Err("lists a part of what is revoked; name the whole list".to_owned());
+        }
+        let points = match &point.distribution_point {
+            Some(DistributionPointName::FullName(names)) => Some(names.iter().filter_map(Point::of).collect::<BTreeSet<_>>()),
+            Some(DistributionPointName::NameRelativeToCRLIssuer(_)) => Some(BTreeSet::new()),
+            None => None,
+        };
+        let is_of_users_alone = point.only_contains_user_certs;
+        // The parser passes over what it does not understand, and the extension never says nothing (RFC 5280, section 5.2.5).
+        if points.as_ref().map_or(!is_of_users_alone, BTreeSet::is_empty) {
+            return Err("names its distribution point in a way that is not understood".to_owned());
+        }
+        Ok(Scope { points, is_of_users_alone })
+    }
+
+    fn covers(&self, certificate: &X509Certificate<'_>, points: &BTreeSet<Point>) -> bool {
+        self.covers_kind(certificate) && self.points.as_ref().is_none_or(|own| !own.is_disjoint(points))
+    }
+
+    fn covers_kind(&self, certificate: &X509Certificate<'_>) -> bool {
+        !(self.is_of_users_alone && certificate.is_ca())
+    }
+}
+
+impl Point {
+    /// Names of other kinds lead nowhere.
+    fn of(name: &GeneralName<'_>) -> Option<Point> {
+        match name {
+            GeneralName::URI(uri) => Some(Point::Uri((*uri).into())),
+            GeneralName::DirectoryName(name) => Some(Point::Directory(name.as_raw().into())),
+            _ => None,
+        }
+    }
+}
+
+/// Where its issuer itself lists it for every reason.
+fn points(certificate: &X509Certificate<'_>) -> BTreeSet<Point> {
+    let named = certificate.extensions().iter().filter_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::CRLDistributionPoints(points) => Some(&points.points),
+        _ => None,
+    });
+    let whole = named.flatten().filter(|point| point.reasons.is_none() && point.crl_issuer.is_none());
+    let names = whole.filter_map(|point| match &point.distribution_point {
+        Some(DistributionPointName::FullName(names)) => Some(names),
+        Some(DistributionPointName::NameRelativeToCRLIssuer(_)) | None => None,
+    });
+    names.flatten().filter_map(Point::of).collect()
 }
 
 /// What stands in a file, as DER.
@@ -125,20 +213,10 @@ fn serial(raw: &[u8]) -> &[u8] {
     &raw[zeros..]
 }
 
-/// Refuses lists that say less than they seem to: those of changes, and those of a part.
+/// Refuses lists that say less than they seem to, such as those of changes.
 fn understood(extension: &ParsedExtension<'_>, is_critical: bool) -> Result<(), String> {
     match extension {
-        ParsedExtension::IssuingDistributionPoint(point)
-            if point.only_contains_ca_certs
-                || point.only_contains_attribute_certs
-                || point.indirect_crl
-                || point.only_some_reasons.is_some() =>
-        {
-            Err("lists a part of what is revoked; name the whole list".to_owned())
-        }
-        ParsedExtension::IssuingDistributionPoint(_)
-        | ParsedExtension::CRLNumber(_)
-        | ParsedExtension::AuthorityKeyIdentifier(_) => Ok(()),
+        ParsedExtension::CRLNumber(_) | ParsedExtension::AuthorityKeyIdentifier(_) => Ok(()),
         // Somebody else's enumeration, which grows; the list of changes is one that it does not know.
         _ if is_critical => Err("has a critical extension that is not understood: it may be a list of changes".to_owned()),
         _ => Ok(()),
@@ -168,15 +246,33 @@ mod tests {
 
     /// A certificate with that serial number, as DER.
     fn certificate(issuer: &Issuer<'static, KeyPair>, serial: &[u8]) -> Vec<u8> {
+        certificate_of(issuer, serial, &[], IsCa::NoCa)
+    }
+
+    fn at(point: &str) -> CrlDistributionPoint {
+        CrlDistributionPoint { uris: vec![format!("http://crl.test/{point}")] }
+    }
+
+    fn certificate_of(issuer: &Issuer<'static, KeyPair>, serial: &[u8], points: &[&str], is_ca: IsCa) -> Vec<u8> {
         let mut params = CertificateParams::default();
+        params.crl_distribution_points = points.iter().map(|point| at(point)).collect();
+        params.is_ca = is_ca;
         params.distinguished_name.push(DnType::OrganizationName, "Example, Inc.");
         params.distinguished_name.push(DnType::CommonName, "oven");
         params.serial_number = Some(SerialNumber::from_slice(serial));
         params.signed_by(&KeyPair::generate().expect("a key"), issuer).expect("a certificate").der().to_vec()
     }
 
-    fn list(issuer: &Issuer<'static, KeyPair>, serials: &[&[u8]], year: i32, scope: Option<CrlScope>) -> (Vec<u8>, String) {
-        let distribution_point = CrlDistributionPoint { uris: vec!["http://crl.test/".to_owned()] };
+    fn list(issuer: &Issuer<'static, KeyPair>, serials: &[&[u8]], year: i32) -> (Vec<u8>, String) {
+        list_of(issuer, serials, year, None)
+    }
+
+    fn list_of(
+        issuer: &Issuer<'static, KeyPair>,
+        serials: &[&[u8]],
+        year: i32,
+        point: Option<(&str, Option<CrlScope>)>,
+    ) -> (Vec<u8>, String) {
         let revoked = |serial: &&[u8]| RevokedCertParams {
             serial_number: SerialNumber::from_slice(serial),
             revocation_time: date_time_ymd(2001, 1, 1),
@@ -187,7 +283,8 @@ mod tests {
             this_update: date_time_ymd(2001, 1, 1),
             next_update: date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(1),
-            issuing_distribution_point: scope.map(|scope| CrlIssuingDistributionPoint { distribution_point, scope: Some(scope) }),
+            issuing_distribution_point: point
+                .map(|(point, scope)| CrlIssuingDistributionPoint { distribution_point: at(point), scope }),
             revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
@@ -208,7 +305,7 @@ mod tests {
     fn a_certificate_is_good_until_its_list_ends_unless_it_is_listed() {
         let (one, other) = (authority("one"), authority("other"));
         let (good, bad) = (certificate(&one, &[1, 2]), certificate(&one, &[0x81, 2]));
-        let (der, pem) = list(&one, &[&[0x81, 2], &[3]], 2010, None);
+        let (der, pem) = list(&one, &[&[0x81, 2], &[3]], 2010);
         for bytes in [der, [b"the list of one\n", pem.as_bytes()].concat()] {
             let mut revoked = Revoked::default();
             revoked.add(&bytes).expect("a list");
@@ -223,7 +320,7 @@ mod tests {
     #[test]
     fn lists_add_up() {
         let (one, other) = (authority("one"), authority("other"));
-        let pems = [list(&one, &[&[1]], 2010, None), list(&other, &[&[2]], 2010, None), list(&one, &[&[2]], 2020, None)];
+        let pems = [list(&one, &[&[1]], 2010), list(&other, &[&[2]], 2010), list(&one, &[&[2]], 2020)];
         let text: String = pems.iter().map(|(_, pem)| pem.as_str()).collect();
         let mut revoked = Revoked::default();
         revoked.add(text.as_bytes()).expect("three lists");
@@ -242,8 +339,8 @@ mod tests {
             pems.iter().for_each(|pem| revoked.add(pem.as_bytes()).expect("a list"));
             revoked
         };
-        let (older, newer) = (list(&one, &[], 2010, None).1, list(&one, &[], 2020, None).1);
-        let others = list(&other, &[], 2010, None).1;
+        let (older, newer) = (list(&one, &[], 2010).1, list(&one, &[], 2020).1);
+        let others = list(&other, &[], 2010).1;
         for (pems, beside, end) in [
             (vec![older.clone()], vec![], Some(Y2010)),
             (vec![older.clone()], vec![newer.clone()], None),
@@ -255,21 +352,83 @@ mod tests {
             let all = [&pems[..], &beside[..]].concat();
             assert_eq!(read(&pems).ends(&read(&all)), end);
         }
+        let shard = |point, year| list_of(&one, &[], year, Some((point, None))).1;
+        let ended = read(&[shard("a", 2010)]);
+        assert_eq!(ended.ends(&read(&[shard("a", 2010), shard("b", 2020)])), Some(Y2010), "the other is of others");
+        assert_eq!(ended.ends(&read(&[shard("a", 2010), shard("a", 2020)])), None);
+        assert_eq!(read(&[shard("b", 2020), shard("a", 2010)]).ends(&Revoked::default()), Some(Y2010));
     }
 
     #[test]
     fn what_is_no_whole_list_is_refused() {
         let one = authority("one");
-        let (der, pem) = list(&one, &[&[1]], 2010, None);
-        let (part, _) = list(&one, &[&[1]], 2010, Some(CrlScope::CaCertsOnly));
+        let (der, pem) = list(&one, &[&[1]], 2010);
+        let (part, _) = list_of(&one, &[&[1]], 2010, Some(("a", Some(CrlScope::CaCertsOnly))));
         let trailing = [&der[..], &[0]].concat();
         let cut = pem.replace("-----END", "-----EDN").into_bytes();
         let key = one.key().serialize_pem().into_bytes();
         for bytes in [&part, &trailing, &cut, &key, &certificate(&one, &[1]), &der[..der.len() - 1].to_vec(), &Vec::new()] {
             assert!(Revoked::default().add(bytes).is_err());
         }
-        let (users, _) = list(&one, &[&[1]], 2010, Some(CrlScope::UserCertsOnly));
-        assert!(Revoked::default().add(&users).is_ok(), "clients are users");
+        // Its point's name is of a kind that nobody looks for (`[2]`, a host), or is none.
+        let (point, _) = list_of(&one, &[&[1]], 2010, Some(("a", None)));
+        let uri = point.windows(2).rposition(|bytes| bytes == [0x86, 17]).expect("the name");
+        for tag in [0x82, 0x5f] {
+            let mut other = point.clone();
+            other[uri] = tag;
+            assert!(Revoked::default().add(&other).is_err());
+        }
+        assert!(Revoked::default().add(&point).is_ok());
+    }
+
+    #[test]
+    fn a_list_of_a_distribution_point_speaks_of_its_certificates_alone() {
+        let one = authority("one");
+        let [in_a, in_b, in_both, nowhere] =
+            [&["a"][..], &["b"], &["a", "b"], &[]].map(|points| certificate_of(&one, &[5], points, IsCa::NoCa));
+        let lists = |lists: &[(u8, i32, Option<&str>)]| {
+            let mut revoked = Revoked::default();
+            for (serial, year, point) in lists {
+                let (der, _) = list_of(&one, &[&[*serial]], *year, point.map(|point| (point, None)));
+                revoked.add(&der).expect("a list");
+            }
+            revoked
+        };
+        let unknown = |revoked: &Revoked, der: &[u8], now: i64| matches!(standing(revoked, der, now), Standing::Unknown(_));
+
+        let shard = lists(&[(1, 2010, Some("a"))]);
+        assert_eq!(standing(&shard, &in_a, NOW), Standing::Good(Some(Y2010)));
+        assert_eq!(standing(&shard, &in_both, NOW), Standing::Good(Some(Y2010)));
+        assert!(unknown(&shard, &in_b, NOW) && unknown(&shard, &nowhere, NOW));
+
+        let shards = lists(&[(1, 2010, Some("a")), (2, 2020, Some("b"))]);
+        assert_eq!(standing(&shards, &in_a, NOW), Standing::Good(Some(Y2010)));
+        assert!(unknown(&shards, &in_a, Y2010), "the other list does not hold for it");
+        assert_eq!(standing(&shards, &in_b, Y2010), Standing::Good(Some(Y2020)));
+        assert_eq!(standing(&shards, &in_both, Y2010), Standing::Good(Some(Y2020)));
+        assert!(unknown(&shards, &nowhere, NOW));
+
+        let with_whole = lists(&[(1, 2010, Some("a")), (2, 2020, None)]);
+        for der in [&in_a, &in_b, &in_both, &nowhere] {
+            assert_eq!(standing(&with_whole, der, Y2010), Standing::Good(Some(Y2020)));
+        }
+        let elsewhere = lists(&[(1, 2020, Some("a")), (5, 2010, Some("b"))]);
+        assert_eq!(standing(&elsewhere, &in_a, NOW), Standing::Revoked, "one issuer gives a number once");
+    }
+
+    #[test]
+    fn a_list_of_users_says_nothing_of_authorities() {
+        let one = authority("one");
+        let user = certificate_of(&one, &[5], &["a"], IsCa::NoCa);
+        let below = certificate_of(&one, &[6], &["a"], IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
+        let (users, _) = list_of(&one, &[], 2010, Some(("a", Some(CrlScope::UserCertsOnly))));
+        let mut revoked = Revoked::default();
+        revoked.add(&users).expect("clients are users");
+        let knows = |revoked: &Revoked| revoked.knows(&X509Certificate::from_der(&below).expect("a certificate").1);
+        assert_eq!(standing(&revoked, &user, NOW), Standing::Good(Some(Y2010)));
+        assert!(matches!(standing(&revoked, &below, NOW), Standing::Unknown(_)) && !knows(&revoked));
+        revoked.add(&list_of(&one, &[], 2020, Some(("b", None))).0).expect("a list");
+        assert!(matches!(standing(&revoked, &below, NOW), Standing::Unknown(_)) && knows(&revoked), "it is in another shard");
     }
 
     #[test]

@@ -209,6 +209,19 @@ mod tests {
     }
 
     #[test]
+    fn rsa_signs_lists_by_either_of_its_paddings_and_never_with_sha1() {
+        for list in [RSA_LIST, RSA_PSS_LIST] {
+            assert_eq!(check(&[list.as_bytes()], &[RSA.as_bytes()]), Ok(()));
+            let mut altered = Parts::of(list.as_bytes()).expect("a list").lists.remove(0);
+            *altered.last_mut().expect("a byte") ^= 1;
+            let (_, why) = check(&[&altered], &[RSA.as_bytes()]).expect_err("somebody else's");
+            assert!(why.contains("that it did not sign"), "{why}");
+        }
+        let (_, why) = check(&[RSA_SHA1_LIST.as_bytes()], &[RSA.as_bytes()]).expect_err("SHA-1");
+        assert!(why.contains("of a kind that is not understood"), "{why}");
+    }
+
+    #[test]
     fn an_authority_that_may_not_sign_lists_signs_none() {
         let able = Authority::new("one", &[KeyUsagePurpose::CrlSign], None);
         assert_eq!(check(&[able.list().as_bytes()], &[able.pem.as_bytes()]), Ok(()));
@@ -221,4 +234,64 @@ mod tests {
         let unable = params.self_signed(able.issuer.key()).expect("a certificate").pem();
         assert!(check(&[list.as_bytes()], &[unable.as_bytes()]).is_err());
     }
+
+    /// Of one RSA key of 2048 bits, which is in nobody's hands any more: rcgen makes none. Made with `openssl ca -gencrl`, for a century.
+    const RSA: &str = "-----BEGIN CERTIFICATE-----
+MIIC/zCCAeegAwIBAgIUQMj3AlWeQjHepL0wsRj6++51DV0wDQYJKoZIhvcNAQEL
+BQAwDjEMMAoGA1UEAwwDb25lMCAXDTI2MTEyMjIwNTM1M1oYDzIxMjYxMDI5MjA1
+MzUzWjAOMQwwCgYDVQQDDANvbmUwggEiMA0GCSqGSIb3DQEBAQUAA4IBDwAwggEK
+AoIBAQCzfGYl6JAmG08GYPj2EhRcpQiNcG+B/rl6mHg+ukEAuM70fQ3EXRe4Bf0s
+ha/iWR9jFVwtFe8grQYdbC9VTR1O2SzHpm86lG8KfWVGwwjY4VTecZ7q0D8daxws
+gbY6j3kasrzgyJnIzjsD1BTEC8Lvsai+O7OIiyl3CF3ihob1ty/gGeT8E8mXjsHx
+DobltqcwbYRjZyvhE+We8CxI9EyVqUHK4tfIKjvnuMvDPUwRTKAMH9JwbmrztTcE
+QTAld8gUmYEI2A1UT30qpvbhYNyZaVVO+3qDEF2Ju/KLMcA4SudG1zzAfrP4fN1s
+wqRNWHTfLpEacCxT51/yljr0VTmhAgMBAAGjUzBRMB0GA1UdDgQWBBTLqjQno/cB
+1YHlVMyCjgtL5qcqkDAfBgNVHSMEGDAWgBTLqjQno/cB1YHlVMyCjgtL5qcqkDAP
+BgNVHRMBAf8EBTADAQH/MA0GCSqGSIb3DQEBCwUAA4IBAQAxG/zd57i0KnSdHVyz
+cBjKgHGQXVql49WgIXdfu55wH8js7ZrJ/1gJ/NzlnLL4J5KIuU7CRv0baUmlsgdU
+DG4xtJDU1tG8c3n4Pgk6YBx054OloHsAT6FeuxfytxbsujESannpfnUszOKgNYOL
+CUiJP01z1UsGXTJeUJJE/7Z2jSeZPo9Yve1oRYw6ZCBYFWf0b0dd2lIl0GftL47m
+CIWnr6UxP8xDf2aKh4zHYWdLftWkho2YpVBLJvULL9behTwOVEuH1ROJZck0S3K7
+dCshRRcTTa3xvOc0sEvBTld8nzi2HSYEzzyIiLADCUmYzj7/p/A/L0p9P3CvNvrE
+zysk
+-----END CERTIFICATE-----
+";
+    /// PKCS#1 v1.5 with SHA-256.
+    const RSA_LIST: &str = "-----BEGIN X509 CRL-----
+MIIBaDBSAgEBMA0GCSqGSIb3DQEBCwUAMA4xDDAKBgNVBAMMA29uZRcNMjYxMTIy
+MjA1MzUzWhgPMjEyNjEwMjkyMDUzNTNaoA4wDDAKBgNVHRQEAwIBATANBgkqhkiG
+9w0BAQsFAAOCAQEAbP2R2RQr9bPUUlmeR02k995K1bm1s4jXuVdr3ogYWxh92qIE
+Tkiys1pbyindOUgp0tBMxeSF9t0JTOFrP6wWUzjvGkONWpb8NGB3H6zlQ9ZWuM8l
+KhXG6aNGfPbJdL4KEvHqxn7TKjceNIZ7OXnEmQiMWbQ+LLdvh0gpS1kNWxFI2WCT
+NlBW4DBb9NOcQR1J/5I0iciOGOf+D8DE8LDeIx0ti3mu2+I+0hS8l46yw3O1gtAJ
+GOpXsxdGj2x2rfYRlO72eftXxLMs+7f34R2yKbXIOeGJeVBipTb9pKbdJlHonFQZ
+5iW1glys0MUhlDsx4ta2DWVjiS9eisgu5gCdBg==
+-----END X509 CRL-----
+";
+    /// PSS with SHA-256 and 32 bytes of salt.
+    const RSA_PSS_LIST: &str = "-----BEGIN X509 CRL-----
+MIIB0TCBhgIBATBBBgkqhkiG9w0BAQowNKAPMA0GCWCGSAFlAwQCAQUAoRwwGgYJ
+KoZIhvcNAQEIMA0GCWCGSAFlAwQCAQUAogMCASAwDjEMMAoGA1UEAwwDb25lFw0y
+NjExMjIyMDUzNTNaGA8yMTI2MTAyOTIwNTM1M1qgDjAMMAoGA1UdFAQDAgECMEEG
+CSqGSIb3DQEBCjA0oA8wDQYJYIZIAWUDBAIBBQChHDAaBgkqhkiG9w0BAQgwDQYJ
+YIZIAWUDBAIBBQCiAwIBIAOCAQEArkhzzWKoCcV2afEbJEzM+8T2nKW0CGOqVFac
+QDYdDrofvLKcrqtRpnSFYdRtSit2EQA2oUw5ckkDnCOfNCkCCw5fWHuR91GLz3/d
+ZawvciG/xKdy/8TPdlUQKJKV3hDGh09ANngeyDSgO5Z1/xagP6RZPbM4NIhcokOz
+Cqb8B8VLyJz6D/xb6MpzOv1NmdOK7ZQLU740vucwr2a/CrysIgt8vboILp4ZXNMu
+ipOShcITEkcobpmJiTH51tiuS2C5Oy1Pe4oG4yeg75upN4tRClnavyhLRCuMsEXR
+vmjJ+LADF62r0PzpudKcFoODDuiwzkGZGR4Rleb+xbtNkghnrw==
+-----END X509 CRL-----
+";
+    /// PKCS#1 v1.5 with SHA-1.
+    const RSA_SHA1_LIST: &str = "-----BEGIN X509 CRL-----
+MIIBaDBSAgEBMA0GCSqGSIb3DQEBBQUAMA4xDDAKBgNVBAMMA29uZRcNMjYxMTIy
+MjA1MzUzWhgPMjEyNjEwMjkyMDUzNTNaoA4wDDAKBgNVHRQEAwIBAzANBgkqhkiG
+9w0BAQUFAAOCAQEAnqYKFKO5qz17s8sQDZDTeoIwiAjRGi8OPWpUyRjY8WOq3T/D
+rbzobsYiZOQsQ483M4qoHscdV4Rb81EqW7EveWiu52RT2Csexu2+25jbW/y5Hf9h
+qHmVk1jj+AKOQBNegVSg77Tfeza0mKE5fd/Q5Hifq+VyQaxRSoCLm6geKh44Dw4A
+1DiLcsQxWV1FM4uk9WUVd8n7xPnKXNkgyqPGPqCJk6lYAEcb3tnRLJXiSElZ7AQ3
+BGlfhLRlPL8q853capK3vJvIO7DnfJrT/mo+Rimq1fFy3QlTbwKd3yPU95AQtI8w
+BBbSRBV4FCuHsSn1HG2GT9YNS2GtXKKo9MWkMA==
+-----END X509 CRL-----
+";
 }
