@@ -291,10 +291,11 @@ mod tests {
         let generation = |consumers| Generations { keys: 1, consumers };
         verdicts.put(2, b"another authorizer's own", generation(1), valid("x"), times);
         for consumers in 1..10 {
-            for at in 0..4 {
+            let first = 10 * consumers as u32;
+            for at in first..first + 4 {
                 verdicts.put(1, neighbour(at).as_bytes(), generation(consumers), valid("x"), times);
             }
-            assert_eq!(kept(&verdicts, 1, generation(consumers), now, 0..4), [0, 1, 2, 3]);
+            assert_eq!(kept(&verdicts, 1, generation(consumers), now, first..first + 4).len(), 4);
             assert!(verdicts.sets.iter().all(|set| set.len() <= 5));
         }
         assert!(verdicts.get(2, b"another authorizer's own", generation(1), now).is_some());
