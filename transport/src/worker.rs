@@ -6,9 +6,13 @@ use maitred_core::identity::{Flights, Verdicts};
 use maitred_core::metrics::{Metrics, WorkerShard};
 use maitred_core::{Chance, Clock, Exchange};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
@@ -32,6 +36,8 @@ pub struct Worker {
     pub farewell: Notify,
     pub(crate) handshakes: Turnstile,
     efforts: Turnstile,
+    /// How often the worker had rested when the last effort was made.
+    rests: Cell<u64>,
     buffers: RefCell<Vec<Vec<u8>>>,
     relays: RefCell<Vec<Vec<u8>>>,
     outputs: RefCell<Vec<Vec<u8>>>,
@@ -66,6 +72,7 @@ impl Worker {
             farewell: Notify::new(),
             handshakes: Turnstile::default(),
             efforts: Turnstile::default(),
+            rests: Cell::default(),
             buffers: RefCell::default(),
             relays: RefCell::default(),
             outputs: RefCell::default(),
@@ -97,8 +104,11 @@ impl Worker {
     /// Until it is one's turn to make an effort.
     pub async fn turn(&self) {
         let _place = self.efforts.enter(EFFORTS_PER_TURN).await;
-        // Sockets are looked at meanwhile, and whoever is ready goes first.
-        yield_now().await;
+        // A worker that had nothing left to do since has served everybody. Else sockets are looked at first, and whoever is ready is served.
+        if self.rests.get() == rests() {
+            yield_now().await;
+        }
+        self.rests.set(rests());
     }
 
     /// `BUFFER_BYTES` of zeroed or used memory.
@@ -151,30 +161,75 @@ impl Worker {
     }
 }
 
-/// Lets so many in at once; who waits is let in by turn.
-#[derive(Default)]
-pub(crate) struct Turnstile {
-    inside: Cell<u32>,
-    left: Notify,
+/// How often this thread ran out of work: a worker's runtime has no other.
+fn rests() -> u64 {
+    Handle::current().metrics().worker_park_count(0)
 }
 
-/// Somebody inside.
-pub(crate) struct Pass<'a>(&'a Turnstile);
+/// Lets so many in at once, in the order in which they came: who leaves hands the place to the first in line, so that nobody who comes at that
+/// moment gets ahead of it.
+#[derive(Default)]
+pub(crate) struct Turnstile {
+    most: Cell<u32>,
+    inside: Cell<u32>,
+    tickets: Cell<u64>,
+    /// By ticket.
+    line: RefCell<VecDeque<(u64, Waker)>>,
+}
+
+/// Somebody in line or, with a ticket that is not there any more, inside.
+pub(crate) struct Pass<'a> {
+    turnstile: &'a Turnstile,
+    ticket: u64,
+}
 
 impl Turnstile {
+    /// `most`: holds for those in line too, as a reload may change it.
     pub async fn enter(&self, most: u32) -> Pass<'_> {
-        while self.inside.get() >= most {
-            self.left.notified().await;
+        self.most.set(most);
+        let pass = Pass { turnstile: self, ticket: self.tickets.get() };
+        self.tickets.set(pass.ticket + 1);
+        self.line.borrow_mut().push_back((pass.ticket, Waker::noop().clone()));
+        self.let_in();
+        poll_fn(|cx| pass.poll(cx)).await;
+        pass
+    }
+
+    fn let_in(&self) {
+        while self.inside.get() < self.most.get() {
+            let Some((_, first)) = self.line.borrow_mut().pop_front() else { return };
+            self.inside.set(self.inside.get() + 1);
+            first.wake();
         }
-        self.inside.set(self.inside.get() + 1);
-        Pass(self)
+    }
+}
+
+impl Pass<'_> {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut line = self.turnstile.line.borrow_mut();
+        match line.binary_search_by_key(&self.ticket, |(ticket, _)| *ticket) {
+            Ok(at) => {
+                line[at].1.clone_from(cx.waker());
+                Poll::Pending
+            }
+            Err(_) => Poll::Ready(()),
+        }
     }
 }
 
 impl Drop for Pass<'_> {
+    /// Also of whoever went away while it waited, or when it had just been let in.
     fn drop(&mut self) {
-        self.0.inside.set(self.0.inside.get() - 1);
-        self.0.left.notify_one();
+        let mut line = self.turnstile.line.borrow_mut();
+        if let Ok(at) = line.binary_search_by_key(&self.ticket, |(ticket, _)| *ticket) {
+            let gone = line.remove(at);
+            // With it may go whatever it would have woken.
+            drop(line);
+            return drop(gone);
+        }
+        drop(line);
+        self.turnstile.inside.set(self.turnstile.inside.get() - 1);
+        self.turnstile.let_in();
     }
 }
 
@@ -186,8 +241,12 @@ fn unix(time: SystemTime) -> Duration {
 mod tests {
     use super::*;
     use std::future::Future;
+    use std::pin::pin;
     use tokio::runtime::{Builder, LocalOptions};
-    use tokio::task::spawn_local;
+    use tokio::task::{spawn_blocking, spawn_local};
+
+    /// Turns after which somebody who still waits would wait for ever.
+    const LONG: u32 = 1000;
 
     fn on_a_worker(work: impl Future<Output = ()>) {
         Builder::new_current_thread().build_local(LocalOptions::default()).expect("a runtime").block_on(work);
@@ -231,6 +290,122 @@ mod tests {
             drop(first);
             second.await;
             waiting.next().expect("ten").await;
+        });
+    }
+
+    fn is_ready<T>(work: impl Future<Output = T>) -> bool {
+        pin!(work).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Until the worker has had nothing left to do.
+    async fn rest() {
+        let before = rests();
+        while rests() == before {
+            spawn_blocking(|| ()).await.expect("it ends");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_turn_after_turn_does_not_get_ahead_of_who_waits() {
+        on_a_worker(async {
+            let worker = Worker::new(0, Clock::default(), Arc::new(Metrics::new(1)));
+            let efforts = Rc::new(Cell::new(0));
+            let greedy = spawn_local({
+                let (worker, efforts) = (worker.clone(), efforts.clone());
+                async move {
+                    while efforts.get() < LONG {
+                        worker.turn().await;
+                        efforts.set(efforts.get() + 1);
+                    }
+                }
+            });
+            while efforts.get() < 3 {
+                yield_now().await;
+            }
+            for _ in 0..3 {
+                let before = efforts.get();
+                worker.turn().await;
+                assert!(efforts.get() <= before + 2, "{} efforts went before", efforts.get() - before);
+            }
+            greedy.abort();
+        });
+    }
+
+    #[test]
+    fn newcomers_do_not_get_ahead_of_who_waits() {
+        /// Each sends for the next before it makes its own effort.
+        fn newcomer(worker: Rc<Worker>, efforts: Rc<Cell<u32>>) {
+            spawn_local(async move {
+                if efforts.get() < LONG {
+                    worker.turn().await;
+                    efforts.set(efforts.get() + 1);
+                    newcomer(worker.clone(), efforts.clone());
+                    newcomer(worker, efforts);
+                }
+            });
+        }
+        on_a_worker(async {
+            let worker = Worker::new(0, Clock::default(), Arc::new(Metrics::new(1)));
+            let efforts = Rc::new(Cell::new(0));
+            newcomer(worker.clone(), efforts.clone());
+            while efforts.get() < 3 {
+                yield_now().await;
+            }
+            let (before, line) = (efforts.get(), worker.efforts.line.borrow().len() as u32);
+            worker.turn().await;
+            // Those in line, who is inside, and whom the run queue had before this task.
+            assert!(efforts.get() <= before + line + 3, "{} efforts went before, {line} were in line", efforts.get() - before);
+        });
+    }
+
+    #[test]
+    fn a_place_goes_to_the_first_in_line_and_not_to_who_comes_when_it_is_left() {
+        on_a_worker(async {
+            let turnstile = Turnstile::default();
+            let inside = turnstile.enter(1).await;
+            let (mut first, mut second) = (Box::pin(turnstile.enter(1)), Box::pin(turnstile.enter(1)));
+            assert!(!is_ready(first.as_mut()) && !is_ready(second.as_mut()));
+            drop(inside);
+            assert!(!is_ready(turnstile.enter(1)), "a place is kept for the first in line");
+            assert!(!is_ready(second.as_mut()), "and for no other");
+            // It goes away when the place was already its own.
+            drop(first);
+            assert!(!is_ready(turnstile.enter(1)), "a place is kept for the next in line");
+            let passed_on = second.await;
+            assert_eq!((turnstile.inside.get(), turnstile.line.borrow().len()), (1, 0));
+            drop(passed_on);
+            assert!(is_ready(turnstile.enter(1)));
+            assert_eq!(turnstile.inside.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_limit_that_a_reload_changes_holds_for_those_in_line_too() {
+        on_a_worker(async {
+            let turnstile = Turnstile::default();
+            let inside = turnstile.enter(1).await;
+            let mut waits = Box::pin(turnstile.enter(1));
+            assert!(!is_ready(waits.as_mut()));
+            let more = turnstile.enter(3).await;
+            let waited = waits.await;
+            assert_eq!(turnstile.inside.get(), 3);
+            assert!(!is_ready(turnstile.enter(1)));
+            drop((inside, more));
+            assert!(!is_ready(turnstile.enter(1)), "one is inside still");
+            drop(waited);
+            assert!(is_ready(turnstile.enter(1)));
+        });
+    }
+
+    #[test]
+    fn where_nobody_else_had_anything_to_do_a_turn_comes_at_once() {
+        on_a_worker(async {
+            let worker = Worker::new(0, Clock::default(), Arc::new(Metrics::new(1)));
+            for _ in 0..3 {
+                rest().await;
+                assert!(is_ready(worker.turn()), "the worker has rested since the last effort");
+                assert!(!is_ready(worker.turn()), "an effort was made, and nobody has been looked at since");
+            }
         });
     }
 }

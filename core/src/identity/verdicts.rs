@@ -10,6 +10,8 @@ use std::time::Instant;
 /// Places in which a credential may be looked for, each with room for `WAYS`: 4096 credentials in all.
 const SETS: usize = 512;
 const WAYS: usize = 8;
+/// Ways for who was let in. The last one is for what was refused, so that there is room for it however many are known.
+const VALID_WAYS: usize = WAYS - 1;
 /// A longer credential is verified each time; so 16 MiB is the most that all of them take.
 const CREDENTIAL_BYTES_MAX: usize = 4 * 1024;
 /// Bytes by which a credential is found: the end of a signature or of a key, which is as good as random.
@@ -86,20 +88,25 @@ impl Verdicts {
         let place = self.place(authorizer, credential);
         let set = &mut self.sets[place];
         set.retain(|verdict| {
-            let same = verdict.authorizer == authorizer && *verdict.credential == *credential;
-            now < verdict.until && !same
+            let own = verdict.authorizer == authorizer;
+            let is_past = own && verdict.generations != generations;
+            let same = own && *verdict.credential == *credential;
+            now < verdict.until && !is_past && !same
         });
-        if set.len() == WAYS {
-            // Whoever guesses, from however many addresses, makes nobody unknown who was let in: of those only others who are let in take the place.
-            let start = self.chance.below(WAYS);
-            let mut places = (start..WAYS).chain(0..start);
-            let is_refused = |&at: &usize| matches!(set[at].remembered, Remembered::Refused);
-            let leaves = match (places.find(is_refused), &remembered) {
-                (Some(at), Remembered::Valid(_) | Remembered::Refused) => at,
-                (None, Remembered::Valid(_)) => start,
-                (None, Remembered::Refused) => return,
-            };
-            set.swap_remove(leaves);
+        // Whoever guesses, from however many addresses, makes nobody unknown who was let in: of those only others who are let in take the place,
+        // and what was refused has places that they leave, one at least.
+        let is_valid = |verdict: &Verdict| matches!(verdict.remembered, Remembered::Valid(_));
+        let valid = set.iter().filter(|verdict| is_valid(verdict)).count();
+        let valid_leaves = match remembered {
+            Remembered::Valid(_) if valid == VALID_WAYS => Some(true),
+            Remembered::Valid(_) | Remembered::Refused => (set.len() == WAYS).then_some(false),
+        };
+        if let Some(valid_leaves) = valid_leaves {
+            let start = self.chance.below(set.len());
+            let mut places = (start..set.len()).chain(0..start);
+            if let Some(at) = places.find(|&at| is_valid(&set[at]) == valid_leaves) {
+                set.swap_remove(at);
+            }
         }
         set.push(Verdict { authorizer, credential: credential.into(), until, generations, remembered });
     }
@@ -203,7 +210,7 @@ mod tests {
             verdicts.put(2, format!("a guess {at}").as_bytes(), generations, Remembered::Refused, times);
         }
         assert_eq!(known(&verdicts), before);
-        // The last guess has its place, unless all of its own are taken by those who were let in; so has whoever is let in now.
+        // The last guesses have their places; so has whoever is let in now.
         let refused = (39_000..40_000u32).filter(|at| {
             name(verdicts.get(2, format!("a guess {at}").as_bytes(), generations, now)).as_deref() == Some("refused")
         });
@@ -211,6 +218,79 @@ mod tests {
         verdicts.put(1, b"one more", generations, valid("one more"), times);
         assert!(verdicts.get(1, b"one more", generations, now).is_some());
         assert!(verdicts.sets.iter().all(|set| set.len() <= WAYS));
+    }
+
+    /// Credentials that are all looked for in one place.
+    fn neighbour(at: u32) -> String {
+        format!("{at:6} the same tail for all")
+    }
+
+    fn kept(
+        verdicts: &Verdicts,
+        authorizer: u64,
+        generations: Generations,
+        now: Instant,
+        among: std::ops::Range<u32>,
+    ) -> Vec<u32> {
+        among.filter(|&at| verdicts.get(authorizer, neighbour(at).as_bytes(), generations, now).is_some()).collect()
+    }
+
+    #[test]
+    fn who_was_let_in_leaves_room_for_what_is_refused_and_loses_none_to_it() {
+        let (now, generations) = (Instant::now(), Generations::default());
+        let times = (now, now + Duration::from_secs(60));
+        let mut verdicts = Verdicts::default();
+        for at in 0..20 {
+            verdicts.put(1, neighbour(at).as_bytes(), generations, valid("x"), times);
+        }
+        let members = kept(&verdicts, 1, generations, now, 0..20);
+        assert_eq!(members.len(), VALID_WAYS);
+        assert!(members.contains(&19), "the last one is known");
+        for at in 1000..2000 {
+            verdicts.put(1, neighbour(at).as_bytes(), generations, Remembered::Refused, times);
+            let refused = verdicts.get(1, neighbour(at).as_bytes(), generations, now);
+            assert_eq!(name(refused).as_deref(), Some("refused"), "{at}");
+        }
+        assert_eq!(kept(&verdicts, 1, generations, now, 0..20), members);
+        for at in 20..40 {
+            verdicts.put(1, neighbour(at).as_bytes(), generations, valid("x"), times);
+        }
+        assert_eq!(kept(&verdicts, 1, generations, now, 0..40).len(), VALID_WAYS);
+        assert_eq!(kept(&verdicts, 1, generations, now, 1000..2000), [1999], "nor do they push it out");
+        assert!(verdicts.sets.iter().all(|set| set.len() <= WAYS));
+    }
+
+    #[test]
+    fn what_is_refused_takes_the_places_that_nobody_has() {
+        let (now, generations) = (Instant::now(), Generations::default());
+        let times = (now, now + Duration::from_secs(60));
+        let mut verdicts = Verdicts::default();
+        for at in 0..20 {
+            verdicts.put(1, neighbour(at).as_bytes(), generations, Remembered::Refused, times);
+        }
+        assert_eq!(kept(&verdicts, 1, generations, now, 0..20).len(), WAYS);
+        for at in 20..27 {
+            verdicts.put(1, neighbour(at).as_bytes(), generations, valid("x"), times);
+        }
+        assert_eq!(kept(&verdicts, 1, generations, now, 20..27).len(), VALID_WAYS);
+    }
+
+    #[test]
+    fn what_keys_and_consumers_of_the_past_let_in_takes_no_place() {
+        let now = Instant::now();
+        let times = (now, now + Duration::from_secs(60));
+        let mut verdicts = Verdicts::default();
+        let generation = |consumers| Generations { keys: 1, consumers };
+        verdicts.put(2, b"another authorizer's own", generation(1), valid("x"), times);
+        for consumers in 1..10 {
+            let first = 10 * consumers as u32;
+            for at in first..first + 4 {
+                verdicts.put(1, neighbour(at).as_bytes(), generation(consumers), valid("x"), times);
+            }
+            assert_eq!(kept(&verdicts, 1, generation(consumers), now, first..first + 4).len(), 4);
+            assert!(verdicts.sets.iter().all(|set| set.len() <= 5));
+        }
+        assert!(verdicts.get(2, b"another authorizer's own", generation(1), now).is_some());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How many wrong credentials an address may show. Counts what was looked at and found wrong; who is behind an address, and what a right
 //! credential is, others know.
 
-use maitred_core::limit_table::{Key, Pace, Table};
+use maitred_core::limit_table::{Key, Pace, Table, Verdict};
 use maitred_core::{Exchange, Fault, Kind, Ports};
 use maitred_model::FailedCredentials;
 use std::sync::Arc;
@@ -29,6 +29,13 @@ impl Failures {
         Failures { table, pace, count }
     }
 
+    /// Whether it is worth the wait for a turn: who would not be looked at is told at once. Takes nothing.
+    pub fn check(&self, exchange: &Exchange, ports: &dyn Ports) -> Result<(), Fault> {
+        let from = self.table.address_key(exchange.client_ip());
+        let verdict = self.table.peek(from, &self.pace, ports.now());
+        if verdict.allowed { Ok(()) } else { Err(over(&verdict)) }
+    }
+
     /// Whether a credential from there is looked at. From an address that has been wrong of late each look takes one of what is left, until it
     /// is over: else all that are sent at once would be looked at. Whoever was never wrong may come with as many as it likes. `is_costly`: who
     /// does not wait for the end of it was wrong, or nobody who tries passwords would wait.
@@ -42,12 +49,14 @@ impl Failures {
         }
         match verdict.allowed {
             true => Ok(Look { failures: self, ports, from, is_paid, is_costly, is_over: false }),
-            false => {
-                let fault = Fault::new(Kind::TooManyFailures, "over limits.failed_credentials");
-                Err(Fault { retry_after: Some(verdict.retry_after), ..fault })
-            }
+            false => Err(over(&verdict)),
         }
     }
+}
+
+fn over(verdict: &Verdict) -> Fault {
+    let fault = Fault::new(Kind::TooManyFailures, "over limits.failed_credentials");
+    Fault { retry_after: Some(verdict.retry_after), ..fault }
 }
 
 /// A credential is being looked at.

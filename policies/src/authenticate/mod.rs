@@ -16,6 +16,8 @@ pub mod jwt;
 pub mod lambda;
 mod oidc;
 mod place;
+#[cfg(test)]
+mod tests;
 
 use failures::Look;
 pub use failures::{ADDRESSES_MAX, Failures};
@@ -345,16 +347,30 @@ impl Policy for Authenticate {
                 }
             });
         };
+        // What is not known costs something to find out: whoever was wrong too often is not looked at, and stands in nobody's way.
+        if let Some(Err(over)) = self.failures.as_ref().map(|failures| failures.check(exchange, ports)) {
+            return Hook::Ready(Err(over));
+        }
         Hook::Pending(Box::pin(async move {
             let (client, deadline) = (exchange.client.clone(), exchange.deadline);
             // Whom the worker knows goes first, however many others there are.
-            while_wanted(client.clone(), ports.turn()).await?;
-            // What is not known costs something to find out: whoever was wrong too often is not looked at.
+            let turn = while_wanted(client.clone(), in_time(ports.turn(), deadline, ports)).await?;
+            if turn.is_none() || deadline.is_some_and(|deadline| deadline <= ports.now()) {
+                return self.conclude(
+                    choice,
+                    exchange,
+                    ports,
+                    late("its turn to be looked at did not come within the route's timeout"),
+                );
+            }
+            // Others from there may have been wrong meanwhile.
             let is_costly = choice.authorizer.is_costly();
             let look = self.failures.as_ref().map(|failures| failures.admit(exchange, ports, is_costly)).transpose()?;
             let decision = match choice.authorizer.decide(exchange, ports) {
                 Hook::Ready(decision) => decision,
-                Hook::Pending(later) => while_wanted(client, in_time(later, deadline, ports)).await?,
+                Hook::Pending(later) => while_wanted(client, in_time(later, deadline, ports))
+                    .await?
+                    .unwrap_or_else(|| late("it was not found out within the route's timeout")),
             };
             if let Some(look) = look {
                 look.end(decision.as_ref().is_err_and(Refusal::is_wrong_credential));
@@ -376,18 +392,20 @@ impl Policy for Authenticate {
     }
 }
 
-/// What is not found out within the time of the request is not found out.
-async fn in_time(decision: impl Future<Output = Decision>, deadline: Option<Instant>, ports: &dyn Ports) -> Decision {
-    let Some(deadline) = deadline else { return decision.await };
-    let (mut decision, mut late) = (pin!(decision), ports.until(deadline));
-    poll_fn(|cx| match decision.as_mut().poll(cx) {
-        Poll::Ready(decision) => Poll::Ready(decision),
-        Poll::Pending => late.as_mut().poll(cx).map(|()| {
-            let why = "it was not found out within the route's timeout";
-            Err(Refusal::Failed(Fault::new(Kind::AuthorizerUnavailable, why)))
-        }),
+/// `None`: the time of the request was over first.
+async fn in_time<T>(work: impl Future<Output = T>, deadline: Option<Instant>, ports: &dyn Ports) -> Option<T> {
+    let Some(deadline) = deadline else { return Some(work.await) };
+    let (mut work, mut late) = (pin!(work), None);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => late.get_or_insert_with(|| ports.until(deadline)).as_mut().poll(cx).map(|()| None),
     })
     .await
+}
+
+/// What is not found out within the time of the request is not found out.
+fn late(why: &'static str) -> Decision {
+    Err(Refusal::Failed(Fault::new(Kind::AuthorizerUnavailable, why)))
 }
 
 /// A route on which nobody is asked: what is the gateway's own does not reach its back end either.
