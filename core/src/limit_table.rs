@@ -144,6 +144,10 @@ impl Key {
 pub struct KeyWriter(Sip);
 
 impl KeyWriter {
+    pub fn new(seed: [u64; 2]) -> KeyWriter {
+        KeyWriter(Sip::new(seed))
+    }
+
     #[inline]
     pub fn word(&mut self, word: u64) {
         self.0.word(word);
@@ -244,7 +248,7 @@ impl Table {
     /// For keys of several parts.
     #[inline]
     pub fn writer(&self) -> KeyWriter {
-        KeyWriter(Sip::new(self.seed))
+        KeyWriter::new(self.seed)
     }
 
     pub fn key(&self, bytes: &[u8]) -> Key {
