@@ -153,7 +153,10 @@ impl Limits {
             && !wait.is_zero()
             && exchange.deadline.is_some_and(|deadline| deadline <= ports.now() + wait)
         {
-            let fault = self.refuse(last.limit, last.key, last.verdict, exchange, ports);
+            // What it took is given back: it is told as if it had not.
+            let back = last.verdict.corrected(last.units, 0, &self.limit(last.limit).pace);
+            let verdict = Verdict { remaining: last.verdict.remaining, ..back };
+            let fault = self.refuse(last.limit, last.key, verdict, exchange, ports);
             return Err(Fault { detail: "its turn would come after the route's timeout".into(), ..fault });
         }
         for taken in exchange.taken.iter().skip(before) {
