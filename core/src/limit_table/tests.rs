@@ -239,6 +239,14 @@ fn parts_of_a_key_do_not_run_together() {
 }
 
 #[test]
+fn what_a_limit_is_called_elsewhere_only_its_fleet_can_tell() {
+    let of = |seed: [u64; 2]| crate::limits::LimitId::of("route\0shop\0GET /orders", seed);
+    assert_eq!(of(SEED), of(SEED));
+    assert_ne!(of(SEED), of([1, 3]));
+    assert_ne!(of(SEED), crate::limits::LimitId::of("route\0shop\0GET /order", SEED));
+}
+
+#[test]
 fn as_many_bits_of_an_address_count_as_are_said() {
     let table = Table::new(1, SEED, Instant::now());
     let of = |text: &str, prefix: u8| {
