@@ -197,11 +197,12 @@ fn check_plan(document: &Document, plan: &str) -> Result<(), NotChanged> {
     Err(NotChanged::Wrong(format!("there is no plan `{plan}`; {hint}")))
 }
 
-/// Why a configuration cannot become live: consumers of the store have plans that it lacks, and would not come in any more.
+/// Why a configuration cannot become live: consumers of the store have plans that it lacks, and would not come in any more. Those that
+/// are disabled do not come in anyway.
 pub fn lost_plans(document: &Document, store: &Store) -> Option<String> {
     let is_lost = |stored: &StoredConsumer| {
         let plan = stored.plan.as_ref().filter(|plan| !document.plans.contains_key(*plan));
-        plan.filter(|_| !document.consumers.contains_key(&stored.name)).cloned()
+        plan.filter(|_| !stored.disabled && !document.consumers.contains_key(&stored.name)).cloned()
     };
     let lost: Vec<(String, String)> =
         store.consumers().into_iter().filter_map(|stored| Some((is_lost(&stored)?, stored.name))).collect();

@@ -6,7 +6,8 @@
 //! the strictest of them: a flood of keys makes limits tighter and never wider.
 //!
 //! Exact for a key that keeps its place. Where two threads take a key's first unit at the same moment, and time frees a place of its bucket
-//! between them, a third may take one unit that is forgotten.
+//! between them, a third may take one unit that is forgotten. And where a key comes back in the very moment in which another has its place, and
+//! a second time before the other has seen that and left, it may have twice what it should.
 
 mod sip;
 #[cfg(test)]
@@ -28,6 +29,8 @@ const TURNS: usize = 16;
 /// A little more than a pace's most is no more: threads look at the clock at different moments, and whoever looked first must not forgive what is
 /// there for who looked later. In nanoseconds.
 const CLOCKS_APART: u64 = 1_000_000_000;
+/// How far a table's own time may lag behind whoever looked last. Short beside `CLOCKS_APART`, and long enough that threads seldom write it.
+const TABLE_TICK: u64 = 100_000_000;
 /// Bits of an IPv6 address that count where nothing else is said: of a /64 whoever has one has all.
 const IPV6_PREFIX: u8 = 64;
 
@@ -141,6 +144,10 @@ impl Key {
 pub struct KeyWriter(Sip);
 
 impl KeyWriter {
+    pub fn new(seed: [u64; 2]) -> KeyWriter {
+        KeyWriter(Sip::new(seed))
+    }
+
     #[inline]
     pub fn word(&mut self, word: u64) {
         self.0.word(word);
@@ -203,6 +210,8 @@ pub struct Table {
     buckets: usize,
     seed: [u64; 2],
     epoch: Instant,
+    /// The latest moment that anybody came with, give or take a tick.
+    latest: AtomicU64,
     figures: Arc<TableFigures>,
 }
 
@@ -213,7 +222,7 @@ impl Table {
         let words = zeroed((buckets + 1) * BUCKET_WORDS);
         // The end of the room for one bucket more is what is left of it.
         let first = words.as_ptr().align_offset(BUCKET_BYTES).min(BUCKET_WORDS);
-        Table { words, first, buckets, seed, epoch: now, figures: Arc::default() }
+        Table { words, first, buckets, seed, epoch: now, latest: AtomicU64::new(0), figures: Arc::default() }
     }
 
     /// What a table for so many keys may come to take. The system gives it page by page, as keys come.
@@ -239,7 +248,7 @@ impl Table {
     /// For keys of several parts.
     #[inline]
     pub fn writer(&self) -> KeyWriter {
-        KeyWriter(Sip::new(self.seed))
+        KeyWriter::new(self.seed)
     }
 
     pub fn key(&self, bytes: &[u8]) -> Key {
@@ -275,7 +284,7 @@ impl Table {
             let Some(place) = bucket.place(key, now) else { break };
             let verdict = charge(&bucket.untils[place], cost, pace, now);
             // Somebody may have moved in between: then it was charged to them, and this key pays elsewhere.
-            if bucket.keys[place].load(Ordering::Acquire) == key.0 {
+            if bucket.is_at(place, key) {
                 return self.told(verdict);
             }
         }
@@ -286,23 +295,31 @@ impl Table {
     pub fn owe(&self, key: Key, cost: u32, pace: &Pace, now: Instant) {
         let now = self.time(now);
         let bucket = self.bucket(key);
-        let place = bucket.place(key, now).unwrap_or_else(|| self.strictest(bucket));
         let cost = pace.interval.saturating_mul(u64::from(cost));
         let later = |until: u64| Some(now.saturating_add(owed(until, pace, now).saturating_add(cost).min(pace.most)));
-        let _ = bucket.untils[place].fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
+        let owe = |place: usize| bucket.untils[place].fetch_update(Ordering::SeqCst, Ordering::Acquire, later);
+        for _ in 0..TURNS {
+            let Some(place) = bucket.place(key, now) else { break };
+            let _ = owe(place);
+            // As where it is taken.
+            if bucket.is_at(place, key) {
+                return;
+            }
+        }
+        let _ = owe(self.strictest(bucket));
     }
 
     /// Gives back what was taken and not used.
     pub fn give_back(&self, key: Key, cost: u32, pace: &Pace, now: Instant) {
         let now = self.time(now);
         let bucket = self.bucket(key);
-        let Some(place) = bucket.of(key) else { return };
         let back = pace.interval.saturating_mul(u64::from(cost));
-        let earlier = |until: u64| match owed(until, pace, now) {
-            0 => None,
-            owed => Some(now.saturating_add(owed.saturating_sub(back))),
-        };
-        let _ = bucket.untils[place].fetch_update(Ordering::AcqRel, Ordering::Acquire, earlier);
+        for _ in 0..TURNS {
+            let Some(place) = bucket.of(key) else { return };
+            if bucket.forgive(place, key, back, pace, now) {
+                return;
+            }
+        }
     }
 
     fn told(&self, verdict: Verdict) -> Verdict {
@@ -317,9 +334,16 @@ impl Table {
         bucket.strictest_of(u32::MAX)
     }
 
-    /// What a table makes of a moment; one after its beginning is never 0.
+    /// What a table makes of a moment; one after its beginning is never 0. Whoever comes with one that has long passed comes now: what others took
+    /// since would look like more than the pace lets anybody owe, and be forgiven.
+    #[inline]
     fn time(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.epoch)).saturating_add(1)
+        let now = nanos(now.saturating_duration_since(self.epoch)).saturating_add(1);
+        let latest = self.latest.load(Ordering::Acquire);
+        if now > latest.saturating_add(TABLE_TICK) {
+            self.latest.fetch_max(now, Ordering::AcqRel);
+        }
+        now.max(latest)
     }
 
     fn bucket(&self, key: Key) -> Bucket<'_> {
@@ -369,6 +393,28 @@ impl Bucket<'_> {
         places
     }
 
+    /// Asked after a place was charged: in one order with whoever takes it for another key, so that one of both sees the other.
+    #[inline]
+    fn is_at(self, place: usize, key: Key) -> bool {
+        self.keys[place].load(Ordering::SeqCst) == key.0
+    }
+
+    /// Takes `back` off what the key owes there. Not where somebody has moved in meanwhile: they owe what they did.
+    fn forgive(self, place: usize, key: Key, back: u64, pace: &Pace, now: u64) -> bool {
+        let until = &self.untils[place];
+        let earlier = |until: u64| match owed(until, pace, now) {
+            0 => None,
+            owed => Some(now.saturating_add(owed.saturating_sub(back))),
+        };
+        let Ok(before) = until.fetch_update(Ordering::SeqCst, Ordering::Acquire, earlier) else { return true };
+        if self.is_at(place, key) {
+            return true;
+        }
+        let taken_off = owed(before, pace, now).min(back);
+        until.fetch_add(taken_off, Ordering::SeqCst);
+        false
+    }
+
     /// Where the key is. In two places at once it counts where it owes more.
     #[inline]
     fn of(self, key: Key) -> Option<usize> {
@@ -402,6 +448,19 @@ impl Bucket<'_> {
         passed
     }
 
+    /// Takes a place that was `before`'s, unless that one is back.
+    fn move_in(self, key: Key, free: usize, before: u64, now: u64) -> bool {
+        if self.keys[free].compare_exchange(before, key.0, Ordering::SeqCst, Ordering::Acquire).is_err() {
+            return false;
+        }
+        // Charged since it was found free: what its owner owes is not this key's, and shall not be forgotten.
+        let is_back = before != 0 && self.untils[free].load(Ordering::SeqCst) > now;
+        if is_back {
+            let _ = self.keys[free].compare_exchange(key.0, before, Ordering::SeqCst, Ordering::Acquire);
+        }
+        !is_back
+    }
+
     /// The key's place, taken for it if it has none. `None`: all are others'.
     fn place(self, key: Key, now: u64) -> Option<usize> {
         for _ in 0..TURNS {
@@ -409,7 +468,7 @@ impl Bucket<'_> {
                 return Some(own);
             }
             let (free, before) = self.free(now)?;
-            if self.keys[free].compare_exchange(before, key.0, Ordering::SeqCst, Ordering::Acquire).is_err() {
+            if !self.move_in(key, free, before, now) {
                 continue;
             }
             let is_alone = self.keys.iter().filter(|own| own.load(Ordering::SeqCst) == key.0).count() == 1;
@@ -439,7 +498,7 @@ fn charge(place: &AtomicU64, cost: u32, pace: &Pace, now: u64) -> Verdict {
             }
         };
         // Fails only where another thread has taken something: one of them always gets on.
-        match place.compare_exchange_weak(before, now.saturating_add(after), Ordering::AcqRel, Ordering::Acquire) {
+        match place.compare_exchange_weak(before, now.saturating_add(after), Ordering::SeqCst, Ordering::Acquire) {
             Ok(_) => return pace.granted(after),
             Err(other) => before = other,
         }

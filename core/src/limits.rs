@@ -4,7 +4,7 @@
 pub mod series;
 pub mod top;
 
-use crate::limit_table::{Key, Pace, Verdict};
+use crate::limit_table::{Key, KeyWriter, Pace, Verdict};
 pub use maitred_model::LIMITS_MAX;
 use std::future::Future;
 use std::pin::Pin;
@@ -51,6 +51,14 @@ impl TakenList {
         }
     }
 
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Taken> {
         self.taken[..usize::from(self.len)].iter().flatten()
     }
@@ -64,6 +72,15 @@ impl TakenList {
 /// A limit, for all gateways that have the same: a hash of what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LimitId(pub u64);
+
+impl LimitId {
+    /// `seed`: all gateways of a fleet have it, and nobody else.
+    pub fn of(what: &str, seed: [u64; 2]) -> LimitId {
+        let mut writer = KeyWriter::new(seed);
+        writer.bytes(what.as_bytes());
+        LimitId(writer.key().number())
+    }
+}
 
 /// What is asked of counts that are kept elsewhere.
 #[derive(Debug, Clone, Copy)]

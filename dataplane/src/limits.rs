@@ -2,7 +2,6 @@
 
 use crate::compile::State;
 use crate::identity;
-use maitred_core::balance::hash;
 use maitred_core::identity::KeyHasher;
 use maitred_core::limit_table::Table;
 use maitred_core::limits::LimitId;
@@ -18,6 +17,9 @@ use std::sync::Arc;
 
 /// What the tables of all limits may come to take together. The system gives it as keys come, but has to promise it at once.
 const TABLES_BYTES_MAX: usize = 8 << 30;
+
+/// Keys of a limit that counts each route of an API apart: an API that gets some more keeps the counts of those it has.
+const ROUTES_FORESEEN: usize = 1024;
 
 /// What a table counts, whatever its limit is at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -68,15 +70,15 @@ impl Owner {
         }
     }
 
-    /// The same for all gateways that have the same limit.
-    fn id(&self, position: usize, by: &str) -> LimitId {
+    /// The same for all gateways that have the same limit and `seed`, and a name that tells nobody else whose it is.
+    fn id(&self, position: usize, by: &str, seed: [u64; 2]) -> LimitId {
         let [api, route, limit] = self.labels();
         let same = match self {
             Owner::Route(.., same) | Owner::PlanOnRoute(.., same) => *same,
             Owner::Api(_) | Owner::Plan(_) | Owner::PlanInApi(..) => 0,
         };
         let kind = self.word();
-        LimitId(hash(format!("{kind}\0{api}\0{route}\0{limit}\0{same}\0{position}\0{by}").as_bytes(), 0))
+        LimitId::of(&format!("{kind}\0{api}\0{route}\0{limit}\0{same}\0{position}\0{by}"), seed)
     }
 }
 
@@ -238,7 +240,7 @@ impl LimitsCompiler {
         let word = if owner.is_plan() { format!("plan:{word}{suffix}") } else { format!("{word}{suffix}") };
         let name = LimitName { api: api.into(), route: route.into(), limit: word.into() };
         let series = around.state.metrics.limit(&name);
-        let id = owner.id(position, &by);
+        let id = owner.id(position, &by, self.seed);
         let keys_max = keys_max(owner, limit, place.api);
         let bytes = Table::bytes(keys_max);
         let table_place = TablePlace { owner: owner.clone(), position, by, bytes, seed: self.seed };
@@ -271,7 +273,7 @@ fn keys_max(owner: &Owner, limit: &RateLimit, api: &Api) -> usize {
     let is_one = limit.by.iter().all(|by| by.value.is_one());
     let by_route = limit.by.iter().any(|by| by.value == LimitBy::Route);
     match owner {
-        Owner::Api(_) if is_one && by_route => api.routes.len(),
+        Owner::Api(_) if is_one && by_route => api.routes.len().max(ROUTES_FORESEEN),
         _ if is_one => 1,
         Owner::Api(_) | Owner::Route(..) | Owner::Plan(_) | Owner::PlanInApi(..) | Owner::PlanOnRoute(..) => {
             limit.keys_max.get() as usize

@@ -23,9 +23,10 @@ pub(crate) struct Plans {
 impl Plans {
     pub fn compile(document: &Document, state: &State) -> Plans {
         let mut plans = Plans { shared: shared(document, state), ..Plans::default() };
+        let seed = fleet_seed(document);
         for (name, plan) in &document.plans {
             let mut add = |api: Option<&str>, route: Option<&str>, quota: &Quota| {
-                let slot = state.consumers.accounts.slot(SlotKey::new(name, api, route, quota));
+                let slot = state.consumers.accounts.fleet_slot(SlotKey::new(name, api, route, quota), seed);
                 let grant = Arc::new(Grant { most: quota.limit.get(), slot });
                 plans.grants.push(grant.clone());
                 let offered = Offered { grant, series: state.metrics.quota(&name.as_str().into()) };

@@ -19,7 +19,7 @@ pub use cedar::{Cedar, DecisionLog, TextFile};
 pub use identity::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
 pub use limits::{
     ApiTerms, Closest, Cost, Counters, CountersFailure, CountingMode, Given, LIMITS_MAX, LimitBy, LimitHeaders, Period, Plan,
-    Quota, QuotaBy, RateLimit, RedisCounters, RedisKind, RedisServers, Terms, WeekStart,
+    QUOTAS_MAX, Quota, QuotaBy, RateLimit, RedisCounters, RedisKind, RedisServers, Terms, WeekStart,
 };
 pub use listeners::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ListenAddress, Listener, ListenerTls, PemFile, ProxyProtocolIn, TlsVersion,

@@ -381,6 +381,18 @@ fn a_reload_keeps_what_was_taken_and_a_changed_rate_counts_at_once() {
 }
 
 #[test]
+fn an_api_that_gets_another_route_forgets_nothing_of_those_it_has() {
+    let routes = ["/a", "/b", "/c", "/d", "/e", "/f", "/g", "/h", "/i"].map(|path| (path, "idempotent: true"));
+    let api = "rate_limit: { rate: 1/h, burst: 2, by: route }";
+    let backend = Backend::status(200);
+    let gateway = gateway(&yaml(api, &routes[..2]), &[("kitchen", backend.address())]);
+    assert_eq!(statuses(&gateway, "/a", "", 3), [200, 200, 429]);
+    gateway.publish(&yaml(api, &routes));
+    assert_eq!(statuses(&gateway, "/a", "", 1), [429]);
+    assert_eq!(statuses(&gateway, "/i", "", 3), [200, 200, 429]);
+}
+
+#[test]
 fn two_workers_together_let_in_what_one_would() {
     let backend = Backend::status(200);
     let text = format!("workers: 2\n{}", yaml("", &[("/a", "rate_limit: { rate: 1/h, burst: 100, by: ip }")]));
@@ -518,7 +530,11 @@ fn what_limits_said_is_counted_and_who_is_refused_most_is_known() {
     for tenant in ["a", "b", "b", "b"] {
         gateway.ask("GET", "/a", &format!("X-Tenant: {tenant}\r\nAuthorization: secret-{tenant}\r\n"), "");
     }
-    assert_eq!((answered(&gateway, "api"), answered(&gateway, "route")), ([4, 0, 0], [2, 0, 2]));
+    assert_eq!(
+        (answered(&gateway, "api"), answered(&gateway, "route")),
+        ([2, 0, 0], [2, 0, 2]),
+        "what is refused is counted by whom"
+    );
     let limits = gateway.metrics().limits();
     let series = limits.iter().find(|series| &*series.name.limit == "route").expect("the route's limit");
     assert_eq!((&*series.name.api, &*series.name.route), ("all", "a"));
@@ -526,6 +542,25 @@ fn what_limits_said_is_counted_and_who_is_refused_most_is_known() {
     assert_eq!((top.len(), top[0].count), (1, 2));
     assert!(top[0].text.starts_with("header x-tenant b, header authorization ***"), "{top:?}");
     assert!(!top[0].text.contains("secret"), "{top:?}");
+}
+
+#[test]
+fn what_a_query_holds_is_not_shown_of_who_is_refused() {
+    let limit = "rate_limit: { rate: 1/h, burst: 1, by: \"cel:request.query.token\" }";
+    let (_backend, gateway) = kitchen("", &[("/a", limit)]);
+    assert_eq!(statuses(&gateway, "/a?token=secret", "", 2), [200, 429]);
+    let limits = gateway.metrics().limits();
+    let series = limits.iter().find(|series| &*series.name.limit == "route").expect("the route's limit");
+    let top = series.top.read();
+    assert!(top[0].text.starts_with("cel ***") && !top[0].text.contains("secret"), "{top:?}");
+}
+
+#[test]
+fn a_turn_after_the_route_s_timeout_is_a_refusal_and_counted_as_one() {
+    let limit = "timeout: 10s, rate_limit: { rate: 1/min, burst: 1, by: route, wait: 1min }";
+    let (_backend, gateway) = kitchen("", &[("/a", limit)]);
+    assert_eq!(statuses(&gateway, "/a", "", 3), [200, 429, 429]);
+    assert_eq!(answered(&gateway, "route"), [1, 0, 2]);
 }
 
 #[test]

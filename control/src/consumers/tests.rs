@@ -112,6 +112,8 @@ fn a_plan_is_one_that_there_is_and_stays_while_somebody_has_it() {
     assert_eq!(lost_plans(&with, &opened.0), None);
     let lost = lost_plans(&without, &opened.0).unwrap();
     assert!(lost.starts_with("plan `gold` is gone, and consumers in the store have it: bob; give them another"), "{lost}");
+    change(&with, &opened.0, disable("bob")).unwrap();
+    assert_eq!(lost_plans(&without, &opened.0), None, "who does not come in loses nothing");
     change(&with, &opened.0, set(None)).unwrap();
     assert_eq!(lost_plans(&without, &opened.0), None);
 }

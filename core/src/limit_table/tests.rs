@@ -160,6 +160,56 @@ fn who_looked_at_the_clock_first_forgives_nothing() {
 }
 
 #[test]
+fn who_comes_with_a_moment_long_past_forgives_nothing() {
+    let start = Instant::now();
+    let (table, pace) = (Table::new(1, SEED, start), Pace::new(10, Duration::from_secs(1), 20));
+    let (key, now) = (key(&table, 1), start + Duration::from_secs(25));
+    assert!(table.take(key, 20, &pace, now).allowed);
+    for behind in [10, 20, 25] {
+        let old = now - Duration::from_secs(behind);
+        assert_eq!(table.take(key, 1, &pace, old).retry_after, 100 * MS, "{behind} s behind, and told what is so now");
+        table.give_back(key, 1, &pace, old);
+        assert!(table.take(key, 1, &pace, now).allowed, "{behind} s behind: what was given back");
+        table.owe(key, 0, &pace, old);
+        assert!(!table.take(key, 1, &pace, now).allowed, "{behind} s behind");
+    }
+}
+
+#[test]
+fn a_place_whose_owner_is_back_is_not_taken_from_it() {
+    let start = Instant::now();
+    let (table, pace) = (Table::new(1, SEED, start), Pace::new(1, Duration::from_secs(1), 4));
+    let (owner, other) = (key(&table, 1), key(&table, 2));
+    assert!(table.take(owner, 1, &pace, start).allowed);
+    let later = start + Duration::from_secs(2);
+    let (bucket, now) = (table.bucket(owner), table.time(later));
+    let place = bucket.of(owner).expect("a place");
+    // Another finds it free, and before it moves in the owner takes all of its burst.
+    assert!(table.take(owner, 4, &pace, later).allowed);
+    assert!(!bucket.move_in(other, place, owner.number(), now));
+    assert!(!table.take(owner, 1, &pace, later).allowed, "the owner is where it was, and owes what it did");
+    assert_eq!(table.take(other, 1, &pace, later).remaining, 3, "and the other owes nothing of it");
+    let much_later = later + Duration::from_secs(60);
+    assert!(bucket.move_in(other, place, owner.number(), table.time(much_later)), "free in truth");
+}
+
+#[test]
+fn what_is_given_back_is_not_given_to_who_has_the_place_now() {
+    let start = Instant::now();
+    let (table, pace) = (Table::new(1, SEED, start), Pace::new(1, Duration::from_secs(1), 4));
+    let (own, other) = (key(&table, 1), key(&table, 2));
+    assert!(table.take(own, 3, &pace, start).allowed);
+    let (bucket, now) = (table.bucket(own), table.time(start));
+    let place = bucket.of(own).expect("a place");
+    for back in [1, 2, 30] {
+        assert!(!bucket.forgive(place, other, back * pace.interval, &pace, now));
+        assert_eq!(table.peek(own, &pace, start).remaining, 1, "{back}");
+    }
+    assert!(bucket.forgive(place, own, pace.interval, &pace, now));
+    assert_eq!(table.peek(own, &pace, start).remaining, 2);
+}
+
+#[test]
 fn what_is_told_follows_what_it_cost_in_the_end() {
     let start = Instant::now();
     let (table, pace) = (Table::new(1, SEED, start), Pace::new(1, Duration::from_secs(1), 5).owing(10));
@@ -186,6 +236,14 @@ fn parts_of_a_key_do_not_run_together() {
         assert_ne!(of(&["ab", "c"]), of(other), "{other:?}");
     }
     assert_ne!(of(&["12345678"]), of(&["12345678\0"]));
+}
+
+#[test]
+fn what_a_limit_is_called_elsewhere_only_its_fleet_can_tell() {
+    let of = |seed: [u64; 2]| crate::limits::LimitId::of("route\0shop\0GET /orders", seed);
+    assert_eq!(of(SEED), of(SEED));
+    assert_ne!(of(SEED), of([1, 3]));
+    assert_ne!(of(SEED), crate::limits::LimitId::of("route\0shop\0GET /order", SEED));
 }
 
 #[test]

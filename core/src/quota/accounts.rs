@@ -37,13 +37,10 @@ impl SlotKey {
         }
     }
 
-    /// The same for all gateways that have the same quota.
-    fn id(&self) -> LimitId {
+    /// The same for all gateways that have the same quota and `seed`, as that of a limit.
+    fn id(&self, seed: [u64; 2]) -> LimitId {
         let SlotKey { plan, api, route, by, per, time_zone, week_starts } = self;
-        let text = format!("quota\0{plan}\0{api:?}\0{route:?}\0{by:?}\0{per:?}\0{time_zone}\0{week_starts:?}");
-        let hash = blake3::hash(text.as_bytes());
-        let first = hash.as_bytes().first_chunk::<8>().copied().unwrap_or_default();
-        LimitId(u64::from_be_bytes(first))
+        LimitId::of(&format!("quota\0{plan}\0{api:?}\0{route:?}\0{by:?}\0{per:?}\0{time_zone}\0{week_starts:?}"), seed)
     }
 }
 
@@ -165,7 +162,7 @@ impl PartialEq for Account {
 impl Eq for Account {}
 
 impl Account {
-    /// Few lines, and nobody waits: a new one is put behind the last.
+    /// Few lines, since no plan has many quotas, and nobody waits: a new one is put behind the last.
     pub fn count(&self, slot: &Arc<Slot>) -> &Count {
         let mut place = &self.first;
         loop {
@@ -262,6 +259,11 @@ impl Accounts {
     }
 
     pub fn slot(&self, key: SlotKey) -> Arc<Slot> {
+        self.fleet_slot(key, [0; 2])
+    }
+
+    /// The same, with what a fleet makes its keys with. That of a slot stays what it was first.
+    pub fn fleet_slot(&self, key: SlotKey, seed: [u64; 2]) -> Arc<Slot> {
         self.has_slots.store(true, Ordering::Release);
         let new = |key: &SlotKey| {
             let quota = Quota {
@@ -271,7 +273,7 @@ impl Accounts {
                 week_starts: key.week_starts,
                 by: key.by,
             };
-            Arc::new(Slot { id: key.id(), calendar: Calendar::new(&quota), key: key.clone(), shared: Count::default() })
+            Arc::new(Slot { id: key.id(seed), calendar: Calendar::new(&quota), key: key.clone(), shared: Count::default() })
         };
         let mut slots = lock(&self.slots);
         let slot = slots.entry(key).or_insert_with_key(new);

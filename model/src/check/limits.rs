@@ -4,7 +4,7 @@
 use super::{Checker, identity::is_open};
 use crate::decode::suggest;
 use crate::diagnostics::Diagnostic;
-use crate::document::{Api, Document, LIMITS_MAX, LimitBy, Plan, RateLimit, Route, Setting, Terms};
+use crate::document::{Api, ApiTerms, Document, LIMITS_MAX, LimitBy, Plan, QUOTAS_MAX, RateLimit, Route, Setting, Terms};
 use crate::span::Spanned;
 use crate::values::format_duration;
 
@@ -17,6 +17,7 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
     }
     for (name, plan) in &document.plans {
         places(document, name, plan, checker);
+        too_many_quotas(name, plan, checker);
     }
     for (name, api) in &document.apis {
         for route in api.routes.iter().filter(|route| !route.is_login()) {
@@ -85,6 +86,21 @@ fn places(document: &Document, name: &str, plan: &Plan, checker: &mut Checker<'_
     }
     for diagnostic in found {
         checker.diagnostics.push(diagnostic);
+    }
+}
+
+/// Each stands by itself, and a consumer may come to have used all of them.
+fn too_many_quotas(name: &str, plan: &Plan, checker: &mut Checker<'_>) {
+    let of_routes = |terms: &ApiTerms| terms.routes.values().filter(|terms| terms.quota.is_some()).count();
+    let mut quotas = usize::from(plan.terms.quota.is_some());
+    for terms in plan.apis.values() {
+        let before = quotas;
+        quotas += usize::from(terms.terms.quota.is_some()) + of_routes(terms);
+        if before <= QUOTAS_MAX && quotas > QUOTAS_MAX {
+            let message = format!("the plan `{name}` has more than {QUOTAS_MAX} quotas up to this API");
+            let hint = "write one for the API in place of those of its routes, or remove some";
+            checker.error("too-many-quotas", terms.span, message, hint);
+        }
     }
 }
 

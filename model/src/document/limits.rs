@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Most limits of one request, those of its plan too: what each took has its place in the exchange, and clients are told of all of them.
 pub const LIMITS_MAX: usize = 8;
 
+/// Quotas that one plan may have, over all APIs and routes: a consumer's are looked through one by one.
+pub const QUOTAS_MAX: usize = 64;
+
 /// So often, for each key.
 #[derive(Debug, Clone)]
 pub struct RateLimit {

@@ -248,6 +248,9 @@ impl Part {
             },
             Part::Api => write!(text, "api"),
             Part::Route(route) => write!(text, "route {route}"),
+            Part::Expression { condition, .. } if condition.names_credentials() => {
+                write!(text, "cel ***{:04x}", key.number() as u16)
+            }
             Part::Expression { condition, .. } => match self.yielded(condition, exchange, ports) {
                 Ok(Some((_, value))) => write!(text, "cel {value}"),
                 Ok(None) => write!(text, "cel absent"),

@@ -91,10 +91,6 @@ impl Limit {
         self.keys.of_consumer(consumer, &self.table)
     }
 
-    pub fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
     pub fn id(&self) -> LimitId {
         self.id
     }

@@ -87,19 +87,17 @@ impl Policy for RateLimit {
 impl Limits {
     /// Takes of all of them, or of none. `Ok`: how long to wait for the turn.
     fn take_here(&self, asked: Asked, now: Instant, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Duration, Fault> {
-        let mut wait = Duration::ZERO;
+        let before = exchange.taken.len();
         for index in asked {
             let limit = self.limit(index);
             let key = limit.keys.of(exchange, ports, &limit.table);
             let verdict = limit.table.take(key, limit.units, &limit.pace, now);
-            limit.count(&verdict, ports);
             if !verdict.allowed {
                 return Err(self.refuse(index, key, verdict, exchange, ports));
             }
-            wait = wait.max(verdict.retry_after);
             exchange.taken.push(Taken { limit: index, key, units: limit.units, is_shared: false, verdict });
         }
-        Ok(wait)
+        self.admitted(before, exchange, ports)
     }
 
     /// The same of counts that all gateways share; all of the phase are asked at once.
@@ -123,31 +121,56 @@ impl Limits {
         let verdicts = match (verdicts, failure) {
             (Ok(verdicts), _) => verdicts,
             (Err(Unanswered), CountersFailure::Local) => return self.take_here(asked, ports.now(), exchange, ports),
-            (Err(Unanswered), CountersFailure::Open) => return Ok(Duration::ZERO),
+            (Err(Unanswered), CountersFailure::Open) => {
+                asked.for_each(|index| self.limit(index).series.count(ports.worker(), Answered::Allowed));
+                return Ok(Duration::ZERO);
+            }
             (Err(Unanswered), CountersFailure::Closed) => {
                 self.give_back(exchange, ports);
                 return Err(Fault::new(Kind::CountersUnavailable, "the counts could not be asked in time"));
             }
         };
-        let (mut wait, mut refused) = (Duration::ZERO, None);
+        let (before, mut refused) = (exchange.taken.len(), None);
         for ((index, ask), verdict) in asked.zip(&asks).zip(verdicts) {
-            self.limit(index).count(&verdict, ports);
             if verdict.allowed {
-                wait = wait.max(verdict.retry_after);
                 exchange.taken.push(Taken { limit: index, key: ask.key, units: ask.units, is_shared: true, verdict });
             } else {
                 refused = refused.or(Some((index, ask.key, verdict)));
             }
         }
         match refused {
-            None => Ok(wait),
+            None => self.admitted(before, exchange, ports),
             Some((index, key, verdict)) => Err(self.refuse(index, key, verdict, exchange, ports)),
         }
+    }
+
+    /// All of a phase have granted something, those from `before` on. `Ok`: how long to wait for the turn.
+    #[inline]
+    fn admitted(&self, before: usize, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Duration, Fault> {
+        let last = exchange.taken.iter().skip(before).max_by_key(|taken| taken.verdict.retry_after).copied();
+        let wait = last.map_or(Duration::ZERO, |last| last.verdict.retry_after);
+        if let Some(last) = last
+            && !wait.is_zero()
+            && exchange.deadline.is_some_and(|deadline| deadline <= ports.now() + wait)
+        {
+            // What it took is given back: it is told as if it had not.
+            let back = last.verdict.corrected(last.units, 0, &self.limit(last.limit).pace);
+            let verdict = Verdict { remaining: last.verdict.remaining, ..back };
+            let fault = self.refuse(last.limit, last.key, verdict, exchange, ports);
+            return Err(Fault { detail: "its turn would come after the route's timeout".into(), ..fault });
+        }
+        for taken in exchange.taken.iter().skip(before) {
+            let is_delayed = !taken.verdict.retry_after.is_zero();
+            let answered = if is_delayed { Answered::Delayed } else { Answered::Allowed };
+            self.limit(taken.limit).series.count(ports.worker(), answered);
+        }
+        Ok(wait)
     }
 
     fn refuse(&self, index: u32, key: Key, verdict: Verdict, exchange: &mut Exchange, ports: &dyn Ports) -> Fault {
         self.give_back(exchange, ports);
         let limit = self.limit(index);
+        limit.series.count(ports.worker(), Answered::Limited);
         limit.series.top.count(&limit.keys.text(exchange, ports, key));
         // Nothing is taken; it is what the answer tells of.
         exchange.taken.push(Taken { limit: index, key, units: 0, is_shared: false, verdict });
@@ -179,12 +202,8 @@ impl Limits {
             return Ok(Flow::Go(()));
         }
         let moment = ports.now() + wait;
-        let (client, deadline) = (exchange.client.clone(), exchange.deadline);
+        let client = exchange.client.clone();
         let mut place = Place { limits: self, exchange, ports, is_kept: false };
-        if deadline.is_some_and(|deadline| deadline <= moment) {
-            let fault = Fault::new(Kind::RateLimited, "its turn would come after the route's timeout");
-            return Err(Fault { retry_after: Some(wait), ..fault });
-        }
         while_wanted(client, ports.until(moment)).await?;
         place.is_kept = true;
         Ok(Flow::Go(()))
@@ -230,16 +249,6 @@ impl Limits {
 }
 
 impl Limit {
-    #[inline]
-    fn count(&self, verdict: &Verdict, ports: &dyn Ports) {
-        let answered = match (verdict.allowed, verdict.retry_after.is_zero()) {
-            (true, true) => Answered::Allowed,
-            (true, false) => Answered::Delayed,
-            (false, _) => Answered::Limited,
-        };
-        self.series.count(ports.worker(), answered);
-    }
-
     fn ask(&self, taken: &Taken, units: u32) -> Ask {
         Ask { limit: self.id, key: taken.key, units, pace: self.pace }
     }

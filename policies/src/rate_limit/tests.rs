@@ -2,6 +2,7 @@
 //! back where. How it looks from outside is in tests/journeys/rate_limits.rs.
 
 use super::*;
+use crate::authorize::condition::Condition;
 use maitred_core::identity::{Consumer, Flights, Verdicts};
 use maitred_core::limits::series::LimitName;
 use maitred_core::limits::{Ask, AskQuota, Counting, SharedCounts, Unanswered};
@@ -173,7 +174,7 @@ fn counts_elsewhere_are_asked_together_and_what_was_granted_is_given_back_there(
         (&counts.given_back.borrow()[2..], left(&early, &own, &ports, &[]).as_deref()),
         (&[1][..], Some("\"route\";r=0;t=3"))
     );
-    assert_eq!(limits.own.iter().map(|limit| limit.series.counts()).collect::<Vec<_>>(), [[2, 0, 0], [1, 0, 1]]);
+    assert_eq!(limits.own.iter().map(|limit| limit.series.counts()).collect::<Vec<_>>(), [[1, 0, 0], [1, 0, 1]]);
 }
 
 #[test]
@@ -189,6 +190,12 @@ fn when_counts_elsewhere_do_not_answer_it_goes_as_it_was_chosen() {
         let mut first = exchange();
         let met = wanted.map(|_| entered(&early, &mut exchange(), &ports).err().map(|fault| fault.kind));
         assert_eq!(met, wanted, "{failure:?}");
+        let counted = match failure {
+            CountersFailure::Local => [2, 0, 1],
+            CountersFailure::Open => [3, 0, 0],
+            CountersFailure::Closed => [0; 3],
+        };
+        assert_eq!(limits.own[0].series.counts(), counted, "{failure:?}");
         ports.now.set(ports.now.get() + Duration::from_secs(600));
         assert_eq!(entered(&early, &mut first, &ports).is_err(), failure == CountersFailure::Closed);
         assert_eq!(left(&early, &first, &ports, &[]).as_deref(), told, "{failure:?}");
@@ -228,6 +235,31 @@ fn what_an_answer_cost_is_settled_where_it_was_taken() {
 }
 
 #[test]
+fn what_expressions_make_of_headers_and_queries_is_in_no_list() {
+    let table = Table::new(100, [1, 2], Instant::now());
+    let ports = here(None);
+    for (source, wanted) in [
+        ("'a' + request.client_ip", Some("cel a")),
+        ("request.headers['x-api-key']", None),
+        ("request.method + request.query.token", None),
+        ("has(request.query.token) ? 'token' : request.headers['x-api-key']", None),
+    ] {
+        let condition = Arc::new(Condition::compile_key(source).unwrap_or_else(|problem| panic!("{source}: {problem:?}")));
+        let conditions = HashMap::from([(source.to_owned(), condition)]);
+        let making = KeyMaking { route: "r", conditions: &conditions, params: &[], masked: &[] };
+        let keys = Keys::compile(&[Spanned::builtin(LimitBy::Expression(source.to_owned()))], &table, &making);
+        let mut exchange = exchange();
+        exchange.request.headers.add(b"x-api-key", b"secret");
+        let key = keys.of(&exchange, &ports, &table);
+        let text = keys.text(&exchange, &ports, key);
+        match wanted {
+            Some(wanted) => assert!(text.starts_with(wanted), "{source}: {text}"),
+            None => assert!(text.starts_with("cel ***") && text.len() == 11, "{source}: {text}"),
+        }
+    }
+}
+
+#[test]
 fn a_turn_far_away_is_waited_for_and_beyond_the_timeout_it_is_not() {
     let patient = |limit: &mut Configured| limit.wait = Some(Duration::from_secs(60));
     let limits = Arc::new(Limits::new(vec![limit("api", 1, IP, patient)], None, draft(), None));
@@ -238,6 +270,8 @@ fn a_turn_far_away_is_waited_for_and_beyond_the_timeout_it_is_not() {
     hasty.deadline = Some(ports.now() + Duration::from_secs(30));
     let fault = entered(&early, &mut hasty, &ports).expect_err("no time to wait");
     assert_eq!((fault.kind, fault.retry_after), (Kind::RateLimited, Some(Duration::from_secs(60))));
+    assert_eq!(limits.own[0].series.counts(), [1, 0, 1], "it was refused, and did not wait");
+    assert_eq!(left(&early, &hasty, &ports, &[]).as_deref(), Some("\"api\";r=0;t=60"), "and gave its turn back");
     let mut waiting = begun(&ports);
     let Hook::Pending(mut later) = early.enter(&mut waiting, &ports) else { panic!("its turn comes later") };
     let mut context = Context::from_waker(Waker::noop());

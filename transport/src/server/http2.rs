@@ -27,6 +27,9 @@ const ARRIVALS_PER_TURN: usize = 8;
 /// Where a turn comes so late there is much to do, and fewer are begun in each.
 const LATE_TURN: Duration = Duration::from_micros(500);
 
+/// Longer than its turn takes: a request that waited so long waited for its client to make room, and its time begins when it is over.
+const WAITED: Duration = Duration::from_millis(500);
+
 /// Requests answered at once whose client has no room for an answer; others of that kind wait until it has, or those are over. Each would
 /// hold a connection to a back end for nothing.
 const CRAMPED_MAX: usize = 2;
@@ -171,7 +174,7 @@ impl<S: Service> Serving<S> {
         }
         for _ in 0..self.pace {
             let Some((arrival, cramped)) = self.shared.connection.take_arrival(self.shared.takes_cramped()) else { return };
-            self.begin(arrival, cramped);
+            self.begin(arrival, cramped, now);
         }
         if self.shared.connection.has_arrival(self.shared.takes_cramped()) {
             self.put_off = Some(now);
@@ -241,18 +244,18 @@ impl<S: Service> Serving<S> {
         Poll::Pending
     }
 
-    fn begin(&self, arrival: Arrival, cramped: bool) {
+    fn begin(&self, arrival: Arrival, cramped: bool, now: Instant) {
         let cramped = cramped.then(|| Cramped::new(&self.shared, &arrival.channel));
         let place = Place::new(self.shared.clone());
         let service = self.service.clone();
         spawn_local(async move {
-            answer_one(&place.0, &*service, arrival).await;
+            answer_one(&place.0, &*service, arrival, now).await;
             drop(cramped);
         });
     }
 }
 
-async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, arrival: Arrival) {
+async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, arrival: Arrival, now: Instant) {
     let Arrival { channel, exchange, read } = arrival;
     let worker = &shared.worker;
     let mut under_way = UnderWay::resume(worker, service, exchange);
@@ -267,6 +270,9 @@ async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, arrival: Arriv
         exchange.record.status = gone.kind.status();
         exchange.record.fault = Some((gone.kind, gone.detail));
         return under_way.end(worker.now(), 0);
+    }
+    if now.saturating_duration_since(exchange.record.started) > WAITED {
+        exchange.record.started = now;
     }
     answer(&stream, exchange, read.map_err(|refusal| stream.refuse(refusal)), service).await;
     under_way.end(worker.now(), stream.read());

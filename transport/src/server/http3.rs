@@ -277,8 +277,18 @@ async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, send: SendStre
     }
     let mut under_way = UnderWay::begin(worker, service, worker.now());
     let Some(exchange) = &mut under_way.exchange else { return };
+    let mut waited = false;
     let read = match head {
-        Ok(HeadRead::Whole) => read_head(shared, &stream, exchange).await,
+        Ok(HeadRead::Whole) => {
+            let mut reading = pin!(read_head(shared, &stream, exchange));
+            // Its time begins when it may be answered, as of a head that comes in pieces over HTTP/1.1.
+            poll_fn(|cx| {
+                let read = reading.as_mut().poll(cx);
+                waited |= read.is_pending();
+                read
+            })
+            .await
+        }
         Ok(HeadRead::TooLarge) => {
             shared.count_reset();
             Err(Fault::new(Kind::HeadTooLarge, "a field section longer than header_bytes"))
@@ -288,6 +298,9 @@ async fn answer_one<S: Service>(shared: &Rc<Shared>, service: &S, send: SendStre
     shared.ends.introduce(exchange);
     exchange.client = Some(stream.clone());
     under_way.named = true;
+    if waited {
+        exchange.record.started = worker.now();
+    }
     answer(&stream, exchange, read, service).await;
     under_way.end(worker.now(), stream.read());
     // What is left of a request that is answered already is not wanted; the answer stands (RFC 9114 §4.1).
