@@ -2,7 +2,7 @@
 
 use super::command::{Answer, Command};
 use super::link::Link;
-use maitred_core::limits::{Ask, Unanswered};
+use maitred_core::limits::{Ask, AskQuota, Unanswered};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -123,7 +123,12 @@ pub(super) fn undone(command: &Command, answer: Answer) -> Option<Command> {
         (Command::Lease { ask, debt }, Answer::Leased { granted, .. }) if granted > 0 || *debt > 0 => {
             Some(Command::GiveBack(Ask { units: granted.saturating_add(*debt), ..*ask }))
         }
-        // A quota that was spent for nothing stays spent: nobody gets more than is written.
-        (Command::Take(_) | Command::Lease { .. } | Command::Spend(_) | Command::GiveBack(_) | Command::Owe(_), _) => None,
+        // What was owed is told again by whoever asked.
+        (Command::Spend(ask), Answer::Spent(spent)) => {
+            let units = if spent.is_ok() { ask.units } else { 0 };
+            (units > 0 || ask.owed > 0).then_some(Command::Unspend(AskQuota { units, ..*ask }))
+        }
+        (Command::Take(_) | Command::Lease { .. } | Command::Spend(_), _) => None,
+        (Command::GiveBack(_) | Command::Owe(_) | Command::Unspend(_), _) => None,
     }
 }

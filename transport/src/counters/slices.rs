@@ -216,7 +216,9 @@ mod tests {
             let owed = match command {
                 Command::GiveBack(ask) => owed.saturating_sub(interval * u64::from(ask.units)),
                 Command::Owe(ask) => (owed + interval * u64::from(ask.units)).min(most),
-                Command::Take(_) | Command::Lease { .. } | Command::Spend(_) => unreachable!("nobody says so here"),
+                Command::Take(_) | Command::Lease { .. } | Command::Spend(_) | Command::Unspend(_) => {
+                    unreachable!("nobody says so here")
+                }
             };
             self.owed_until = now + owed;
         }
