@@ -162,6 +162,11 @@ impl Condition {
         ["principal", "claims", "consumer"].iter().any(|name| self.uses.contains_key(name))
     }
 
+    /// Whether it reads where credentials come: what it yields may be one.
+    pub fn reads_credentials(&self) -> bool {
+        self.uses.get("request").is_some_and(|fields| fields.has("headers") || fields.has("query"))
+    }
+
     /// What it yields where that is one value, for limits: its kind and its text, of which two values that differ never have the same. `None`:
     /// it yields null.
     pub fn text(&self, given: &Given<'_>) -> Result<Option<(u8, String)>, String> {

@@ -52,7 +52,7 @@ pub enum Fields {
 }
 
 impl Fields {
-    fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         match self {
             Fields::All => true,
             Fields::Named(names) => names.contains_key(name),

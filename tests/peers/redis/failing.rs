@@ -70,10 +70,10 @@ fn one_request_that_is_late_takes_the_connection_from_nobody_however_much_it_ask
     let server = Server::start(&[]);
     on_worker(&spec(&text(&server), None), async |member| {
         member.answers(ask(99, pace())).await;
-        server.signal("STOP");
+        server.signal("-STOP");
         let asks: Vec<_> = (0..8).map(|number| ask(number, pace())).collect();
         assert!(member.counters.take(&asks).await.is_err());
-        server.signal("CONT");
+        server.signal("-CONT");
         member.answers(ask(99, pace())).await;
         assert_eq!(member.metrics.workers[0].counters_losses.get(), 0);
     });
