@@ -26,6 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::sleep;
 
@@ -33,6 +34,10 @@ use tokio::time::sleep;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Of what one answer says that it cost, where slices are given out ahead: elsewhere no key owes more than this.
 const BURSTS_AT_ONCE: u32 = 10;
+
+/// Names that are looked up at the same time, by all workers together. Each has a thread for as long as the system takes, which may be much
+/// longer than anybody waits.
+const LOOKUPS_MAX: usize = 4;
 
 /// What all workers have in common.
 pub struct CountersSpec {
@@ -44,6 +49,7 @@ pub struct CountersSpec {
     dial: Dial,
     /// Connections that are there no more: the log is told of the first and of the last, and not by each worker.
     lost: AtomicU32,
+    lookups: Arc<Semaphore>,
 }
 
 impl CountersSpec {
@@ -59,6 +65,7 @@ impl CountersSpec {
             // What HTTP is agreed upon by is nothing to such a server.
             dial: Dial { tls: tls.map(ClientTls::without_alpn), ..Dial::default() },
             lost: AtomicU32::new(0),
+            lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
         })
     }
 
