@@ -101,6 +101,8 @@ pub struct AskQuota {
     pub ends_in: Duration,
     pub most: u64,
     pub units: u32,
+    /// Used already while nobody could be asked: counted whether there is room or not.
+    pub owed: u64,
 }
 
 /// Why counts elsewhere were not asked, or gave no answer in time.

@@ -22,6 +22,8 @@ pub struct Meter {
     now: AtomicU64,
     /// What stood there before it turned, for whoever keeps what was used.
     before: AtomicU64,
+    /// What was used while others, who count the same, could not be asked: they do not know of it yet.
+    alone: AtomicU64,
 }
 
 /// A period by its number, and what was used in it.
@@ -65,19 +67,52 @@ impl Meter {
         self.now().within(period).used
     }
 
-    /// What was taken in that period and not used.
-    pub fn give_back(&self, period: Period, units: u64) {
-        let _ = self.change(|used| {
-            let is_current = used == used.within(period);
-            if is_current { Ok((Used { used: used.used.saturating_sub(units), ..used }, ())) } else { Err(()) }
-        });
+    /// The same where others, who count the same, do not answer: they are to be told of it.
+    pub fn spend_alone(&self, period: Period, units: u64, most: u64) -> Result<u64, u64> {
+        let spent = self.spend(period, units, most);
+        if spent.is_ok() {
+            self.owe(period, units);
+        }
+        spent
     }
 
-    /// Others, who count the same, say how much it is.
+    /// What others are to be told of, by whoever takes it from here. What they are not told after all is `owe`d again.
+    pub fn take_owed(&self, period: Period) -> u64 {
+        let owed = Used::of(self.alone.load(Ordering::Acquire));
+        // Requests that find nothing do not write to what all workers share.
+        if owed.used == 0 {
+            return 0;
+        }
+        let taken = Used::of(self.alone.swap(0, Ordering::AcqRel));
+        if taken.number == period.number() { taken.used } else { 0 }
+    }
+
+    pub fn owe(&self, period: Period, units: u64) {
+        if units == 0 {
+            return;
+        }
+        let number = period.number();
+        // What was owed in another period is over with it.
+        let after = |word: u64| {
+            let owed = Used::of(word);
+            let before = if owed.number == number { owed.used } else { 0 };
+            (owed.number <= number).then(|| Used { number, used: before.saturating_add(units) }.word())
+        };
+        // `Err`: a later period has begun, which this is nothing to.
+        let _ = self.alone.fetch_update(Ordering::AcqRel, Ordering::Acquire, after);
+    }
+
+    /// Others, who count the same, say how much it is. What they do not know of yet comes to it; what they say of a period that is over is
+    /// nothing to the one that runs.
     pub fn learn(&self, period: Period, total: u64) {
+        let owed = Used::of(self.alone.load(Ordering::Acquire));
+        let owed = if owed.number == period.number() { owed.used } else { 0 };
         let _ = self.change(|used| {
+            if used.number > period.number() {
+                return Err(());
+            }
             let used = used.within(period);
-            Ok::<_, ()>((Used { used: total, ..used }, ()))
+            Ok((Used { used: total.saturating_add(owed), ..used }, ()))
         });
     }
 

@@ -19,20 +19,25 @@ use fleet::Fleet;
 use maitred_core::limit_table::Verdict;
 use maitred_core::limits::{Ask, AskQuota, Counting, SharedCounts, Unanswered};
 use maitred_model::{CountersFailure, CountingMode, RedisCounters, RedisServers};
-use slices::{Judged, Slices};
+use slices::{BURSTS_AHEAD, Judged, SWEPT_MAX, Slices};
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::task::spawn_local;
+use tokio::sync::Semaphore;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::sleep;
 
 /// How often slices that nobody uses are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// What a key may owe where slices are given out ahead: more than the slices of all workers of a fleet.
-const BURSTS_AHEAD: u64 = 10;
+/// Of what one answer says that it cost, where slices are given out ahead: elsewhere no key owes more than this.
+const BURSTS_AT_ONCE: u32 = 10;
+
+/// Names that are looked up at the same time, by all workers together. Each has a thread for as long as the system takes, which may be much
+/// longer than anybody waits.
+const LOOKUPS_MAX: usize = 4;
 
 /// What all workers have in common.
 pub struct CountersSpec {
@@ -44,6 +49,7 @@ pub struct CountersSpec {
     dial: Dial,
     /// Connections that are there no more: the log is told of the first and of the last, and not by each worker.
     lost: AtomicU32,
+    lookups: Arc<Semaphore>,
 }
 
 impl CountersSpec {
@@ -59,6 +65,7 @@ impl CountersSpec {
             // What HTTP is agreed upon by is nothing to such a server.
             dial: Dial { tls: tls.map(ClientTls::without_alpn), ..Dial::default() },
             lost: AtomicU32::new(0),
+            lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
         })
     }
 
@@ -116,9 +123,9 @@ impl Counters {
     }
 
     async fn take_ahead(&self, slices: &Rc<RefCell<Slices>>, asks: &[Ask]) -> Result<Vec<Verdict>, Unanswered> {
-        let mut verdicts = Vec::with_capacity(asks.len());
-        for (index, ask) in asks.iter().enumerate() {
-            let ask = Ask { pace: ask.pace.owing(BURSTS_AHEAD), ..*ask };
+        let mut ahead = Ahead { counters: self, taken: Vec::new() };
+        let (mut verdicts, mut elsewhere) = (Vec::with_capacity(asks.len()), Vec::new());
+        for ask in asks.iter().map(owing_ahead) {
             let now = self.worker.now();
             let is_up = self.fleet.can_ask(&Command::Take(ask));
             let judged = slices.borrow_mut().take(&ask, now, is_up);
@@ -126,18 +133,23 @@ impl Counters {
                 self.refill(slices, &ask);
             }
             match judged {
-                Judged::Verdict(verdict) => verdicts.push(verdict),
-                Judged::Elsewhere => match self.take_now(&[ask]).await {
-                    Ok(verdict) => verdicts.extend(verdict),
-                    Err(Unanswered) => {
-                        let granted = asks[..index].iter().zip(&verdicts).filter(|(_, verdict)| verdict.allowed);
-                        self.give_back(&granted.map(|(ask, _)| *ask).collect::<Vec<_>>());
-                        return Err(Unanswered);
+                Judged::Verdict(verdict) => {
+                    if verdict.allowed {
+                        ahead.taken.push(ask);
                     }
-                },
+                    verdicts.push(Some(verdict));
+                }
+                Judged::Elsewhere => {
+                    elsewhere.push(ask);
+                    verdicts.push(None);
+                }
             }
         }
-        Ok(verdicts)
+        // All at once: nobody waits for one after the other.
+        let answers = if elsewhere.is_empty() { Vec::new() } else { self.take_now(&elsewhere).await? };
+        ahead.taken.clear();
+        let mut answers = answers.into_iter();
+        verdicts.into_iter().map(|verdict| verdict.or_else(|| answers.next()).ok_or(Unanswered)).collect()
     }
 
     /// Asks for more in the background, before the rest is used.
@@ -161,8 +173,27 @@ impl Counters {
 async fn sweep(slices: Rc<RefCell<Slices>>, fleet: Rc<Fleet>, worker: Rc<Worker>) {
     loop {
         sleep(SWEEP_EVERY).await;
-        let told = slices.borrow_mut().sweep(worker.now(), |command| fleet.can_ask(command));
-        told.into_iter().for_each(|command| fleet.tell(command));
+        let tell = |command| fleet.can_ask(&command) && fleet.tell(command);
+        while slices.borrow_mut().sweep(worker.now(), tell) >= SWEPT_MAX {
+            yield_now().await;
+        }
+    }
+}
+
+/// A server that forgets what is owed beyond the burst would give it out again, whatever it is asked or told.
+fn owing_ahead(ask: &Ask) -> Ask {
+    Ask { pace: ask.pace.owing(BURSTS_AHEAD), ..*ask }
+}
+
+/// What was taken from slices for a request that asks elsewhere still. If it goes, or is not answered, that is given back.
+struct Ahead<'a> {
+    counters: &'a Counters,
+    taken: Vec<Ask>,
+}
+
+impl Drop for Ahead<'_> {
+    fn drop(&mut self) {
+        self.counters.give_back(&self.taken);
     }
 }
 
@@ -176,17 +207,26 @@ impl SharedCounts for Counters {
 
     fn give_back(&self, asks: &[Ask]) {
         for ask in asks {
-            let is_here = self.slices.as_ref().is_some_and(|slices| slices.borrow_mut().give_back(ask));
-            if !is_here {
+            let Some(slices) = &self.slices else {
                 self.fleet.tell(Command::GiveBack(*ask));
+                continue;
+            };
+            let is_here = slices.borrow_mut().give_back(ask);
+            if !is_here {
+                self.fleet.tell(Command::GiveBack(owing_ahead(ask)));
             }
         }
     }
 
     fn owe(&self, ask: Ask) {
-        let Some(slices) = &self.slices else { return self.fleet.tell(Command::Owe(ask)) };
-        let ask = Ask { pace: ask.pace.owing(BURSTS_AHEAD), ..ask };
-        if slices.borrow_mut().owe(&ask) {
+        let Some(slices) = &self.slices else {
+            self.fleet.tell(Command::Owe(ask));
+            return;
+        };
+        let units = ask.units.min(ask.pace.burst().saturating_mul(BURSTS_AT_ONCE));
+        let ask = Ask { units, ..owing_ahead(&ask) };
+        let is_here = slices.borrow_mut().owe(&ask);
+        if is_here {
             self.refill(slices, &Ask { units: 1, ..ask });
         } else {
             self.fleet.tell(Command::Owe(ask));

@@ -197,13 +197,33 @@ fn what_is_over_takes_nothing_and_the_next_period_begins_with_nothing() {
     assert_eq!(meter.spend(FIRST, 2, 3), Err(2));
     assert_eq!(meter.spend(FIRST, 1, 3), Ok(3));
     assert_eq!(meter.spend(FIRST, 1, 2), Err(3), "the limit is another now");
-    meter.give_back(FIRST, 1);
-    assert_eq!(meter.spend(FIRST, 1, 3), Ok(3));
     assert_eq!(meter.spend(SECOND, 1, 3), Ok(1));
     assert_eq!(meter.used(SECOND), 1);
     assert_eq!(meter.before(), Used { number: FIRST.number(), used: 3 });
-    meter.give_back(Period { start: 10_800, end: 14_400 }, 1);
-    assert_eq!(meter.used(SECOND), 1, "what is given back late is no other period's");
+}
+
+#[test]
+fn what_others_say_of_a_period_that_is_over_is_nothing_to_the_next() {
+    let meter = Meter::default();
+    meter.learn(FIRST, 7);
+    assert_eq!(meter.used(FIRST), 7);
+    assert_eq!(meter.spend(SECOND, 1, 9), Ok(1));
+    meter.learn(FIRST, 9);
+    assert_eq!(meter.used(SECOND), 1);
+}
+
+#[test]
+fn what_was_used_while_others_did_not_answer_is_told_once_and_not_forgotten_before() {
+    let meter = Meter::default();
+    assert_eq!([meter.spend_alone(FIRST, 2, 3), meter.spend_alone(FIRST, 2, 3)], [Ok(2), Err(2)]);
+    meter.learn(FIRST, 5);
+    assert_eq!(meter.used(FIRST), 7, "they do not know of two");
+    assert_eq!([meter.take_owed(FIRST), meter.take_owed(FIRST)], [2, 0]);
+    meter.owe(FIRST, 2);
+    assert_eq!(meter.take_owed(SECOND), 0, "it is over with its period");
+    meter.owe(SECOND, 1);
+    meter.owe(FIRST, 1);
+    assert_eq!(meter.take_owed(SECOND), 1);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use maitred_core::identity::Consumer;
 use maitred_core::limit_table::Key;
 use maitred_core::limits::{AskQuota, QuotaLeft, Unanswered};
 use maitred_core::metrics::QuotaSeries;
-use maitred_core::quota::{Grant, Period};
+use maitred_core::quota::{Grant, Meter, Period};
 use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports};
 use maitred_model::{CountersFailure, QuotaBy};
 use std::sync::Arc;
@@ -171,12 +171,18 @@ impl Spending<'_> {
             ends_in: self.period.ends_in(self.unix),
             most: grant.most,
             units: UNITS,
-        };
-        let answer = match ports.shared_counts() {
-            Some(counts) => counts.spend(ask).await,
-            None => Err(Unanswered),
+            owed: 0,
         };
         let count = grant.count(&consumer.account);
+        let mut owing = Owing { meter: &count.meter, period: self.period, units: count.meter.take_owed(self.period) };
+        let answer = match ports.shared_counts() {
+            Some(counts) => counts.spend(AskQuota { owed: owing.units, ..ask }).await,
+            None => Err(Unanswered),
+        };
+        if answer.is_ok() {
+            owing.units = 0;
+        }
+        drop(owing);
         match (answer, shared.on_failure) {
             (Ok(spent), _) => {
                 // Whoever asks what is used is told here; and if nobody answers any more, it goes on from there.
@@ -184,11 +190,24 @@ impl Spending<'_> {
                 count.meter.learn(self.period, used);
                 Ok(spent)
             }
-            (Err(Unanswered), CountersFailure::Local) => Ok(self.spend(consumer)),
+            (Err(Unanswered), CountersFailure::Local) => Ok(count.meter.spend_alone(self.period, u64::from(UNITS), grant.most)),
             (Err(Unanswered), CountersFailure::Open) => Ok(Ok(count.meter.used(self.period))),
             (Err(Unanswered), CountersFailure::Closed) => {
                 Err(Fault::new(Kind::CountersUnavailable, "the quota could not be asked where it is counted"))
             }
         }
+    }
+}
+
+/// What others are being told that was used without them. Unless they answer, they are told again.
+struct Owing<'a> {
+    meter: &'a Meter,
+    period: Period,
+    units: u64,
+}
+
+impl Drop for Owing<'_> {
+    fn drop(&mut self) {
+        self.meter.owe(self.period, self.units);
     }
 }

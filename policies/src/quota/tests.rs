@@ -78,6 +78,9 @@ impl SharedCounts for Elsewhere {
 
     fn spend(&self, ask: AskQuota) -> Counting<'_, Result<u64, u64>> {
         self.asked.borrow_mut().push(ask);
+        if !self.is_silent.get() {
+            self.used.set(self.used.get() + ask.owed);
+        }
         let answer = match (self.is_silent.get(), self.used.get()) {
             (true, _) => Err(Unanswered),
             (false, used) if used >= ask.most => Ok(Err(used)),
@@ -206,6 +209,32 @@ fn while_they_do_not_answer_it_is_as_the_configuration_says() {
         // Three are used; it goes on from there.
         assert_eq!([ask(), ask()], wanted, "{on_failure:?}");
     }
+}
+
+#[test]
+fn what_is_spent_while_nobody_answers_is_told_once_they_do() {
+    let accounts = Accounts::default();
+    let gold = offered(&accounts, "gold", QuotaBy::Consumer, 5);
+    let quota = quota(vec![gold.clone()], Some(CountersFailure::Local));
+    let ports = fixed(Some(Elsewhere::default()));
+    let elsewhere = ports.elsewhere.as_ref().expect("counts");
+    let ask = || entered(&quota, &mut exchange(&accounts, "alice", Some("gold")), &ports);
+    ask();
+    elsewhere.is_silent.set(true);
+    assert_eq!([ask(), ask()].map(|(_, told)| told.map(|told| told.left)), [Some(3), Some(2)]);
+    elsewhere.is_silent.set(false);
+    assert_eq!(ask().1.map(|told| told.left), Some(1), "three were used before");
+    assert_eq!((elsewhere.used.get(), gold.grant.used(&accounts.of("alice"), NOON).1), (4, 4));
+    assert_eq!(ask().1.map(|told| told.left), Some(0), "it is told once");
+    assert_eq!(ask().0.map(|fault| fault.kind), Some(Kind::QuotaExceeded));
+    // Whoever goes while he asks leaves it for the next.
+    elsewhere.is_silent.set(true);
+    gold.grant.count(&accounts.of("bob")).meter.owe(gold.grant.slot.calendar.period(NOON), 2);
+    entered(&quota, &mut exchange(&accounts, "bob", Some("gold")), &ports);
+    elsewhere.is_silent.set(false);
+    entered(&quota, &mut exchange(&accounts, "bob", Some("gold")), &ports);
+    let told: Vec<u64> = elsewhere.asked.borrow().iter().rev().take(2).map(|asked| asked.owed).collect();
+    assert_eq!(told, [3, 2]);
 }
 
 #[test]

@@ -271,3 +271,39 @@ fn network(exchange: &Exchange, ipv6_prefix: u8) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maitred_core::testing::Fixed;
+    use maitred_core::wire::HeadLimits;
+    use std::time::Instant;
+
+    #[test]
+    fn what_an_expression_reads_where_credentials_come_is_in_no_list() {
+        let limits = HeadLimits { head_bytes: 4096, fields: 10, target_bytes: 1024, drop_underscores: false };
+        let mut exchange = Exchange::new(Instant::now());
+        let head = b"GET /a?key=hush HTTP/1.1\r\nhost: a\r\nx-token: hush\r\ncookie: s=hush\r\n\r\n";
+        exchange.request.parse(head, &limits).expect("a good head");
+        let table = Table::new(1, [1, 2], Instant::now());
+        let text = |source: &str| {
+            let condition = Arc::new(Condition::compile_key(source).unwrap_or_else(|_| panic!("{source}")));
+            let by = [Spanned::builtin(LimitBy::Expression(source.to_owned()))];
+            let conditions = HashMap::from([(source.to_owned(), condition)]);
+            let keys = Keys::compile(&by, &table, &KeyMaking { route: "r", conditions: &conditions, params: &[], masked: &[] });
+            let ports = Fixed::at(0);
+            keys.text(&exchange, &ports, keys.of(&exchange, &ports, &table))
+        };
+        let reads = [
+            "request.headers['x-token']",
+            "request.headers['cookie']",
+            "request.query.key",
+            "request.method + request.query['key']",
+        ];
+        for source in reads {
+            let text = text(source);
+            assert!(text.starts_with("cel ***") && text.len() == "cel ***0000".len(), "{source}: {text}");
+        }
+        assert_eq!(text("request.method"), "cel GET");
+    }
+}

@@ -3,7 +3,7 @@
 use super::member::{Member, ask, on_worker, spec};
 use super::server::{Server, is_there};
 use maitred_core::limit_table::Pace;
-use maitred_core::limits::Unanswered;
+use maitred_core::limits::{SharedCounts, Unanswered};
 use std::time::{Duration, Instant};
 
 const TIMEOUT: Duration = Duration::from_millis(100);
@@ -59,6 +59,23 @@ fn a_server_that_stands_still_keeps_few_waiting_and_none_too_long() {
         assert!(time < Duration::from_secs(3), "{time:?}");
         assert_eq!((shard.counters_lost.get(), shard.counters_connections.get()), (0, 1));
         assert!(shard.counters_unanswered.get() <= 6 && shard.counters_unasked.get() >= 1000);
+    });
+}
+
+#[test]
+fn one_request_that_is_late_takes_the_connection_from_nobody_however_much_it_asked() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::start(&[]);
+    on_worker(&spec(&text(&server), None), async |member| {
+        member.answers(ask(99, pace())).await;
+        server.signal("-STOP");
+        let asks: Vec<_> = (0..8).map(|number| ask(number, pace())).collect();
+        assert!(member.counters.take(&asks).await.is_err());
+        server.signal("-CONT");
+        member.answers(ask(99, pace())).await;
+        assert_eq!(member.metrics.workers[0].counters_losses.get(), 0);
     });
 }
 

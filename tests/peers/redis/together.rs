@@ -3,10 +3,11 @@
 use super::member::{ask, on_worker, spec};
 use super::server::{Server, is_there};
 use maitred_core::limit_table::Pace;
-use maitred_core::limits::{AskQuota, LimitId, SharedCounts};
+use maitred_core::limits::{Ask, AskQuota, LimitId, SharedCounts};
 use maitred_transport::CountersSpec;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 const MEMBERS: usize = 3;
@@ -153,6 +154,48 @@ fn a_request_that_goes_away_while_it_is_asked_for_gives_back() {
 }
 
 #[test]
+fn a_request_that_goes_away_between_slices_and_the_server_keeps_no_slice() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let text = format!("{{ url: \"{}\", timeout: 2s, mode: local_first }}", server.url());
+    on_worker(&spec(&text, None), async |member| {
+        let sliced = ask(1, Pace::new(1, Duration::from_secs(3600), 100));
+        // Who waits for a turn is judged by the server.
+        let asked = ask(2, Pace::new(1, Duration::from_secs(3600), 100).patient(Duration::from_secs(1)));
+        member.answers(ask(99, asked.pace)).await;
+        let polled = |asks: [Ask; 2], count: usize| {
+            let mut taking = member.counters.take(&asks[..count]);
+            let is_ready = taking.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+            drop(taking);
+            is_ready
+        };
+        for _ in 0..50 {
+            assert!(!polled([sliced, asked], 2), "the server has to be asked");
+        }
+        assert!(polled([sliced, asked], 1), "the slice is whole");
+    });
+}
+
+#[test]
+fn what_is_given_back_forgives_nothing_of_what_is_owed_beyond_the_burst() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let text = format!("{{ url: \"{}\", timeout: 2s, mode: local_first }}", server.url());
+    on_worker(&spec(&text, None), async |member| {
+        let one = ask(1, Pace::new(1, Duration::from_secs(3600), 2).patient(Duration::from_nanos(1)));
+        member.answers(ask(99, one.pace)).await;
+        member.counters.owe(Ask { units: 9, ..one });
+        member.counters.give_back(&[one]);
+        let full_in = member.counters.take(&[one]).await.expect("an answer")[0].full_in;
+        assert!(full_in > Duration::from_secs(7 * 3600), "{full_in:?}: eight are owed");
+    });
+}
+
+#[test]
 fn a_quota_is_spent_once_by_all_together_and_ends_with_its_period() {
     if !is_there() {
         return;
@@ -166,6 +209,7 @@ fn a_quota_is_spent_once_by_all_together_and_ends_with_its_period() {
         ends_in: Duration::from_secs(60),
         most: 100,
         units: 1,
+        owed: 0,
     };
     let member = || {
         on_worker(&spec(&format!("{{ url: \"{}\", timeout: 2s }}", server.url()), None), async |member| {
@@ -184,4 +228,36 @@ fn a_quota_is_spent_once_by_all_together_and_ends_with_its_period() {
     let key = keys.list().expect("a list")[0].text().expect("text").to_owned();
     let left = server.say(&format!("PTTL {key}")).integer().expect("a number");
     assert!((3_600_000..=3_660_000).contains(&left), "{left} ms");
+}
+
+#[test]
+fn a_quota_that_nobody_waits_for_any_more_is_given_back_and_what_is_owed_is_counted_where_there_is_no_room() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let one = AskQuota {
+        limit: LimitId(5),
+        key: super::member::key(5),
+        period: 1,
+        ends_in: Duration::from_secs(60),
+        most: 10,
+        units: 1,
+        owed: 0,
+    };
+    on_worker(&spec(&format!("{{ url: \"{}\", timeout: 2s }}", server.url()), None), async |member| {
+        member.answers(ask(99, Pace::new(1, Duration::from_secs(1), 9))).await;
+        let mut asked = member.counters.spend(AskQuota { units: 3, owed: 4, ..one });
+        assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(asked);
+        assert!(member.counters.spend(one).await.expect("an answer").is_ok());
+        // Its answer came before this one's, and what undoes it went out before this.
+        assert_eq!(member.counters.spend(one).await, Ok(Ok(2)));
+        assert_eq!(member.counters.spend(AskQuota { owed: 8, ..one }).await, Ok(Err(10)), "it was used, whatever is left");
+        let mut asked = member.counters.spend(AskQuota { owed: 5, ..one });
+        assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(asked);
+        assert_eq!(member.counters.spend(one).await, Ok(Err(15)), "the answer comes before it is undone");
+        assert_eq!(member.counters.spend(one).await, Ok(Err(10)), "no unit was taken, and what was owed is not owed twice");
+    });
 }

@@ -2,7 +2,7 @@
 
 use super::command::{Answer, Command};
 use super::link::Link;
-use maitred_core::limits::{Ask, Unanswered};
+use maitred_core::limits::{Ask, AskQuota, Unanswered};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -80,9 +80,14 @@ impl Batch {
             return;
         }
         self.end(State::Over);
-        let late = |slot: &Slot| slot.answer.is_none().then(|| slot.link.clone()).flatten();
+        let mut links: Vec<Rc<Link>> = Vec::new();
+        // However much was asked of a link, it is late once: one slow request says no more of a server than another.
+        for link in self.slots.borrow().iter().filter(|slot| slot.answer.is_none()).filter_map(|slot| slot.link.as_ref()) {
+            if !links.iter().any(|other| Rc::ptr_eq(link, other)) {
+                links.push(link.clone());
+            }
+        }
         // A link that gives up fails what else it has.
-        let links: Vec<Rc<Link>> = self.slots.borrow().iter().filter_map(late).collect();
         links.iter().for_each(|link| link.late());
     }
 
@@ -104,18 +109,26 @@ impl Batch {
         }
     }
 
-    /// What was granted, for nothing.
-    pub fn granted(&self) -> Vec<Ask> {
-        self.slots.borrow().iter().filter_map(|slot| granted(&slot.command, slot.answer?)).collect()
+    /// What undoes all that was answered, for nothing.
+    pub fn undone(&self) -> Vec<Command> {
+        self.slots.borrow().iter().filter_map(|slot| undone(&slot.command, slot.answer?)).collect()
     }
 }
 
-/// What is to be given back if nobody uses it.
-pub(super) fn granted(command: &Command, answer: Answer) -> Option<Ask> {
+/// What is to be said if nobody uses an answer.
+pub(super) fn undone(command: &Command, answer: Answer) -> Option<Command> {
     match (command, answer) {
-        (Command::Take(ask), Answer::Verdict(verdict)) if verdict.allowed => Some(*ask),
-        (Command::Lease { ask, .. }, Answer::Leased { granted, .. }) if granted > 0 => Some(Ask { units: granted, ..*ask }),
-        // A quota that was spent for nothing stays spent: nobody gets more than is written.
-        (Command::Take(_) | Command::Lease { .. } | Command::Spend(_) | Command::GiveBack(_) | Command::Owe(_), _) => None,
+        (Command::Take(ask), Answer::Verdict(verdict)) if verdict.allowed => Some(Command::GiveBack(*ask)),
+        // Whoever asked owes the debt still, and says so with the next question: it is not to be paid twice.
+        (Command::Lease { ask, debt }, Answer::Leased { granted, .. }) if granted > 0 || *debt > 0 => {
+            Some(Command::GiveBack(Ask { units: granted.saturating_add(*debt), ..*ask }))
+        }
+        // What was owed is told again by whoever asked.
+        (Command::Spend(ask), Answer::Spent(spent)) => {
+            let units = if spent.is_ok() { ask.units } else { 0 };
+            (units > 0 || ask.owed > 0).then_some(Command::Unspend(AskQuota { units, ..*ask }))
+        }
+        (Command::Take(_) | Command::Lease { .. } | Command::Spend(_), _) => None,
+        (Command::GiveBack(_) | Command::Owe(_) | Command::Unspend(_), _) => None,
     }
 }

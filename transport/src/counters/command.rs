@@ -37,12 +37,13 @@ pub(crate) struct Scripts {
     pub owe: Script,
     pub lease: Script,
     pub spend: Script,
+    pub unspend: Script,
 }
 
 impl Scripts {
-    pub fn all(&self) -> [&Script; 5] {
-        let Scripts { take, give_back, owe, lease, spend } = self;
-        [take, give_back, owe, lease, spend]
+    pub fn all(&self) -> [&Script; 6] {
+        let Scripts { take, give_back, owe, lease, spend, unspend } = self;
+        [take, give_back, owe, lease, spend, unspend]
     }
 }
 
@@ -54,6 +55,7 @@ pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     owe: Script::new(&[GCRA, include_str!("lua/owe.lua")]),
     lease: Script::new(&[GCRA, include_str!("lua/lease.lua")]),
     spend: Script::new(&[include_str!("lua/spend.lua")]),
+    unspend: Script::new(&[include_str!("lua/unspend.lua")]),
 });
 
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +69,8 @@ pub(crate) enum Command {
         debt: u32,
     },
     Spend(AskQuota),
+    /// What a `Spend` counted that was answered too late: units and what was owed.
+    Unspend(AskQuota),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +96,7 @@ impl Command {
             Command::Owe(_) => &SCRIPTS.owe,
             Command::Lease { .. } => &SCRIPTS.lease,
             Command::Spend(_) => &SCRIPTS.spend,
+            Command::Unspend(_) => &SCRIPTS.unspend,
         }
     }
 
@@ -99,11 +104,11 @@ impl Command {
     pub fn key(&self, prefix: &str) -> String {
         let (limit, key) = match self {
             Command::Take(ask) | Command::GiveBack(ask) | Command::Owe(ask) | Command::Lease { ask, .. } => (ask.limit, ask.key),
-            Command::Spend(ask) => (ask.limit, ask.key),
+            Command::Spend(ask) | Command::Unspend(ask) => (ask.limit, ask.key),
         };
         let mut text = String::with_capacity(prefix.len() + 56);
         let _ = write!(text, "{prefix}:{{{:016x}:{:016x}}}", limit.0, key.number());
-        if let Command::Spend(ask) = self {
+        if let Command::Spend(ask) | Command::Unspend(ask) = self {
             let _ = write!(text, ":{}", ask.period);
         }
         text
@@ -134,8 +139,9 @@ impl Command {
             Command::Lease { ask, debt } => (of(ask, *debt), 6),
             Command::Spend(ask) => {
                 let kept = u64::try_from((ask.ends_in + QUOTA_KEPT_LONGER).as_millis()).unwrap_or(u64::MAX);
-                ([u64::from(ask.units), ask.most, kept.min(KEPT_MILLIS_MAX), 0, 0, 0], 3)
+                ([u64::from(ask.units), ask.most, kept.min(KEPT_MILLIS_MAX), ask.owed, 0, 0], 4)
             }
+            Command::Unspend(ask) => ([u64::from(ask.units).saturating_add(ask.owed), 0, 0, 0, 0, 0], 1),
         }
     }
 
@@ -161,7 +167,7 @@ impl Command {
                 let [allowed, used] = numbers(reply)?;
                 Some(Answer::Spent(if allowed == 1 { Ok(used) } else { Err(used) }))
             }
-            Command::GiveBack(_) | Command::Owe(_) => reply.integer().map(|_| Answer::Done),
+            Command::GiveBack(_) | Command::Owe(_) | Command::Unspend(_) => reply.integer().map(|_| Answer::Done),
         }
     }
 }
@@ -195,8 +201,15 @@ mod tests {
     fn a_key_says_limit_and_whom_and_no_more() {
         let (ask, key) = (ask(), ask().key.number());
         assert_eq!(Command::Take(ask).key("shop/eu"), format!("shop/eu:{{00000000000000ab:{key:016x}}}"));
-        let quota =
-            AskQuota { limit: ask.limit, key: ask.key, period: 1_790_000_000, ends_in: Duration::MAX / 2, most: 9, units: 1 };
+        let quota = AskQuota {
+            limit: ask.limit,
+            key: ask.key,
+            period: 1_790_000_000,
+            ends_in: Duration::MAX / 2,
+            most: 9,
+            units: 1,
+            owed: 0,
+        };
         assert_eq!(Command::Spend(quota).key("m"), format!("m:{{00000000000000ab:{key:016x}}}:1790000000"));
         assert_eq!(Command::Spend(quota).arguments().0[2], KEPT_MILLIS_MAX, "as long as a server can count");
     }

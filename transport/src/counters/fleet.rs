@@ -132,9 +132,9 @@ impl Fleet {
         answers
     }
 
-    /// What nobody waits for.
-    pub fn tell(&self, command: Command) {
-        self.send(Pending::new(command, None));
+    /// What nobody waits for. False: it is not told.
+    pub fn tell(&self, command: Command) -> bool {
+        self.send(Pending::new(command, None))
     }
 
     fn send(&self, pending: Pending) -> bool {
@@ -290,8 +290,8 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.is_answered {
             self.batch.fail();
-            for ask in self.batch.granted() {
-                self.fleet.tell(Command::GiveBack(ask));
+            for undone in self.batch.undone() {
+                self.fleet.tell(undone);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! is kept waiting. Knows no slots.
 
 use super::CountersSpec;
-use super::batch::{Batch, granted};
+use super::batch::{Batch, undone};
 use super::command::Command;
 use super::fleet::Fleet;
 use super::talk::{self, Place};
@@ -227,6 +227,8 @@ impl Link {
         while !self.is_retired.get() {
             let tried = timeout(CONNECT_TIME_MAX, talk::connect(&self.place, &self.spec, &self.worker)).await;
             let why = match tried {
+                // Whoever is retired meanwhile is nobody's, and stays down.
+                Ok(Ok(_)) if self.is_retired.get() => break,
                 Ok(Ok(socket)) => {
                     let since = tokio::time::Instant::now();
                     self.up();
@@ -249,6 +251,7 @@ impl Link {
             let part = 512 + self.worker.chance.below(512) as u32;
             sleep(pause * part / 1024).await;
         }
+        self.pending.take().iter().for_each(Pending::fail);
         if self.is_lost.replace(false) {
             self.worker.shard().counters_lost.sub(1);
             self.spec.tell_found(&self.place);
@@ -386,8 +389,9 @@ impl Link {
         if let Some((batch, index)) = &pending.whom {
             if batch.answered(*index, answer) {
                 self.late.set(0);
-            } else if let (Some(ask), Some(fleet)) = (granted(&command, answer), self.fleet.upgrade()) {
-                fleet.tell(Command::GiveBack(ask));
+                self.complaint.borrow_mut().take();
+            } else if let (Some(undone), Some(fleet)) = (undone(&command, answer), self.fleet.upgrade()) {
+                fleet.tell(undone);
             }
         }
         Ok(())

@@ -16,6 +16,13 @@ const KEYS_MAX: usize = 16 * 1024;
 const SLICES: u32 = 10;
 /// What nobody took for so long goes back to the server, or is paid there.
 const IDLE_MAX: Duration = Duration::from_secs(1);
+/// Keys that are told of in one turn of a worker, which has other work.
+pub(super) const SWEPT_MAX: usize = 256;
+/// Workers of all gateways together that a fleet may have. No slice is larger than a burst, so each may owe that.
+const WORKERS_MAX: u64 = 4096;
+/// What a key may owe where slices are given out ahead: all of them, and the burst. If it were less, the rest would be forgotten, and given out
+/// again.
+pub(super) const BURSTS_AHEAD: u64 = WORKERS_MAX + 1;
 /// A key that was refused is asked for again once half a slice should be there, and no later than this.
 const AGAIN_MAX: Duration = Duration::from_millis(10);
 
@@ -106,10 +113,13 @@ impl Slices {
         })
     }
 
-    /// Forgets keys that nobody asks for, and says what the server is to be told of them.
-    pub fn sweep(&mut self, now: Instant, can_tell: impl Fn(&Command) -> bool) -> Vec<Command> {
-        let mut told = Vec::new();
+    /// Forgets keys that nobody asks for once the server is told of them; whatever cannot be told is kept. Gives how many were told of.
+    pub fn sweep(&mut self, now: Instant, mut tell: impl FnMut(Command) -> bool) -> usize {
+        let mut told = 0;
         self.keys.retain(|_, slice| {
+            if told >= SWEPT_MAX {
+                return true;
+            }
             let is_idle = !slice.is_asking && now.saturating_duration_since(slice.used) >= IDLE_MAX;
             // A key that was refused is kept until the refusal is over: forgotten, it would have a slice ahead again.
             if !is_idle || slice.refused_until.is_some_and(|until| until > now) {
@@ -120,11 +130,9 @@ impl Slices {
                 1.. => Command::GiveBack(Ask { units: units(slice.credit), ..slice.ask }),
                 _ => Command::Owe(Ask { units: units_owed(slice.credit), ..slice.ask }),
             };
-            if !can_tell(&command) {
-                return true;
-            }
-            told.push(command);
-            false
+            let is_told = tell(command);
+            told += usize::from(is_told);
+            !is_told
         });
         told
     }
@@ -180,6 +188,8 @@ fn units_owed(credit: i64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::undone;
+    use super::super::command::Answer;
     use super::*;
     use maitred_core::limit_table::{Pace, Table};
     use proptest::prelude::*;
@@ -206,7 +216,9 @@ mod tests {
             let owed = match command {
                 Command::GiveBack(ask) => owed.saturating_sub(interval * u64::from(ask.units)),
                 Command::Owe(ask) => (owed + interval * u64::from(ask.units)).min(most),
-                Command::Take(_) | Command::Lease { .. } | Command::Spend(_) => unreachable!("nobody says so here"),
+                Command::Take(_) | Command::Lease { .. } | Command::Spend(_) | Command::Unspend(_) => {
+                    unreachable!("nobody says so here")
+                }
             };
             self.owed_until = now + owed;
         }
@@ -222,6 +234,57 @@ mod tests {
             Judged::Verdict(verdict) => verdict.allowed,
             Judged::Elsewhere => false,
         }
+    }
+
+    fn swept(slices: &mut Slices, now: Instant) -> Vec<Command> {
+        let mut told = Vec::new();
+        slices.sweep(now, |command| {
+            told.push(command);
+            true
+        });
+        told
+    }
+
+    #[test]
+    fn a_debt_whose_answer_comes_too_late_is_paid_once() {
+        let (now, ask) = (Instant::now(), ask(Pace::new(1, Duration::from_secs(3600), 100).owing(BURSTS_AHEAD), 1));
+        for already_owed in [0, 100] {
+            let mut slices = Slices::default();
+            let mut server = Server { pace: ask.pace, owed_until: already_owed * 3_600_000_000_000 };
+            (0..7).for_each(|_| assert!(allowed(slices.take(&ask, now, true))));
+            for _ in 0..5 {
+                let Some(Command::Lease { ask: lease, debt }) = slices.wanted(&ask, now) else { panic!("it asks") };
+                let (granted, retry_after, full_in) = server.lease(&lease, debt, 0);
+                slices.unanswered(&ask);
+                let answer = Answer::Leased { granted, retry_after, full_in };
+                server.told(&undone(&Command::Lease { ask: lease, debt }, answer).expect("it was booked"), 0);
+            }
+            assert_eq!(server.owed_until / 3_600_000_000_000, already_owed, "nothing is booked of what nobody was told");
+        }
+    }
+
+    #[test]
+    fn no_more_keys_are_told_of_in_one_turn_than_a_worker_has_time_for() {
+        let now = Instant::now();
+        let table = Table::new(1, [1, 2], now);
+        let mut slices = Slices::default();
+        for number in 0..SWEPT_MAX as u64 + 10 {
+            let ask = Ask { key: table.key(&number.to_le_bytes()), ..ask(Pace::new(10, Duration::from_secs(1), 100), 1) };
+            assert!(allowed(slices.take(&ask, now, true)));
+        }
+        let mut room = 20;
+        let told = slices.sweep(now + IDLE_MAX, |_| {
+            room -= i32::from(room > 0);
+            room > 0
+        });
+        assert_eq!((told, slices.keys.len()), (19, SWEPT_MAX - 9), "what could not be told is kept");
+        assert_eq!(slices.sweep(now + IDLE_MAX, |_| true), SWEPT_MAX - 9);
+        assert!(slices.keys.is_empty());
+        for number in 0..SWEPT_MAX as u64 + 10 {
+            let ask = Ask { key: table.key(&number.to_le_bytes()), ..ask(Pace::new(10, Duration::from_secs(1), 100), 1) };
+            slices.take(&ask, now, true);
+        }
+        assert_eq!([(); 2].map(|()| slices.sweep(now + IDLE_MAX, |_| true)), [SWEPT_MAX, 10]);
     }
 
     #[test]
@@ -248,7 +311,7 @@ mod tests {
         let Judged::Verdict(refused) = slices.take(&ask, now, true) else { panic!("it is known") };
         assert_eq!((refused.allowed, refused.retry_after), (false, Duration::from_secs(3)));
         let late = now + Duration::from_millis(2_999);
-        assert!(slices.sweep(late, |_| true).is_empty() && !allowed(slices.take(&ask, late, true)), "it is not forgotten before");
+        assert!(slices.sweep(late, |_| true) == 0 && !allowed(slices.take(&ask, late, true)), "it is not forgotten before");
         assert!(allowed(slices.take(&ask, now + Duration::from_secs(3), true)));
     }
 
@@ -257,22 +320,43 @@ mod tests {
         let (now, ask) = (Instant::now(), ask(Pace::new(10, Duration::from_secs(1), 100), 1));
         let mut slices = Slices::default();
         slices.take(&ask, now, true);
-        assert!(matches!(slices.sweep(now + IDLE_MAX, |_| true)[..], [Command::Owe(Ask { units: 1, .. })]));
+        assert!(matches!(swept(&mut slices, now + IDLE_MAX)[..], [Command::Owe(Ask { units: 1, .. })]));
         slices.take(&ask, now, true);
         let Some(Command::Lease { debt, ask: lease }) = slices.wanted(&ask, now) else { panic!("it asks") };
         slices.leased(&ask, debt, lease.units, (Duration::ZERO, Duration::ZERO), now);
-        assert!(slices.sweep(now + IDLE_MAX, |_| false).is_empty(), "kept where nobody can be told");
-        assert!(matches!(slices.sweep(now + IDLE_MAX, |_| true)[..], [Command::GiveBack(Ask { units: 10, .. })]));
+        assert_eq!(slices.sweep(now + IDLE_MAX, |_| false), 0, "kept where nobody can be told");
+        assert!(matches!(swept(&mut slices, now + IDLE_MAX)[..], [Command::GiveBack(Ask { units: 10, .. })]));
         assert!(slices.keys.is_empty());
+    }
+
+    /// The smallest limit there is, and more workers than it has bursts ahead in its slices.
+    #[test]
+    fn many_workers_with_a_small_burst_give_out_no_more_than_a_slice_each_beyond_it() {
+        let pace = Pace::new(1, Duration::from_secs(1), 1).owing(BURSTS_AHEAD);
+        let (start, ask) = (Instant::now(), ask(pace, 1));
+        let mut server = Server { pace, owed_until: 0 };
+        let mut all: Vec<Slices> = (0..24).map(|_| Slices::default()).collect();
+        let mut given = 0;
+        for second in 0..200 {
+            let now = start + Duration::from_secs(second);
+            for slices in &mut all {
+                given += u64::from(allowed(slices.take(&ask, now, true)));
+                if let Some(Command::Lease { ask: lease, debt }) = slices.wanted(&ask, now) {
+                    let (granted, wait, full_in) = server.lease(&lease, debt, second * 1_000_000_000);
+                    slices.leased(&ask, debt, granted, (wait, full_in), now);
+                }
+            }
+        }
+        assert!(given <= 199 + 1 + 24, "{given} in 200 seconds");
     }
 
     proptest! {
         /// However workers take turns, and however late answers come: no more than the limit, and a slice for each worker.
         #[test]
         fn workers_together_give_out_no_more_than_a_slice_each_beyond_the_limit(
-            workers in 1usize..6, burst in 1u32..200, steps in prop::collection::vec((0u64..30, 0usize..6, 1u32..60, prop::bool::ANY), 1..200),
+            workers in 1usize..33, burst in 1u32..200, steps in prop::collection::vec((0u64..30, 0usize..32, 1u32..60, prop::bool::ANY), 1..400),
         ) {
-            let pace = Pace::new(100, Duration::from_secs(1), burst).owing(100);
+            let pace = Pace::new(100, Duration::from_secs(1), burst).owing(BURSTS_AHEAD);
             let (start, ask) = (Instant::now(), ask(pace, 1));
             let mut server = Server { pace, owed_until: 0 };
             let mut all: Vec<(Slices, Option<(Ask, u32)>)> = (0..workers).map(|_| (Slices::default(), None)).collect();
@@ -282,7 +366,7 @@ mod tests {
                 let now = start + Duration::from_millis(millis);
                 let nanos = millis * 1_000_000;
                 let (slices, open) = &mut all[worker % workers];
-                for command in slices.sweep(now, |_| true) {
+                for command in swept(slices, now) {
                     server.told(&command, nanos);
                 }
                 for _ in 0..times {

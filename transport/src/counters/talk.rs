@@ -9,11 +9,13 @@ use maitred_core::Remote;
 use maitred_wire::{Reply, resp_command};
 use std::fmt;
 use std::future::poll_fn;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::lookup_host;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// For one sentinel: where it is gone there are others, and all must have their turn before whoever connects gives up.
@@ -147,7 +149,7 @@ struct Talk {
 impl Talk {
     async fn open(place: &Place, spec: &CountersSpec, worker: &Rc<Worker>) -> Result<Talk, String> {
         let remotes = match place {
-            Place::Host(host, port) => addresses(host, *port).await?,
+            Place::Host(host, port) => addresses(host, *port, &spec.lookups).await?,
             Place::Socket(path) => vec![Remote::Unix(path.as_path().into())],
             Place::Sentinel(name) => return Err(format!("`{name}` is a name, and no address")),
         };
@@ -241,10 +243,49 @@ impl Talk {
     }
 }
 
-async fn addresses(host: &str, port: u16) -> Result<Vec<Remote>, String> {
+async fn addresses(host: &str, port: u16, lookups: &Arc<Semaphore>) -> Result<Vec<Remote>, String> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![Remote::Tcp((address, port).into())]);
     }
-    let found = lookup_host((host, port)).await.map_err(|error| format!("cannot find {host}: {error}"))?;
-    Ok(found.map(Remote::Tcp).collect())
+    let name = host.to_owned();
+    let look = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<SocketAddr>>);
+    let found = in_turn(lookups, look).await?.map_err(|error| format!("cannot find {host}: {error}"))?;
+    Ok(found.into_iter().map(Remote::Tcp).collect())
+}
+
+/// In a thread of its own, once there is a place for it; it keeps the place until it is done, whether somebody waits for it or not.
+async fn in_turn<T: Send + 'static>(places: &Arc<Semaphore>, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let place = places.clone().acquire_owned().await.map_err(|error| error.to_string())?;
+    let working = spawn_blocking(move || {
+        let done = work();
+        drop(place);
+        done
+    });
+    working.await.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn what_hangs_keeps_its_place_when_nobody_waits_for_it_any_more() {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
+            let places = Arc::new(Semaphore::new(1));
+            let (say, heard) = channel::<()>();
+            let mut hanging = Box::pin(in_turn(&places, move || heard.recv().is_ok()));
+            assert!(is_pending_at_first(&mut hanging).await, "it hangs");
+            drop(hanging);
+            let mut next = Box::pin(in_turn(&places, || 7));
+            assert!(is_pending_at_first(&mut next).await, "there is one place");
+            say.send(()).expect("it listens");
+            assert_eq!(next.await, Ok(7));
+        });
+    }
+
+    /// Whether it is not done when it is looked at once.
+    async fn is_pending_at_first(future: &mut (impl Future + Unpin)) -> bool {
+        poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending())).await
+    }
 }
