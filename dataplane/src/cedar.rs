@@ -49,16 +49,17 @@ impl Library {
     /// `None`: there is an error in `diagnostics`.
     pub fn rule(&mut self, cedar: &Spanned<Cedar>, asking: &Asking<'_>, diagnostics: &mut Diagnostics) -> Option<Arc<Rule>> {
         let Asking { api_name, api, name, route, params } = asking;
+        let authorizers: Vec<&str> = match crate::identity::decides(api, route) {
+            Some(Authenticate::Any { authorizers, .. }) => authorizers.iter().map(|name| name.value.as_str()).collect(),
+            Some(Authenticate::Open) | None => Vec::new(),
+        };
         let naming = maitred_policies::authorize::cedar::Naming {
             api: api_name,
             route: name,
             own: route.name.as_ref().map(|name| name.value.as_str()),
             methods: &route.matcher.methods,
             params,
-            authorizers: match crate::identity::decides(api, route) {
-                Some(Authenticate::Any { authorizers, .. }) => authorizers.len(),
-                Some(Authenticate::Open) | None => 0,
-            },
+            authorizers: &authorizers,
             span: route.matcher.span,
         };
         let rule = self.sets.rule(cedar, &naming, diagnostics);

@@ -276,10 +276,11 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
 }
 
 /// What the parts' own rules say of a document that is wrong already, so that whoever mends it is told everything at once.
-pub fn also_wrong(document: &Document) -> Diagnostics {
+pub fn also_wrong(document: &Document, state: &State) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     identity::conditions(document, &mut diagnostics);
     identity::check(document, &mut diagnostics);
+    Library::load(document, state, &mut diagnostics);
     diagnostics
 }
 

@@ -81,7 +81,7 @@ pub fn read(source: &Source) -> Read {
 /// Compiles what was read. What only the compiler finds joins the diagnostics; errors leave nothing.
 pub fn compiled(read: &mut Read, state: &State) -> Option<Snapshot> {
     let Some(document) = read.document.take() else {
-        read.diagnostics.extend(read.broken.take().map(|broken| also_wrong(&broken)).unwrap_or_default());
+        read.diagnostics.extend(read.broken.take().map(|broken| also_wrong(&broken, state)).unwrap_or_default());
         read.diagnostics.sort();
         return None;
     };

@@ -44,6 +44,16 @@ fn check_points_into_the_policies_and_explain_names_them() {
 }
 
 #[test]
+fn check_tells_of_policies_beside_what_else_is_wrong() {
+    let folder = folder("cedar-beside");
+    folder.file("maitred.yaml", &TEXT.replace("respond: { text: hello }", "respond: { text: hello }\n        cors: 7"));
+    folder.file("kitchen.cedar", "permit (principal, action, resource) when { principal.nme == \"a\" };\n");
+    let done = folder.maitred(&["check"]);
+    let is_told = done.stderr.contains("maitred.yaml:13:") && done.stderr.contains("kitchen.cedar:1:45");
+    assert!(done.code != 0 && is_told, "{}", done.stderr);
+}
+
+#[test]
 fn the_decision_log_has_a_line_for_each() {
     let folder = folder("cedar-log");
     let gateway = folder.run(&["run", "--log-format", "json"]);

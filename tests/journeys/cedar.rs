@@ -141,3 +141,32 @@ fn the_access_log_says_which_policy_it_was() {
         .collect();
     assert_eq!(details, ["the policy `not-the-ninth` forbids it", "no policy permits it"]);
 }
+
+#[test]
+fn somebody_of_a_suspended_group_is_kept_out() {
+    let schema = "entity Group; namespace Kitchen { entity User in [Group]; entity Route; action GET appliesTo { principal: User, resource: Route }; }";
+    let policies = "permit (principal, action == Kitchen::Action::\"GET\", resource);
+forbid (principal in Group::\"suspended\", action == Kitchen::Action::\"GET\", resource);";
+    let yaml = "upstreams: { kitchen: \"http://$kitchen\" }
+authorizers: { keys: { api_key: {} } }
+consumers:
+  alice: { groups: [staff, suspended], api_keys: [alices-key] }
+  bob: { groups: [staff], api_keys: [bobs-key] }
+apis:
+  all:
+    policies: { authenticate: [keys] }
+    routes:
+      - { match: GET /menu, authorize: { cedar: { policies: p.cedar, schema: s.cedarschema, principal: 'Kitchen::User' } }, proxy: kitchen }
+";
+    let backend = Backend::echo();
+    let files = [("p.cedar", policies.to_owned()), ("s.cedarschema", schema.to_owned())];
+    let gateway = gateway_with(yaml, &[("kitchen", backend.address())], &files);
+    assert_eq!(gateway.ask("GET", "/menu", BOB, "").status, 200);
+    assert_eq!(gateway.ask("GET", "/menu", ALICE, "").status, 403);
+    // By way of teams nobody is given groups, and so it would let her in.
+    let teams = schema.replace("User in [Group]", "Team in [Group]; entity User in [Team]");
+    let words = gateway.try_publish_with(yaml, &[("s.cedarschema", teams)]).expect_err("groups that nobody gives");
+    assert!(words.contains("bad-schema") && words.contains("is given no groups that way"), "{words}");
+    assert_eq!(gateway.ask("GET", "/menu", ALICE, "").status, 403);
+    assert_eq!(backend.count(), 1);
+}

@@ -40,8 +40,6 @@ const ID_BYTES_MAX: usize = 4 * 1024;
 pub struct Rule {
     set: Arc<Set>,
     principal: Kind,
-    /// The type of groups, where a principal may be in some.
-    group: Option<EntityTypeName>,
     actions: Actions,
     resource: Resource,
     log: DecisionLog,
@@ -50,10 +48,13 @@ pub struct Rule {
     route: Arc<str>,
 }
 
-/// A type, and what the schema wants to know of it.
+/// The principal's type, and what the schema wants to know of it.
+#[derive(Clone)]
 struct Kind {
     name: EntityTypeName,
     fields: Arc<[Field]>,
+    /// The type of groups, where a principal may be in some.
+    group: Option<EntityTypeName>,
 }
 
 /// What a request on the route does.
@@ -127,7 +128,9 @@ impl Rule {
             Err(why) => return outcome.refuse(why),
         };
         outcome.resource = Some(resource.clone());
-        let Some(subject) = given.principal.subject.as_deref().filter(|subject| subject.len() <= ID_BYTES_MAX) else {
+        // Whoever is called nothing is not somebody of whom a policy could have thought.
+        let subject = given.principal.subject.as_deref().filter(|subject| !subject.is_empty() && subject.len() <= ID_BYTES_MAX);
+        let Some(subject) = subject else {
             return outcome.refuse("the credential names nobody of whom policies could speak");
         };
         let principal = uid(&self.principal.name, subject);
@@ -171,8 +174,10 @@ impl Rule {
         let store = &self.set.store;
         let mut attributes = facts::principal(&self.principal.fields, given, budget).map_err(unfit)?;
         let mut parents = HashSet::new();
-        if let Some(stored) = store.get(uid) {
-            let (_, more, ancestors) = stored.clone().into_inner();
+        let too_many = |_| "policies can reach more entities than they may look at";
+        let mut reached = Reached::default();
+        if let Some(own) = store.own(uid, &mut reached).map_err(too_many)? {
+            let (_, more, ancestors) = own.into_inner();
             // What the gateway knows it says itself, or not at all.
             attributes.extend(more.into_iter().filter(|(name, _)| !shape::PRINCIPAL.iter().any(|(known, _)| known == name)));
             parents = ancestors;
@@ -182,12 +187,12 @@ impl Rule {
                 return Err(format!("the request does not fit the schema: `principal.{}` is not there", field.name).into());
             }
         }
-        for group in self.group.iter().flat_map(|kind| given.principal.groups().map(move |group| self::uid(kind, group))) {
+        for group in
+            self.principal.group.iter().flat_map(|kind| given.principal.groups().map(move |group| self::uid(kind, group)))
+        {
             budget.element().map_err(|_| "the principal is in more groups than policies may look at")?;
             parents.insert(group);
         }
-        let too_many = |_| "policies can reach more entities than they may look at";
-        let mut reached = Reached::without(uid.clone());
         for from in parents.iter().chain(store.names(uid)).cloned().chain([resource]) {
             store.reach(from, &mut reached).map_err(too_many)?;
         }
@@ -288,7 +293,7 @@ impl Resource {
                     let mut decoded = Vec::new();
                     path::decode(given.exchange.param(*index), &mut decoded);
                     let value = std::str::from_utf8(&decoded).map_err(|_| "the resource's name is no UTF-8")?;
-                    if until.as_ref().is_some_and(|until| value.contains(&**until)) {
+                    if until.as_ref().is_some_and(|until| !is_ended_by(value, until)) {
                         return Err("a part of the resource's name has in it what ends that part");
                     }
                     id.push_str(value);
@@ -297,4 +302,9 @@ impl Resource {
         }
         if id.len() > ID_BYTES_MAX { Err("the resource's name is too long") } else { Ok(id) }
     }
+}
+
+/// Nowhere sooner: `x:` before `::` could be `x` before `:` too.
+fn is_ended_by(value: &str, until: &str) -> bool {
+    format!("{value}{until}").find(until) == Some(value.len())
 }

@@ -47,7 +47,7 @@ pub fn read(bytes: &[u8]) -> Result<Answer, &'static str> {
         text(&claims, name)?;
     }
     Ok(Answer::Active(Box::new(Meaning {
-        subject: text(&claims, "sub")?,
+        subject: text(&claims, "sub")?.filter(|subject| !subject.is_empty()),
         issuer: text(&claims, "iss")?,
         audience: texts(&claims, "aud")?,
         scopes: scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
@@ -122,6 +122,7 @@ mod tests {
         assert_eq!((all.expires, all.not_before), (Some(Duration::from_secs(1000)), Some(Duration::from_secs(10))));
         assert!(!all.claims.contains_key("active") && all.claims["x"]["y"] == 1);
         assert_eq!(meaning(r#"{"active":true}"#), Meaning::default());
+        assert_eq!(meaning(r#"{"active":true,"sub":""}"#).subject, None);
         assert_eq!(meaning(r#"{"active":true,"aud":"a"}"#).audience, ["a"]);
         assert_eq!(meaning(r#"{"active":true,"exp":1e300,"nbf":-5}"#).expires, Some(Duration::MAX));
         assert_eq!(read(br#"{"active":false,"exp":"whatever"}"#), Ok(Answer::Inactive));

@@ -160,7 +160,8 @@ impl Rules {
         let mut principal = Principal { issuer, claims, ..Principal::default() };
         principal.subject = match principal.claim(&self.subject_claim) {
             None => None,
-            Some(Value::String(subject)) => Some(subject.as_str().into()),
+            // Nobody, and not the one somebody who is called nothing.
+            Some(Value::String(subject)) => Some(subject.as_str().into()).filter(|subject: &Box<str>| !subject.is_empty()),
             Some(_) => return Err(wrong_kind(&self.subject_claim)),
         };
         let scopes = self.scopes_claim.iter().find_map(|name| Some((name, principal.claim(name)?)));

@@ -524,6 +524,7 @@ fn who_it_is_stands_in_the_claims() {
     assert_eq!((words(&who.scopes), words(&who.groups)), ("read|write".to_owned(), "a b|c".to_owned()));
     let who = principal("", json!({"scp": ["read", "write"], "groups": "staff"}));
     assert_eq!((who.subject, words(&who.scopes), words(&who.groups)), (None, "read|write".to_owned(), "staff".to_owned()));
+    assert_eq!(principal("", json!({"sub": ""})).subject, None);
     let options = ", subject_claim: email, scopes_claim: permissions, groups_claim: realm_access.roles";
     let claims = json!({"sub": "1", "email": "a@x", "permissions": "p q", "scope": "s", "realm_access": {"roles": ["r"]}});
     let who = principal(options, claims);

@@ -8,7 +8,7 @@ use super::store::Reached;
 use super::{Actions, Kind, Part, Prepared, Resource, Rule, uid};
 use cedar_policy::{EntityTypeName, EntityUid};
 use maitred_model::{self as model, Cedar, DecisionLog, Diagnostic, Diagnostics, Span, Spanned, suggest};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,9 +27,9 @@ pub struct Library {
 struct Shelf {
     set: Arc<Set>,
     prepared: HashMap<EntityUid, Arc<Prepared>>,
-    principals: HashMap<String, Arc<[Field]>>,
-    /// That two may have one name was said.
-    is_warned: bool,
+    principals: HashMap<String, Kind>,
+    /// Who vouches for principals of a type, on any route.
+    vouchers: HashMap<String, BTreeSet<String>>,
 }
 
 /// What a route is called.
@@ -42,8 +42,8 @@ pub struct Naming<'a> {
     /// None: any.
     pub methods: &'a [String],
     pub params: &'a [&'a str],
-    /// Several authorizers, or somebody unknown: a subject may be more than one.
-    pub authorizers: usize,
+    /// Those that may say who it is.
+    pub authorizers: &'a [&'a str],
     pub span: Span,
 }
 
@@ -56,7 +56,7 @@ impl Library {
     pub fn load(&mut self, cedar: &Cedar, diagnostics: &mut Diagnostics) {
         let load = || {
             let set = Arc::new(Set::load(cedar, diagnostics)?);
-            Some(Shelf { set, prepared: HashMap::new(), principals: HashMap::new(), is_warned: false })
+            Some(Shelf { set, prepared: HashMap::new(), principals: HashMap::new(), vouchers: HashMap::new() })
         };
         self.sets.entry(files(cedar)).or_insert_with(load);
         if cedar.log != DecisionLog::None {
@@ -72,12 +72,8 @@ impl Library {
         let resource = desk.resource()?;
         let actions = desk.actions(&principal.name, &resource.kind)?;
         let set = desk.shelf.set.clone();
-        let space = space(&cedar.principal.value);
-        let group = format!("{space}Group");
-        let is_grouped = set.types.kinds.get(&*cedar.principal.value).is_some_and(|kind| kind.parents.contains(&group));
-        let group = if is_grouped { group.parse().ok() } else { None };
         let (api, route) = (naming.api.clone(), naming.route.clone());
-        Some(Rule { set, principal, group, actions, resource, log: cedar.log, decisions: self.decisions.clone(), api, route })
+        Some(Rule { set, principal, actions, resource, log: cedar.log, decisions: self.decisions.clone(), api, route })
     }
 }
 
@@ -90,6 +86,10 @@ fn files(cedar: &Cedar) -> Files {
 fn space(kind: &str) -> &str {
     kind.rfind("::").map_or("", |at| &kind[..at + 2])
 }
+
+/// There is an error among the diagnostics.
+#[derive(Clone)]
+struct Told;
 
 /// Where one route's rule is made.
 struct Desk<'a> {
@@ -123,8 +123,8 @@ impl Desk<'_> {
         let span = if span.is_none() { self.span } else { *span };
         let name = self.kind(value, span)?;
         self.one_name(value, span);
-        if let Some(fields) = self.shelf.principals.get(value) {
-            return Some(Kind { name, fields: fields.clone() });
+        if let Some(known) = self.shelf.principals.get(value) {
+            return Some(known.clone());
         }
         let set = self.shelf.set.clone();
         let kind = &set.types.kinds[value];
@@ -140,19 +140,48 @@ impl Desk<'_> {
             self.error::<()>(span, message, "give it attributes in place of `tags`");
             is_fine = false;
         }
-        let fields: Arc<[Field]> = kind.fields.clone().into();
-        self.shelf.principals.insert(value.clone(), fields.clone());
-        is_fine.then_some(Kind { name, fields })
+        let group = self.group(&set, value);
+        let known = Kind { name, fields: kind.fields.clone().into(), group: group.clone().unwrap_or_default() };
+        self.shelf.principals.insert(value.clone(), known.clone());
+        (is_fine && group.is_ok()).then_some(known)
+    }
+
+    /// What a principal's groups are, if it has any. A `Group` that it could be in and that nobody gives would make of each `forbid` on groups
+    /// one that never matches.
+    fn group(&mut self, set: &Set, value: &str) -> Result<Option<EntityTypeName>, Told> {
+        let direct = &set.types.kinds[value].parents;
+        let groups = set.types.groups(value);
+        let message = match groups[..] {
+            [] => return Ok(None),
+            [only] if direct.iter().any(|parent| parent == only) => return only.parse().map(Some).map_err(|_| Told),
+            [only] => format!("`{value}` can be in `{only}` by way of another type alone, and is given no groups that way"),
+            [..] => {
+                let list: Vec<String> = groups.iter().map(|group| format!("`{group}`")).collect();
+                format!("`{value}` can be in {}, and nobody knows which its groups are", list.join(" and "))
+            }
+        };
+        let name = value.rsplit("::").next().unwrap_or(value);
+        let hint = format!("write `entity {name} in [{}]`, and give other types than that another name than `Group`", groups[0]);
+        self.diagnostics.push(Diagnostic::error("bad-schema", set.place([name]), message).hint(hint));
+        Err(Told)
     }
 
     /// Subjects of two authorizers may be equal, and policies want to know whose it is.
     fn one_name(&mut self, value: &str, span: Span) {
         let fields = &self.shelf.set.types.kinds[value].fields;
-        if self.shelf.is_warned || self.naming.authorizers < 2 || fields.iter().any(|field| &*field.name == "authorizer") {
+        if fields.iter().any(|field| &*field.name == "authorizer") {
             return;
         }
-        self.shelf.is_warned = true;
-        let message = format!("two authorizers may vouch for `{value}::\"…\"` here, and policies cannot tell whose it is");
+        let vouchers = self.shelf.vouchers.entry(value.to_owned()).or_default();
+        let before = vouchers.len();
+        vouchers.extend(self.naming.authorizers.iter().map(|&name| name.to_owned()));
+        // Once for each type.
+        if before > 1 || vouchers.len() < 2 {
+            return;
+        }
+        let list: Vec<String> = vouchers.iter().map(|name| format!("`{name}`")).collect();
+        let who = list.join(" and ");
+        let message = format!("{who} may vouch for `{value}::\"…\"`, and policies cannot tell whose it is");
         let hint = "declare `authorizer: String` on the type, and ask `principal.authorizer`";
         let warning = Diagnostic::warning("one-name-for-two", span, message);
         self.diagnostics.push(warning.hint(hint).also(self.naming.span, "on this route"));

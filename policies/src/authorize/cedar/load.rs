@@ -3,7 +3,7 @@
 
 use super::shape::Types;
 use super::statements::{self, Excess};
-use super::store::{ENTITIES_MAX, Store};
+use super::store::{self, ENTITIES_MAX, Store};
 use cedar_policy::{
     ActionConstraint, Effect, Entities, Entity, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
     schema_str_to_json_with_resolved_types,
@@ -243,7 +243,11 @@ impl Loader {
             return None;
         }
         let mut reading = Reading::default();
-        let json = policy.to_json().unwrap_or_default();
+        // What is not read here would be bounded by nothing.
+        let Ok(json) = policy.to_json() else {
+            self.say("bad-policy", whole, "the policy cannot be weighed".to_owned(), Some("write it another way".to_owned()));
+            return None;
+        };
         reading.read(&json["conditions"], 0);
         if reading.deepest > DEPTH_MAX * JSON_LEVELS {
             let message = format!("the policy is more than {DEPTH_MAX} levels deep");
@@ -251,7 +255,7 @@ impl Loader {
             self.say("bad-policy", whole, message, Some(hint.to_owned()));
             return None;
         }
-        Some(Known { policy: policy.new_id(PolicyId::new(name)), weight: reading.weight, literals: reading.literals })
+        Some(Known { policy: policy.new_id(PolicyId::new(name)), weight: 1 + reading.weight, literals: reading.literals })
     }
 
     /// Strictly: what is accepted cannot meet a value of another type.
@@ -286,6 +290,11 @@ impl Loader {
         let start = Span::new(file.file, 0, 1);
         if json.as_array().is_some_and(|list| list.len() > ENTITIES_MAX) {
             self.say("bad-entities", start, format!("there are more than {ENTITIES_MAX} entities"), None);
+            return None;
+        }
+        if store::weigh(&json).is_err() {
+            let hint = "put fewer of them into groups that are themselves in groups".to_owned();
+            self.say("bad-entities", start, "the entities have too many groups above them, all together".to_owned(), Some(hint));
             return None;
         }
         match Entities::from_json_value(json, Some(schema)) {

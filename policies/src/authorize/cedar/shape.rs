@@ -2,7 +2,7 @@
 //! knows that is found out here too, when the schema is loaded.
 
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Types in types.
 const DEPTH_MAX: usize = 16;
@@ -92,6 +92,24 @@ impl Types {
             }
         }
         Ok(types)
+    }
+
+    /// The types of the name `Group`, in whatever namespace, that a type may be in without being in another of them.
+    pub fn groups(&self, kind: &str) -> Vec<&str> {
+        let (mut groups, mut seen) = (BTreeSet::new(), HashSet::new());
+        let mut next: Vec<&str> = self.above(kind).collect();
+        while let Some(kind) = next.pop() {
+            if kind.rsplit("::").next() == Some("Group") {
+                groups.insert(kind);
+            } else if seen.insert(kind) {
+                next.extend(self.above(kind));
+            }
+        }
+        groups.into_iter().collect()
+    }
+
+    fn above(&self, kind: &str) -> impl Iterator<Item = &str> {
+        self.kinds.get(kind).into_iter().flat_map(|kind| kind.parents.iter().map(String::as_str))
     }
 }
 

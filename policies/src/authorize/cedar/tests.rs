@@ -1,7 +1,7 @@
 //! Policies over requests, what is said of wrong ones, and what the worst of them cost. The texts of `tests/cedar` are shared with the
 //! golden files.
 
-use super::{Decisions, Library, Naming, Rule, decisions};
+use super::{Decisions, Library, Naming, Rule};
 use crate::authorize::given::Given;
 use crate::authorize::tests::{alice, exchange};
 use maitred_core::{Exchange, Principal};
@@ -21,10 +21,14 @@ fn text(name: &str) -> String {
 
 /// The rules of a document's routes, and all that is said of them.
 fn rules(loaded: maitred_model::Loaded) -> (Vec<Option<Rule>>, String) {
+    rules_told(loaded, Arc::default())
+}
+
+fn rules_told(loaded: maitred_model::Loaded, decisions: Arc<Decisions>) -> (Vec<Option<Rule>>, String) {
     let (mut diagnostics, files): (Diagnostics, Files) = (loaded.diagnostics, loaded.files);
     let mut rules = Vec::new();
     if let Some(document) = &loaded.document {
-        let mut library = Library::new(Arc::<Decisions>::default());
+        let mut library = Library::new(decisions);
         for (name, api) in &document.apis {
             rules.extend(of_api(name, &api.value, &mut library, &mut diagnostics));
         }
@@ -44,16 +48,17 @@ fn of_api(name: &str, api: &Api, library: &mut Library, diagnostics: &mut Diagno
         let own = route.name.as_ref().map(|name| name.value.as_str());
         let params: Vec<&str> = route.matcher.path.params().collect();
         let decides = route.policies.authenticate.as_ref().or(api.policies.authenticate.as_ref());
+        let authorizers: Vec<&str> = match decides.map(|decides| &decides.value) {
+            Some(Authenticate::Any { authorizers, .. }) => authorizers.iter().map(|name| name.value.as_str()).collect(),
+            Some(Authenticate::Open) | None => Vec::new(),
+        };
         let naming = Naming {
             api: &name.into(),
             route: &own.unwrap_or(&route.matcher.path.source).into(),
             own,
             methods: &route.matcher.methods,
             params: &params,
-            authorizers: decides.map_or(0, |decides| match &decides.value {
-                Authenticate::Any { authorizers, .. } => authorizers.len(),
-                Authenticate::Open => 0,
-            }),
+            authorizers: &authorizers,
             span: route.matcher.span,
         };
         rules.push(library.rule(cedar, &naming, diagnostics));
@@ -63,13 +68,17 @@ fn of_api(name: &str, api: &Api, library: &mut Library, diagnostics: &mut Diagno
 
 /// The rule of one route, over these policies and this schema.
 fn rule_of(policies: &str, schema: &str, cedar: &str, path: &str) -> Result<Rule, String> {
+    let files = Memory::default().file("p.cedar", policies).file("s.cedarschema", schema).file("e.json", text("entities.json"));
+    rule_over(&files, cedar, path, Arc::default())
+}
+
+fn rule_over(files: &Memory, cedar: &str, path: &str, decisions: Arc<Decisions>) -> Result<Rule, String> {
     let yaml = format!(
         "listen: 127.0.0.1:0
 authorizers: {{ keys: {{ api_key: {{}} }} }}
 apis: {{ a: {{ policies: {{ authenticate: [keys] }}, routes: [ {{ match: \"{path}\", respond: {{ status: 204 }}, authorize: {{ cedar: {{ policies: p.cedar, schema: s.cedarschema, {cedar} }} }} }} ] }} }}"
     );
-    let files = Memory::default().file("p.cedar", policies).file("s.cedarschema", schema).file("e.json", text("entities.json"));
-    let (mut rules, words) = rules(load_text("test.yaml", &yaml, &files));
+    let (mut rules, words) = rules_told(load_text("test.yaml", &yaml, files), decisions);
     rules.pop().flatten().ok_or(words)
 }
 
@@ -151,6 +160,7 @@ fn all_of_a_set_decides_and_what_forbids_wins() {
         ("/orders/%ff", &alice(), "the resource's name is no UTF-8"),
         ("/orders/7", &Principal { subject: None, ..alice() }, "names nobody"),
         ("/orders/7", &Principal::anonymous(), "names nobody"),
+        ("/orders/8", &named(""), "names nobody"),
     ] {
         let judged = judge(&rule, target, principal);
         assert_eq!(judged.is_ok(), words.is_empty(), "{target}: {judged:?}");
@@ -217,6 +227,23 @@ fn no_two_resources_have_one_name() {
     assert_eq!(judge(&rule, "/orders/a", &alice()), Ok(()));
     let why = judge(&rule, "/orders/a%2Fb", &alice()).expect_err("`a/b` could be two parts");
     assert!(why.contains("what ends that part"), "{why}");
+    // (`x:`, `y`) and (`x`, `:y`) would both be `x:::y`.
+    for (between, taken, refused) in [
+        ("::", ["x", ":x", "x:y", "-"], ["x:", ":", "x::y", "::"]),
+        ("--", ["x", "-x", "x-y", ":"], ["x-", "-", "x--y", "--"]),
+        ("-x-", ["x", "-", "x-", "x-y"], ["-x", "y-x", "-x-", "a-x-b"]),
+    ] {
+        let cedar = format!("entities: e.json, action: GetOrder, resource: 'Order::\"{{id}}{between}{{id}}\"'");
+        let rule =
+            rule_of("permit (principal, action, resource);", &schema, &cedar, PATH).unwrap_or_else(|words| panic!("{words}"));
+        for id in taken {
+            assert_eq!(judge(&rule, &format!("/orders/{id}"), &alice()), Ok(()), "{between} {id}");
+        }
+        for id in refused {
+            let why = judge(&rule, &format!("/orders/{id}"), &alice()).expect_err(id);
+            assert!(why.contains("what ends that part"), "{between} {id}: {why}");
+        }
+    }
 }
 
 #[test]
@@ -391,13 +418,119 @@ fn what_one_decision_costs() {
 
 #[test]
 fn a_decision_is_told_with_all_that_led_to_it() {
-    let text = decisions::cut(&"é".repeat(200));
-    assert_eq!((text.len(), text.chars().count()), (256, 128));
-    // One that is full drops; it never waits.
-    let decisions = Decisions::default();
-    decisions.tell(decisions::Decision::default());
-    decisions.start();
-    for _ in 0..5_000 {
-        decisions.tell(decisions::Decision::default());
+    let policies = "@id(\"all\") permit (principal, action, resource);
+@id(\"dear\") forbid (principal, action, resource) when { resource.total > 100 };
+@id(\"eighth\") forbid (principal, action, resource == Order::\"8\");";
+    let policies = policies.replace("(principal, action, resource", "(principal, action == Action::\"GetOrder\", resource");
+    let told = |log: &str, target: &str, principal: &Principal| {
+        let (decisions, receiver) = Decisions::held();
+        let files = Memory::default().file("p.cedar", policies.as_str()).file("s.cedarschema", text("kitchen.cedarschema"));
+        let files = files.file("e.json", text("entities.json"));
+        let rule = rule_over(&files, &format!("{ORDER}, log: {log}"), PATH, decisions).unwrap_or_else(|words| panic!("{words}"));
+        let _ = judge(&rule, target, principal);
+        receiver.try_recv().ok().map(|told| {
+            let resource = format!("{} {} {}", told.action, told.resource, if told.permitted { "permit" } else { "deny" });
+            format!("{} {} {resource} [{}] [{}]", told.authorizer, told.subject, told.policies.join(","), told.errors.join(","))
+        })
+    };
+    let unknown = "dear asks an entity that is not there";
+    for (log, target, principal, words) in [
+        ("all", "/orders/7", &alice(), Some("staff alice Action::\"GetOrder\" Order::\"7\" permit [all] []".to_owned())),
+        ("denied", "/orders/7", &alice(), None),
+        ("none", "/orders/8", &alice(), None),
+        ("denied", "/orders/x", &alice(), Some(format!("staff alice Action::\"GetOrder\" Order::\"x\" deny [dear] [{unknown}]"))),
+        (
+            "denied",
+            "/orders/7",
+            &Principal { subject: None, ..alice() },
+            Some(
+                "staff  Action::\"GetOrder\" Order::\"7\" deny [] [the credential names nobody of whom policies could speak]"
+                    .to_owned(),
+            ),
+        ),
+    ] {
+        assert_eq!(told(log, target, principal), words, "{log} {target}");
     }
+}
+
+/// Groups are given as the one `Group` that the schema has for them, in whatever namespace; or it is refused.
+#[test]
+fn a_forbid_on_groups_matches_or_is_refused() {
+    let actions = "entity Route; action GET appliesTo { principal: User, resource: Route };";
+    let forbid = |group: &str, space: &str| {
+        let action = format!("{space}Action::\"GET\"");
+        format!(
+            "permit (principal, action == {action}, resource); forbid (principal in {group}::\"staff\", action == {action}, resource);"
+        )
+    };
+    for (schema, group, space, words) in [
+        (format!("entity Group; entity User in [Group]; {actions}"), "Group", "", ""),
+        (format!("entity Group; namespace K {{ entity User in [Group]; {actions} }}"), "Group", "K::", ""),
+        (
+            format!("namespace S {{ entity Group; }} namespace K {{ entity User in [S::Group]; {actions} }}"),
+            "S::Group",
+            "K::",
+            "",
+        ),
+        (format!("entity Group in [Group]; entity Team in [Group]; entity User in [Group, Team]; {actions}"), "Group", "", ""),
+        (format!("entity Group; entity User in [Team]; entity Team in [Group]; {actions}"), "Group", "", "another type alone"),
+        (
+            format!(
+                "namespace S {{ entity Group; }} namespace K {{ entity Group; entity User in [S::Group, Group]; {actions} }}"
+            ),
+            "S::Group",
+            "K::",
+            "nobody knows which",
+        ),
+    ] {
+        let rule = rule_of(&forbid(group, space), &schema, &format!("principal: '{space}User'"), "GET /x");
+        match rule {
+            Ok(rule) => {
+                assert_eq!(words, "", "{schema}");
+                let judged = judge(&rule, "/x", &alice());
+                assert!(judged.as_ref().is_err_and(|why| why.ends_with("forbids it")), "{schema}: {judged:?}");
+                assert_eq!(judge(&rule, "/x", &named("bob")), Ok(()), "{schema}");
+            }
+            Err(said) => assert!(!words.is_empty() && said.contains(words) && said.contains("bad-schema"), "{schema}: {said}"),
+        }
+    }
+}
+
+#[test]
+fn entities_are_bounded_by_what_becomes_of_them() {
+    let schema = "entity Group in [Group]; entity User in [Group] { note?: String }; entity Order { owner?: User, note: String };
+        action GetOrder appliesTo { principal: User, resource: Order };";
+    let permit = "permit (principal, action, resource);";
+    let rule = |policies: &str, entities: &Value| {
+        let files =
+            Memory::default().file("p.cedar", policies).file("s.cedarschema", schema).file("e.json", entities.to_string());
+        rule_over(&files, ORDER, PATH, Arc::default())
+    };
+    let group = |at: usize| json!({ "type": "Group", "id": at.to_string() });
+    let chain = |length: usize| -> Value {
+        (0..length).map(|at| json!({ "uid": group(at), "attrs": {}, "parents": [group(at + 1)] })).collect()
+    };
+    assert!(rule(permit, &chain(100)).is_ok());
+    let started = Instant::now();
+    let words = rule(permit, &chain(9_000)).err().expect("each is in all that follow");
+    assert!(words.contains("bad-entities") && words.contains("too many groups above them"), "{words}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+
+    let user = |id: &str| json!({ "type": "User", "id": id });
+    let note = |bytes: usize| "x".repeat(bytes);
+    let entities = json!([
+        { "uid": { "type": "Order", "id": "7" }, "attrs": { "owner": user("bob"), "note": note(600_000) }, "parents": [] },
+        { "uid": { "type": "Order", "id": "8" }, "attrs": { "note": note(1_000_000) }, "parents": [] },
+        { "uid": user("bob"), "attrs": { "note": note(600_000) }, "parents": [] },
+        { "uid": user("carol"), "attrs": { "note": note(1_100_000) }, "parents": [] },
+    ]);
+    let once = rule(permit, &entities).unwrap_or_else(|words| panic!("{words}"));
+    assert_eq!(judge(&once, "/orders/8", &alice()), Ok(()));
+    let too_many = Err("policies can reach more entities than they may look at".to_owned());
+    assert_eq!(judge(&once, "/orders/7", &alice()), too_many);
+    assert_eq!(judge(&once, "/orders/9", &named("carol")), too_many);
+    // Each policy looks at something, if only at whom it is about.
+    let many = rule(&permit.repeat(70), &entities).unwrap_or_else(|words| panic!("{words}"));
+    assert_eq!(judge(&many, "/orders/8", &alice()), Err("policies are given more than they may look at".to_owned()));
+    assert_eq!(judge(&many, "/orders/9", &alice()), Ok(()));
 }
