@@ -109,7 +109,7 @@ fn route(burst: u32, now: Instant) -> (Authenticate, Arc<AtomicU64>) {
         strip: false,
         series: Arc::new(AuthorizerSeries::new("keys".into(), 1)),
     };
-    (Authenticate::compile(&[choice], false, Some(failures), &[]), looked)
+    (Authenticate::compile(&[choice], false, Some(failures), &[], false), looked)
 }
 
 fn exchange(ports: &Busy, timeout: Option<Duration>) -> Exchange {
