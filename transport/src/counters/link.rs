@@ -455,3 +455,61 @@ impl Link {
         sent
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maitred_core::Clock;
+    use maitred_core::metrics::Metrics;
+    use maitred_model::{CountersFailure, CountingMode, RedisKind, RedisServers};
+    use std::io::{Read, Write};
+    use std::sync::atomic::AtomicU32;
+    use tokio::net::TcpListener;
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::sync::Semaphore;
+    use tokio::task::spawn_local;
+
+    fn spec() -> Arc<CountersSpec> {
+        let servers = RedisServers {
+            kind: RedisKind::Single,
+            is_encrypted: false,
+            hosts: Vec::new(),
+            user: None,
+            password: None,
+            database: 0,
+        };
+        Arc::new(CountersSpec {
+            servers,
+            mode: CountingMode::Exact,
+            timeout: Duration::from_secs(1),
+            on_failure: CountersFailure::Local,
+            prefix: "m".to_owned(),
+            dial: Default::default(),
+            lost: AtomicU32::new(0),
+            lookups: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    #[test]
+    fn a_link_that_is_retired_while_it_connects_ends() {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).expect("a runtime");
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let port = listener.local_addr().expect("an address").port();
+            let worker = Worker::new(0, Clock::default(), Arc::new(Metrics::new(1)));
+            let link = Link::new(Place::Host("127.0.0.1".to_owned(), port), &spec(), &worker, Weak::new());
+            let driving = spawn_local(link.clone().drive());
+            let (socket, _) = listener.accept().await.expect("it connects");
+            link.retire();
+            let mut socket = socket.into_std().expect("a socket");
+            socket.set_nonblocking(false).expect("it waits");
+            std::thread::spawn(move || {
+                let mut bytes = vec![0; 64 * 1024];
+                // The next word comes when the answer to the last has been read.
+                while socket.read(&mut bytes).is_ok_and(|count| count > 0) && socket.write_all(b"+OK\r\n").is_ok() {}
+            });
+            assert!(timeout(Duration::from_secs(10), driving).await.is_ok(), "nobody asks it any more, and it lives on");
+            assert!(!link.is_up());
+        });
+    }
+}
