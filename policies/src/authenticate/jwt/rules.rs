@@ -161,7 +161,8 @@ impl Rules {
         principal.subject = match principal.claim(&self.subject_claim) {
             None => None,
             // Nobody, and not the one somebody who is called nothing.
-            Some(Value::String(subject)) => Some(subject.as_str().into()).filter(|subject: &Box<str>| !subject.is_empty()),
+            Some(Value::String(subject)) if subject.is_empty() => None,
+            Some(Value::String(subject)) => Some(subject.as_str().into()),
             Some(_) => return Err(wrong_kind(&self.subject_claim)),
         };
         let scopes = self.scopes_claim.iter().find_map(|name| Some((name, principal.claim(name)?)));
