@@ -16,7 +16,7 @@ use crate::load::{self, Client, Job, Outcome, Pace, Until};
 use crate::offered::BROKEN;
 use crate::proxies::{Backend, Contender, Proxy};
 use crate::report::{Bar, Row};
-use crate::scenarios::{Lab, Sample, figures, interleave};
+use crate::scenarios::{Lab, Sample, apart, figures, interleave};
 use crate::signing::{self, Scheme, Signer};
 use crate::stats::Spread;
 use crate::sys::{self, Rank};
@@ -173,16 +173,7 @@ pub fn run(lab: &mut Lab) -> io::Result<()> {
     if lab.options.maitred.is_none() {
         return Ok(());
     }
-    let cores = sys::cores();
-    let [own_core, load_core, ..] = cores[..] else {
-        lab.report.add(Row::failed(NAME, "maitred", Some(Bar::ratio(BAR)), "needs two cores"));
-        return Ok(());
-    };
-    sys::pin(&[load_core])?;
-    let outcome = pinned(lab, own_core, load_core);
-    sys::be(Rank::Ordinary);
-    sys::pin(&cores)?;
-    outcome
+    apart(lab, NAME, Bar::ratio(BAR), pinned)
 }
 
 /// One round of one flood.

@@ -13,7 +13,7 @@ use crate::load::{self, Client, Job, Outcome, Pace, Until};
 use crate::process;
 use crate::proxies::{Backend, Proxy, Setup};
 use crate::report::{Bar, Row};
-use crate::scenarios::{Lab, Sample, figures, interleave, raw};
+use crate::scenarios::{Lab, Sample, apart, figures, interleave, raw};
 use crate::stats::Spread;
 use crate::sys::{self, Rank};
 use crate::written;
@@ -45,16 +45,7 @@ pub fn run(lab: &mut Lab) -> io::Result<()> {
     sys::be(Rank::Measured);
     in_process(lab);
     sys::be(Rank::Ordinary);
-    let cores = sys::cores();
-    let [own_core, load_core, ..] = cores[..] else {
-        lab.report.add(Row::failed(NAME, "maitred", Some(Bar::figure(STALL_MS_MAX)), "needs two cores"));
-        return Ok(());
-    };
-    sys::pin(&[load_core])?;
-    let outcome = pinned(lab, own_core, load_core);
-    sys::be(Rank::Ordinary);
-    sys::pin(&cores)?;
-    outcome
+    apart(lab, NAME, Bar::figure(STALL_MS_MAX), pinned)
 }
 
 fn pinned(lab: &mut Lab, own_core: usize, load_core: usize) -> io::Result<()> {

@@ -19,6 +19,7 @@ pub mod saturated;
 pub mod stalled;
 pub mod together;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ use crate::options::Options;
 use crate::proxies::{Backend, Contender, Kind, Proxy, Setup, Tuning};
 use crate::report::{Bar, Report, Row};
 use crate::routes::Routes;
+use crate::sys::{self, Rank};
 
 /// Keep-alive connections of every loaded run.
 pub const CONNECTIONS: usize = 64;
@@ -98,6 +100,20 @@ impl Lab {
 
 /// One figure, or why there is none.
 pub type Sample = Result<f64, String>;
+
+/// Measures from a core on which the gateway is not: `measure` has the gateway's and its own. Everything is as it was afterwards.
+pub fn apart(lab: &mut Lab, name: &str, bar: Bar, measure: fn(&mut Lab, usize, usize) -> io::Result<()>) -> io::Result<()> {
+    let cores = sys::cores();
+    let [own_core, load_core, ..] = cores[..] else {
+        lab.report.add(Row::failed(name, "maitred", Some(bar), "needs two cores"));
+        return Ok(());
+    };
+    sys::pin(&[load_core])?;
+    let outcome = measure(lab, own_core, load_core);
+    sys::be(Rank::Ordinary);
+    sys::pin(&cores)?;
+    outcome
+}
 
 /// Runs every contender once a round, each round beginning with another, so that whatever drifts on the machine
 /// (heat, neighbours) touches all alike.

@@ -93,6 +93,21 @@ macro_rules! non_zero {
 
 non_zero! { NonZeroU16, u16; NonZeroU32, u32; }
 
+/// A whole number from 1 to `MAX`.
+pub(crate) struct UpTo<const MAX: u32>;
+
+impl<const MAX: u32> Shape for UpTo<MAX> {
+    type Out = NonZeroU32;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<NonZeroU32> {
+        whole(node, cx, 1, MAX.into()).and_then(|number| NonZeroU32::new(number as u32))
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        whole_schema(defs, 1, MAX.into())
+    }
+}
+
 /// A closed list of words: `words! { /// doc  Underscores { /// doc  Drop = "drop", } }`.
 macro_rules! words {
     ($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $wdoc:literal])* $variant:ident = $word:literal,)* }) => {

@@ -2,7 +2,7 @@
 
 use super::values::RateText;
 use crate::decode::{
-    Cx, Defs, NamedMap, OneOrMany, ScalarOr, Shape, or_reference, record, text, texts, whole, whole_schema, words,
+    Cx, Defs, NamedMap, OneOrMany, ScalarOr, Shape, UpTo, or_reference, record, text, texts, whole, whole_schema, words,
 };
 use crate::diagnostics::Diagnostic;
 use crate::document::{ApiTerms, Cost, LimitBy, LimitHeaders, Period, Plan, Quota, QuotaBy, RateLimit, Terms, WeekStart};
@@ -221,24 +221,9 @@ impl Shape for LimitHeadersShape {
     }
 }
 
-/// A number of units.
-pub(crate) struct Units;
-
-/// More than any burst.
-const UNITS_MAX: u64 = BURST_MAX.get() as u64;
+/// A number of units: no more than any burst has.
+type Units = UpTo<{ BURST_MAX.get() }>;
 const BURST_MAX: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
-
-impl Shape for Units {
-    type Out = NonZeroU32;
-
-    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<NonZeroU32> {
-        whole(node, cx, 1, UNITS_MAX).and_then(|units| NonZeroU32::new(units as u32))
-    }
-
-    fn schema(defs: &mut Defs) -> Value {
-        whole_schema(defs, 1, UNITS_MAX)
-    }
-}
 
 /// A number, or `response_header:NAME`.
 pub(crate) struct CostShape;
@@ -264,23 +249,8 @@ impl Shape for CostShape {
     }
 }
 
-/// Keys of one limit.
-pub(crate) struct KeysMax;
-
-/// A GiB of counts.
-const KEYS_MAX: u64 = 16_000_000;
-
-impl Shape for KeysMax {
-    type Out = NonZeroU32;
-
-    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<NonZeroU32> {
-        whole(node, cx, 1, KEYS_MAX).and_then(|keys| NonZeroU32::new(keys as u32))
-    }
-
-    fn schema(defs: &mut Defs) -> Value {
-        whole_schema(defs, 1, KEYS_MAX)
-    }
-}
+/// Keys of one limit: a GiB of counts.
+type KeysMax = UpTo<16_000_000>;
 
 record! {
     /// So often, for each key.

@@ -1,7 +1,7 @@
 //! The forms that the keys of protection take, where a record alone does not say them.
 
 use super::{ProbeKind, RawAdaptive, RawHealthCheck, RawLimit, RawMaintenance};
-use crate::decode::{Bool, Cx, Defs, ScalarOr, Shape, or_reference, text, whole, whole_schema};
+use crate::decode::{Bool, Cx, Defs, ScalarOr, Shape, UpTo, or_reference, text, whole, whole_schema};
 use crate::document::{
     Affinity, CircuitBreaker, Concurrency, ConcurrencyLimit, HealthCheck, Hedge, Maintenance, OutlierDetection, Priority, Probe,
     Retry,
@@ -79,22 +79,8 @@ impl Shape for Port {
     }
 }
 
-pub(crate) struct Attempts;
-
 /// More would only make an outage longer.
-const ATTEMPTS_MAX: u64 = 10;
-
-impl Shape for Attempts {
-    type Out = NonZeroU32;
-
-    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<NonZeroU32> {
-        whole(node, cx, 1, ATTEMPTS_MAX).and_then(|count| NonZeroU32::new(count as u32))
-    }
-
-    fn schema(defs: &mut Defs) -> Value {
-        whole_schema(defs, 1, ATTEMPTS_MAX)
-    }
-}
+pub(crate) type Attempts = UpTo<10>;
 
 pub(crate) struct QueueLength;
 
