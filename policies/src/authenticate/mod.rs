@@ -363,7 +363,10 @@ impl Policy for Authenticate {
                     late("its turn to be looked at did not come within the route's timeout"),
                 );
             }
-            // Others from there may have been wrong meanwhile.
+            // Who stood ahead may have shown the same; others from there may have been wrong meanwhile.
+            if let Some(known) = choice.authorizer.recall(exchange, ports) {
+                return self.conclude(choice, exchange, ports, known);
+            }
             let is_costly = choice.authorizer.is_costly();
             let look = self.failures.as_ref().map(|failures| failures.admit(exchange, ports, is_costly)).transpose()?;
             let decision = match choice.authorizer.decide(exchange, ports) {
