@@ -64,18 +64,23 @@ fn rest(kind: Kind) -> Words {
         Kind::Internal | Kind::NotImplemented | Kind::LoopDetected => {
             words(500, "Internal server error", "InternalServerErrorException")
         }
-        Kind::UpstreamReset | Kind::UpstreamProtocol => words(502, "Internal server error", "InternalServerErrorException"),
+        Kind::UpstreamReset
+        | Kind::UpstreamProtocol
+        | Kind::FunctionFailed
+        | Kind::FunctionMalformed
+        | Kind::FunctionUnavailable => words(502, "Internal server error", "InternalServerErrorException"),
         Kind::CutOff
         | Kind::Maintenance
         | Kind::CountersUnavailable
         | Kind::BufferFull
         | Kind::Overloaded
         | Kind::QueueFull
+        | Kind::FunctionBusy
         | Kind::CircuitOpen => words(503, "Service Unavailable", "ServiceUnavailableException"),
         Kind::UpstreamUnreachable | Kind::NoEndpoint => {
             words(504, "Network error communicating with endpoint", "InternalServerErrorException")
         }
-        Kind::ConnectTimeout | Kind::UpstreamTimeout | Kind::QueueTimeout => {
+        Kind::ConnectTimeout | Kind::UpstreamTimeout | Kind::FunctionTimeout | Kind::QueueTimeout => {
             words(504, "Endpoint request timed out", "InternalServerErrorException")
         }
     }
@@ -100,7 +105,10 @@ fn http(kind: Kind) -> Words {
         | Kind::Internal
         | Kind::NotImplemented
         | Kind::LoopDetected
-        | Kind::UpstreamProtocol => words(500, "Internal Server Error"),
+        | Kind::UpstreamProtocol
+        | Kind::FunctionFailed
+        | Kind::FunctionMalformed
+        | Kind::FunctionUnavailable => words(500, "Internal Server Error"),
         Kind::UpstreamReset
         | Kind::UpstreamUnreachable
         | Kind::NoEndpoint
@@ -113,6 +121,8 @@ fn http(kind: Kind) -> Words {
         | Kind::QueueTimeout
         | Kind::CircuitOpen
         | Kind::ConnectTimeout
+        | Kind::FunctionBusy
+        | Kind::FunctionTimeout
         | Kind::UpstreamTimeout => words(503, "Service Unavailable"),
     }
 }

@@ -89,6 +89,14 @@ faults! {
     UpstreamUnreachable = "upstream_unreachable", 502, Unavailable, Upstream, retry: true, "The service cannot be reached.";
     /// The back end answered with something that is not HTTP, or could be read in two ways.
     UpstreamProtocol = "upstream_protocol", 502, Internal, Upstream, retry: false, "The service gave an answer that is not valid HTTP.";
+    /// The function raised an error, its process ended, or it could not be started.
+    FunctionFailed = "function_failed", 502, Internal, Upstream, retry: false, "The function failed.";
+    /// The function's result is no response in the format that its `event` asks for.
+    FunctionMalformed = "function_malformed", 502, Internal, Upstream, retry: false, "The function gave an answer that is not a response.";
+    /// Whoever runs the function in AWS refused, or could not be asked: no permission, no such function.
+    FunctionUnavailable = "function_unavailable", 502, Unavailable, Upstream, retry: false, "The function cannot be invoked.";
+    /// As many invocations are under way as may be, and no place is left to wait in, or none came free in time.
+    FunctionBusy = "function_busy", 503, Unavailable, Upstream, retry: true, "The function is busy.";
     /// The upstream has no address at all: its name resolves to nothing.
     NoEndpoint = "no_endpoint", 503, Unavailable, Upstream, retry: true, "The service has no address at the moment.";
     /// The gateway stopped at the end of its drain; only the log and clients of gRPC see this one.
@@ -110,6 +118,8 @@ faults! {
     CircuitOpen = "circuit_open", 503, Unavailable, Gateway, retry: true, "The service is at its limit of requests.";
     ConnectTimeout = "connect_timeout", 504, Unavailable, Upstream, retry: true, "The service did not accept a connection in time.";
     UpstreamTimeout = "upstream_timeout", 504, DeadlineExceeded, Upstream, retry: false, "The service did not answer in time.";
+    /// The function took longer than its `timeout`.
+    FunctionTimeout = "function_timeout", 504, DeadlineExceeded, Upstream, retry: false, "The function did not answer in time.";
     /// The request has come through a gateway of this kind too often: an upstream leads back here.
     LoopDetected = "loop_detected", 508, Internal, Gateway, retry: true, "The request goes round in a circle.";
     HttpVersion = "http_version", 505, Internal, Client, retry: false, "The gateway does not speak that version of HTTP.";

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod compute;
 pub mod exchange;
 pub mod fault;
+pub mod function;
 pub mod health;
 pub mod identity;
 pub mod limit_table;
@@ -39,7 +40,7 @@ pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId,
 pub use fault::{Fault, Kind};
 pub use identity::Principal;
 pub use policy::{Chain, Flow, Hook, Permit, Policy};
-pub use ports::{Call, Called, Calling, Ports, Waiting};
+pub use ports::{Call, Called, Calling, Invoked, Invoking, Ports, Waiting};
 pub use registry::Registry;
 pub use response::Response;
 

@@ -2,7 +2,7 @@
 //! pool, timeouts, breaker and metrics like any other request.
 
 use crate::buffered::Room;
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::identity::{Flights, Verdicts};
 use crate::limits::SharedCounts;
 use maitred_wire::ResponseHead;
@@ -41,6 +41,16 @@ pub struct Called {
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 pub type Calling<'a> = Pin<Box<dyn Future<Output = Result<Called, Fault>> + 'a>>;
 
+/// What running a function came to.
+#[derive(Debug, Clone)]
+pub enum Invoked {
+    Returned(Vec<u8>),
+    /// It raised an error, which is described so.
+    Raised(Vec<u8>),
+}
+
+pub type Invoking<'a> = Pin<Box<dyn Future<Output = Result<Invoked, Fault>> + 'a>>;
+
 pub trait Ports {
     fn now(&self) -> Instant;
 
@@ -73,6 +83,13 @@ pub trait Ports {
     /// Counts that all gateways share, where there are any.
     fn shared_counts(&self) -> Option<&dyn SharedCounts> {
         None
+    }
+
+    /// Runs a function, by the index that `compile` gave it. A fault is a function that could not be run, or was not done by `deadline`.
+    /// A test has none.
+    fn invoke(&self, function: u32, event: Vec<u8>, deadline: Instant) -> Invoking<'_> {
+        let _ = (function, event, deadline);
+        Box::pin(ready(Err(Fault::new(Kind::Internal, "there are no functions here"))))
     }
 
     /// Asks a back end, through its upstream. Whoever drops it takes the request back.

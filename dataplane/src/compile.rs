@@ -17,6 +17,7 @@ use maitred_core::metrics::Metrics;
 use maitred_core::ports::{Fetch, FetchRequest, Fetching};
 use maitred_core::render::Text;
 use maitred_core::{Chain, Clock, Compute, Registry, Remote, Room};
+use maitred_host::Host;
 use maitred_integrations::Integration;
 use maitred_integrations::proxy::Proxy;
 use maitred_integrations::proxy::mirror::Mirror;
@@ -80,6 +81,8 @@ pub struct State {
     /// Where gateways count together: as it is first compiled, for the life of the process.
     counters: OnceLock<Option<Arc<CountersSpec>>>,
     pub clock: Clock,
+    /// What hosts functions; nobody, where configurations are only looked at.
+    pub host: Option<Arc<Host>>,
 }
 
 /// Which certificates: directory, storage, domains.
@@ -115,12 +118,18 @@ impl State {
             authorizers: AtomicU64::new(0),
             counters: OnceLock::new(),
             clock,
+            host: None,
         }
     }
 
     /// Who asks issuers and providers.
     pub fn fetching_by(self, fetch: Arc<dyn Fetch>) -> State {
         State { fetch, ..self }
+    }
+
+    /// What hosts functions.
+    pub fn hosting_by(self, host: Arc<Host>) -> State {
+        State { host: Some(host), ..self }
     }
 
     /// For the process that comes after this one.
@@ -216,6 +225,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     for (name, upstream) in &document.upstreams {
         compiler.upstream(name, &upstream.value, upstream.span);
     }
+    let functions = crate::functions::runners(&document, state, &mut compiler.diagnostics);
     let secret = compiler.secret();
     let asks = document.authorizers.iter().filter_map(|(name, authorizer)| Some((name.as_str(), authorizer.kind.asks()?)));
     let asked: HashMap<&str, u32> =
@@ -261,6 +271,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         routes,
         series,
         upstreams,
+        functions,
         metrics,
         told,
         masked,
@@ -401,7 +412,7 @@ impl Compiler<'_> {
             None => match_text(&route.matcher).into(),
         };
         let chain = self.chain(api, route, (place.0, api_name, &name), &params, shared)?;
-        let integration = self.integration(route, &params)?;
+        let integration = self.integration(route, place, &params)?;
         let cors = cors_of(api, route).is_some();
         let timeout = route.policies.timeout.or(api.policies.timeout);
         Some(Route { name, chain, integration, timeout, cors, place })
@@ -509,7 +520,7 @@ impl Compiler<'_> {
         demands
     }
 
-    fn integration(&mut self, route: &Spanned<model::Route>, params: &[&str]) -> Option<Integration> {
+    fn integration(&mut self, route: &Spanned<model::Route>, place: (u32, u32), params: &[&str]) -> Option<Integration> {
         let span = route.integration.span;
         match &route.integration.value {
             model::Integration::Proxy(target) => {
@@ -538,6 +549,9 @@ impl Compiler<'_> {
                     idempotent: route.idempotent,
                     priority: route.priority.clone(),
                 }))
+            }
+            model::Integration::Function(name) => {
+                crate::functions::integration(self.document, name, route, place).map(Box::new).map(Integration::Function)
             }
             model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
             // Its policy answers.

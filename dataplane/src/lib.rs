@@ -9,6 +9,7 @@ mod connections;
 mod datagrams;
 mod door;
 mod explain;
+mod functions;
 mod gateway;
 mod handle;
 mod handover;

@@ -84,18 +84,9 @@ impl WorkerService {
             }
             None => {
                 let mut text = [0u8; uuid::fmt::Hyphenated::LENGTH];
-                headers.stash(self.new_id(exchange.record.started).hyphenated().encode_lower(&mut text).as_bytes())
+                headers.stash(self.worker.new_id(exchange.record.started).hyphenated().encode_lower(&mut text).as_bytes())
             }
         };
-    }
-
-    /// UUID version 7 (RFC 9562 §5.7): sorts by time.
-    fn new_id(&self, now: Instant) -> uuid::Uuid {
-        let (a, b) = (self.worker.chance.next().to_le_bytes(), self.worker.chance.next().to_le_bytes());
-        let mut random = [0u8; 10];
-        random[..8].copy_from_slice(&a);
-        random[8..].copy_from_slice(&b[..2]);
-        uuid::Builder::from_unix_timestamp_millis(self.worker.unix_time(now).as_millis() as u64, &random).into_uuid()
     }
 }
 

@@ -10,6 +10,7 @@ use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::quota::Grant;
 use maitred_core::{Chain, Exchange, Fault, Kind, Room};
 use maitred_integrations::Integration;
+use maitred_integrations::function::run::Runner;
 use maitred_model::{Acme, Diagnostics, Document, Endpoint, GatewayResponses, IpNet, Limits, ListenAddress};
 use maitred_policies::rate_limit::PlanLimits;
 use maitred_transport::{CountersSpec, Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
@@ -35,6 +36,8 @@ pub struct Snapshot {
     /// The counters of each route, by its index.
     pub(crate) series: Vec<Arc<RouteSeries>>,
     pub(crate) upstreams: Vec<Upstream>,
+    /// In the document's order.
+    pub(crate) functions: Vec<Arc<Runner>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) identity: Identity,
     /// Rate limits, each once.
@@ -268,6 +271,7 @@ fn describe(integration: &maitred_model::Integration) -> String {
     match integration {
         Integration::Proxy(ProxyTarget::Named(name)) => format!("proxy {name}"),
         Integration::Proxy(ProxyTarget::Url(endpoint)) => format!("proxy {}", endpoint_url(endpoint)),
+        Integration::Function(name) => format!("function {name}"),
         Integration::Respond(respond) => format!("respond {}", respond.status),
         Integration::Login(name, step) => format!("login {name} {}", step.name()),
         Integration::Redirect(redirect) => format!("redirect {} {}", redirect.status, redirect.to.source),

@@ -30,7 +30,8 @@ impl World {
         let upstreams = snapshot.upstreams.iter().map(|upstream| Upstream::new(upstream.spec.clone(), worker, pools)).collect();
         let (worker, mirrors, counters) = (worker.clone(), mirrors.clone(), counters.clone());
         let room = snapshot.room.clone();
-        let reach = Rc::new(Reach { worker, upstreams, head_limits: limits.head, mirrors, room, counters });
+        let functions = snapshot.functions.clone();
+        let reach = Rc::new(Reach { worker, upstreams, functions, head_limits: limits.head, mirrors, room, counters });
         Rc::new(World { snapshot, limits: Rc::new(limits), reach, shared })
     }
 }

@@ -1,6 +1,7 @@
 //! One folder each: what answers a route. Takes a permit, so that nothing is asked of a back end before every policy agreed.
 
 mod call;
+pub mod function;
 mod ports;
 pub mod proxy;
 pub mod redirect;
@@ -10,12 +11,15 @@ use maitred_core::wire::HeadLimits;
 use maitred_core::{Exchange, Fault, Permit, Response, Room};
 use maitred_transport::{Counters, Upstream, Worker};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What an integration may reach from the worker it runs on.
 pub struct Reach {
     pub worker: Rc<Worker>,
     /// By the index that `compile` gave them.
     pub upstreams: Vec<Upstream>,
+    /// Likewise.
+    pub functions: Vec<Arc<function::run::Runner>>,
     /// Bounds of a back end's response head.
     pub head_limits: HeadLimits,
     /// Copies of requests under way on this worker.
@@ -29,6 +33,7 @@ pub struct Reach {
 /// What answers a route. An enum, so that the common ones box nothing.
 pub enum Integration {
     Proxy(proxy::Proxy),
+    Function(Box<function::Function>),
     Respond(Box<respond::Respond>),
     Redirect(Box<redirect::Redirect>),
 }
@@ -37,6 +42,7 @@ impl Integration {
     pub async fn invoke(&self, exchange: &mut Exchange, permit: Permit, reach: &Rc<Reach>) -> Result<Response, Fault> {
         match self {
             Integration::Proxy(proxy) => proxy.invoke(exchange, permit, reach).await,
+            Integration::Function(function) => function.invoke(exchange, permit, reach).await,
             Integration::Respond(respond) => Ok(respond.invoke(exchange, permit)),
             Integration::Redirect(redirect) => redirect.invoke(exchange, permit),
         }

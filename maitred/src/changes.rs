@@ -1,7 +1,7 @@
 //! What a reload changed, in words for the log: how many of each kind, and the first of them by name. Compares values and not texts: a
 //! comment is no change. Tells no value, for some are secret.
 
-use maitred_model::{Api, Authorizer, Consumer, Document, Listener, PemFile, Route, Spanned, Upstream};
+use maitred_model::{Api, Authorizer, Consumer, Document, Function, FunctionPlace, Listener, PemFile, Route, Spanned, Upstream};
 use std::collections::HashMap;
 use std::fmt::{self, Debug, Write};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,6 +17,7 @@ pub fn changes(before: &Document, after: &Document) -> String {
         ("routes", difference(&routes(before), &routes(after))),
         ("APIs", difference(&apis(before), &apis(after))),
         ("upstreams", difference(&upstreams(before), &upstreams(after))),
+        ("functions", difference(&functions(before), &functions(after))),
         ("authorizers", difference(&authorizers(before), &authorizers(after))),
         ("consumers", difference(&consumers(before), &consumers(after))),
         ("plans", difference(&plans(before), &plans(after))),
@@ -83,6 +84,19 @@ fn upstreams(document: &Document) -> Vec<Thing> {
     document.upstreams.iter().map(of).collect()
 }
 
+fn functions(document: &Document) -> Vec<Thing> {
+    let of = |(name, function): (&String, &Spanned<Function>)| {
+        let environment: Vec<(&str, &str)> = match &function.place {
+            FunctionPlace::Hosted(hosted) => {
+                hosted.environment.iter().map(|(name, value)| (name.as_str(), value.expose())).collect()
+            }
+            FunctionPlace::Aws(_) => Vec::new(),
+        };
+        Thing::new(name, print(&(&function.value, environment)))
+    };
+    document.functions.iter().map(of).collect()
+}
+
 fn authorizers(document: &Document) -> Vec<Thing> {
     let of = |(name, authorizer): (&String, &Spanned<Authorizer>)| {
         Thing::new(name, print(&(&authorizer.value, authorizer.kind.hidden())))
@@ -131,6 +145,7 @@ fn others(document: &Document) -> [(&'static str, u64); 9] {
         admin,
         store,
         upstreams: _,
+        functions: _,
         authorizers: _,
         consumers: _,
         plans: _,

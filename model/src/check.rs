@@ -1,6 +1,7 @@
 //! What only the whole document shows: names that do not exist, addresses that clash, secrets that are missing. Pure: asks neither the
 //! network nor the clock. Routes have a file of their own.
 
+mod functions;
 mod identity;
 mod limits;
 mod logins;
@@ -36,8 +37,8 @@ impl Written<'_> {
     }
 
     /// Also those that could not be decoded: their names are right.
-    fn upstreams(&self) -> Vec<&str> {
-        match self.root.get("upstreams").map(|node| &node.kind) {
+    fn names(&self, section: &str) -> Vec<&str> {
+        match self.root.get(section).map(|node| &node.kind) {
             Some(Kind::Mapping(entries)) => entries.iter().map(|(key, _)| key.value.as_str()).collect(),
             Some(Kind::Scalar(_) | Kind::Sequence(_) | Kind::Poisoned) | None => Vec::new(),
         }
@@ -78,6 +79,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     admin(document, &mut checker);
     counters(document, &mut checker);
     let used = targets(document, &mut checker);
+    functions::check(document, &mut checker);
     places(document, &mut checker);
     protection::contradictions(document, &mut checker);
     identity::check(document, &mut checker);
@@ -89,6 +91,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
     // A part that could not be decoded is missing from the document, and a mistyped name uses nothing: both are said already.
     if !checker.diagnostics.has_errors() {
         unused(document, &used, &mut checker);
+        functions::unused(document, &mut checker);
         identity::unused(document, &mut checker);
         protection::without_effect(document, &mut checker);
         limits::without_effect(document, &mut checker);
@@ -220,7 +223,7 @@ fn reaches(endpoint: &Endpoint, admin: SocketAddr) -> bool {
 
 /// Every upstream that a route or an authorizer names, having looked for each.
 fn targets<'d>(document: &'d Document, checker: &mut Checker<'_>) -> HashSet<&'d str> {
-    let names = checker.written.upstreams();
+    let names = checker.written.names("upstreams");
     let known: HashSet<&str> = names.iter().copied().collect();
     let mut used = HashSet::new();
     for (target, span) in all_targets(document) {
@@ -244,7 +247,7 @@ fn all_targets(document: &Document) -> impl Iterator<Item = (&ProxyTarget, Span)
 fn route_targets(route: &Route) -> impl Iterator<Item = (&ProxyTarget, Span)> {
     let answers = match &route.integration.value {
         Integration::Proxy(target) => Some((target, route.integration.span)),
-        Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => None,
+        Integration::Function(_) | Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => None,
     };
     answers.into_iter().chain(route.mirror.iter().map(|mirror| (&mirror.to, mirror.span)))
 }

@@ -8,7 +8,7 @@ mod outside;
 pub(crate) mod record;
 pub(crate) mod texts;
 
-pub(crate) use basic::{Bool, Json, UpTo, whole, whole_schema, words};
+pub(crate) use basic::{Bool, FromZero, Json, UpTo, whole, whole_schema, words};
 pub(crate) use collections::{HeaderMap, List, NamedMap, Null, OneOrMany, QueryMap, ScalarOr, Setting, check_name};
 pub(crate) use outside::Outside;
 #[cfg(test)]

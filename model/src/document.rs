@@ -3,6 +3,7 @@
 
 mod authorizers;
 mod cedar;
+mod functions;
 mod identity;
 mod limits;
 mod listeners;
@@ -16,6 +17,9 @@ pub use authorizers::{
     PublicAlgorithm, Replay, SameSite, SignatureKey,
 };
 pub use cedar::{Cedar, DecisionLog, TextFile};
+pub use functions::{
+    AwsFunction, EventForm, Function, FunctionPlace, FunctionQueue, FunctionRuntime, Hosted, InvocationType, ResponseMode,
+};
 pub use identity::{Authenticate, Authorize, ClaimDemand, Consumer, Demand, Identity};
 pub use limits::{
     ApiTerms, Closest, Cost, Counters, CountersFailure, CountingMode, Given, LIMITS_MAX, LimitBy, LimitHeaders, Period, Plan,
@@ -57,6 +61,8 @@ pub struct Document {
     /// The file of the embedded store. Default `maitred.db` beside the main file.
     pub store: PathBuf,
     pub upstreams: IndexMap<String, Spanned<Upstream>>,
+    /// By name: Lambda functions, here or in AWS.
+    pub functions: IndexMap<String, Spanned<Function>>,
     /// By name: who can say who somebody is.
     pub authorizers: IndexMap<String, Spanned<Authorizer>>,
     /// By name: callers that are known.
@@ -250,6 +256,8 @@ pub enum ValueMatch {
 pub enum Integration {
     /// The name of an upstream, or a URL of its own.
     Proxy(ProxyTarget),
+    /// The name of a function.
+    Function(String),
     Respond(Respond),
     Redirect(Redirect),
     /// A step of the login of an authorizer; nobody writes these, they follow from `oidc`.

@@ -6,6 +6,7 @@ mod authorizers;
 mod cedar;
 mod counters;
 mod endpoints;
+mod functions;
 mod identity;
 mod limits;
 mod listeners;

@@ -23,8 +23,8 @@ const FILES_MAX: usize = 10_000;
 const TOTAL_BYTES_MAX: usize = 4 * yaml::FILE_BYTES_MAX;
 
 /// The keys that an included file may have.
-const MERGED: [&str; 5] = ["upstreams", "authorizers", "consumers", "plans", "apis"];
-const INCLUDABLE: [&str; 6] = ["upstreams", "authorizers", "consumers", "plans", "apis", "include"];
+const MERGED: [&str; 6] = ["upstreams", "functions", "authorizers", "consumers", "plans", "apis"];
+const INCLUDABLE: [&str; 7] = ["upstreams", "functions", "authorizers", "consumers", "plans", "apis", "include"];
 
 /// What a load came to. The document is there unless there are errors.
 #[derive(Debug)]
@@ -267,7 +267,7 @@ impl<'s> Loader<'s> {
         }
         let diagnostic = if RawDocument::KEYS.contains(&key.value.as_str()) {
             Diagnostic::error("main-file-key", key.span, format!("`{}` belongs in the main file", key.value)).hint(
-                "move it there: an included file has `upstreams`, `authorizers`, `consumers`, `plans`, `apis` and `include`",
+                "move it there: an included file has `upstreams`, `functions`, `authorizers`, `consumers`, `plans`, `apis` and `include`",
             )
         } else {
             let message = format!("unknown key `{}` in an included file", key.value);

@@ -1,6 +1,7 @@
 //! A document as JSON in the language's own words, defaults filled in: what the admin API shows. Secrets are `***`, PEM files are their
 //! paths, and header values that came by `${}` are shown as they were written. The body of `respond` is shown: every client of that route may read it.
 
+mod functions;
 mod identity;
 mod limits;
 mod protection;
@@ -22,6 +23,7 @@ pub fn to_json(document: &Document) -> Value {
         admin,
         store,
         upstreams,
+        functions,
         authorizers,
         consumers,
         plans,
@@ -38,6 +40,7 @@ pub fn to_json(document: &Document) -> Value {
         "admin": print_admin(admin),
         "store": store.display().to_string(),
         "upstreams": upstreams.iter().map(|(name, upstream)| (name.clone(), print_upstream(upstream))).collect::<Map<_, _>>(),
+        "functions": functions.iter().map(|(name, function)| (name.clone(), functions::function(function))).collect::<Map<_, _>>(),
         "authorizers": authorizers.iter().map(|(name, authorizer)| (name.clone(), identity::authorizer(authorizer))).collect::<Map<_, _>>(),
         "consumers": consumers.iter().map(|(name, consumer)| (name.clone(), identity::consumer(consumer))).collect::<Map<_, _>>(),
         "plans": plans.iter().map(|(name, plan)| (name.clone(), limits::plan(plan))).collect::<Map<_, _>>(),
@@ -372,6 +375,7 @@ fn print_when(when: &When, map: &mut Map<String, Value>) {
 fn print_integration(integration: &Integration) -> (&'static str, Value) {
     match integration {
         Integration::Proxy(target) => ("proxy", print_target(target)),
+        Integration::Function(name) => ("function", name.as_str().into()),
         Integration::Respond(Respond { status, headers, body }) => {
             let mut map = Map::new();
             map.insert("status".to_owned(), json!(status));

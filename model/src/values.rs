@@ -1,6 +1,7 @@
 //! The values a document is made of, parsed and never validated twice: a value of one of these types is right. Each parser says
 //! what is wrong and what to type instead; where it was written is the decoder's business.
 
+mod arn;
 mod entity;
 mod headers;
 mod htpasswd;
@@ -15,6 +16,7 @@ mod tests;
 mod units;
 mod zone;
 
+pub use arn::FunctionArn;
 pub use entity::{ActionName, EntityTemplate, parse_entity_type};
 pub use headers::{HeaderName, HeaderValue, parse_method};
 pub use htpasswd::{

@@ -89,6 +89,15 @@ impl Worker {
         self.clock.now()
     }
 
+    /// UUID version 7 (RFC 9562 §5.7): sorts by time.
+    pub fn new_id(&self, now: Instant) -> uuid::Uuid {
+        let (a, b) = (self.chance.next().to_le_bytes(), self.chance.next().to_le_bytes());
+        let mut random = [0u8; 10];
+        random[..8].copy_from_slice(&a);
+        random[8..].copy_from_slice(&b[..2]);
+        uuid::Builder::from_unix_timestamp_millis(self.unix_time(now).as_millis() as u64, &random).into_uuid()
+    }
+
     /// Time since 1970 at `now`.
     pub fn unix_time(&self, now: Instant) -> Duration {
         let (then, wall) = self.wall.get();

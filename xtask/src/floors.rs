@@ -13,7 +13,7 @@ fn floor(name: &str) -> Option<Option<u8>> {
         "maitred" => Some(5),
         "maitred-dataplane" => Some(4),
         "maitred-policies" | "maitred-integrations" | "maitred-control" => Some(3),
-        "maitred-transport" => Some(2),
+        "maitred-transport" | "maitred-host" => Some(2),
         "maitred-core" => Some(1),
         "maitred-model" | "maitred-wire" => Some(0),
         "maitred-testkit" | "maitred-fuzz" | "maitred-bench" | "xtask" => None,

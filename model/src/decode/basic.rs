@@ -108,6 +108,21 @@ impl<const MAX: u32> Shape for UpTo<MAX> {
     }
 }
 
+/// A whole number from 0 to `MAX`.
+pub(crate) struct FromZero<const MAX: u32>;
+
+impl<const MAX: u32> Shape for FromZero<MAX> {
+    type Out = u32;
+
+    fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<u32> {
+        whole(node, cx, 0, MAX.into()).map(|number| number as u32)
+    }
+
+    fn schema(defs: &mut Defs) -> Value {
+        whole_schema(defs, 0, MAX.into())
+    }
+}
+
 /// A closed list of words: `words! { /// doc  Underscores { /// doc  Drop = "drop", } }`.
 macro_rules! words {
     ($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $wdoc:literal])* $variant:ident = $word:literal,)* }) => {

@@ -2,6 +2,7 @@
 
 use super::authorizers::AuthorizerShape;
 use super::counters::CountersShape;
+use super::functions::FunctionForm;
 use super::limits::PlanShape;
 use super::listeners::ListenerForm;
 use super::upstreams::UpstreamForm;
@@ -163,7 +164,7 @@ record! {
         workers: Workers = "auto",
         /// What sessions, tickets and hashes of keys are derived from: at least 32 bytes, by reference.
         secret_key: Option<SecretKey> = absent,
-        /// More files, relative to this one; `*` and `?` stand for characters. They may hold `upstreams`, `authorizers`, `consumers`, `apis` and `include`.
+        /// More files, relative to this one; `*` and `?` stand for characters. They may hold `upstreams`, `functions`, `authorizers`, `consumers`, `plans`, `apis` and `include`.
         include: Option<OneOrMany<Text>> = absent,
         /// Where clients connect: one address, or a list.
         listen: OneOrMany<Spanned<ListenerForm>> = needed,
@@ -179,6 +180,8 @@ record! {
         store: StoreFile = "./maitred.db",
         /// Where requests are sent: names, each with a URL or a mapping.
         upstreams: Null<NamedMap<UpstreamForm>> = absent,
+        /// Lambda functions: names, each with its code or its ARN.
+        functions: Null<NamedMap<FunctionForm>> = absent,
         /// Who can say who somebody is: names, each with one kind.
         authorizers: Null<NamedMap<AuthorizerShape>> = absent,
         /// Callers that are known: names, each with keys and identities.
@@ -227,6 +230,7 @@ pub(crate) fn into_document(raw: RawDocument) -> Document {
         admin,
         store,
         upstreams,
+        functions,
         authorizers,
         consumers,
         plans,
@@ -244,6 +248,7 @@ pub(crate) fn into_document(raw: RawDocument) -> Document {
         admin,
         store,
         upstreams,
+        functions,
         authorizers,
         consumers,
         plans,

@@ -125,7 +125,7 @@ record! {
 }
 
 record! {
-    /// A route in long form. Exactly one of `proxy`, `respond` and `redirect`.
+    /// A route in long form. Exactly one of `proxy`, `function`, `respond` and `redirect`.
     "a route" => struct RawRoute {
         /// Methods and path.
         matcher as "match": Spanned<MatchText> = required,
@@ -135,6 +135,8 @@ record! {
         when: When = absent,
         /// The upstream that answers: its name, or a URL.
         proxy: Option<Spanned<Target>> = absent,
+        /// The function that answers: its name.
+        function: Option<Spanned<Name>> = absent,
         /// An answer from here, without upstream.
         respond: Option<Spanned<RespondShape>> = absent,
         /// A redirect: where to, or a mapping.
@@ -209,7 +211,7 @@ impl Shape for RouteForm {
                 "type": "object",
                 "minProperties": 1,
                 "maxProperties": 1,
-                "patternProperties": { "^[A-Z0-9!#$%&'*+.^_`|~,-]+ /": target },
+                "patternProperties": { "^[A-Z0-9!#$%&'*+.^_`|~,-]+ /": { "anyOf": [target, { "type": "string", "pattern": "^function [A-Za-z0-9_-]{1,64}$" }] } },
                 "additionalProperties": false,
             })
         });
@@ -225,10 +227,10 @@ fn is_short(key: &str) -> bool {
 fn short_form((key, value): &Entry, cx: &mut Cx<'_>) -> Option<Route> {
     if matches!(value.kind, Kind::Mapping(_)) {
         let hint = format!("write `match: {}`, and the rest beside it", key.value);
-        cx.error("mixed-forms", key.span, "a route in short form names an upstream and nothing else", hint);
+        cx.error("mixed-forms", key.span, "a route in short form names an upstream or a function, and nothing else", hint);
         return None;
     }
-    let target = Spanned::<Target>::decode(value, cx);
+    let integration = short_integration(value, cx);
     let matcher = match parse_match(&key.value) {
         Ok(matcher) => Spanned::new(matcher, key.span),
         Err(error) => {
@@ -240,7 +242,7 @@ fn short_form((key, value): &Entry, cx: &mut Cx<'_>) -> Option<Route> {
         matcher,
         name: None,
         when: When::default(),
-        integration: target?.map(Integration::Proxy),
+        integration: integration?,
         rewrite: None,
         policies: Policies::default(),
         cors: None,
@@ -252,12 +254,33 @@ fn short_form((key, value): &Entry, cx: &mut Cx<'_>) -> Option<Route> {
     })
 }
 
+/// The word before the name of a function in short form.
+const FUNCTION_WORD: &str = "function ";
+
+/// The name of an upstream, a URL, or `function NAME`.
+fn short_integration(value: &Node, cx: &mut Cx<'_>) -> Option<Spanned<Integration>> {
+    let Kind::Scalar(Scalar { text: written, .. }) = &value.kind else {
+        return Spanned::<Target>::decode(value, cx).map(|target| target.map(Integration::Proxy));
+    };
+    let Some(name) = written.strip_prefix(FUNCTION_WORD) else {
+        return Spanned::<Target>::decode(value, cx).map(|target| target.map(Integration::Proxy));
+    };
+    match check_name(name.trim()) {
+        Ok(()) => Some(Spanned::new(Integration::Function(name.trim().to_owned()), value.span)),
+        Err((message, hint)) => {
+            cx.error("bad-name", value.span, message, hint);
+            None
+        }
+    }
+}
+
 fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
     let RawRoute {
         matcher,
         name,
         when,
         proxy,
+        function,
         respond,
         redirect,
         rewrite,
@@ -278,19 +301,20 @@ fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
     let is_proxy = proxy.is_some();
     let choices = [
         proxy.map(|proxy| proxy.map(Integration::Proxy)),
+        function.map(|function| function.map(Integration::Function)),
         respond.map(|respond| respond.map(Integration::Respond)),
         redirect.map(|redirect| redirect.map(Integration::Redirect)),
     ];
     let mut chosen = choices.into_iter().flatten();
     let Some(integration) = chosen.next() else {
-        if ["proxy", "respond", "redirect"].iter().all(|key| node.get(key).is_none()) {
+        if ["proxy", "function", "respond", "redirect"].iter().all(|key| node.get(key).is_none()) {
             let message = "the route says not what answers it";
-            cx.error("missing-key", matcher.span, message, "add `proxy: …`, `respond: …` or `redirect: …`");
+            cx.error("missing-key", matcher.span, message, "add `proxy: …`, `function: …`, `respond: …` or `redirect: …`");
         }
         return None;
     };
     if let Some(second) = chosen.next() {
-        let message = "a route has exactly one of `proxy`, `respond` and `redirect`";
+        let message = "a route has exactly one of `proxy`, `function`, `respond` and `redirect`";
         let diagnostic = Diagnostic::error("contradiction", second.span, message).hint("remove one of them");
         cx.push(diagnostic.also(integration.span, "the other stands here"));
         return None;

@@ -11,13 +11,10 @@ mod source;
 pub use memory::Memory;
 pub use source::Source;
 
-use maitred_core::Fault;
 use policy::{Circumstances, Verdict};
 use result::{Context, Judgement, Said, error_message, read_policy, read_simple};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -95,15 +92,7 @@ pub fn arn(place: Place<'_>, method: &str, path: &str) -> String {
     format!("arn:aws:execute-api:{region}:{account}:{api}/{stage}/{method}/{path}")
 }
 
-/// What running a function came to.
-#[derive(Debug, Clone)]
-pub enum Invoked {
-    Returned(Vec<u8>),
-    /// It raised an error, which is described so.
-    Raised(Vec<u8>),
-}
-
-pub type Invoking<'a> = Pin<Box<dyn Future<Output = Result<Invoked, Fault>> + 'a>>;
+pub use maitred_core::{Invoked, Invoking};
 
 /// Runs the function. A fault is a function that could not be run, or was not done in time.
 pub trait Invoke {

@@ -1,0 +1,58 @@
+//! Functions of a document, made ready to be run, and the routes that call them.
+
+use crate::compile::State;
+use maitred_host::NotReady;
+use maitred_integrations::function::run::{Place, Runner};
+use maitred_integrations::function::{Form, Function};
+use maitred_model as model;
+use maitred_model::{Diagnostic, Diagnostics, Document, FunctionPlace, Spanned};
+use std::sync::Arc;
+
+/// In the document's order; one that cannot be run was complained about.
+pub(crate) fn runners(document: &Document, state: &State, diagnostics: &mut Diagnostics) -> Vec<Arc<Runner>> {
+    let mut runners = Vec::with_capacity(document.functions.len());
+    for (name, function) in &document.functions {
+        match place(name, function, state) {
+            Ok(place) => runners.push(Arc::new(Runner { name: name.as_str().into(), timeout: function.timeout, place })),
+            Err(NotReady { span, message, hint }) => {
+                diagnostics.push(Diagnostic::error("bad-function", span, message).hint(hint));
+            }
+        }
+    }
+    runners
+}
+
+fn place(name: &str, function: &model::Function, state: &State) -> Result<Place, NotReady> {
+    match &function.place {
+        FunctionPlace::Hosted(hosted) => match &state.host {
+            // A configuration is looked at: nothing runs.
+            None => maitred_host::check(hosted).map(|()| Place::Nowhere),
+            Some(host) => host.pool(name, function).map(Place::Hosted),
+        },
+        FunctionPlace::Aws(_) => Ok(Place::Nowhere),
+    }
+}
+
+/// `None`: there is no such function, and it was complained about.
+pub(crate) fn integration(
+    document: &Document,
+    name: &str,
+    route: &Spanned<model::Route>,
+    (api, _): (u32, u32),
+) -> Option<Function> {
+    let (index, _, function) = document.functions.get_full(name)?;
+    let (api, _) = document.apis.get_index(api as usize)?;
+    Some(Function {
+        function: index as u32,
+        form: Form {
+            event: function.event,
+            response: function.response,
+            invocation: function.invocation,
+            binary_media_types: function.binary_media_types.clone(),
+            multi_value_headers: function.multi_value_headers,
+        },
+        api: api.as_str().into(),
+        methods: route.matcher.methods.clone(),
+        path: route.matcher.path.source.clone(),
+    })
+}

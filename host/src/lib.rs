@@ -1,0 +1,15 @@
+//! Lambda functions that run here: processes that speak the Lambda Runtime API (2018-06-01) to a port of their own each, and the pools
+//! that they wait in. One thread runs all of it; workers hand it invocations and take results. Knows no HTTP of clients, no routes, no AWS.
+
+mod answer;
+mod code;
+mod host;
+mod log;
+mod pool;
+mod process;
+
+pub use answer::{Answer, NotRun, Piece, Streamed};
+pub use code::{Code, NotReady, check};
+pub use host::{Host, HostOptions};
+pub use log::{LogLine, LogSource};
+pub use pool::{Figures, InstanceView, Pool, PoolView};
