@@ -309,3 +309,71 @@ fn no_function_sees_into_another_nor_into_the_gateway() {
         assert_eq!(run(shell(own)).await.0, "x\n");
     });
 }
+
+/// In no folder that everybody shares: those cannot hide anything.
+struct Private(PathBuf);
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn private() -> Option<Private> {
+    let folder = if is_root() { "/var/lib".into() } else { std::env::var_os("HOME")? };
+    let folder = PathBuf::from(folder).join(format!("maitred-hidden-{}", std::process::id()));
+    std::fs::create_dir(&folder).ok()?;
+    Some(Private(folder))
+}
+
+#[test]
+fn the_gateways_own_files_are_neither_read_nor_changed() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(Private(folder)) = &private() else {
+        eprintln!("not tested: no folder of its own");
+        return;
+    };
+    if !sandbox::can_hide() {
+        eprintln!("not tested: no Landlock");
+        return;
+    }
+    let at = |name: &str| folder.join(name);
+    for folder in ["keys", "free"] {
+        std::fs::create_dir(at(folder)).unwrap();
+    }
+    for file in ["store.db", "store.db-wal", "keys/one.pem", "free/data", "beside"] {
+        std::fs::write(at(file), "words").unwrap();
+        std::fs::set_permissions(at(file), std::fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    for open in [folder.clone(), at("free"), at("keys")] {
+        std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    std::os::unix::fs::symlink(at("store.db"), at("free/link")).unwrap();
+    let hidden = ["store.db", "keys", "later.db", "none/yet"].map(at).to_vec();
+    let script = format!(
+        "cd {}; for f in store.db store.db-wal keys/one.pem free/link beside free/data; do cat $f >/dev/null 2>&1 && echo read $f; done
+         for f in store.db keys/one.pem free/link free/data; do (echo x >> $f) 2>/dev/null && echo wrote $f; done
+         rm -f store.db 2>/dev/null; mv free/data store.db 2>/dev/null; rm -f keys/one.pem 2>/dev/null
+         (echo x > free/new) && cat free/new; (echo x > later.db) 2>/dev/null; (echo x > other) 2>/dev/null
+         t=$(mktemp) && echo tmp > $t && cat $t && rm $t; echo out > /dev/stdout; echo nothing > /dev/null; ls / > /dev/null && echo listed",
+        folder.display()
+    );
+    let users = if is_root() { vec![Some((NOBODY, NOBODY)), Some((0, 0))] } else { vec![None] };
+    for user in users {
+        std::fs::write(at("free/data"), "words").unwrap();
+        let said = block_on(async {
+            let spawner = Spawner::hiding(hidden.clone()).unwrap();
+            let mut process = spawner.spawn(Launch { user, ..shell(&script) }).await.unwrap();
+            let said = read(process.stdout.as_ref().unwrap(), false).await;
+            process.ended().await;
+            said
+        });
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines, ["read beside", "read free/data", "wrote free/data", "x", "tmp", "out", "listed"], "{user:?}");
+        for kept in ["store.db", "keys/one.pem"] {
+            assert_eq!(std::fs::read_to_string(at(kept)).unwrap(), "words", "{kept}");
+        }
+        assert!(!at("later.db").exists() && !at("none").exists());
+        std::fs::remove_file(at("free/new")).unwrap();
+    }
+}
