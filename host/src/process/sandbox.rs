@@ -132,9 +132,7 @@ fn hideable(path: &Path) -> Option<PathBuf> {
 /// All that stands beside those and beside the folders above them, and is neither.
 fn beside(hidden: &[PathBuf]) -> Vec<PathBuf> {
     let above: BTreeSet<&Path> = hidden.iter().flat_map(|path| path.ancestors().skip(1)).collect();
-    // A folder that is hidden hides all in it.
-    let is_hidden =
-        |path: &Path| hidden.iter().any(|hidden| path.as_os_str().as_bytes().starts_with(hidden.as_os_str().as_bytes()));
+    let is_hidden = |path: &Path| hidden.iter().any(|hidden| hides(hidden, path));
     let mut beside = Vec::new();
     for folder in above.iter().filter(|folder| !is_hidden(folder)) {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -142,6 +140,12 @@ fn beside(hidden: &[PathBuf]) -> Vec<PathBuf> {
         beside.extend(others.take(BESIDE_MAX));
     }
     beside
+}
+
+/// A folder hides all in it, and a file what goes with it by its name.
+fn hides(hidden: &Path, path: &Path) -> bool {
+    let goes_on = || path.as_os_str().as_bytes().starts_with(hidden.as_os_str().as_bytes());
+    path.starts_with(hidden) || (path.parent() == hidden.parent() && goes_on() && !hidden.is_dir())
 }
 
 /// Whether files can be hidden from a process of the same user.
