@@ -16,7 +16,7 @@ const ROUNDS_MAX: usize = 16;
 const ENVIRONMENT_BYTES_MAX: usize = 256 * 1024;
 
 /// Who one process is, and how those are told that it started.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Family {
     pid: u32,
     /// `NAME=value`, as it stands in an environment.
@@ -54,7 +54,7 @@ impl Family {
     }
 
     /// All but the process itself, and those that have ended.
-    fn members(&self, processes: &Processes) -> HashSet<u32> {
+    pub(super) fn members(&self, processes: &Processes) -> HashSet<u32> {
         let mut members = HashSet::from([self.pid]);
         let first = processes.0.get(&self.pid).map_or(0, |own| own.start);
         loop {
@@ -77,6 +77,11 @@ impl Family {
         }
         members.remove(&self.pid);
         members
+    }
+
+    /// Whether a process of that user can be one of them. Who is root may become anybody.
+    pub(super) fn may_be(&self, user: u32) -> bool {
+        self.user.is_none_or(|own| own == user || own == 0)
     }
 
     fn has_mark(&self, pid: u32, mark: &[u8]) -> bool {

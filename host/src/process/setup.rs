@@ -2,6 +2,7 @@
 //! signal handler might make: the memory is a copy of a process with many threads, whose locks nobody will ever open.
 
 use super::Launch;
+use super::sandbox::Sandbox;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -28,8 +29,15 @@ pub(super) fn command(launch: &Launch) -> io::Result<Command> {
     }
     // SAFETY: takes nothing and returns a number.
     let gateway = unsafe { libc::getpid() };
-    // SAFETY: `leave` makes system calls only: it neither allocates nor locks.
-    unsafe { command.pre_exec(move || leave(gateway)) };
+    let sandbox = Sandbox::new();
+    // SAFETY: both make system calls only: they neither allocate nor lock.
+    unsafe {
+        command.pre_exec(move || {
+            leave(gateway)?;
+            sandbox.as_ref().map_or(Ok(()), Sandbox::enter)?;
+            close_on_exec()
+        })
+    };
     Ok(command)
 }
 
@@ -64,7 +72,7 @@ fn leave(gateway: libc::pid_t) -> io::Result<()> {
         // A service that is no root may have been given some of root's rights. Before Linux 4.3 there were none to give.
         libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     }
-    close_on_exec()
+    Ok(())
 }
 
 /// Closed by exec and not before: the way that an error takes back is among them.

@@ -48,10 +48,11 @@ enum Order {
 }
 
 #[derive(Debug)]
-struct Started {
-    child: Child,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
+pub(super) struct Started {
+    pub child: Child,
+    pub stdout: Option<OwnedFd>,
+    pub stderr: Option<OwnedFd>,
+    pub family: Family,
 }
 
 /// One's hold on a process. The process id is its own until it is reaped, which only the spawner does.
@@ -83,8 +84,7 @@ impl Spawner {
             TrySendError::Full(_) => io::Error::new(io::ErrorKind::ResourceBusy, "too many processes are being started"),
             TrySendError::Disconnected(_) => io::ErrorKind::BrokenPipe.into(),
         })?;
-        let Started { child, stdout, stderr } = answer.await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))??;
-        Process::watched(child, stdout, stderr)
+        Process::watched(answer.await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))??)
     }
 }
 
@@ -196,7 +196,9 @@ impl Nursery {
         let pid = process.id();
         let forgotten = Arc::new(AtomicBool::new(false));
         let family = Family::new(pid, launch);
-        self.children.insert(pid, Known { forgotten: forgotten.clone(), family, memory: launch.memory, was_too_large: false });
+        let known = family.clone();
+        self.children
+            .insert(pid, Known { forgotten: forgotten.clone(), family: known, memory: launch.memory, was_too_large: false });
         let descriptor = match descriptor_of(pid) {
             Ok(descriptor) => descriptor,
             Err(error) => {
@@ -210,7 +212,7 @@ impl Nursery {
         let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE);
         let stdout = process.stdout.take().map(|pipe| non_blocking(pipe.into())).transpose()?;
         let stderr = process.stderr.take().map(|pipe| non_blocking(pipe.into())).transpose()?;
-        Ok(Started { child, stdout, stderr })
+        Ok(Started { child, stdout, stderr, family })
     }
 
     /// Of one that has ended: kills what it left behind while its id is still its own.
