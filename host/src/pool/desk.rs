@@ -28,6 +28,8 @@ const WARM_AGAIN_MAX: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_millis(10);
 /// Invocations for which nobody waits, with those that are to be tried again.
 pub(crate) const EVENTS_MAX: usize = 1000;
+/// Of all of them.
+pub(crate) const EVENTS_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// What a pool is asked for.
 #[derive(Debug)]
@@ -59,6 +61,7 @@ pub(crate) struct Desk {
     events: RefCell<VecDeque<Job>>,
     /// Of `events`, and those that are under way or to be tried again.
     pub(super) open_events: Cell<usize>,
+    pub(super) open_event_bytes: Cell<usize>,
     generation: Cell<u32>,
     numbers: Cell<u32>,
     /// Nobody can ask for more.
@@ -88,6 +91,7 @@ impl Desk {
             waiting: RefCell::default(),
             events: RefCell::default(),
             open_events: Cell::default(),
+            open_event_bytes: Cell::default(),
             generation: Cell::default(),
             numbers: Cell::default(),
             is_retired: Cell::default(),
@@ -249,6 +253,11 @@ impl Desk {
     pub fn started(&self) {
         self.warm_failures.set(0);
         self.warm_again.set(None);
+    }
+
+    /// A process ended of itself while it had nothing to do: whatever it dies of, it is not started for that again and again.
+    pub fn died_idle(&self) {
+        self.warm_again.set(Some(Instant::now() + WARM_AGAIN_MIN));
     }
 
     /// A process could not be started. Whoever waits longest is told, the second time.
