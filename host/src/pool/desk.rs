@@ -162,8 +162,8 @@ impl Desk {
         loop {
             let Some(instance) = self.idle.borrow_mut().pop() else { break };
             match instance.give(job) {
-                Ok(()) => return,
-                Err(back) => job = back,
+                None => return,
+                Some(back) => job = back,
             }
         }
         if job.is_event {
@@ -334,7 +334,7 @@ impl Desk {
         while !self.idle.borrow().is_empty() {
             let Some(job) = self.next_job() else { break };
             let Some(instance) = self.idle.borrow_mut().pop() else { break };
-            if let Err(job) = instance.give(job) {
+            if let Some(job) = instance.give(job) {
                 let queue = if job.is_event { &self.events } else { &self.waiting };
                 queue.borrow_mut().push_front(job);
             }

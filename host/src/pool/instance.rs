@@ -234,22 +234,19 @@ impl Instance {
         self.due_at(now + self.desk.settings.timeout);
     }
 
-    /// From here the job's time runs. `Err`: it cannot take it.
-    pub fn give(&self, job: Job) -> Result<(), Job> {
+    /// From here the job's time runs. One that it cannot take comes back.
+    pub fn give(&self, job: Job) -> Option<Job> {
         if !self.is_idle() {
-            return Err(job);
+            return Some(job);
         }
-        let State::Idle(give) = self.set(State::Busy) else { return Err(job) };
+        let State::Idle(give) = self.set(State::Busy) else { return Some(job) };
         let (now, timeout) = (Instant::now(), self.desk.settings.timeout);
         let (run, event) = job.begin(now, since_1970() + timeout);
         let is_there = give.send(Given { event });
         if let Err(Given { event }) = is_there {
             self.set(State::Between(now));
             self.due_at(now + timeout);
-            return match run.back(event) {
-                Some(job) => Err(job),
-                None => Ok(()),
-            };
+            return run.back(event);
         }
         self.output.begin(&run.invocation.id, run.invocation.log_tail);
         if self.desk.settings.reports {
@@ -258,7 +255,7 @@ impl Instance {
         *self.run.borrow_mut() = Some(run);
         self.invocations.set(self.invocations.get() + 1);
         self.due_at(now + timeout);
-        Ok(())
+        None
     }
 
     /// Nothing to do: it may go after a while.
