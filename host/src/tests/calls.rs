@@ -122,7 +122,8 @@ fn who_asks_on_two_connections_is_answered_on_the_second() {
 #[test]
 fn who_loses_its_connection_while_it_waits_may_come_again() {
     block_on(async {
-        let house = house(at_once(1, "reconnect"));
+        let house = house(Settings { min_instances: 1, ..at_once(1, "reconnect") });
+        house.until_logged("here again").await;
         assert_eq!(house.returned(json!({"return": 1})).await, json!(1));
         assert_eq!(house.pool.figures().starts.load(std::sync::atomic::Ordering::Relaxed), 1);
     });

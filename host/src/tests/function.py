@@ -181,6 +181,7 @@ def main():
         link.socket.shutdown(socket.SHUT_RDWR)
         link.socket.close()
         link = Link()
+        print("here again", flush=True)
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:

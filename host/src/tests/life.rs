@@ -191,6 +191,7 @@ fn an_idle_process_ends_after_a_while_and_those_kept_warm_do_not() {
         assert_ne!(one, other);
         let view = house.until("one has ended", |view| view.instances.len() == 1).await;
         assert!([one, other].contains(&json!(view.instances[0].pid)));
+        house.until_idle().await;
         assert_eq!(house.pool.figures().idle.load(Ordering::Relaxed), 1);
     });
 }
