@@ -247,7 +247,7 @@ fn it_ends_with_the_thread_that_started_it() {
 fn a_folder_that_its_user_cannot_enter_is_an_error() {
     let closed = std::env::temp_dir().join(format!("maitred-closed-{}", std::process::id()));
     std::fs::create_dir(&closed).unwrap();
-    std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     let launch = Launch { directory: closed.clone(), ..shell("echo") };
     let error = block_on(async { Spawner::new().unwrap().spawn(launch).await.unwrap_err() });
     std::fs::remove_dir(&closed).unwrap();
