@@ -2,7 +2,9 @@
 //! that they wait in. One thread runs all of it; workers hand it invocations and take results. Knows no HTTP of clients, no routes, no AWS.
 
 mod answer;
+mod api;
 mod code;
+mod fuzz;
 mod host;
 mod log;
 mod pool;
@@ -10,6 +12,10 @@ mod process;
 
 pub use answer::{Answer, NotRun, Piece, Streamed};
 pub use code::{Code, NotReady, check};
+pub use fuzz::fuzz_runtime_api;
 pub use host::{Host, HostOptions};
 pub use log::{LogLine, LogSource};
 pub use pool::{Figures, InstanceView, Pool, PoolView};
+
+#[cfg(test)]
+mod tests;
