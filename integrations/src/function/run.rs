@@ -47,23 +47,11 @@ impl Runner {
         }
     }
 
-    /// Leaves an event for the function. Nobody waits for its result; what goes wrong then is told to the log.
-    pub async fn send(self: &Arc<Self>, invocation: Invocation, _reach: &Rc<Reach>) -> Result<(), Fault> {
+    /// Leaves an event for the function. Nobody waits for its result; what becomes of it is in the function's log.
+    pub async fn send(&self, invocation: Invocation, _reach: &Reach) -> Result<(), Fault> {
         match &self.place {
             Place::Nowhere => Err(Fault::new(Kind::FunctionUnavailable, "nothing runs here")),
-            Place::Hosted(pool) => {
-                let (pool, name) = (pool.clone(), self.name.clone());
-                tokio::task::spawn_local(async move {
-                    match pool.invoke(invocation).await {
-                        Ok(Answer::Whole(Finished { failure: None, .. }) | Answer::Streamed(_)) => {}
-                        Ok(Answer::Whole(Finished { failure: Some(failure), .. })) => {
-                            tracing::warn!(function = %name, ?failure, "an event was not dealt with");
-                        }
-                        Err(not_run) => tracing::warn!(function = %name, ?not_run, "an event was not dealt with"),
-                    }
-                });
-                Ok(())
-            }
+            Place::Hosted(pool) => pool.submit(invocation).await.map_err(|not_run| refused(&self.name, &not_run)),
         }
     }
 
