@@ -110,6 +110,8 @@ impl Host {
             hint: "see the log of the gateway; a restart may help".into(),
         })?;
         self.house().pools.push((made, Arc::downgrade(&pool)));
+        // Whatever was replaced before is needed no more.
+        code::sweep(&self.options.folder, user);
         Ok(pool)
     }
 
