@@ -163,6 +163,8 @@ fn each_form_tells_the_path_in_its_own_way_and_none_tells_one_that_was_not_route
         ("v1", "/shop/%7eann", "/shop/%7eann"),
         ("v1", "/shop/a/../b", "/shop/b"),
         ("v1", "/shop/a/%2e%2e/b", "/shop/b"),
+        // It was routed so, and nothing is folded behind the router's back.
+        ("v1", "/shop//x", "/shop//x"),
         ("alb", "/shop/a//b", "/shop/a//b"),
     ] {
         let gateway = hosted(ECHO, &format!("event: {event}"));
@@ -508,6 +510,8 @@ def handler(event, headers):
 fn more_than_six_megabytes_reach_no_function() {
     let gateway = hosted_with(ECHO, "", "    policies: { body_bytes: 20MB }\n", &[]);
     fault(&gateway.ask("POST", "/shop", "", &"x".repeat(7_000_000)), 413, "body_too_large");
+    let balanced = hosted_with(ECHO, "event: alb", "    policies: { body_bytes: 20MB }\n", &[]);
+    fault(&balanced.ask("POST", "/shop", "", &"x".repeat(1_100_000)), 413, "body_too_large");
     // As text it fits, as base64 it does not.
     let bytes = "x".repeat(5_000_000);
     fault(&gateway.ask("POST", "/shop", "Content-Type: image/png\r\n", &bytes), 413, "body_too_large");

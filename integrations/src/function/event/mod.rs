@@ -163,7 +163,7 @@ impl<'a> Fields<'a> {
 }
 
 /// REST APIs write two names in their own way, whatever a client sent.
-fn spelled<'a>(known: Name, name: &'a [u8], case: Case) -> &'a [u8] {
+fn spelled(known: Name, name: &[u8], case: Case) -> &[u8] {
     match (case, known) {
         (Case::Kept, Name::Authorization) => b"Authorization",
         (Case::Kept, Name::UserAgent) => b"User-Agent",
