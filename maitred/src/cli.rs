@@ -60,7 +60,7 @@ pub enum Verb {
     Init(Init),
     /// Runs a Lambda function here, with no file
     Lambda(Lambda),
-    /// A restaurant on this machine, to try things out: three back ends and a gateway
+    /// A restaurant on this machine, to try things out: two back ends, a function and a gateway
     Demo(Demo),
     /// Prints the JSON Schema of the configuration, for editors
     Schema,

@@ -7,16 +7,15 @@ use crate::cli::{EventWord, Lambda, LambdaVerb, Serve};
 use crate::configuration::Source;
 use crate::logging::{self, Announcer};
 use crate::output::{Exit, print};
+use crate::place::Place;
 use crate::upgrade::Inheritance;
 use crate::wire::{self, is_free};
 use anyhow::Context;
 use code::Code;
 use maitred_model::{FunctionPlace, FunctionRuntime};
 use serde_json::{Map, Value, json};
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What diagnostics call the configuration.
 const SOURCE: &str = "lambda serve";
@@ -36,14 +35,18 @@ fn serve(arguments: &Serve) -> anyhow::Result<Exit> {
     if let Err(error) = is_free(arguments.listen) {
         let next = SocketAddr::new(arguments.listen.ip(), arguments.listen.port().saturating_add(1));
         let path = arguments.path.display();
-        let told = format!("cannot listen on {}; to listen elsewhere:\n\n  maitred lambda serve {path} --listen {next}\n", arguments.listen);
+        let told = format!(
+            "cannot listen on {}; to listen elsewhere:\n\n  maitred lambda serve {path} --listen {next}\n",
+            arguments.listen
+        );
         return Err(error).context(told);
     }
     logging::start(&arguments.log)?;
-    let place = Place::new().context("there is no place for a copy of the code")?;
+    // Nothing is left where the function is.
+    let place = Place::new("lambda").context("there is no place for a copy of the code")?;
     let name = name(&arguments.path);
     let admin = arguments.admin.unwrap_or_else(|| if is_free(ADMIN).is_ok() { ADMIN } else { SocketAddr::new(ADMIN.ip(), 0) });
-    let text = text(arguments, &code, &name, admin, &place.0);
+    let text = text(arguments, &code, &name, admin, &place.path("maitred.db"));
     let source = Source::Text { name: SOURCE, text, watched: vec![code.path.clone()] };
     let format = arguments.log.log_format;
     Announcer(format).start(SOURCE);
@@ -54,7 +57,7 @@ fn serve(arguments: &Serve) -> anyhow::Result<Exit> {
     let house = running.house();
     let address = house.gateway.addresses().first().copied().context("the gateway has no listener")?;
     let interpreter = match &house.gateway.snapshot().document.functions.first().map(|(_, function)| &function.place) {
-        Some(FunctionPlace::Hosted(hosted)) => maitred_host::interpreter(hosted),
+        Some(FunctionPlace::Hosted(hosted)) => maitred_host::interpreter_of(hosted),
         Some(FunctionPlace::Aws(_)) | None => None,
     };
     print(&what_to_try(arguments, &code, address, interpreter.as_deref()))?;
@@ -62,25 +65,6 @@ fn serve(arguments: &Serve) -> anyhow::Result<Exit> {
     running.tell_ready();
     running.wait();
     Ok(Exit::Fine)
-}
-
-/// A folder for the copy of the code and all else that a gateway keeps: nothing is left where the function is.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> std::io::Result<Place> {
-        let path = std::env::temp_dir().join(format!("maitred-lambda-{}", std::process::id()));
-        // Whoever may run the function may be another user.
-        fs::DirBuilder::new().mode(0o755).create(&path)?;
-        Ok(Place(path))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // A copy is read-only, so that this may fail: what is left is swept with the temporary folder.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// What the function is called: in logs, and by itself.
@@ -95,7 +79,7 @@ fn name(path: &Path) -> String {
     if name.is_empty() { "function".to_owned() } else { name.to_owned() }
 }
 
-fn text(arguments: &Serve, code: &Code, name: &str, admin: SocketAddr, place: &Path) -> String {
+fn text(arguments: &Serve, code: &Code, name: &str, admin: SocketAddr, store: &Path) -> String {
     let mut function = Map::new();
     let mut set = |key: &str, value: Value| drop(function.insert(key.to_owned(), value));
     set("runtime", code.runtime.as_str().into());
@@ -112,7 +96,8 @@ fn text(arguments: &Serve, code: &Code, name: &str, admin: SocketAddr, place: &P
     if let Some(timeout) = &arguments.timeout {
         set("timeout", plain(timeout));
     }
-    let environment: Map<String, Value> = arguments.environment.iter().map(|(name, value)| (name.clone(), plain(value))).collect();
+    let environment: Map<String, Value> =
+        arguments.environment.iter().map(|(name, value)| (name.clone(), plain(value))).collect();
     if !environment.is_empty() {
         set("environment", environment.into());
     }
@@ -121,7 +106,7 @@ fn text(arguments: &Serve, code: &Code, name: &str, admin: SocketAddr, place: &P
     let whole = json!({
         "listen": arguments.listen.to_string(),
         "admin": { "listen": admin.to_string() },
-        "store": plain(&place.join("maitred.db").display().to_string()),
+        "store": plain(&store.display().to_string()),
         "functions": { name: function },
         "apis": { "all": { "routes": [{ "ANY /": target }, { "ANY /{path+}": target }] } },
     });

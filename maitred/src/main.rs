@@ -16,6 +16,7 @@ mod lambda;
 mod limits;
 mod logging;
 mod output;
+mod place;
 mod reload;
 mod remote;
 mod routes;

@@ -54,7 +54,7 @@ const CONTROL_END_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often is looked whether it has ended.
 const CONTROL_END_LOOK: Duration = Duration::from_millis(5);
 /// Where copies of functions' code are kept, beside the store.
-const CODE_FOLDER: &str = "functions";
+const CODE_FOLDER: &str = ".maitred-functions";
 /// Where functions are told that they run, if nothing says so: SDKs do not work without a region.
 const REGION: &str = "us-east-1";
 

@@ -83,7 +83,8 @@ fn folder(path: &Path, runtime: Option<FunctionRuntime>, handler: Option<&str>) 
     let shown = path.display();
     if let Some(handler) = handler.filter(|_| runtime != Some(FunctionRuntime::Provided)) {
         let runtime = runtime.or_else(|| of_handler(path, handler));
-        let runtime = runtime.with_context(|| format!("no file in {shown} fits `{handler}`; there is {}", listed(in_folder(path))))?;
+        let runtime =
+            runtime.with_context(|| format!("no file in {shown} fits `{handler}`; there is {}", listed(in_folder(path))))?;
         return Ok(Code { runtime, path: path.to_owned(), handler: Some(handler.to_owned()) });
     }
     let is_wanted = |found: FunctionRuntime| runtime.is_none_or(|runtime| runtime == found);
@@ -91,7 +92,7 @@ fn folder(path: &Path, runtime: Option<FunctionRuntime>, handler: Option<&str>) 
         return Ok(Code { runtime: FunctionRuntime::Provided, path: path.to_owned(), handler: None });
     }
     let endings = std::iter::once(PYTHON_ENDING).chain(NODE_ENDINGS);
-    let candidates = STEMS.iter().flat_map(|stem| endings.clone().map(|ending| path.join(format!("{stem}.{ending}"))));
+    let candidates = STEMS.iter().flat_map(|stem| endings.clone().map(move |ending| path.join(format!("{stem}.{ending}"))));
     for file in candidates.filter(|file| file.is_file()) {
         if let (Some(found), Ok(source)) = (by_name(&file).filter(|found| is_wanted(*found)), source(&file))
             && let Some(name) = HANDLERS.iter().find(|name| defines(found, &source, name))
@@ -178,7 +179,8 @@ fn defines(runtime: FunctionRuntime, source: &str, name: &str) -> bool {
 fn python_name(line: &str) -> Option<&str> {
     let rest = line.strip_prefix("async ").unwrap_or(line);
     let (name, after) = word(rest.strip_prefix("def ").unwrap_or(rest))?;
-    let is_value = after.trim_start().starts_with('=') && !after.trim_start().starts_with("==") || after.starts_with(':') && after.contains('=');
+    let is_value = after.trim_start().starts_with('=') && !after.trim_start().starts_with("==")
+        || after.starts_with(':') && after.contains('=');
     (rest.starts_with("def ") || is_value).then_some(name)
 }
 
@@ -199,11 +201,18 @@ fn has_word(text: &str, wanted: &str) -> bool {
 /// For a hint: what else could be meant.
 fn functions(runtime: FunctionRuntime, source: &str) -> Vec<String> {
     let in_line = |line: &str| match runtime {
-        FunctionRuntime::Python => line.strip_prefix("async ").unwrap_or(line).strip_prefix("def ").and_then(word).map(|(name, _)| name.to_owned()),
+        FunctionRuntime::Python => {
+            line.strip_prefix("async ").unwrap_or(line).strip_prefix("def ").and_then(word).map(|(name, _)| name.to_owned())
+        }
         FunctionRuntime::Node => {
-            let rest = line.strip_prefix("export ").or_else(|| line.strip_prefix("exports.")).or_else(|| line.strip_prefix("module.exports."))?;
+            let rest = line
+                .strip_prefix("export ")
+                .or_else(|| line.strip_prefix("exports."))
+                .or_else(|| line.strip_prefix("module.exports."))?;
             let skip = ["async", "function", "const", "let", "var"];
-            rest.split(|letter: char| !is_of_a_word(letter)).find(|word| !word.is_empty() && !skip.contains(word)).map(str::to_owned)
+            rest.split(|letter: char| !is_of_a_word(letter))
+                .find(|word| !word.is_empty() && !skip.contains(word))
+                .map(str::to_owned)
         }
         FunctionRuntime::Provided => None,
     };
@@ -314,7 +323,11 @@ mod tests {
             ("", None, Some("old/lambda_function.x"), (Python, "", Some("old/lambda_function.x"))),
         ];
         for (path, runtime, handler, (expected, place, name)) in rows {
-            assert_eq!(found(path, runtime, handler), (expected, place.to_owned(), name.map(str::to_owned)), "{path} {handler:?}");
+            assert_eq!(
+                found(path, runtime, handler),
+                (expected, place.to_owned(), name.map(str::to_owned)),
+                "{path} {handler:?}"
+            );
         }
     }
 
@@ -337,7 +350,11 @@ mod tests {
         };
         let rows = [
             ("app.py", None, "there is no app.py; beside it there is main.py, page.mjs"),
-            ("main.py", None, "main.py has no function `handler`, but greet, other\n\n  maitred lambda serve main.py --handler main.greet"),
+            (
+                "main.py",
+                None,
+                "main.py has no function `handler`, but greet, other\n\n  maitred lambda serve main.py --handler main.greet",
+            ),
             ("page.mjs", None, "--handler page.page"),
             ("notes.txt", None, "notes.txt is neither a handler"),
             ("code.zip", None, "unzip -d function code.zip"),
