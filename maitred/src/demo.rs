@@ -62,7 +62,11 @@ struct Try {
 
 const TRIES: [Try; 8] = [
     Try { says: "the menu, from the mains", contains: "\"kitchen\":\"mains\"", ..get("/menu") },
-    Try { says: "the same path with a condition more, from a Lambda function", contains: "\"desserts\"", ..get("/menu?course=dessert") },
+    Try {
+        says: "the same path with a condition more, from a Lambda function",
+        contains: "\"desserts\"",
+        ..get("/menu?course=dessert")
+    },
     Try {
         says: "an order",
         method: "POST",
@@ -137,7 +141,9 @@ fn start(once: bool, place: &Place) -> Result<(Running, String), NotStarted> {
     }
     text = with_function(text, place).context("there is no place for the function")?;
     let station = match interpreter(&text) {
-        Some(interpreter) => format!("The dessert station is a Lambda function, run by {interpreter}: examples/restaurant/functions/desserts/app.py"),
+        Some(interpreter) => format!(
+            "The dessert station is a Lambda function, run by {interpreter}: examples/restaurant/functions/desserts/app.py"
+        ),
         None => {
             text = without_function(&text, place, open("desserts", &["tart", "sorbet"], DESSERTS)?);
             "There is no python3 that a function could be run with, so the dessert station is a back end; with python3 it is a Lambda function."
