@@ -15,9 +15,12 @@ import { format, inspect } from "node:util";
 const ADDRESS = process.env.AWS_LAMBDA_RUNTIME_API;
 const HANDLER = process.env._HANDLER;
 const ROOT = process.env.LAMBDA_TASK_ROOT || process.cwd();
+const ROOT_URL = `${pathToFileURL(ROOT)}/`;
 const SELF = fileURLToPath(import.meta.url);
 
-const IS_JSON_LOG = (process.env.AWS_LAMBDA_LOG_FORMAT ?? "").toUpperCase() === "JSON";
+/** `Text` and `JSON` are AWS's forms, with time and request id. Where neither is asked for, those are left to the gateway's log, which has them. */
+const LOG_FORMAT = (process.env.AWS_LAMBDA_LOG_FORMAT ?? "").toUpperCase();
+const IS_JSON_LOG = LOG_FORMAT === "JSON";
 const LEVELS = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
 const LEAST_LEVEL = IS_JSON_LOG ? Math.max(LEVELS.indexOf((process.env.AWS_LAMBDA_LOG_LEVEL ?? "INFO").toUpperCase()), 0) : 0;
 /** How many names a hint lists. */
@@ -323,11 +326,19 @@ function say(level, message, fields = {}) {
   if (LEVELS.indexOf(level) < LEAST_LEVEL) {
     return;
   }
+  process.stdout.write(`${lineOf(level, message, fields)}\n`);
+}
+
+function lineOf(level, message, fields) {
   const timestamp = new Date().toISOString();
-  const line = IS_JSON_LOG
-    ? JSON.stringify({ timestamp, level, requestId: current?.id, message, ...fields })
-    : `${timestamp}\t${current?.id ?? "-"}\t${level}\t${message}`;
-  process.stdout.write(`${line}\n`);
+  switch (LOG_FORMAT) {
+    case "JSON":
+      return JSON.stringify({ timestamp, level, requestId: current?.id, message, ...fields });
+    case "TEXT":
+      return `${timestamp}\t${current?.id ?? "-"}\t${level}\t${message}`;
+    default:
+      return level === "WARN" || level === "ERROR" ? `[${level}] ${message}` : message;
+  }
 }
 
 function setUpLogs() {
@@ -360,7 +371,9 @@ function errorOf(thrown) {
   try {
     // An error of another realm is one, too.
     if (thrown instanceof Error || Object.prototype.toString.call(thrown) === "[object Error]") {
-      const trace = String(thrown.stack ?? "").split("\n").filter((line) => !line.includes(SELF));
+      const lines = String(thrown.stack ?? "").split("\n").filter((line) => !line.includes(SELF));
+      // Where the copy of the code lies is nobody's business.
+      const trace = lines.map((line) => line.replaceAll(ROOT_URL, "").replaceAll(`${ROOT}/`, ""));
       return { errorType: String(thrown.name || "Error"), errorMessage: String(thrown.message), trace };
     }
     return { errorType: typeof thrown, errorMessage: typeof thrown === "object" ? inspect(thrown) : String(thrown), trace: [] };

@@ -17,7 +17,10 @@ import traceback
 
 # AWS's runtimes leave what is not ASCII as it is from this one on; both are the same JSON.
 PLAIN_UNICODE_SINCE = (3, 12)
-IS_JSON_LOG = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
+# `Text` and `JSON` are AWS's forms, with time and request id. Where neither is asked for, those are left to the gateway's log, which has them.
+LOG_FORMAT = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper()
+IS_JSON_LOG = LOG_FORMAT == "JSON"
+LINE = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s" if LOG_FORMAT == "TEXT" else "[%(levelname)s] %(message)s"
 LOG_LEVELS = {
     "TRACE": logging.NOTSET,
     "DEBUG": logging.DEBUG,
@@ -26,6 +29,7 @@ LOG_LEVELS = {
     "ERROR": logging.ERROR,
     "FATAL": logging.CRITICAL,
 }
+ROOT = os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd()
 # How many names a hint lists.
 LISTED_MAX = 8
 
@@ -224,8 +228,7 @@ def set_up_logs():
         handler.setFormatter(JsonLines())
         logging.getLogger().setLevel(LOG_LEVELS.get(os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper(), logging.INFO))
     else:
-        line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"
-        formatter = logging.Formatter(line, "%Y-%m-%dT%H:%M:%S")
+        formatter = logging.Formatter(LINE, "%Y-%m-%dT%H:%M:%S")
         formatter.converter = time.gmtime
         handler.setFormatter(formatter)
     handler.addFilter(Named())
@@ -274,7 +277,8 @@ def error_of(exception, request_id):
         frames = traceback.extract_tb(exception.__traceback__)
         while frames and is_ours(frames[0].filename):
             del frames[0]
-        trace = traceback.format_list(frames)
+        # Where the copy of the code lies is nobody's business.
+        trace = [line.replace(ROOT + os.sep, "") for line in traceback.format_list(frames)]
     return {"errorMessage": message, "errorType": kind, "requestId": request_id, "stackTrace": trace}
 
 
@@ -287,7 +291,7 @@ def listed(names):
     return ", ".join(names[:LISTED_MAX]) + (", ..." if len(names) > LISTED_MAX else "")
 
 
-def load(handler, root):
+def load(handler):
     """The handler itself. `app.handler`, or `folder/app.handler`."""
     path, dot, name = handler.rpartition(".")
     if not dot:
@@ -299,10 +303,11 @@ def load(handler, root):
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        hint = missing_module(error, module_name, root)
+        hint = missing_module(error, module_name)
         raise Fault("Runtime.ImportModuleError", f"Unable to import module '{path}': {error}", hint=hint) from error
     except SyntaxError as error:
-        trace = [f'  File "{error.filename}" Line {error.lineno}\n    {error.text}']
+        filename = str(error.filename).replace(ROOT + os.sep, "")
+        trace = [f'  File "{filename}" Line {error.lineno}\n    {error.text}']
         raise Fault("Runtime.UserCodeSyntaxError", f"Syntax error in module '{path}': {error}", trace) from error
     try:
         return getattr(module, name)
@@ -310,11 +315,11 @@ def load(handler, root):
         raise Fault("Runtime.HandlerNotFound", f"Handler '{name}' missing on module '{path}'", hint=missing_name(module)) from None
 
 
-def missing_module(error, module_name, root):
+def missing_module(error, module_name):
     """Of the handler's own file alone: of all others the host knows better where they belong."""
     if not isinstance(error, ModuleNotFoundError) or error.name != module_name.split(".")[0]:
         return None
-    files = [name for name in os.listdir(root) if name.endswith(".py")]
+    files = [name for name in os.listdir(ROOT) if name.endswith(".py")]
     return f"the function's folder has no {error.name}.py, but {listed(files)}" if files else "the function's folder has no Python file"
 
 
@@ -400,17 +405,16 @@ def by_awslambdaric(handler):
 
 def main():
     handler_name = os.environ["_HANDLER"]
-    root = os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd()
     # Python looks in the folder of this file first, and would find this file where the handler's is `bootstrap`.
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
         del sys.path[0]
-    sys.path.insert(0, root)
+    sys.path.insert(0, ROOT)
     by_awslambdaric(handler_name)
     set_up_logs()
     api = Api(os.environ["AWS_LAMBDA_RUNTIME_API"])
     try:
         try:
-            handler = load(handler_name, root)
+            handler = load(handler_name)
         except Exception as exception:
             api.error("/init/error", told(exception, ""))
             # Not sys.exit, which waits for threads that the module has started.

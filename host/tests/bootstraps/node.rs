@@ -211,7 +211,7 @@ fn what_keeps_a_handler_from_being_loaded_is_told_before_the_first_event() {
             "app.mjs:1",
         ),
         ("app.mjs", fine, "app", "Runtime.MalformedHandlerName", "Bad handler", "hint: write file and export"),
-        ("app.mjs", "throw new RangeError('menu');", "app.handler", "RangeError", "menu", "at file://"),
+        ("app.mjs", "throw new RangeError('menu');", "app.handler", "RangeError", "menu", "at app.mjs:1:7"),
         ("app.mjs", "await new Promise(() => {});", "app.handler", "Runtime.ExitError", "app.handler waits at its top level", ""),
         (
             "app.mjs",
@@ -242,7 +242,7 @@ fn whoever_exits_posts_nothing() {
     let mut session = start("export const handler = async () => { console.log('bye'); process.exit(3); };");
     session.give("{}");
     assert_eq!(session.exit_code(), Some(3));
-    assert!(session.output().ends_with("INFO\tbye\n"), "{}", session.output());
+    assert!(session.output().ends_with("bye\n"), "{}", session.output());
 }
 
 #[test]
@@ -323,6 +323,13 @@ export const handler = async () => {
 };
 ";
     let mut session = start(source);
+    session.give("{}");
+    session.post();
+    let output = session.output();
+    let lines: Vec<&str> = output.lines().take(4).collect();
+    assert_eq!(lines, ["loaded", "3 tarts { of: 'plum' }", "[WARN] few", "[ERROR] Error: none"]);
+
+    let mut session = Session::start("node", &[("app.mjs", source)], "app.handler", &[("AWS_LAMBDA_LOG_FORMAT", "Text")]);
     let id = session.give("{}");
     session.post();
     let output = session.output();
