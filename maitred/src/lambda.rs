@@ -121,7 +121,7 @@ fn plain(text: &str) -> Value {
 fn what_to_try(arguments: &Serve, code: &Code, address: SocketAddr, interpreter: Option<&str>) -> String {
     let path = arguments.path.display();
     let what = match &code.handler {
-        Some(handler) => format!("{handler} of {}", code.path.display()),
+        Some(handler) => format!("`{handler}` of {path}"),
         None => path.to_string(),
     };
     let by = match (code.runtime, interpreter) {
@@ -130,14 +130,14 @@ fn what_to_try(arguments: &Serve, code: &Code, address: SocketAddr, interpreter:
     };
     let url = format!("http://{address}");
     let tries: &[String] = match arguments.event {
-        EventWord::Raw => &[format!("curl -d '{{\"dish\":\"soup\"}}' {url}/")],
-        EventWord::V2 | EventWord::V1 | EventWord::Alb | EventWord::Url => {
-            &[format!("curl -i {url}/"), format!("curl -i -d '{{\"dish\":\"soup\"}}' '{url}/orders?table=4'")]
-        }
+        EventWord::Raw => &[format!("curl -d '{{\"dish\": \"soup\"}}' {url}/")],
+        EventWord::V2 | EventWord::V1 | EventWord::Alb | EventWord::Url => &[
+            format!("curl -i {url}/"),
+            format!("curl -i -H 'content-type: application/json' -d '{{\"dish\": \"soup\"}}' '{url}/orders?table=4'"),
+        ],
     };
     format!(
-        "\n{what} answers at {url}/{by}\n\n  {}\n\nIt is told {} of each request. A change of the code is in force as soon as it is saved. What the function writes, and \
-         each request, is logged below. Ctrl-C ends.\n\n",
+        "\n{what} answers at {url}/{by}\n\n  {}\n\nOf each request it is told {}. A change of the code is in force as soon as it is\nsaved. What the function writes, and each request, is logged below. Ctrl-C ends.\n\n",
         tries.join("\n  "),
         arguments.event.says(),
     )
