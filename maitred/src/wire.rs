@@ -53,8 +53,8 @@ const DRAIN_SLICE: Duration = Duration::from_millis(50);
 const CONTROL_END_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often is looked whether it has ended.
 const CONTROL_END_LOOK: Duration = Duration::from_millis(5);
-/// Where copies of functions' code are kept, beside the store.
-const CODE_FOLDER: &str = ".maitred-functions";
+/// Where copies of functions' code are kept, beside the store. Nobody's own folder has that name: what is not needed in it is removed.
+const CODE_FOLDER: &str = "maitred-functions";
 /// Where functions are told that they run, if nothing says so: SDKs do not work without a region.
 const REGION: &str = "us-east-1";
 

@@ -19,6 +19,7 @@ mod drain;
 mod faults;
 mod forward_auth;
 mod forwarding;
+mod function_authorizers;
 mod grpc;
 mod h2;
 mod h2_bodies;
