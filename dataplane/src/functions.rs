@@ -82,6 +82,7 @@ fn vouched(kind: &AuthorizerKind) -> Vouched {
         AuthorizerKind::Jwt(_) | AuthorizerKind::Introspection(_) | AuthorizerKind::Oidc(_) => Vouched::Claims,
         AuthorizerKind::ApiKey(_) => Vouched::ApiKey,
         AuthorizerKind::AwsSignature(_) => Vouched::Iam,
+        AuthorizerKind::Function(_) => Vouched::Lambda,
         AuthorizerKind::Basic(_)
         | AuthorizerKind::ClientCertificate(_)
         | AuthorizerKind::HttpSignature(_)

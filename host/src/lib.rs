@@ -11,7 +11,7 @@ mod pool;
 mod process;
 
 pub use answer::{Answer, NotRun, Piece, Streamed};
-pub use code::{Code, NotReady, check};
+pub use code::{Code, NotReady, check, interpreter_of};
 pub use fuzz::fuzz_runtime_api;
 pub use host::{Host, HostOptions};
 pub use log::{LogLine, LogSource};
