@@ -4,13 +4,14 @@ use crate::hosts::Hosts;
 use crate::identity::Identity;
 use crate::router::{Candidate, Params, Router, choose};
 use crate::told::Told;
+use maitred_core::aws::CredentialCell;
 use maitred_core::identity::KeyCell;
 use maitred_core::limits::series::{LimitView, RateLeft};
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::quota::Grant;
 use maitred_core::{Chain, Exchange, Fault, Kind, Room};
 use maitred_integrations::Integration;
-use maitred_integrations::function::run::Runner;
+use maitred_integrations::function::run::{Place, Runner};
 use maitred_model::{Acme, Diagnostics, Document, Endpoint, GatewayResponses, IpNet, Limits, ListenAddress};
 use maitred_policies::rate_limit::PlanLimits;
 use maitred_transport::{CountersSpec, Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
@@ -129,6 +130,14 @@ impl Snapshot {
     /// The keys that are to be fetched, and how often.
     pub fn keys(&self) -> impl Iterator<Item = (&Arc<KeyCell>, Duration)> {
         self.identity.keys.iter().map(|(cell, refresh)| (cell, *refresh))
+    }
+
+    /// Where the keys of functions in AWS are put.
+    pub fn credentials(&self) -> impl Iterator<Item = &Arc<CredentialCell>> {
+        self.functions.iter().filter_map(|runner| match &runner.place {
+            Place::Aws(function) => Some(&function.keys),
+            Place::Hosted(_) | Place::Nowhere => None,
+        })
     }
 
     /// Every quota of every plan.

@@ -19,4 +19,5 @@ mod values;
 
 pub(crate) use identity::{ANONYMOUS, NONE};
 pub(crate) use root::{RawDocument, into_document};
+pub use endpoints::parse_endpoint;
 pub use values::parse_address;

@@ -1,6 +1,7 @@
 //! Answers a route by a Lambda function: the request becomes an event, the result becomes the response. Where the function runs, in
 //! processes here or in AWS, makes no difference to either.
 
+pub mod aws;
 pub mod run;
 
 use crate::Reach;

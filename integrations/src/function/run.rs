@@ -1,5 +1,6 @@
 //! Runs a function where it runs. Knows nothing of requests and responses: events go in, results come out.
 
+use super::aws::AwsFunction;
 use crate::Reach;
 use maitred_core::function::{Finished, Invocation};
 use maitred_core::{Fault, Invoked, Kind, Progress, Stream};
@@ -21,6 +22,7 @@ pub struct Runner {
 /// Where a function runs.
 pub enum Place {
     Hosted(Arc<Pool>),
+    Aws(Box<AwsFunction>),
     /// The configuration is only looked at: nothing runs.
     Nowhere,
 }
@@ -32,9 +34,10 @@ pub enum Ran {
 }
 
 impl Runner {
-    pub async fn run(&self, invocation: Invocation, _reach: &Reach) -> Result<Ran, Fault> {
+    pub async fn run(&self, invocation: Invocation, reach: &Reach) -> Result<Ran, Fault> {
         match &self.place {
             Place::Nowhere => Err(Fault::new(Kind::FunctionUnavailable, "nothing runs here")),
+            Place::Aws(function) => function.run(&self.name, invocation, self.timeout, reach).await,
             Place::Hosted(pool) => {
                 let answer = pool.invoke(invocation).await.map_err(|not_run| refused(&self.name, &not_run))?;
                 Ok(match answer {
@@ -43,6 +46,19 @@ impl Runner {
                         Ran::Streamed { content_type, body: Rc::new(Pieces::new(pieces)) }
                     }
                 })
+            }
+        }
+    }
+
+    /// Has it run at some time, and waits for nothing but that this was taken: a fault says that it was not.
+    pub async fn post(&self, invocation: Invocation, reach: &Reach) -> Result<(), Fault> {
+        match &self.place {
+            Place::Nowhere => Err(Fault::new(Kind::FunctionUnavailable, "nothing runs here")),
+            Place::Aws(function) => function.post(&self.name, invocation, self.timeout, reach).await,
+            Place::Hosted(pool) => {
+                let pool = pool.clone();
+                tokio::task::spawn_local(async move { drop(pool.invoke(invocation).await) });
+                Ok(())
             }
         }
     }
