@@ -15,7 +15,7 @@ use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{
-    Acme, Admin, AdminConfig, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, SystemResolver, Unfetched,
+    Acme, Admin, AdminConfig, AwsKeys, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, SystemResolver, Unfetched,
     Unresolved, WantedKeys, Watched, Watcher, consumers, watch,
 };
 use maitred_core::{Clock, Remote};
@@ -61,6 +61,7 @@ pub struct House {
     pub runtime: tokio::runtime::Handle,
     pub discovery: Discovery,
     pub keys: Keys,
+    pub aws: AwsKeys,
     pub acme: Acme,
     pub checks: Checks,
     pub store: Store,
@@ -156,7 +157,7 @@ fn assemble(
     signals::listen(runtime.handle(), reloads.clone(), upgrades, end.clone()).context("cannot listen to signals")?;
     let watcher = watcher(&source, reloads);
     let fetcher = Arc::new(Fetcher::new(runtime.handle().clone()));
-    let (state, snapshot, watched) = load(&source, format, sockets.ticket_secret, fetcher)?;
+    let (state, snapshot, watched) = load(&source, format, sockets.ticket_secret, fetcher.clone())?;
     follow(watcher.as_ref(), watched);
     let store = open_store(&snapshot.document, &state)?;
     let discovery = Discovery::new(Arc::new(SystemResolver::new()));
@@ -167,6 +168,8 @@ fn assemble(
     }
     let keys = Keys::new(state.clock.clone(), state.metrics.clone());
     warn_unfetched(&runtime.block_on(fetch(&keys, &snapshot)));
+    let aws = AwsKeys::new(runtime.handle().clone(), state.clock.clone(), fetcher, Arc::new(maitred_control::aws::settings));
+    aws.keep(snapshot.credentials());
     let (admin, counters) = (snapshot.document.admin.clone(), snapshot.document.counters.clone());
     let acme = Acme::start(runtime.handle(), state.clock.clone(), state.metrics.clone(), state.challenges.clone());
     let certificates = acme.prepare(plan(&snapshot)).map_err(anyhow::Error::msg)?;
@@ -182,6 +185,7 @@ fn assemble(
         runtime: runtime.handle().clone(),
         discovery,
         keys,
+        aws,
         acme,
         checks,
         store,
@@ -235,7 +239,8 @@ fn load(
         Some(secret) => State::with(workers, secret, Clock::default()),
         None => State::new(workers),
     }
-    .fetching_by(fetcher);
+    .fetching_by(fetcher)
+    .aws_by(Arc::new(maitred_control::aws::settings));
     let snapshot = compiled(&mut read, &state);
     if !read.diagnostics.is_empty() {
         match (format, &snapshot) {

@@ -7,11 +7,12 @@ use crate::h2::{H2Backend, H2Client};
 use crate::tls::ClientTls;
 use crate::wait::PATIENCE;
 use maitred_control::acme::Prepared;
+use maitred_control::aws::{Surroundings, settings_of};
 use maitred_control::discovery::testing::Scripted;
 use maitred_control::upstreams::{find, turn};
 use maitred_control::usage::Usage;
 use maitred_control::{
-    Acme, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, UpstreamView, WantedKeys, Watched,
+    Acme, AwsKeys, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, UpstreamView, WantedKeys, Watched,
 };
 use maitred_core::Compute;
 use maitred_core::metrics::Metrics;
@@ -21,6 +22,7 @@ use maitred_model::{Document, Endpoint, Memory, load_text, render};
 use maitred_transport::TargetCell;
 use maitred_transport::UpstreamSpec;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -57,6 +59,8 @@ pub struct Gateway {
     checks: Checks,
     /// Fetches the keys that tokens are verified with.
     keys: Keys,
+    /// Finds the keys that functions in AWS are invoked with.
+    aws: AwsKeys,
     /// Where names lead, if the test has some.
     discovery: OnceLock<Discovery>,
     state: State,
@@ -75,6 +79,17 @@ pub fn gateway(yaml: &str, backends: &[(&str, SocketAddr)]) -> Gateway {
 /// The same, where the configuration names files: a path as it stands there, and what is in it.
 #[track_caller]
 pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str, String)]) -> Gateway {
+    gateway_in(yaml, backends, files, &[])
+}
+
+/// The same, in an environment that says that of AWS. Nothing is read of the test's own.
+#[track_caller]
+pub fn gateway_in(
+    yaml: &str,
+    backends: &[(&str, SocketAddr)],
+    files: &[(&str, String)],
+    variables: &[(&str, String)],
+) -> Gateway {
     let names: Vec<(String, SocketAddr)> = backends.iter().map(|(name, address)| (name.to_string(), *address)).collect();
     let files = files.iter().fold(Memory::default(), |memory, (path, text)| memory.file(path, text.as_str()));
     let document = load(yaml, &names, &files).unwrap_or_else(|words| panic!("the configuration is refused:\n{words}"));
@@ -82,19 +97,25 @@ pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str,
     // One clock for both: tickets of TLS grow old with the rest.
     let options = Options::default();
     let fetcher = Arc::new(Fetcher::new(control().clone()));
-    let state = State::with(workers, SECRET, options.clock.clone()).fetching_by(fetcher);
+    let variables: HashMap<String, String> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let surroundings: Surroundings = Arc::new(move || settings_of(variables.clone()));
+    let state =
+        State::with(workers, SECRET, options.clock.clone()).fetching_by(fetcher.clone()).aws_by(surroundings.clone());
     let log = LogTarget::open(&document.telemetry.access_log).expect("a place for the access log");
     let snapshot =
         compile(Arc::new(document), &state).unwrap_or_else(|diagnostics| panic!("it does not compile: {diagnostics:?}"));
     let keys = Keys::new(state.clock.clone(), state.metrics.clone());
     fetch(&keys, &snapshot, PATIENCE);
+    let aws = AwsKeys::new(control().clone(), state.clock.clone(), fetcher, surroundings);
+    aws.keep(snapshot.credentials());
     let acme = OnceLock::new();
     let certificates = prepare(&acme, &state, &snapshot).unwrap_or_else(|words| panic!("no certificates: {words}"));
     let inner = maitred_dataplane::Gateway::start(snapshot, log, options).expect("the gateway starts");
     apply(&acme, certificates);
     let checks = Checks::new(state.clock.clone());
     check(&checks, &inner);
-    Gateway { acme, inner, checks, keys, discovery: OnceLock::new(), state, names, files: Mutex::new(files) }
+    Gateway { acme, inner, checks, keys, aws, discovery: OnceLock::new(), state, names, files: Mutex::new(files) }
 }
 
 /// As the binary does it: what is there already is in place before anyone connects. `None`: nobody wants certificates.
@@ -223,6 +244,7 @@ impl Gateway {
         let log = LogTarget::open(&document.telemetry.access_log).map_err(|error| error.to_string())?;
         let snapshot = compile(Arc::new(document), &self.state).map_err(|diagnostics| format!("{diagnostics:?}"))?;
         fetch(&self.keys, &snapshot, PATIENCE);
+        self.aws.keep(snapshot.credentials());
         let certificates = prepare(&self.acme, &self.state, &snapshot)?;
         let generation = self.inner.publish(snapshot, log).map_err(|error| error.to_string())?;
         apply(&self.acme, certificates);
@@ -257,6 +279,7 @@ impl Gateway {
         self.inner.turn_clock(by);
         self.checks.look_again();
         self.keys.look_again();
+        self.aws.look_again();
         if let Some(acme) = self.acme.get() {
             acme.look_again();
         }

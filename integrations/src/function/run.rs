@@ -50,11 +50,11 @@ impl Runner {
         }
     }
 
-    /// Has it run at some time, and waits for nothing but that this was taken: a fault says that it was not.
-    pub async fn post(&self, invocation: Invocation, reach: &Reach) -> Result<(), Fault> {
+    /// Leaves an event for the function. Nobody waits for its result; what goes wrong then is told to the log.
+    pub async fn send(self: &Arc<Self>, invocation: Invocation, reach: &Rc<Reach>) -> Result<(), Fault> {
         match &self.place {
             Place::Nowhere => Err(Fault::new(Kind::FunctionUnavailable, "nothing runs here")),
-            Place::Aws(function) => function.post(&self.name, invocation, self.timeout, reach).await,
+            Place::Aws(function) => function.send(&self.name, invocation, self.timeout, reach).await,
             Place::Hosted(pool) => {
                 let pool = pool.clone();
                 tokio::task::spawn_local(async move { drop(pool.invoke(invocation).await) });

@@ -89,7 +89,7 @@ impl AwsFunction {
     }
 
     /// Hands an event over. AWS keeps it, and tries it three times.
-    pub async fn post(&self, name: &str, invocation: Invocation, timeout: Duration, reach: &Reach) -> Result<(), Fault> {
+    pub async fn send(&self, name: &str, invocation: Invocation, timeout: Duration, reach: &Reach) -> Result<(), Fault> {
         let deadline = reach.worker.now() + timeout;
         let asking = Asking { function: self, name, asked: Asked::Event, deadline, reach };
         asking.ask(invocation).await.map(drop)
