@@ -585,9 +585,9 @@ impl Compiler<'_> {
                     priority: route.priority.clone(),
                 }))
             }
-            model::Integration::Function(name) => {
-                crate::functions::integration(self.document, name, route, place).map(Box::new).map(Integration::Function)
-            }
+            model::Integration::Function(name) => crate::functions::integration(self.document, name, route, place, self.state)
+                .map(Box::new)
+                .map(Integration::Function),
             model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
             // Its policy answers.
             model::Integration::Login(..) => Some(Integration::Respond(Box::new(Respond::compile(&model::Respond::nothing())))),

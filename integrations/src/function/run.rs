@@ -56,8 +56,16 @@ impl Runner {
             Place::Nowhere => Err(Fault::new(Kind::FunctionUnavailable, "nothing runs here")),
             Place::Aws(function) => function.send(&self.name, invocation, self.timeout, reach).await,
             Place::Hosted(pool) => {
-                let pool = pool.clone();
-                tokio::task::spawn_local(async move { drop(pool.invoke(invocation).await) });
+                let (pool, name) = (pool.clone(), self.name.clone());
+                tokio::task::spawn_local(async move {
+                    match pool.invoke(invocation).await {
+                        Ok(Answer::Whole(Finished { failure: None, .. }) | Answer::Streamed(_)) => {}
+                        Ok(Answer::Whole(Finished { failure: Some(failure), .. })) => {
+                            tracing::warn!(function = %name, ?failure, "an event was not dealt with");
+                        }
+                        Err(not_run) => tracing::warn!(function = %name, ?not_run, "an event was not dealt with"),
+                    }
+                });
                 Ok(())
             }
         }
