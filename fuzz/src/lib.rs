@@ -1,6 +1,7 @@
 //! What must hold for any bytes: one plain function for each parser, which panics where it does not. Chooses no inputs: the corpus,
 //! `tests/replay.rs` and cargo-fuzz do.
 
+mod aws;
 mod chunks;
 mod credentials;
 mod event_stream;
@@ -20,6 +21,7 @@ mod signatures;
 mod tokens;
 mod websocket;
 
+pub use aws::{aws_answer, aws_profiles};
 pub use chunks::{chunked, trailers};
 pub use credentials::{basic, htpasswd};
 pub use event_stream::event_stream;
@@ -47,7 +49,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 33] = [
+pub const TARGETS: [Target; 35] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -59,6 +61,8 @@ pub const TARGETS: [Target; 33] = [
     ("chunked", chunked),
     ("trailers", trailers),
     ("event_stream", event_stream),
+    ("aws_profiles", aws_profiles),
+    ("aws_answer", aws_answer),
     ("path", path),
     ("host", host),
     ("proxy_protocol", proxy_protocol),

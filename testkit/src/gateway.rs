@@ -101,12 +101,10 @@ pub fn gateway_in(
     // One clock for both: tickets of TLS grow old with the rest.
     let options = Options::default();
     let fetcher = Arc::new(Fetcher::new(control().clone()));
-    let variables: HashMap<String, String> =
-        variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let variables: HashMap<String, String> = variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     let surroundings: Surroundings = Arc::new(move || settings_of(variables.clone()));
     let host = host(&document);
-    let state =
-        State::with(workers, SECRET, options.clock.clone()).fetching_by(fetcher.clone()).aws_by(surroundings.clone());
+    let state = State::with(workers, SECRET, options.clock.clone()).fetching_by(fetcher.clone()).aws_by(surroundings.clone());
     let state = match &host {
         Some(host) => state.hosting_by(host.clone()),
         None => state,

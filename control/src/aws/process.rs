@@ -86,7 +86,11 @@ mod tests {
             ("a\\", None),
             ("\"a\\", None),
         ] {
-            assert_eq!(split(command).ok().as_deref(), words.map(|words| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).as_deref(), "{command}");
+            assert_eq!(
+                split(command).ok().as_deref(),
+                words.map(|words| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).as_deref(),
+                "{command}"
+            );
         }
     }
 

@@ -27,7 +27,7 @@ pub struct Found {
     pub from: &'static str,
 }
 
-pub type Finding<'a> = Pin<Box<dyn Future<Output = Result<Found, String>> + Send + 'a>>;
+type Finding<'a> = Pin<Box<dyn Future<Output = Result<Option<Found>, String>> + Send + 'a>>;
 
 impl Search<'_> {
     pub async fn find(&self) -> Result<Found, String> {
@@ -94,7 +94,7 @@ impl Search<'_> {
     }
 
     /// `Ok(None)`: it says nothing of keys. `before`: profiles that this one is the source of.
-    fn of_profile<'a>(&'a self, profile: &'a str, before: Vec<&'a str>) -> Pin<Box<dyn Future<Output = Result<Option<Found>, String>> + Send + 'a>> {
+    fn of_profile<'a>(&'a self, profile: &'a str, before: Vec<&'a str>) -> Finding<'a> {
         Box::pin(async move {
             let get = |key| self.settings.profiles.get(profile, key);
             // One that is its own source has keys of its own.
@@ -130,7 +130,9 @@ impl Search<'_> {
     async fn of_role<'a>(&'a self, profile: &'a str, role: &'a str, mut before: Vec<&'a str>) -> Result<Found, String> {
         let get = |key| self.settings.profiles.get(profile, key);
         if get("mfa_serial").is_some() {
-            return Err(format!("the profile `{profile}` asks for a code of a device (mfa_serial), and nobody is here to type it"));
+            return Err(format!(
+                "the profile `{profile}` asks for a code of a device (mfa_serial), and nobody is here to type it"
+            ));
         }
         if before.contains(&profile) || before.len() >= SOURCES_MAX {
             return Err(format!("the profile `{profile}` is its own source, or one of too many"));

@@ -12,7 +12,8 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// As they are now.
 pub fn settings() -> Settings {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let text =
+        |(name, value): (std::ffi::OsString, std::ffi::OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     settings_of(std::env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with("AWS_") || name == "HOME").collect())
 }
 

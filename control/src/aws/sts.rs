@@ -61,8 +61,7 @@ async fn ask(
     headers: Vec<(&'static str, String)>,
     form: String,
 ) -> Result<Credentials, String> {
-    let request =
-        FetchRequest { url, headers, asks: Asks::Form(form), time_max: TIME_MAX, body_bytes_max: ANSWER_BYTES_MAX };
+    let request = FetchRequest { url, headers, asks: Asks::Form(form), time_max: TIME_MAX, body_bytes_max: ANSWER_BYTES_MAX };
     let answer = search.ask(request).await?;
     sts::read(answer.status, &answer.body).map_err(|why| format!("the role {role}: {why}"))
 }

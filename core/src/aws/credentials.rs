@@ -216,7 +216,8 @@ mod tests {
         assert_eq!(credentials.expires, Some(Duration::from_secs(1_795_386_600)));
         assert!(credentials.are_good_at(Duration::from_secs(1_795_386_599)));
         assert!(!credentials.are_good_at(Duration::from_secs(1_795_386_600)));
-        let lasting = Credentials::from_json(br#"{"Version":1,"AccessKeyId":"AKIA","SecretAccessKey":"s"}"#).expect("credentials");
+        let lasting =
+            Credentials::from_json(br#"{"Version":1,"AccessKeyId":"AKIA","SecretAccessKey":"s"}"#).expect("credentials");
         assert!(lasting.token.is_none() && lasting.are_good_at(Duration::MAX));
         assert!(!format!("{lasting:?}").contains("\"s\""));
         for bad in [

@@ -185,7 +185,8 @@ endpoint_url = http://localhost:1
 
     #[test]
     fn the_longer_name_of_the_default_profile_counts() {
-        for config in ["[default]\nregion = a\n[profile default]\nregion = b\n", "[profile default]\nregion = b\n[default]\nregion = a\n"]
+        for config in
+            ["[default]\nregion = a\n[profile default]\nregion = b\n", "[profile default]\nregion = b\n[default]\nregion = a\n"]
         {
             assert_eq!(Profiles::read(config, "").get("default", "region"), Some("b"));
         }

@@ -126,7 +126,8 @@ mod tests {
     fn why_there_are_none_is_told() {
         let denied = "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not &lt;you&gt;\n</Message></Error><RequestId>x</RequestId></ErrorResponse>";
         assert_eq!(read(403, denied.as_bytes()).unwrap_err(), "STS says AccessDenied: not <you>\\n");
-        let twice = GOOD.replace("<PackedPolicySize>6</PackedPolicySize>", "<Credentials><AccessKeyId>x</AccessKeyId></Credentials>");
+        let twice =
+            GOOD.replace("<PackedPolicySize>6</PackedPolicySize>", "<Credentials><AccessKeyId>x</AccessKeyId></Credentials>");
         for bad in [
             "",
             "not xml",

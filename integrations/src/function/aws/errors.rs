@@ -97,13 +97,8 @@ pub fn unreached(function: &str, fault: Fault) -> Fault {
     if fault.kind == Kind::UpstreamTimeout {
         return Fault::new(Kind::FunctionTimeout, format!("`{function}` took too long"));
     }
-    let of_endpoint = [
-        Kind::UpstreamReset,
-        Kind::UpstreamUnreachable,
-        Kind::UpstreamProtocol,
-        Kind::NoEndpoint,
-        Kind::ConnectTimeout,
-    ];
+    let of_endpoint =
+        [Kind::UpstreamReset, Kind::UpstreamUnreachable, Kind::UpstreamProtocol, Kind::NoEndpoint, Kind::ConnectTimeout];
     if !of_endpoint.contains(&fault.kind) {
         return fault;
     }

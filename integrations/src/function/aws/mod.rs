@@ -183,7 +183,10 @@ impl Asking<'_> {
         good().ok_or_else(|| {
             let why = self.function.keys.lacking();
             let why = why.as_deref().map_or("they are still being looked for", String::as_str);
-            Fault::new(Kind::FunctionUnavailable, format!("there are no credentials of AWS to invoke `{}` with: {why}", self.name))
+            Fault::new(
+                Kind::FunctionUnavailable,
+                format!("there are no credentials of AWS to invoke `{}` with: {why}", self.name),
+            )
         })
     }
 

@@ -64,8 +64,7 @@ impl Request {
         let path = format!("{}{target}", function.prefix);
         let (path, host) = (path.as_bytes(), function.host.as_bytes());
         let parts = Parts { method: b"POST", path, query: b"", host, headers: &headers };
-        let signing =
-            Signing { key_id: &keys.key_id, secret: &keys.secret, region: &function.region, service: SERVICE, time };
+        let signing = Signing { key_id: &keys.key_id, secret: &keys.secret, region: &function.region, service: SERVICE, time };
         let authorization = authorization(&parts, &signing, event);
         let authorization = authorization.map_err(|why| Fault::new(FaultKind::Internal, why))?;
         let trace = Some(invocation.trace.clone()).filter(|trace| !trace.is_empty());

@@ -7,8 +7,8 @@ mod tests;
 
 use super::{Authorizer, Decision, Making, Refusal, place};
 use maitred_core::aws::sigv4::{
-    ALGORITHM, Claim, PARAMETERS, Payload, SecretKey, TOKEN_HEADER, TOKEN_PARAMETER, UNSIGNED, canonical_request, hash_in_turns, in_header,
-    in_query,
+    ALGORITHM, Claim, PARAMETERS, Payload, SecretKey, TOKEN_HEADER, TOKEN_PARAMETER, UNSIGNED, canonical_request, hash_in_turns,
+    in_header, in_query,
 };
 use maitred_core::identity::Roll;
 use maitred_core::{Exchange, Hook, Ports, Principal};

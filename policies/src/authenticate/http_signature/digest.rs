@@ -2,9 +2,9 @@
 //! anything else proves nothing here.
 
 use super::super::Refusal;
-use maitred_core::body_hash;
 use super::base::joined;
 use aws_lc_rs::digest::{Algorithm, SHA256, SHA512};
+use maitred_core::body_hash;
 use maitred_core::wire::structured::{Dictionary, Member};
 use maitred_core::{Exchange, Ports};
 use subtle::ConstantTimeEq;
