@@ -1,9 +1,10 @@
 //! What runs beside the traffic: the admin listener, the text of the metrics, the addresses behind names, the eyes on files,
-//! certificates from authorities, keys from issuers. It never sees a request that passes through the gateway; what it may do to the gateway, the binary
+//! certificates from authorities, keys from issuers and of AWS. It never sees a request that passes through the gateway; what it may do to the gateway, the binary
 //! hands it as `Operations`.
 
 pub mod acme;
 pub mod admin;
+pub mod aws;
 pub mod consumers;
 pub mod discovery;
 mod fetch;
@@ -20,6 +21,7 @@ pub mod watch;
 
 pub use acme::{Acme, Plan};
 pub use admin::{Admin, AdminConfig, NotUpgraded, Operations, Readiness, Successor};
+pub use aws::AwsKeys;
 pub use consumers::{ConsumerCounts, ConsumerView};
 pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, ServiceRecord, Services, SystemResolver, Unresolved};
 pub use fetch::Fetcher;

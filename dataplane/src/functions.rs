@@ -2,18 +2,25 @@
 
 use crate::compile::State;
 use maitred_host::NotReady;
+use maitred_integrations::function::aws::AwsFunction;
 use maitred_integrations::function::event::{Resource, Vouched};
 use maitred_integrations::function::run::{Place, Runner};
 use maitred_integrations::function::{Form, Function};
 use maitred_model as model;
 use maitred_model::{AuthorizerKind, Diagnostic, Diagnostics, Document, FunctionPlace, Segment, Spanned};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// In the document's order; one that cannot be run was complained about.
-pub(crate) fn runners(document: &Document, state: &State, diagnostics: &mut Diagnostics) -> Vec<Arc<Runner>> {
+pub(crate) fn runners(
+    document: &Document,
+    state: &State,
+    mut in_aws: HashMap<String, AwsFunction>,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Arc<Runner>> {
     let mut runners = Vec::with_capacity(document.functions.len());
     for (name, function) in &document.functions {
-        match place(name, function, state) {
+        match place(name, function, state, &mut in_aws) {
             Ok(place) => runners.push(Arc::new(Runner { name: name.as_str().into(), timeout: function.timeout, place })),
             Err(NotReady { span, message, hint }) => {
                 diagnostics.push(Diagnostic::error("bad-function", span, message).hint(hint));
@@ -23,16 +30,20 @@ pub(crate) fn runners(document: &Document, state: &State, diagnostics: &mut Diag
     runners
 }
 
-fn place(name: &str, function: &model::Function, state: &State) -> Result<Place, NotReady> {
+fn place(
+    name: &str,
+    function: &model::Function,
+    state: &State,
+    in_aws: &mut HashMap<String, AwsFunction>,
+) -> Result<Place, NotReady> {
     match &function.place {
-        FunctionPlace::Hosted(hosted) => {
-            match &state.host {
-                // A configuration is looked at: nothing runs.
-                None => maitred_host::check(hosted).map(|()| Place::Nowhere),
-                Some(host) => host.pool(name, function).map(Place::Hosted),
-            }
-        }
-        FunctionPlace::Aws(_) => Ok(Place::Nowhere),
+        FunctionPlace::Hosted(hosted) => match &state.host {
+            // A configuration is looked at: nothing runs.
+            None => maitred_host::check(hosted).map(|()| Place::Nowhere),
+            Some(host) => host.pool(name, function).map(Place::Hosted),
+        },
+        // One without an endpoint was complained about.
+        FunctionPlace::Aws(_) => Ok(in_aws.remove(name).map_or(Place::Nowhere, |function| Place::Aws(Box::new(function)))),
     }
 }
 

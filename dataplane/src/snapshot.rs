@@ -4,6 +4,7 @@ use crate::hosts::Hosts;
 use crate::identity::Identity;
 use crate::router::{Candidate, Params, Router, choose};
 use crate::told::Told;
+use maitred_core::aws::CredentialCell;
 use maitred_core::identity::KeyCell;
 use maitred_core::limits::series::{LimitView, RateLeft};
 use maitred_core::metrics::{Metrics, RouteSeries};
@@ -130,6 +131,14 @@ impl Snapshot {
     /// The keys that are to be fetched, and how often.
     pub fn keys(&self) -> impl Iterator<Item = (&Arc<KeyCell>, Duration)> {
         self.identity.keys.iter().map(|(cell, refresh)| (cell, *refresh))
+    }
+
+    /// Where the keys of functions in AWS are put.
+    pub fn credentials(&self) -> impl Iterator<Item = &Arc<CredentialCell>> {
+        self.functions.iter().filter_map(|runner| match &runner.place {
+            Place::Aws(function) => Some(&function.keys),
+            Place::Hosted(_) | Place::Nowhere => None,
+        })
     }
 
     /// Every quota of every plan.

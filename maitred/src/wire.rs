@@ -15,8 +15,8 @@ use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
 use maitred_control::{
-    Acme, Admin, AdminConfig, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, SystemResolver, Unfetched,
-    Unresolved, WantedKeys, Watched, Watcher, consumers, watch,
+    Acme, Admin, AdminConfig, AwsKeys, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, SystemResolver,
+    Unfetched, Unresolved, WantedKeys, Watched, Watcher, consumers, watch,
 };
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
@@ -66,6 +66,7 @@ pub struct House {
     pub runtime: tokio::runtime::Handle,
     pub discovery: Discovery,
     pub keys: Keys,
+    pub aws: AwsKeys,
     pub acme: Acme,
     pub checks: Checks,
     pub store: Store,
@@ -163,7 +164,7 @@ fn assemble(
     signals::listen(runtime.handle(), reloads.clone(), upgrades, end.clone()).context("cannot listen to signals")?;
     let watcher = watcher(&source, reloads);
     let fetcher = Arc::new(Fetcher::new(runtime.handle().clone()));
-    let Loaded { state, host, snapshot, watched } = load(&source, format, sockets.ticket_secret, fetcher)?;
+    let Loaded { state, host, snapshot, watched } = load(&source, format, sockets.ticket_secret, fetcher.clone())?;
     follow(watcher.as_ref(), watched);
     let store = open_store(&snapshot.document, &state)?;
     let discovery = Discovery::new(Arc::new(SystemResolver::new()));
@@ -174,6 +175,8 @@ fn assemble(
     }
     let keys = Keys::new(state.clock.clone(), state.metrics.clone());
     warn_unfetched(&runtime.block_on(fetch(&keys, &snapshot)));
+    let aws = AwsKeys::new(runtime.handle().clone(), state.clock.clone(), fetcher, Arc::new(maitred_control::aws::settings));
+    aws.keep(snapshot.credentials());
     let (admin, counters) = (snapshot.document.admin.clone(), snapshot.document.counters.clone());
     let acme = Acme::start(runtime.handle(), state.clock.clone(), state.metrics.clone(), state.challenges.clone());
     let certificates = acme.prepare(plan(&snapshot)).map_err(anyhow::Error::msg)?;
@@ -189,6 +192,7 @@ fn assemble(
         runtime: runtime.handle().clone(),
         discovery,
         keys,
+        aws,
         acme,
         checks,
         store,
@@ -253,7 +257,8 @@ fn load(
         None => State::new(workers),
     }
     .fetching_by(fetcher)
-    .hosting_by(host.clone());
+    .hosting_by(host.clone())
+    .aws_by(Arc::new(maitred_control::aws::settings));
     let snapshot = compiled(&mut read, &state);
     if !read.diagnostics.is_empty() {
         match (format, &snapshot) {

@@ -17,6 +17,7 @@ mod tls;
 mod upstreams;
 mod values;
 
+pub use endpoints::parse_endpoint;
 pub(crate) use identity::{ANONYMOUS, NONE};
 pub(crate) use root::{RawDocument, into_document};
 pub use values::parse_address;

@@ -4,6 +4,7 @@
 mod acme;
 mod authentication;
 mod authorization;
+mod aws_functions;
 mod balancing;
 mod basic;
 mod breakers;

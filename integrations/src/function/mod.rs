@@ -2,6 +2,7 @@
 //! processes here or in AWS, makes no difference to either.
 
 pub mod answer;
+pub mod aws;
 pub mod event;
 pub mod prelude;
 pub mod run;
