@@ -3,6 +3,7 @@
 
 mod chunks;
 mod credentials;
+mod event_stream;
 mod grpc;
 mod h2;
 mod h3;
@@ -20,6 +21,7 @@ mod websocket;
 
 pub use chunks::{chunked, trailers};
 pub use credentials::{basic, htpasswd};
+pub use event_stream::event_stream;
 pub use grpc::grpc;
 pub use h2::{h2_frames, request_h2, response_h2};
 pub use h3::{h3_frames, request_h3};
@@ -43,7 +45,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 29] = [
+pub const TARGETS: [Target; 30] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -54,6 +56,7 @@ pub const TARGETS: [Target; 29] = [
     ("h3_frames", h3_frames),
     ("chunked", chunked),
     ("trailers", trailers),
+    ("event_stream", event_stream),
     ("path", path),
     ("host", host),
     ("proxy_protocol", proxy_protocol),
