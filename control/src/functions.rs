@@ -22,6 +22,8 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The processes of one function. A trait only so that what is asked of them can be tested without any.
 pub trait Processes: Send + Sync {
     fn invoke(&self, invocation: Invocation) -> Later<'_, Result<Answer, NotRun>>;
+    /// The same for an event, whose result is nobody's.
+    fn invoke_later(&self, invocation: Invocation) -> Result<(), NotRun>;
     fn view(&self) -> Later<'_, PoolView>;
     fn code(&self) -> &Code;
     fn figures(&self) -> &Figures;
@@ -32,6 +34,10 @@ pub trait Processes: Send + Sync {
 impl Processes for Pool {
     fn invoke(&self, invocation: Invocation) -> Later<'_, Result<Answer, NotRun>> {
         Box::pin(Pool::invoke(self, invocation))
+    }
+
+    fn invoke_later(&self, _invocation: Invocation) -> Result<(), NotRun> {
+        Err(NotRun::Closed)
     }
 
     fn view(&self) -> Later<'_, PoolView> {

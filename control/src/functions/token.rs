@@ -67,7 +67,7 @@ pub fn path(store: &Path) -> PathBuf {
 /// The token that was made for a gateway with this store; `None` where none was.
 pub fn read(store: &Path) -> io::Result<Option<Secret>> {
     let path = path(store);
-    let mut file = match OpenOptions::new().read(true).open(&path) {
+    let file = match OpenOptions::new().read(true).open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(told(&path, "cannot be read", &error.to_string())),
@@ -78,7 +78,7 @@ pub fn read(store: &Path) -> io::Result<Option<Secret>> {
         return Err(told(&path, words, "`chmod 600` it, or remove it and another is made at the next start"));
     }
     let mut text = String::new();
-    file.by_ref().take(BYTES_MAX).read_to_string(&mut text)?;
+    file.take(BYTES_MAX).read_to_string(&mut text)?;
     let token = text.trim_ascii();
     if token.len() < BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(told(&path, "holds no token", "remove it, and another is made at the next start"));

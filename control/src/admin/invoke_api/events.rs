@@ -3,11 +3,11 @@
 use super::super::functions::base64_of;
 use axum::body::Bytes;
 use hyper::body::{Body, Frame};
-use maitred_core::function::Finished;
-use maitred_core::wire::event_stream::event_frame;
+use maitred_core::function::{Failure, Finished};
+use maitred_core::wire::event_frame;
 use maitred_host::Piece;
 use serde_json::json;
-use std::io;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -53,8 +53,10 @@ fn frame(headers: &[(&str, &str)], payload: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// A result as it is written. Ends the connection and not the body where the function's result was cut off, so that no client takes it
-/// for all.
+/// What is told of a result that ends in the middle. The connection ends well nevertheless: where it broke, clients would try again what ran.
+const CUT_OFF: &str = "{\"errorType\":\"Runtime.TruncatedResponse\",\"errorMessage\":\"The response was cut off before its end.\"}";
+
+/// A result as it is written.
 pub(super) struct Events {
     pub pieces: mpsc::Receiver<Piece>,
     pub is_over: bool,
@@ -64,9 +66,9 @@ pub(super) struct Events {
 
 impl Body for Events {
     type Data = Bytes;
-    type Error = io::Error;
+    type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.is_over {
             return Poll::Ready(None);
         }
@@ -79,7 +81,8 @@ impl Body for Events {
             }
             None => {
                 self.is_over = true;
-                return Poll::Ready(Some(Err(io::Error::other("the function's result was cut off"))));
+                let failure = Some(Failure::Exited);
+                end(&Finished { payload: CUT_OFF.into(), failure, ..Finished::default() }, &mut out);
             }
         }
         Poll::Ready(Some(Ok(Frame::data(out.into()))))
