@@ -9,8 +9,9 @@ use maitred_core::limits::series::{LimitView, RateLeft};
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::quota::Grant;
 use maitred_core::{Chain, Exchange, Fault, Kind, Room};
+use maitred_host::Pool;
 use maitred_integrations::Integration;
-use maitred_integrations::function::run::Runner;
+use maitred_integrations::function::run::{Place, Runner};
 use maitred_model::{Acme, Diagnostics, Document, Endpoint, GatewayResponses, IpNet, Limits, ListenAddress};
 use maitred_policies::rate_limit::PlanLimits;
 use maitred_transport::{CountersSpec, Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
@@ -159,6 +160,12 @@ impl Snapshot {
     /// Upstreams whose addresses must be looked up, with their endpoints.
     pub fn upstreams(&self) -> impl Iterator<Item = (&Arc<UpstreamSpec>, &[Endpoint])> {
         self.upstreams.iter().map(|upstream| (&upstream.spec, &upstream.endpoints[..]))
+    }
+
+    /// The processes of a function, by its place in the document; `None`: it runs elsewhere.
+    pub fn pool(&self, function: usize) -> Option<&Arc<Pool>> {
+        let Place::Hosted(pool) = &self.functions.get(function)?.place else { return None };
+        Some(pool)
     }
 
     /// Limits of requests in flight count from now on; those of upstreams that are gone hold nobody any more.

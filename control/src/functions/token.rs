@@ -3,7 +3,8 @@
 
 use crate::store::characters;
 use maitred_model::{Document, FunctionPlace, Secret};
-use std::fs::OpenOptions;
+use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,35 @@ const BYTES_MAX: u64 = 1024;
 /// Shorter ones could be guessed.
 const BYTES_MIN: usize = 32;
 const PRIVATE: u32 = 0o600;
+
+/// Why there is no token though there is a file, or should be.
+#[derive(Debug)]
+pub struct Unusable {
+    pub message: String,
+    pub hint: String,
+    /// Whoever asks may not read it, and so cannot say whether it is good.
+    pub is_denied: bool,
+}
+
+impl Unusable {
+    fn new(path: &Path, what: &str, hint: impl Into<String>) -> Unusable {
+        let message = format!("the admin token in {} {what}", path.display());
+        Unusable { message, hint: hint.into(), is_denied: false }
+    }
+
+    fn failed(path: &Path, what: &str, error: &io::Error) -> Unusable {
+        let is_denied = error.kind() == ErrorKind::PermissionDenied;
+        Unusable { is_denied, ..Unusable::new(path, what, error.to_string()) }
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.message, self.hint)
+    }
+}
+
+impl std::error::Error for Unusable {}
 
 /// What callers of the admin listener show, from the moment that there is one. It is never taken away: that needs a restart.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +66,7 @@ impl Token {
 
     /// From here on one is asked for, if this configuration hosts functions. Called before their first process is started. The file
     /// that was read or made, if it was.
-    pub fn settle(&self, document: &Document) -> io::Result<Option<PathBuf>> {
+    pub fn settle(&self, document: &Document) -> Result<Option<PathBuf>, Unusable> {
         if self.get().is_some() || !hosts_functions(document) {
             return Ok(None);
         }
@@ -65,58 +95,61 @@ pub fn path(store: &Path) -> PathBuf {
 }
 
 /// The token that was made for a gateway with this store; `None` where none was.
-pub fn read(store: &Path) -> io::Result<Option<Secret>> {
+pub fn read(store: &Path) -> Result<Option<Secret>, Unusable> {
     let path = path(store);
-    let file = match OpenOptions::new().read(true).open(&path) {
-        Ok(file) => file,
+    let (mode, text) = match open(&path) {
+        Ok(read) => read,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(told(&path, "cannot be read", &error.to_string())),
+        Err(error) => return Err(Unusable::failed(&path, "cannot be read", &error)),
     };
-    let mode = file.metadata()?.mode();
     if mode & 0o077 != 0 {
-        let words = "may be read by others";
-        return Err(told(&path, words, "`chmod 600` it, or remove it and another is made at the next start"));
+        let hint = "`chmod 600` it, or remove it and another is made at the next start";
+        return Err(Unusable::new(&path, "may be read by others than its owner", hint));
     }
-    let mut text = String::new();
-    file.take(BYTES_MAX).read_to_string(&mut text)?;
     let token = text.trim_ascii();
     if token.len() < BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(told(&path, "holds no token", "remove it, and another is made at the next start"));
+        return Err(Unusable::new(&path, "is none", "remove the file, and another is made at the next start"));
     }
     Ok(Some(Secret::new(token)))
 }
 
+/// Its mode, and what it holds.
+fn open(path: &Path) -> io::Result<(u32, String)> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.mode();
+    let mut text = String::new();
+    file.take(BYTES_MAX).read_to_string(&mut text)?;
+    Ok((mode, text))
+}
+
 /// There as a whole or not at all; if another process was faster, that one's is taken.
-fn make(store: &Path) -> io::Result<Secret> {
-    let token = characters::<CHARACTERS>().map_err(io::Error::other)?;
-    let path = &path(store);
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".new-{}", std::process::id()));
-    let new = PathBuf::from(name);
-    // One that is there is of a process that died in the middle.
+fn make(store: &Path) -> Result<Secret, Unusable> {
+    let path = path(store);
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".new-{}", std::process::id()));
+    let new = PathBuf::from(new);
+    let made = characters::<CHARACTERS>().map_err(io::Error::other).and_then(|token| put(&new, &path, token));
     let _ = std::fs::remove_file(&new);
-    let written = write(&new, &token).and_then(|()| match std::fs::hard_link(&new, path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        // Not every file system has links.
-        Err(_) => std::fs::rename(&new, path).map(|()| true),
-    });
-    let _ = std::fs::remove_file(&new);
-    match written {
-        Ok(true) => Ok(Secret::new(token)),
-        Ok(false) => read(store)?.ok_or_else(|| told(path, "cannot be made", "it comes and goes")),
-        Err(error) => Err(told(path, "cannot be made", &error.to_string())),
+    match made {
+        Ok(Some(token)) => Ok(Secret::new(token)),
+        Ok(None) => read(store)?.ok_or_else(|| Unusable::new(&path, "comes and goes", "see who removes it")),
+        Err(error) => Err(Unusable::failed(&path, "cannot be made", &error)),
     }
 }
 
-fn write(new: &Path, token: &str) -> io::Result<()> {
+/// `None`: there is one.
+fn put(new: &Path, path: &Path, token: String) -> io::Result<Option<String>> {
+    // One that is there is of a process that died in the middle.
+    let _ = std::fs::remove_file(new);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(new)?;
     writeln!(file, "{token}")?;
-    file.sync_all()
-}
-
-fn told(path: &Path, what: &str, why: &str) -> io::Error {
-    io::Error::other(format!("the admin token in {} {what}: {why}", path.display()))
+    file.sync_all()?;
+    match std::fs::hard_link(new, path) {
+        Ok(()) => Ok(Some(token)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+        // Not every file system has links.
+        Err(_) => std::fs::rename(new, path).map(|()| Some(token)),
+    }
 }
 
 #[cfg(test)]
@@ -190,9 +223,9 @@ mod tests {
         for (text, mode, words) in [
             ("0123456789abcdef0123456789abcdef\n", 0o640, "may be read by others"),
             ("0123456789abcdef0123456789abcdef\n", 0o604, "may be read by others"),
-            ("short\n", 0o600, "holds no token"),
-            ("", 0o600, "holds no token"),
-            ("0123456789abcdef 0123456789abcdef\n", 0o600, "holds no token"),
+            ("short\n", 0o600, "is none"),
+            ("", 0o600, "is none"),
+            ("0123456789abcdef 0123456789abcdef\n", 0o600, "is none"),
         ] {
             std::fs::write(&file, text).unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();

@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::decode::suggest;
-use crate::document::{Document, Integration};
+use crate::document::{Document, FunctionPlace, Integration};
 use std::collections::HashSet;
 
 pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
@@ -20,6 +20,14 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
             checker.error("unknown-function", integration.span, message, hint);
         }
     }
+}
+
+/// Whether any of them runs here.
+pub(super) fn are_hosted(document: &Document) -> bool {
+    document.functions.values().any(|function| match function.place {
+        FunctionPlace::Hosted(_) => true,
+        FunctionPlace::Aws(_) => false,
+    })
 }
 
 pub(super) fn unused(document: &Document, checker: &mut Checker<'_>) {
