@@ -13,7 +13,6 @@ mod usage;
 
 use crate::consumers::{ConsumerCounts, ConsumerView};
 use crate::functions::FunctionView;
-use crate::functions::keys::AccessKey;
 use crate::functions::token::Token;
 use crate::metrics::CertificateEnd;
 use crate::store::{Change, Changed, NotChanged};
@@ -32,6 +31,7 @@ use hyper_util::service::TowerToHyperService;
 use maitred_core::Clock;
 use maitred_core::limits::series::LimitView;
 use maitred_core::metrics::Metrics;
+use maitred_host::FunctionKey;
 use maitred_model::MetricsAccess;
 use std::convert::Infallible;
 use std::fmt;
@@ -69,7 +69,7 @@ pub struct AdminConfig {
     pub token: Token,
     pub metrics: MetricsAccess,
     /// What hosted functions speak AWS's API to this listener with; `None`: they do not.
-    pub function_key: Option<AccessKey>,
+    pub function_key: Option<FunctionKey>,
     /// What functions are told that they run in.
     pub region: String,
     pub clock: Clock,

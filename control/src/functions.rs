@@ -23,7 +23,7 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Processes: Send + Sync {
     fn invoke(&self, invocation: Invocation) -> Later<'_, Result<Answer, NotRun>>;
     /// The same for an event, whose result is nobody's.
-    fn invoke_later(&self, invocation: Invocation) -> Result<(), NotRun>;
+    fn submit(&self, invocation: Invocation) -> Later<'_, Result<(), NotRun>>;
     fn view(&self) -> Later<'_, PoolView>;
     fn code(&self) -> &Code;
     fn figures(&self) -> &Figures;
@@ -36,8 +36,8 @@ impl Processes for Pool {
         Box::pin(Pool::invoke(self, invocation))
     }
 
-    fn invoke_later(&self, _invocation: Invocation) -> Result<(), NotRun> {
-        Err(NotRun::Closed)
+    fn submit(&self, invocation: Invocation) -> Later<'_, Result<(), NotRun>> {
+        Box::pin(Pool::submit(self, invocation))
     }
 
     fn view(&self) -> Later<'_, PoolView> {

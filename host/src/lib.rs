@@ -11,7 +11,7 @@ mod process;
 
 pub use answer::{Answer, NotRun, Piece, Streamed};
 pub use code::{Code, NotReady, check};
-pub use host::{Host, HostOptions};
+pub use host::{FunctionKey, Host, HostOptions};
 pub use log::{LogLine, LogSource};
 pub use pool::{Figures, InstanceView, Pool, PoolView};
 

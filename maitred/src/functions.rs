@@ -141,8 +141,17 @@ fn logs(arguments: &Logs) -> anyhow::Result<Exit> {
             return Ok(Exit::Fine);
         }
         after = answer.body["last"].as_u64().unwrap_or(after);
-        std::thread::sleep(LOOK);
+        if !has_reader(LOOK) {
+            return Ok(Exit::Fine);
+        }
     }
+}
+
+/// Waits for so long, or until nobody reads stdout any more, of which a function that writes nothing would never tell.
+fn has_reader(time: Duration) -> bool {
+    let mut stdout = libc::pollfd { fd: libc::STDOUT_FILENO, events: 0, revents: 0 };
+    // SAFETY: one valid struct of ours, of which nothing is kept.
+    unsafe { libc::poll(&mut stdout, 1, time.as_millis() as libc::c_int) == 0 }
 }
 
 fn told(line: &Value) -> String {

@@ -6,6 +6,7 @@ use crate::configuration::{Source, Watching, compiled, read};
 use crate::logging::Announcer;
 use crate::output::{Exit, error, in_color, say};
 use crate::reload::{Cause, LastReload};
+use crate::remote::reachable;
 use crate::signals;
 use crate::sockets::Sockets;
 use crate::systemd::Notifier;
@@ -14,7 +15,7 @@ use crate::upstreams;
 use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
-use maitred_control::functions::keys::AccessKey;
+use maitred_control::functions::keys::of_functions;
 use maitred_control::functions::token::Token;
 use maitred_control::{
     Acme, Admin, AdminConfig, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, SystemResolver, Unfetched,
@@ -185,6 +186,7 @@ fn assemble(
     let checks = Checks::new(state.clock.clone());
     let gateway = bind(snapshot, &mut sockets.listeners)?;
     let (listener, copy) = bind_admin(admin_config(&admin, &token, &state, &host), &mut sockets)?;
+    host.is_spoken_to(reachable(listener.local_addr().context("the admin listener has no address")?));
     sockets.warn_left();
     let house = Arc::new(House {
         gateway,
@@ -254,13 +256,17 @@ fn load(
 ) -> Result<Loaded, NotStarted> {
     let mut read = read(source);
     let workers = workers(read.document.as_ref().and_then(|document| document.workers));
-    let host = Arc::new(Host::new(host_options(read.document.as_ref())));
     let state = match ticket_secret {
         Some(secret) => State::with(workers, secret, Clock::default()),
         None => State::new(workers),
     }
-    .fetching_by(fetcher)
-    .hosting_by(host.clone());
+    .fetching_by(fetcher);
+    let host = Arc::new(Host::new(host_options(read.document.as_ref(), &state)));
+    // A port that the system picks is not known yet.
+    if let Some(listen) = read.document.as_ref().map(|document| document.admin.listen.value).filter(|listen| listen.port() != 0) {
+        host.is_spoken_to(reachable(listen));
+    }
+    let state = state.hosting_by(host.clone());
     let token = Token::new(read.document.as_ref().and_then(|document| document.admin.token.clone()));
     if let Some(document) = &read.document {
         settle(&token, document)?;
@@ -287,14 +293,12 @@ pub fn settle(token: &Token, document: &Document) -> anyhow::Result<()> {
 }
 
 /// For the life of the process: what a reload changes of `store` and `admin` needs a restart here too.
-fn host_options(document: Option<&Document>) -> HostOptions {
+fn host_options(document: Option<&Document>, state: &State) -> HostOptions {
     let beside = document.and_then(|document| document.store.parent()).unwrap_or(Path::new("")).join(CODE_FOLDER);
-    // A port that the system picks is not known yet, and is for tests.
-    let endpoint = document.map(|document| document.admin.listen.value).filter(|address| address.port() != 0);
     let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
     HostOptions {
         folder: std::path::absolute(&beside).unwrap_or(beside),
-        endpoint,
+        key: Some(of_functions(&state.ticket_secret())),
         region: region.filter(|region| !region.is_empty()).unwrap_or_else(|| REGION.to_owned()),
     }
 }
@@ -434,7 +438,7 @@ fn admin_config(admin: &maitred_model::Admin, token: &Token, state: &State, host
         listen: admin.listen.value,
         token: token.clone(),
         metrics: admin.metrics,
-        function_key: Some(AccessKey::of_functions(&state.ticket_secret())),
+        function_key: host.options().key.clone(),
         region: host.options().region.clone(),
         clock: state.clock.clone(),
     }

@@ -103,7 +103,7 @@ async fn invoked(app: &App, name: &str, call: Call, is_streamed: bool) -> Result
         let trace = invocation.trace.clone();
         let mut response = match kind {
             Kind::DryRun => StatusCode::NO_CONTENT.into_response(),
-            Kind::Event => later(&*processes, invocation)?,
+            Kind::Event => submitted(&*processes, invocation).await?,
             Kind::RequestResponse => {
                 call.patience.extend(function.patience());
                 run(app, &*processes, invocation).await?
@@ -117,11 +117,11 @@ async fn invoked(app: &App, name: &str, call: Call, is_streamed: bool) -> Result
 }
 
 /// Nobody waits for it.
-fn later(processes: &dyn Processes, invocation: Invocation) -> Result<Response, Refusal> {
+async fn submitted(processes: &dyn Processes, invocation: Invocation) -> Result<Response, Refusal> {
     if invocation.event.len() > LATER_BYTES_MAX {
         return Err(Refusal::too_large_for_later());
     }
-    processes.invoke_later(invocation).map_err(|why| Refusal::not_run(&why))?;
+    processes.submit(invocation).await.map_err(|why| Refusal::not_run(&why))?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 

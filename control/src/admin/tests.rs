@@ -6,6 +6,7 @@ mod invoke_api;
 mod usage;
 
 use super::*;
+use crate::functions::keys::of_functions;
 use crate::functions::testing::{self, Scripted};
 use maitred_core::health::EndpointState;
 use maitred_core::limits::series::{self, LimitName};
@@ -243,7 +244,7 @@ fn config(listen: &str, token: Option<Secret>) -> AdminConfig {
         listen: listen.parse().unwrap(),
         token: Token::new(token),
         metrics: MetricsAccess::Open,
-        function_key: Some(AccessKey::of_functions(&[7; 32])),
+        function_key: Some(of_functions(&[7; 32])),
         region: "eu-west-1".to_owned(),
         clock: Clock::default(),
     }

@@ -4,6 +4,7 @@
 use super::token::Token;
 use aws_lc_rs::hmac;
 use maitred_core::aws::sigv4::SecretKey;
+use maitred_host::FunctionKey;
 use maitred_model::Secret;
 use std::sync::OnceLock;
 use subtle::ConstantTimeEq;
@@ -13,22 +14,13 @@ pub const ADMIN_KEY_ID: &str = "maitred";
 /// What the functions' key is derived for, so that nothing else is ever derived alike.
 const PURPOSE: &[u8] = b"maitred: the access key of hosted functions";
 
-/// What a client signs with.
-#[derive(Debug, Clone)]
-pub struct AccessKey {
-    pub id: String,
-    pub secret: Secret,
-}
-
-impl AccessKey {
-    /// That of functions. `seed`: secret, random for each start of a gateway, and the same for the process that takes over from it: what
-    /// was started before an upgrade goes on with its key.
-    pub fn of_functions(seed: &[u8; 32]) -> AccessKey {
-        let drawn = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, seed), PURPOSE);
-        let (id, secret) = drawn.as_ref().split_at(8);
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
-        AccessKey { id: format!("FUNC{}", hex(id)), secret: Secret::new(hex(secret).to_lowercase()) }
-    }
+/// That of functions. `seed`: secret, random for each start of a gateway, and the same for the process that takes over from it: what was
+/// started before an upgrade goes on with its key.
+pub fn of_functions(seed: &[u8; 32]) -> FunctionKey {
+    let drawn = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, seed), PURPOSE);
+    let (id, secret) = drawn.as_ref().split_at(8);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+    FunctionKey { id: format!("FUNC{}", hex(id)), secret: Secret::new(hex(secret).to_lowercase()) }
 }
 
 /// Whose key it was.
@@ -46,7 +38,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    pub fn new(token: Token, functions: Option<&AccessKey>) -> Keys {
+    pub fn new(token: Token, functions: Option<&FunctionKey>) -> Keys {
         let functions = functions.map(|key| (key.id.clone(), SecretKey::new(key.secret.expose())));
         Keys { token, admin: OnceLock::new(), functions }
     }
@@ -67,7 +59,7 @@ mod tests {
 
     #[test]
     fn functions_have_the_same_key_as_long_as_the_seed_is_the_same() {
-        let [first, again, other] = [[1; 32], [1; 32], [2; 32]].map(|seed| AccessKey::of_functions(&seed));
+        let [first, again, other] = [[1; 32], [1; 32], [2; 32]].map(|seed| of_functions(&seed));
         assert_eq!((&first.id, first.secret.expose()), (&again.id, again.secret.expose()));
         assert!(first.id != other.id && first.secret.expose() != other.secret.expose());
         assert_eq!((first.id.len(), first.secret.expose().len()), (20, 48));
@@ -75,7 +67,7 @@ mod tests {
 
     #[test]
     fn nobody_has_a_key_before_there_is_a_token() {
-        let key = AccessKey::of_functions(&[1; 32]);
+        let key = of_functions(&[1; 32]);
         let keys = Keys::new(Token::default(), None);
         assert!(keys.find(ADMIN_KEY_ID).is_none() && keys.find(&key.id).is_none() && keys.find("").is_none());
         let keys = Keys::new(Token::new(Some(Secret::new("s3cret"))), Some(&key));

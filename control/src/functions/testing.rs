@@ -55,12 +55,10 @@ impl Processes for Scripted {
         Box::pin(async move { answer })
     }
 
-    fn invoke_later(&self, invocation: Invocation) -> Result<(), NotRun> {
+    fn submit(&self, invocation: Invocation) -> Later<'_, Result<(), NotRun>> {
         self.later.lock().unwrap().push(invocation);
-        match self.answers.lock().unwrap().pop_front() {
-            Some(Err(not_run)) => Err(not_run),
-            Some(Ok(_)) | None => Ok(()),
-        }
+        let answer = self.answers.lock().unwrap().pop_front();
+        Box::pin(async move { answer.map_or(Ok(()), |answer| answer.map(drop)) })
     }
 
     fn view(&self) -> Later<'_, PoolView> {

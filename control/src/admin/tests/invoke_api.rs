@@ -234,7 +234,7 @@ async fn an_event_that_is_too_large_is_read_to_its_end_so_that_its_sender_hears_
 #[tokio::test]
 async fn only_who_has_a_key_of_this_gateway_runs_anything() {
     let (admin, fake) = hosting().await;
-    let own = AccessKey::of_functions(&[7; 32]);
+    let own = of_functions(&[7; 32]);
     let function = Signer { id: own.id, secret: own.secret.expose().to_owned(), service: "lambda", off: 0 };
     for good in [admin_key(), function.clone(), Signer { off: -240, ..admin_key() }, Signer { off: 240, ..admin_key() }] {
         assert_eq!(exchange(&admin, &signed(&good, INVOKE, &[], b"{}")).await.status, 200, "{}", good.off);
@@ -287,7 +287,7 @@ async fn loopback_alone_opens_nothing_and_the_functions_key_opens_nothing_else()
         assert_eq!(exchange(&admin, &signed(&signer, INVOKE, &[], b"{}")).await.error().1, "UnrecognizedClientException");
     }
     let (admin, _) = hosting().await;
-    let own = AccessKey::of_functions(&[7; 32]);
+    let own = of_functions(&[7; 32]);
     let function = Signer { id: own.id, secret: own.secret.expose().to_owned(), service: "lambda", off: 0 };
     for line in ["GET /functions", "GET /config", "POST /functions/dessert/invoke", "POST /reload"] {
         assert_eq!(exchange(&admin, &signed(&function, line, &[], b"")).await.status, 401, "{line}");
