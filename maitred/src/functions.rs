@@ -151,7 +151,7 @@ fn logs(arguments: &Logs) -> anyhow::Result<Exit> {
 fn has_reader(time: Duration) -> bool {
     let mut stdout = libc::pollfd { fd: libc::STDOUT_FILENO, events: 0, revents: 0 };
     // SAFETY: one valid struct of ours, of which nothing is kept.
-    unsafe { libc::poll(&mut stdout, 1, time.as_millis() as libc::c_int) == 0 }
+    unsafe { libc::poll(&mut stdout, 1, time.as_millis() as libc::c_int) < 1 }
 }
 
 fn told(line: &Value) -> String {

@@ -178,6 +178,7 @@ upstreams:\n",
         std::fs::write(folder.path("maitred.yaml"), text).expect("a writable folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_maitred"));
         command.args(["run", "maitred.yaml"]).current_dir(folder.path(".")).env_remove("MAITRED_LOG").stdin(Stdio::null());
+        command.env("AWS_REGION", "eu-west-1");
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the gateway starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let process = Process { child, _stdin: None };
