@@ -175,8 +175,14 @@ impl Snapshot {
     pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.functions.iter().filter_map(|runner| match &runner.place {
             Place::Hosted(pool) => Some(pool),
-            Place::Nowhere => None,
+            Place::Aws(_) | Place::Nowhere => None,
         })
+    }
+
+    /// The processes of a function, by its place in the document; `None`: it runs elsewhere.
+    pub fn pool(&self, function: usize) -> Option<&Arc<Pool>> {
+        let Place::Hosted(pool) = &self.functions.get(function)?.place else { return None };
+        Some(pool)
     }
 
     /// Limits of requests in flight count from now on; those of upstreams that are gone hold nobody any more.

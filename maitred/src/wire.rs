@@ -6,6 +6,7 @@ use crate::configuration::{Source, Watching, compiled, read};
 use crate::logging::Announcer;
 use crate::output::{Exit, error, in_color, say};
 use crate::reload::{Cause, LastReload};
+use crate::remote::reachable;
 use crate::signals;
 use crate::sockets::Sockets;
 use crate::systemd::Notifier;
@@ -14,6 +15,8 @@ use crate::upstreams;
 use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
+use maitred_control::functions::keys::of_functions;
+use maitred_control::functions::token::Token;
 use maitred_control::{
     Acme, Admin, AdminConfig, AwsKeys, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, SystemResolver,
     Unfetched, Unresolved, WantedKeys, Watched, Watcher, consumers, watch,
@@ -75,6 +78,8 @@ pub struct House {
     pub watcher: Option<Watcher>,
     /// What the admin listener was started with.
     pub admin: maitred_model::Admin,
+    /// What it asks for, as soon as there is one.
+    pub token: Token,
     /// What the workers were started with.
     pub counters: maitred_model::Counters,
     pub started: (Timestamp, Instant),
@@ -164,7 +169,7 @@ fn assemble(
     signals::listen(runtime.handle(), reloads.clone(), upgrades, end.clone()).context("cannot listen to signals")?;
     let watcher = watcher(&source, reloads);
     let fetcher = Arc::new(Fetcher::new(runtime.handle().clone()));
-    let Loaded { state, host, snapshot, watched } = load(&source, format, sockets.ticket_secret, fetcher.clone())?;
+    let Loaded { state, host, snapshot, watched, token } = load(&source, format, sockets.ticket_secret, fetcher.clone())?;
     follow(watcher.as_ref(), watched);
     let store = open_store(&snapshot.document, &state)?;
     let discovery = Discovery::new(Arc::new(SystemResolver::new()));
@@ -183,7 +188,8 @@ fn assemble(
     upstreams::take_out(&snapshot, &sockets.drained, state.clock.now());
     let checks = Checks::new(state.clock.clone());
     let gateway = bind(snapshot, &mut sockets.listeners)?;
-    let (listener, copy) = bind_admin(&admin, &mut sockets)?;
+    let (listener, copy) = bind_admin(admin_config(&admin, &token, &state, &host), &mut sockets)?;
+    host.is_spoken_to(reachable(listener.local_addr().context("the admin listener has no address")?));
     sockets.warn_left();
     let house = Arc::new(House {
         gateway,
@@ -199,6 +205,7 @@ fn assemble(
         host,
         watcher,
         admin,
+        token,
         counters,
         started,
         last: Mutex::default(),
@@ -224,8 +231,9 @@ fn assemble(
     house.gateway.open();
     // Nobody could have answered the authority before.
     house.acme.apply(certificates);
-    let admin = runtime.block_on(Admin::serve(listener, admin_config(&house.admin), house.clone()));
-    let admin = admin.with_context(|| cannot_start_admin(&house.admin))?;
+    let config = admin_config(&house.admin, &house.token, &house.state, &house.host);
+    let admin = runtime.block_on(Admin::serve(listener, config, house.clone()));
+    let admin = admin.with_context(|| cannot_start_admin(house.admin.listen.value))?;
     let announcer = Announcer(format);
     for (listener, configured) in house.gateway.listeners().iter().zip(&house.gateway.snapshot().document.listen) {
         announcer.listening(listener, configured.tls.is_some());
@@ -240,6 +248,7 @@ struct Loaded {
     host: Arc<Host>,
     snapshot: Snapshot,
     watched: Watching,
+    token: Token,
 }
 
 /// Reads, checks and compiles; tells what is wrong.
@@ -251,14 +260,22 @@ fn load(
 ) -> Result<Loaded, NotStarted> {
     let mut read = read(source);
     let workers = workers(read.document.as_ref().and_then(|document| document.workers));
-    let host = Arc::new(Host::new(host_options(read.document.as_ref())));
     let state = match ticket_secret {
         Some(secret) => State::with(workers, secret, Clock::default()),
         None => State::new(workers),
     }
     .fetching_by(fetcher)
-    .hosting_by(host.clone())
     .aws_by(Arc::new(maitred_control::aws::settings));
+    let host = Arc::new(Host::new(host_options(read.document.as_ref(), &state)));
+    // A port that the system picks is not known yet.
+    if let Some(listen) = read.document.as_ref().map(|document| document.admin.listen.value).filter(|listen| listen.port() != 0) {
+        host.is_spoken_to(reachable(listen));
+    }
+    let state = state.hosting_by(host.clone());
+    let token = Token::new(read.document.as_ref().and_then(|document| document.admin.token.clone()));
+    if let Some(document) = &read.document {
+        settle(&token, document)?;
+    }
     let snapshot = compiled(&mut read, &state);
     if !read.diagnostics.is_empty() {
         match (format, &snapshot) {
@@ -268,18 +285,25 @@ fn load(
         }
     }
     let snapshot = snapshot.ok_or_else(|| NotStarted::Refused(read.render(false)))?;
-    Ok(Loaded { state, host, snapshot, watched: read.watched })
+    Ok(Loaded { state, host, snapshot, watched: read.watched, token })
+}
+
+/// Before any function is started: from then on the admin listener asks for a token, one that is made if the configuration has none.
+pub fn settle(token: &Token, document: &Document) -> anyhow::Result<()> {
+    let made = token.settle(document).context("functions are hosted, so that the admin listener needs a token")?;
+    if let Some(file) = made {
+        tracing::info!("the admin listener asks for the token in {}, since functions are hosted", file.display());
+    }
+    Ok(())
 }
 
 /// For the life of the process: what a reload changes of `store` and `admin` needs a restart here too.
-fn host_options(document: Option<&Document>) -> HostOptions {
+fn host_options(document: Option<&Document>, state: &State) -> HostOptions {
     let beside = document.and_then(|document| document.store.parent()).unwrap_or(Path::new("")).join(CODE_FOLDER);
-    // A port that the system picks is not known yet, and is for tests.
-    let endpoint = document.map(|document| document.admin.listen.value).filter(|address| address.port() != 0);
     let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
     HostOptions {
         folder: std::path::absolute(&beside).unwrap_or(beside),
-        endpoint,
+        key: Some(of_functions(&state.ticket_secret())),
         region: region.filter(|region| !region.is_empty()).unwrap_or_else(|| REGION.to_owned()),
     }
 }
@@ -407,19 +431,26 @@ pub fn is_free(address: SocketAddr) -> io::Result<()> {
 }
 
 /// The admin listener, which answers nobody yet, and a copy of it for the process that comes after.
-fn bind_admin(admin: &maitred_model::Admin, sockets: &mut Sockets) -> anyhow::Result<(TcpListener, OwnedFd)> {
-    let offered = sockets.take_admin(&admin.listen.value.to_string());
-    let bound = Admin::bind(&admin_config(admin), offered).and_then(|listener| Ok((listener.try_clone()?, listener)));
-    let (listener, copy) = bound.with_context(|| cannot_start_admin(admin))?;
+fn bind_admin(config: AdminConfig, sockets: &mut Sockets) -> anyhow::Result<(TcpListener, OwnedFd)> {
+    let offered = sockets.take_admin(&config.listen.to_string());
+    let bound = Admin::bind(&config, offered).and_then(|listener| Ok((listener.try_clone()?, listener)));
+    let (listener, copy) = bound.with_context(|| cannot_start_admin(config.listen))?;
     Ok((listener, copy.into()))
 }
 
-fn admin_config(admin: &maitred_model::Admin) -> AdminConfig {
-    AdminConfig { listen: admin.listen.value, token: admin.token.clone(), metrics: admin.metrics }
+fn admin_config(admin: &maitred_model::Admin, token: &Token, state: &State, host: &Host) -> AdminConfig {
+    AdminConfig {
+        listen: admin.listen.value,
+        token: token.clone(),
+        metrics: admin.metrics,
+        function_key: host.options().key.clone(),
+        region: host.options().region.clone(),
+        clock: state.clock.clone(),
+    }
 }
 
-fn cannot_start_admin(admin: &maitred_model::Admin) -> String {
-    format!("cannot start the admin listener on {}", admin.listen.value)
+fn cannot_start_admin(listen: SocketAddr) -> String {
+    format!("cannot start the admin listener on {listen}")
 }
 
 /// The thread that reloads for files and signals. It does not keep the house alive, and ends with it.

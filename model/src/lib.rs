@@ -22,7 +22,7 @@ pub use diagnostics::{Diagnostic, Diagnostics, Files, LineColumn, Severity, rend
 pub use document::*;
 pub use language::{parse_address, parse_endpoint};
 pub use load::{Loaded, fuzz_load, load, load_text};
-pub use print::to_json;
+pub use print::{function_to_json, to_json};
 pub use schema::schema;
 pub use sources::{Disk, Memory, Sources};
 pub use span::{FileId, Span, Spanned};

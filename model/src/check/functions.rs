@@ -69,6 +69,14 @@ fn unused_ways(document: &Document, name: &Spanned<String>, checker: &mut Checke
     checker.warning("no-effect", name.span, message, "give the authorizer a function of its own");
 }
 
+/// Whether any of them runs here.
+pub(super) fn are_hosted(document: &Document) -> bool {
+    document.functions.values().any(|function| match function.place {
+        FunctionPlace::Hosted(_) => true,
+        FunctionPlace::Aws(_) => false,
+    })
+}
+
 pub(super) fn unused(document: &Document, checker: &mut Checker<'_>) {
     let used: HashSet<&str> = called(document).collect();
     for (name, function) in document.functions.iter().filter(|(name, _)| !used.contains(name.as_str())) {
