@@ -112,7 +112,7 @@ fn behind<'a>(snapshot: &'a Snapshot, route: &Route) -> (Option<&'a Upstream>, V
             (upstream, endpoints.map(|endpoint| placed(endpoint)).collect())
         }
         Integration::Proxy(ProxyTarget::Url(endpoint)) => (None, vec![placed(endpoint)]),
-        Integration::Function(_) | Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => {
+        Integration::Function(_) | Integration::WebSocket(_) | Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => {
             (None, Vec::new())
         }
     }
