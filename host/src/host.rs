@@ -1,12 +1,26 @@
-//! The host's thread, and the way to it.
+//! The host's thread, and the way to it. Pools outlive configurations: whoever asks for the same function gets the same processes.
 
-use crate::code::NotReady;
-use crate::pool::Pool;
-use maitred_model::Function;
-use std::net::SocketAddr;
+use crate::code::{self, Code, NotReady, Surroundings};
+use crate::log::since_1970;
+use crate::pool::desk::{Desk, Order};
+use crate::pool::events::RETRIES;
+use crate::pool::{Launcher, Pool, Settings, Shared};
+use crate::process::Spawner;
+use maitred_model::{AwsFunction, Function, FunctionPlace, Hosted};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 use std::time::Duration;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Pools that the thread has not taken yet: more than any configuration has functions.
+const BIRTHS_MAX: usize = 4096;
 
 /// How a host is run.
 #[derive(Debug, Clone)]
@@ -23,12 +37,44 @@ pub struct HostOptions {
 #[derive(Debug)]
 pub struct Host {
     options: HostOptions,
+    /// Taken when a configuration is made ready and when the host ends; no request asks for it.
+    house: Mutex<House>,
+}
+
+#[derive(Debug, Default)]
+struct House {
+    running: Option<Running>,
+    is_stopped: bool,
+    pools: Vec<(Made, Weak<Pool>)>,
+}
+
+#[derive(Debug)]
+struct Running {
+    births: mpsc::Sender<Birth>,
+    stop: watch::Sender<Option<Instant>>,
+    thread: thread::JoinHandle<()>,
+}
+
+/// A pool on its way to the thread.
+pub(crate) struct Birth {
+    shared: Arc<Shared>,
+    settings: Settings,
+    orders: mpsc::Receiver<Order>,
+}
+
+/// What a pool is made of.
+#[derive(Debug)]
+struct Made {
+    name: String,
+    timeout: Duration,
+    hosted: Hosted,
+    code: Code,
 }
 
 impl Host {
     /// Starts nothing before there is a function to host.
     pub fn new(options: HostOptions) -> Host {
-        Host { options }
+        Host { options, house: Mutex::default() }
     }
 
     pub fn options(&self) -> &HostOptions {
@@ -38,12 +84,181 @@ impl Host {
     /// Makes code ready and gives the pool for it: the one that there is, where name, code and all else that it is made of are the same.
     /// Blocks: for control threads. `function.place` is hosted.
     pub fn pool(&self, name: &str, function: &Function) -> Result<Arc<Pool>, NotReady> {
-        let _ = (name, function);
-        Err(NotReady { span: maitred_model::Span::none(), message: "functions cannot be hosted yet".into(), hint: String::new() })
+        let hosted = match &function.place {
+            FunctionPlace::Hosted(hosted) => &**hosted,
+            FunctionPlace::Aws(aws) => {
+                let AwsFunction { arn, .. } = &**aws;
+                return Err(NotReady { span: arn.span, message: format!("`{name}` runs in AWS"), hint: String::new() });
+            }
+        };
+        let user = code::user_of(hosted)?;
+        let code = code::ready(&self.options.folder, hosted, user)?;
+        let made = Made { name: name.to_owned(), timeout: function.timeout, hosted: hosted.clone(), code: code.clone() };
+        let known = {
+            let mut house = self.house();
+            house.pools.retain(|(_, pool)| pool.strong_count() > 0);
+            house.pools.iter().find(|(other, _)| other.is_same(&made)).and_then(|(_, pool)| pool.upgrade())
+        };
+        if let Some(pool) = known {
+            return Ok(pool);
+        }
+        let launch = self.launcher(name, hosted, &code, user)?;
+        let settings = settings(name, function, hosted, &self.options.region, launch);
+        let pool = self.open(name, code, settings).map_err(|message| NotReady {
+            span: hosted.code.span,
+            message,
+            hint: "see the log of the gateway; a restart may help".into(),
+        })?;
+        self.house().pools.push((made, Arc::downgrade(&pool)));
+        // Whatever was replaced before is needed no more.
+        code::sweep(&self.options.folder, user);
+        Ok(pool)
+    }
+
+    /// What starts this function's processes. Whatever can be wrong with it is wrong at once, and not at the first request.
+    fn launcher(&self, name: &str, hosted: &Hosted, code: &Code, user: Option<(u32, u32)>) -> Result<Launcher, NotReady> {
+        let (name, region, hosted, code) = (name.to_owned(), self.options.region.clone(), hosted.clone(), code.clone());
+        let launch = move |api: SocketAddr, is_ahead: bool| {
+            let id = uuid::Uuid::now_v7().simple().to_string();
+            let (name, region, now) = (name.as_str(), region.as_str(), since_1970());
+            code::launch(&hosted, &code, user, &Surroundings { name, region, api, invoke: None, is_ahead, now, id: &id })
+        };
+        launch(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false)?;
+        Ok(Box::new(move |api, is_ahead| launch(api, is_ahead).map_err(|refused| io::Error::other(refused.message))))
+    }
+
+    /// A new pool, on the thread that is there or started for it.
+    pub(crate) fn open(&self, name: &str, code: Code, settings: Settings) -> Result<Arc<Pool>, String> {
+        let mut house = self.house();
+        if house.is_stopped {
+            return Err("the host has stopped".into());
+        }
+        let running = match &mut house.running {
+            Some(running) => running,
+            none => none.insert(start().map_err(|error| format!("the host cannot start: {error}"))?),
+        };
+        let (pool, orders) = Pool::new(name, code);
+        let birth = Birth { shared: pool.shared().clone(), settings, orders };
+        running.births.try_send(birth).map_err(|_| "the host does not answer".to_owned())?;
+        Ok(Arc::new(pool))
     }
 
     /// Waits for what is under way, no longer than that, and ends all processes.
     pub fn stop(&self, patience: Duration) {
-        let _ = patience;
+        let running = {
+            let mut house = self.house();
+            house.is_stopped = true;
+            house.running.take()
+        };
+        if let Some(Running { births, stop, thread }) = running {
+            stop.send_replace(Some(Instant::now() + patience));
+            drop(births);
+            if thread.join().is_err() {
+                tracing::error!("the thread that hosts functions has panicked");
+            }
+        }
     }
+
+    fn house(&self) -> MutexGuard<'_, House> {
+        self.house.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stop(Duration::ZERO);
+    }
+}
+
+impl Made {
+    /// All that a process would notice, or whoever waits for one. Where it is written is nothing of that.
+    fn is_same(&self, other: &Made) -> bool {
+        let Made { name, timeout, hosted, code } = self;
+        let Hosted {
+            runtime,
+            // Its hash says which it is, wherever it lies.
+            code: _,
+            handler,
+            init_timeout,
+            concurrency,
+            min_instances,
+            idle,
+            queue,
+            environment,
+            memory,
+            user,
+            layers: _,
+            reports,
+        } = hosted;
+        let theirs = &other.hosted;
+        let variables = |hosted: &Hosted| -> Vec<(String, String)> {
+            hosted.environment.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
+        };
+        let value = |text: &Option<maitred_model::Spanned<String>>| text.as_ref().map(|text| text.value.clone());
+        *name == other.name
+            && *timeout == other.timeout
+            && *code == other.code
+            && *runtime == theirs.runtime
+            && value(handler) == value(&theirs.handler)
+            && *init_timeout == theirs.init_timeout
+            && *concurrency == theirs.concurrency
+            && *min_instances == theirs.min_instances
+            && *idle == theirs.idle
+            && *queue == theirs.queue
+            && environment.len() == theirs.environment.len()
+            && variables(hosted) == variables(theirs)
+            && *memory == theirs.memory
+            && value(user) == value(&theirs.user)
+            && *reports == theirs.reports
+    }
+}
+
+fn settings(name: &str, function: &Function, hosted: &Hosted, region: &str, launch: Launcher) -> Settings {
+    Settings {
+        launch,
+        arn: format!("arn:aws:lambda:{region}:000000000000:function:{name}"),
+        timeout: function.timeout,
+        init_timeout: hosted.init_timeout,
+        concurrency: hosted.concurrency,
+        min_instances: hosted.min_instances.min(hosted.concurrency.get()),
+        idle: hosted.idle,
+        queue: hosted.queue,
+        reports: hosted.reports,
+        memory: hosted.memory,
+        retries: RETRIES.to_vec(),
+    }
+}
+
+fn start() -> io::Result<Running> {
+    let spawner = Spawner::new()?;
+    let (births, inbox) = mpsc::channel(BIRTHS_MAX);
+    let (stop, stopped) = watch::channel(None);
+    let thread = thread::Builder::new().name("functions".into()).spawn(move || run(spawner, inbox, stopped))?;
+    Ok(Running { births, stop, thread })
+}
+
+fn run(spawner: Spawner, mut births: mpsc::Receiver<Birth>, mut stop: watch::Receiver<Option<Instant>>) {
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "no function is hosted: the runtime cannot start"),
+    };
+    runtime.block_on(async move {
+        let spawner = Rc::new(spawner);
+        let mut pools = JoinSet::new();
+        loop {
+            tokio::select! {
+                birth = births.recv() => match birth {
+                    Some(Birth { shared, settings, orders }) => {
+                        let desk = Desk::new(shared, settings, spawner.clone());
+                        pools.spawn_local(desk.run(orders, stop.clone()));
+                    }
+                    None => break,
+                },
+                Some(_) = pools.join_next() => {}
+                Ok(()) = stop.changed() => break,
+            }
+        }
+        // Each knows by when it has to be over.
+        while pools.join_next().await.is_some() {}
+    });
 }

@@ -2,6 +2,7 @@
 //! that they wait in. One thread runs all of it; workers hand it invocations and take results. Knows no HTTP of clients, no routes, no AWS.
 
 mod answer;
+mod api;
 mod code;
 mod host;
 mod log;
@@ -13,3 +14,6 @@ pub use code::{Code, NotReady, check};
 pub use host::{Host, HostOptions};
 pub use log::{LogLine, LogSource};
 pub use pool::{Figures, InstanceView, Pool, PoolView};
+
+#[cfg(test)]
+mod tests;

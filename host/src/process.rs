@@ -1,13 +1,30 @@
 //! Processes of functions: started by one thread that lives as long as the gateway, each in a session of its own, with nothing of the
-//! gateway's in its environment or among its descriptors, and ended with all that it started.
+//! gateway's in its environment or among its descriptors, and ended with all that it started. Knows nothing of what they say or are told.
 
+mod family;
+mod peer;
+mod sandbox;
+mod setup;
+mod spawner;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use family::MARK;
+use family::{Family, Processes};
+pub use spawner::Spawner;
+use spawner::{Child, Started};
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 
 /// What is to be started.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Launch {
     /// Program and arguments; the program's path is absolute.
     pub command: Vec<OsString>,
@@ -16,19 +33,38 @@ pub struct Launch {
     pub directory: PathBuf,
     /// User and group, where it is to be another than the gateway.
     pub user: Option<(u32, u32)>,
+    /// Bytes that it may have in memory with all that it started; above them it is killed.
+    pub memory: Option<u64>,
 }
 
-/// The thread that starts processes. One and the same for all: a parent-death signal goes by the thread that forked.
-#[derive(Debug, Default)]
-pub struct Spawner;
+/// Values of variables are secrets as often as not.
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Launch { command, environment, directory, user, memory } = self;
+        let names: Vec<_> = environment.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Launch")
+            .field("command", command)
+            .field("environment", &names)
+            .field("directory", directory)
+            .field("user", user)
+            .field("memory", memory)
+            .finish()
+    }
+}
 
-/// A process, and all that it may have started: its session is its own.
+/// A process, and all that it may have started: its session is its own. Killed when it is dropped.
 #[derive(Debug)]
 pub struct Process {
     pub pid: u32,
     /// Read ends of its pipes, non-blocking.
     pub stdout: Option<OwnedFd>,
     pub stderr: Option<OwnedFd>,
+    /// Readable when it has ended.
+    child: AsyncFd<Child>,
+    /// Asked for, and perhaps not yet taken: whoever awaits the end may stop and ask again.
+    exit: Option<oneshot::Receiver<Exit>>,
+    ended: Option<Exit>,
+    family: Family,
 }
 
 /// How a process ended.
@@ -36,30 +72,62 @@ pub struct Process {
 pub enum Exit {
     Code(i32),
     Signal(i32),
-}
-
-impl Spawner {
-    pub async fn spawn(&self, launch: Launch) -> io::Result<Process> {
-        let _ = launch;
-        Err(io::ErrorKind::Unsupported.into())
-    }
+    /// It was killed because it took more memory than it may.
+    Memory,
 }
 
 impl Process {
-    /// SIGTERM to all of it.
-    pub fn terminate(&self) {}
-
-    /// SIGKILL to all of it.
-    pub fn kill(&self) {}
-
-    /// When it ended, with what; its descendants are killed first, and it is reaped.
-    pub async fn ended(&mut self) -> Exit {
-        Exit::Code(0)
+    /// Of a process that this runtime is to watch from here on.
+    fn watched(started: Started) -> io::Result<Process> {
+        let Started { child, stdout, stderr, family } = started;
+        let pid = child.pid();
+        // SAFETY: a child has the one descriptor, which it opened, from its start until it is dropped.
+        let child = unsafe { AsyncFd::register_with_interest(child, Interest::READABLE)? };
+        Ok(Process { pid, stdout, stderr, child, exit: None, ended: None, family })
     }
 
-    /// Whether the peer of a connection on loopback, which ends at `local`, is this process or one that it started.
-    pub fn owns(&self, peer: std::net::SocketAddr, local: std::net::SocketAddr) -> bool {
-        let _ = (peer, local);
-        false
+    /// SIGTERM to all of it.
+    pub fn terminate(&self) {
+        self.child.get_ref().signal(libc::SIGTERM);
+    }
+
+    /// SIGKILL to all of it.
+    pub fn kill(&self) {
+        self.child.get_ref().signal(libc::SIGKILL);
+    }
+
+    /// When it ended, with what; what it started is killed, and it is reaped. Who stops waiting may ask again.
+    pub async fn ended(&mut self) -> Exit {
+        if let Some(exit) = self.ended {
+            return exit;
+        }
+        if self.exit.is_none() {
+            // An error means that the runtime shuts down; then the process is to end as well, and the spawner waits for it.
+            if self.child.readable().await.is_err() {
+                self.kill();
+            }
+            self.exit = self.child.get_mut().reap();
+        }
+        let exit = match &mut self.exit {
+            Some(exit) => exit.await.ok(),
+            None => None,
+        };
+        // The spawner ends all that runs when it stops, and says no more.
+        let exit = exit.unwrap_or(Exit::Signal(libc::SIGKILL));
+        self.ended = Some(exit);
+        exit
+    }
+
+    /// Whether the peer of a connection on loopback, which ends at `local`, is this process or one that it started. Tens of microseconds
+    /// where it is the process itself, and milliseconds where it is none of them.
+    pub fn owns(&self, peer: SocketAddr, local: SocketAddr) -> bool {
+        let Some(peer) = peer::of(peer, local).filter(|peer| self.family.may_be(peer.user)) else { return false };
+        if self.ended.is_some() {
+            return false;
+        }
+        let has_open = |pid: u32| peer::has_open(pid, peer.inode);
+        has_open(self.pid)
+            || peer::descendants(self.pid).into_iter().any(has_open)
+            || self.family.members(&Processes::read()).into_iter().any(has_open)
     }
 }

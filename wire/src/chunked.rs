@@ -29,6 +29,7 @@ enum State {
 pub struct Chunked {
     state: State,
     remaining: u64,
+    trailer_bytes_max: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +45,16 @@ pub enum ChunkedStep {
 
 impl Default for Chunked {
     fn default() -> Self {
-        Chunked { state: State::SizeLine, remaining: 0 }
+        Chunked::with_trailers(TRAILER_BYTES_MAX)
     }
 }
 
 impl Chunked {
+    /// Of a body whose trailers may take so many bytes, where they are for us and not to be forwarded.
+    pub fn with_trailers(bytes_max: usize) -> Chunked {
+        Chunked { state: State::SizeLine, remaining: 0, trailer_bytes_max: bytes_max }
+    }
+
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
@@ -80,7 +86,7 @@ impl Chunked {
                     _ => return Err(ChunkError("chunk data that does not end in CRLF")),
                 },
                 State::Trailers => {
-                    let Some(end) = trailer_section(&input[at..])? else {
+                    let Some(end) = trailer_section(&input[at..], self.trailer_bytes_max)? else {
                         return Ok(ChunkedStep::More { skip: at });
                     };
                     self.state = State::Done;
@@ -138,17 +144,17 @@ fn extension(rest: &[u8]) -> Result<Option<usize>, ChunkError> {
 }
 
 /// The trailer section with its final empty line; `None` while it is incomplete. Every line is checked as a field.
-fn trailer_section(input: &[u8]) -> Result<Option<usize>, ChunkError> {
+fn trailer_section(input: &[u8], bytes_max: usize) -> Result<Option<usize>, ChunkError> {
     let mut at = 0;
     loop {
         let rest = &input[at..];
         let Some(feed) = memchr::memchr(b'\n', rest) else {
-            return if input.len() > TRAILER_BYTES_MAX { Err(ChunkError("trailers that are too large")) } else { Ok(None) };
+            return if input.len() > bytes_max { Err(ChunkError("trailers that are too large")) } else { Ok(None) };
         };
         if feed == 0 || rest[feed - 1] != b'\r' {
             return Err(ChunkError("a bare line feed in the trailers"));
         }
-        if at + feed > TRAILER_BYTES_MAX {
+        if at + feed > bytes_max {
             return Err(ChunkError("trailers that are too large"));
         }
         let line = &rest[..feed - 1];

@@ -1,0 +1,252 @@
+//! Reads the body of a call, whole or piece by piece, however it is delimited. Knows what is too long, and not what the bytes are.
+
+use super::trailers::ERROR_BYTES_MAX;
+use super::{HEAD_BYTES_MAX, LIMITS, Refused};
+use bytes::{Buf, BytesMut};
+use maitred_wire::{Chunked, ChunkedStep, Framing, Parsed, Refusal, RequestHead};
+use std::io;
+use tokio::net::TcpStream;
+
+/// Asked of the socket at once.
+const READ_BYTES: usize = 16 * 1024;
+/// Of a body as it streams, taken at once.
+pub(crate) const PIECE_BYTES_MAX: usize = 64 * 1024;
+/// A client that sends so much more than it may is not listened to for the sake of its next call.
+const DISCARD_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A connection's socket, and what was read from it.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    stream: TcpStream,
+    buffer: BytesMut,
+}
+
+/// Where a body is.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Length(u64),
+    Chunked(Box<Chunked>),
+    Done,
+}
+
+/// What comes next of a body.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// `begins_chunk`: the first of a chunk.
+    Data {
+        bytes: BytesMut,
+        begins_chunk: bool,
+    },
+    /// With its trailer fields.
+    End(BytesMut),
+}
+
+/// Why a body cannot be read.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// More than it may have.
+    TooLong,
+    /// The connection ended first, or what came is no body.
+    Cut,
+}
+
+impl Body {
+    pub fn of(framing: Framing) -> Body {
+        match framing {
+            // A request that says nothing of its body has none.
+            Framing::None | Framing::Close => Body::Done,
+            Framing::Length(length) => Body::Length(length),
+            Framing::Chunked => Body::Chunked(Box::new(Chunked::with_trailers(ERROR_BYTES_MAX))),
+        }
+    }
+}
+
+impl Wire {
+    pub fn new(stream: TcpStream) -> Wire {
+        Wire { stream, buffer: BytesMut::new() }
+    }
+
+    /// `None`: the client has gone. What is read belongs to `head`, and what stands behind it is its body.
+    pub async fn head(&mut self, head: &mut RequestHead) -> Option<Result<(), Refused>> {
+        loop {
+            if !self.buffer.is_empty() {
+                match head.parse(&self.buffer, &LIMITS) {
+                    Ok(Parsed::Complete(length)) => {
+                        self.buffer.advance(length);
+                        return Some(Ok(()));
+                    }
+                    Ok(Parsed::Partial) => {}
+                    Err(refusal) => return Some(Err(Refused::Malformed(status(refusal)))),
+                }
+            }
+            // A long head is parsed again with each piece: the longer it is, the more is asked for.
+            let room = READ_BYTES.max(self.buffer.len()).min(HEAD_BYTES_MAX);
+            if !matches!(self.fill(room).await, Ok(1..)) {
+                return None;
+            }
+        }
+    }
+
+    /// Whether some of a body is there already, so that nobody waits to be told to send it.
+    pub fn has_more(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// All of a body, of at most so many bytes.
+    pub async fn whole(&mut self, body: &mut Body, most: usize) -> Result<Vec<u8>, Broken> {
+        if let Body::Length(length) = *body {
+            let length = usize::try_from(length).ok().filter(|length| *length <= most).ok_or(Broken::TooLong)?;
+            *body = Body::Done;
+            return self.exactly(length).await;
+        }
+        let mut all = Vec::new();
+        while let Next::Data { bytes, .. } = self.next(body).await? {
+            if all.len() + bytes.len() > most {
+                return Err(Broken::TooLong);
+            }
+            all.extend_from_slice(&bytes);
+        }
+        Ok(all)
+    }
+
+    /// What is there is copied, and all else read to where it stays.
+    async fn exactly(&mut self, length: usize) -> Result<Vec<u8>, Broken> {
+        let mut all = Vec::with_capacity(length);
+        let there = self.buffer.len().min(length);
+        all.extend_from_slice(&self.buffer[..there]);
+        self.buffer.advance(there);
+        all.resize(length, 0);
+        let mut done = there;
+        while done < length {
+            match self.stream.try_read(&mut all[done..]) {
+                Ok(0) => return Err(Broken::Cut),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stream.readable().await.map_err(|_| Broken::Cut)?;
+                }
+                Err(_) => return Err(Broken::Cut),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Reads what is left of a body, so that the next call can be. `false`: it is too much, or there will be none.
+    pub async fn discard(&mut self, body: &mut Body) -> bool {
+        let mut left = DISCARD_BYTES_MAX;
+        loop {
+            match self.next(body).await {
+                Ok(Next::End(_)) => return true,
+                Ok(Next::Data { bytes, .. }) if bytes.len() as u64 <= left => left -= bytes.len() as u64,
+                Ok(Next::Data { .. }) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// Whatever comes next, as it comes.
+    pub async fn next(&mut self, body: &mut Body) -> Result<Next, Broken> {
+        match body {
+            Body::Done => Ok(Next::End(BytesMut::new())),
+            Body::Length(left) => {
+                if self.buffer.is_empty() {
+                    self.fill_body(usize::try_from(*left).unwrap_or(usize::MAX)).await?;
+                }
+                let size = self.buffer.len().min(PIECE_BYTES_MAX).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= size as u64;
+                if *left == 0 {
+                    *body = Body::Done;
+                }
+                Ok(Next::Data { bytes: self.buffer.split_to(size), begins_chunk: false })
+            }
+            Body::Chunked(chunked) => {
+                let mut begins_chunk = false;
+                loop {
+                    match chunked.step(&self.buffer).map_err(|_| Broken::Cut)? {
+                        ChunkedStep::More { skip } => {
+                            // Only what stands between two pieces of data is skipped.
+                            begins_chunk |= skip > 0;
+                            self.buffer.advance(skip);
+                            self.fill_body(READ_BYTES).await?;
+                        }
+                        ChunkedStep::Data { skip, len } => {
+                            begins_chunk |= skip > 0;
+                            self.buffer.advance(skip);
+                            let len = len.min(PIECE_BYTES_MAX);
+                            chunked.taken(len);
+                            return Ok(Next::Data { bytes: self.buffer.split_to(len), begins_chunk });
+                        }
+                        ChunkedStep::End { skip, trailers: (start, end) } => {
+                            let mut coding = self.buffer.split_to(skip);
+                            *body = Body::Done;
+                            coding.truncate(end);
+                            coding.advance(start);
+                            return Ok(Next::End(coding));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn fill_body(&mut self, wanted: usize) -> Result<(), Broken> {
+        match self.fill(wanted.clamp(READ_BYTES, PIECE_BYTES_MAX)).await {
+            Ok(1..) => Ok(()),
+            Ok(0) | Err(_) => Err(Broken::Cut),
+        }
+    }
+
+    async fn fill(&mut self, room: usize) -> io::Result<usize> {
+        loop {
+            match self.try_fill(room) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.readable().await?,
+                done => return done,
+            }
+        }
+    }
+
+    fn try_fill(&mut self, room: usize) -> io::Result<usize> {
+        let length = self.buffer.len();
+        self.buffer.resize(length + room, 0);
+        let read = self.stream.try_read(&mut self.buffer[length..]);
+        self.buffer.truncate(length + read.as_ref().map_or(0, |count| *count));
+        read
+    }
+
+    /// Until the client has gone; what it sends meanwhile waits, up to a bound.
+    pub async fn closed(&mut self) {
+        while self.buffer.len() < HEAD_BYTES_MAX {
+            if !matches!(self.fill(READ_BYTES).await, Ok(1..)) {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Both, in as few calls as can be.
+    pub async fn write(&self, first: &[u8], second: &[u8]) -> io::Result<()> {
+        let mut done = 0;
+        let total = first.len() + second.len();
+        while done < total {
+            let rest = [
+                io::IoSlice::new(&first[done.min(first.len())..]),
+                io::IoSlice::new(&second[done.saturating_sub(first.len())..]),
+            ];
+            match self.stream.try_write_vectored(&rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn status(refusal: Refusal) -> u16 {
+    match refusal {
+        Refusal::Bad(_) | Refusal::Malformed(_) => 400,
+        Refusal::HeadTooLarge => 431,
+        Refusal::TargetTooLong => 414,
+        Refusal::NotImplemented(_) => 501,
+        Refusal::Version => 505,
+    }
+}

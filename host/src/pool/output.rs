@@ -1,0 +1,171 @@
+//! What one process writes: read from its pipes, cut into lines, and told with the invocation that was under way.
+
+use crate::log::{Lines, Log, LogSource, import_hint};
+use maitred_core::function::LOG_TAIL_BYTES_MAX;
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Read at once: then others have their turn.
+const TURN_BYTES: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Output {
+    log: Arc<Log>,
+    instance: u32,
+    /// The invocation under way, up to the next question for work; empty: none.
+    request: RefCell<Box<str>>,
+    /// What it wrote during the invocation, where the end of that is wanted.
+    tail: RefCell<Option<Vec<u8>>>,
+    pipes: [Pipe; 2],
+    was_hinted: Cell<bool>,
+}
+
+#[derive(Debug)]
+struct Pipe {
+    source: LogSource,
+    /// `None` before there is a process, and when it has closed it.
+    file: RefCell<Option<std::rc::Rc<AsyncFd<File>>>>,
+    lines: RefCell<Lines>,
+}
+
+impl Output {
+    pub fn new(log: Arc<Log>, instance: u32) -> Output {
+        let pipe = |source| Pipe { source, file: RefCell::default(), lines: RefCell::default() };
+        Output {
+            log,
+            instance,
+            request: RefCell::default(),
+            tail: RefCell::default(),
+            pipes: [pipe(LogSource::Stdout), pipe(LogSource::Stderr)],
+            was_hinted: Cell::new(false),
+        }
+    }
+
+    pub fn open(&self, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> io::Result<()> {
+        for (pipe, end) in self.pipes.iter().zip([stdout, stderr]) {
+            let file = end.map(|end| register(File::from(end))).transpose()?;
+            *pipe.file.borrow_mut() = file.map(std::rc::Rc::new);
+        }
+        Ok(())
+    }
+
+    pub fn close(&self) {
+        for pipe in &self.pipes {
+            self.drain(pipe);
+            pipe.file.take();
+            pipe.lines.borrow_mut().finish(|line| self.line(pipe.source, line));
+        }
+    }
+
+    /// Reads on until both are closed.
+    pub async fn follow(&self) {
+        tokio::join!(self.follow_one(&self.pipes[0]), self.follow_one(&self.pipes[1]));
+    }
+
+    async fn follow_one(&self, pipe: &Pipe) {
+        let Some(file) = pipe.file.borrow().clone() else { return };
+        while let Ok(mut ready) = file.readable().await {
+            match self.drain(pipe) {
+                Drained::Empty => ready.clear_ready(),
+                Drained::More => {
+                    drop(ready);
+                    tokio::task::yield_now().await;
+                }
+                Drained::Closed => break,
+            }
+        }
+        pipe.file.take();
+    }
+
+    /// Takes what was written up to now, so that it is told with the invocation that it belongs to.
+    pub fn catch_up(&self) {
+        for pipe in &self.pipes {
+            self.drain(pipe);
+        }
+    }
+
+    fn drain(&self, pipe: &Pipe) -> Drained {
+        let Some(file) = pipe.file.borrow().clone() else { return Drained::Closed };
+        let mut bytes = [0; 8 * 1024];
+        for _ in 0..TURN_BYTES / bytes.len() {
+            match file.get_ref().read(&mut bytes) {
+                Ok(0) => return Drained::Closed,
+                Ok(count) => {
+                    pipe.lines.borrow_mut().take(&bytes[..count], |line| self.line(pipe.source, line));
+                    if count < bytes.len() {
+                        return Drained::Empty;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Drained::Empty,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Drained::Closed,
+            }
+        }
+        Drained::More
+    }
+
+    /// It asks for work: what it writes from here on belongs to no invocation.
+    pub fn rest(&self) {
+        self.catch_up();
+        self.request.take();
+    }
+
+    pub fn begin(&self, request: &str, wants_tail: bool) {
+        *self.request.borrow_mut() = request.into();
+        *self.tail.borrow_mut() = wants_tail.then(Vec::new);
+    }
+
+    pub fn take_tail(&self) -> Option<Vec<u8>> {
+        self.tail.take()
+    }
+
+    /// The host's own word.
+    pub fn say(&self, text: &str) {
+        self.line(LogSource::Platform, text);
+    }
+
+    fn line(&self, source: LogSource, text: &str) {
+        let request = self.request.borrow();
+        self.log.push(source, self.instance, Some(&**request).filter(|id| !id.is_empty()), text);
+        if let Some(tail) = &mut *self.tail.borrow_mut() {
+            tail.extend_from_slice(text.as_bytes());
+            tail.push(b'\n');
+            let surplus = tail.len().saturating_sub(LOG_TAIL_BYTES_MAX);
+            tail.drain(..surplus);
+        }
+        if source != LogSource::Platform && !self.was_hinted.get() {
+            self.hint(text, &request);
+        }
+    }
+
+    /// Once for each process.
+    fn hint(&self, text: &str, request: &str) {
+        if let Some(hint) = import_hint(text) {
+            self.was_hinted.set(true);
+            self.log.push(LogSource::Platform, self.instance, Some(request).filter(|id| !id.is_empty()), &hint);
+        }
+    }
+
+    /// An error that the process told instead of writing it.
+    pub fn hint_of(&self, payload: &[u8]) {
+        if !self.was_hinted.get() {
+            self.hint(&String::from_utf8_lossy(payload), &self.request.borrow());
+        }
+    }
+}
+
+fn register(file: File) -> io::Result<AsyncFd<File>> {
+    // SAFETY: a file has the one descriptor from its start until it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(file, Interest::READABLE)? })
+}
+
+enum Drained {
+    Empty,
+    More,
+    Closed,
+}

@@ -1,0 +1,70 @@
+//! What functions write, and what is said of them.
+
+use super::*;
+use crate::log::LogSource;
+use maitred_core::function::LOG_TAIL_BYTES_MAX;
+
+#[test]
+fn lines_have_their_invocation_and_their_source() {
+    block_on(async {
+        let house = house(settings(""));
+        for (source, name) in [(LogSource::Stdout, "stdout"), (LogSource::Stderr, "stderr")] {
+            let given = invocation(&json!({name: "some\nlines\rof one"}));
+            let id = given.id.clone();
+            let before = house.pool.log_after(0).last().map_or(0, |line| line.number);
+            whole(house.pool.invoke(given).await);
+            let lines = house.pool.log_after(before);
+            assert_eq!(lines.iter().map(|line| &*line.text).collect::<Vec<_>>(), ["some", "lines\nof one"], "at once");
+            assert!(lines.iter().all(|line| line.source == source && line.request_id.as_deref() == Some(&*id)));
+        }
+    });
+}
+
+#[test]
+fn the_familiar_lines_are_there_where_they_are_wanted() {
+    block_on(async {
+        let house = house(Settings { reports: true, memory: Some(128 << 20), ..settings("") });
+        let given = invocation(&json!({"stdout": "hello"}));
+        let id = given.id.clone();
+        whole(house.pool.invoke(given).await);
+        let lines: Vec<String> = house.pool.log_after(0).iter().map(|line| line.text.to_string()).collect();
+        assert_eq!(lines[..3], [format!("START RequestId: {id} Version: $LATEST"), "hello".into(), format!("END RequestId: {id}")]);
+        let report = &lines[3];
+        assert!(report.starts_with(&format!("REPORT RequestId: {id}\tDuration: ")), "{report}");
+        for part in ["\tBilled Duration: ", "\tMemory Size: 128 MB", "\tMax Memory Used: ", "\tInit Duration: "] {
+            assert!(report.contains(part), "{report}");
+        }
+        house.invoke(json!({})).await;
+        let last = house.pool.log_after(0).pop().unwrap();
+        assert!(last.text.starts_with("REPORT") && !last.text.contains("Init Duration"), "only the first had to wait for it");
+    });
+}
+
+#[test]
+fn the_end_of_the_log_comes_with_the_result() {
+    block_on(async {
+        let house = house(settings(""));
+        let tail = async |text: String| {
+            let given = Invocation { log_tail: true, ..invocation(&json!({ "stdout": text })) };
+            whole(house.pool.invoke(given).await).log_tail.unwrap()
+        };
+        assert_eq!(tail("hello".into()).await, b"hello\n");
+        let long = tail("a".repeat(5000) + "\nend").await;
+        assert_eq!(long.len(), LOG_TAIL_BYTES_MAX);
+        assert!(long.ends_with(b"aaa\nend\n"));
+        assert_eq!(house.invoke(json!({"stdout": "hello"})).await.log_tail, None, "where it is wanted");
+    });
+}
+
+#[test]
+fn what_happens_to_a_process_is_said() {
+    block_on(async {
+        let house = house(Settings { timeout: Duration::from_millis(300), ..at_once(1, "") });
+        house.invoke(json!({"exit": 3})).await;
+        house.until_logged("Runtime exited with error: exit status 3").await;
+        house.invoke(json!({"sleep": 1000})).await;
+        house.until_logged("Task timed out after 0.30 seconds").await;
+        house.invoke(json!({"stderr": "No module named 'yaml'"})).await;
+        house.until_logged("`yaml` is not there").await;
+    });
+}
