@@ -8,7 +8,7 @@ mod registry;
 mod select;
 mod session;
 
-pub use registry::{ConnectionView, Connections, Desk, Letter, Letters, Unreached};
+pub use registry::{Connections, Desk, Letter, Letters};
 
 use crate::Reach;
 use connection::{Connection, Stay};

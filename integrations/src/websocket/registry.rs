@@ -4,6 +4,7 @@
 use super::answer::Said;
 use super::connection::{Connection, MESSAGE_BYTES_MAX, Unsaid};
 use crate::Reach;
+use maitred_core::{Clients, ConnectionView, Reaching, Unreached};
 use maitred_transport::Worker;
 use maitred_wire::base64;
 use std::cell::RefCell;
@@ -18,28 +19,6 @@ const LETTERS_MAX: usize = 256;
 const CONNECTIONS_MAX: usize = 50_000;
 /// Of an id: which worker, and by what chance. In base64 that needs no padding.
 const ID_BYTES: usize = 12;
-
-/// What is known of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectionView {
-    /// Since 1970.
-    pub connected_at: Duration,
-    /// Since 1970: when anything was said last, by either end.
-    pub last_active_at: Duration,
-    pub source_ip: String,
-    pub user_agent: Option<String>,
-}
-
-/// Why nothing reached a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unreached {
-    /// There is none of that id: `GoneException`, 410.
-    Gone,
-    /// The message has more than 128 KiB: `PayloadTooLargeException`, 413.
-    TooLarge,
-    /// Its client reads too slowly, and as much waits for it as may: `LimitExceededException`, 429.
-    Full,
-}
 
 /// The way to every connection of this process, from any thread.
 #[derive(Debug, Clone)]
@@ -71,23 +50,6 @@ impl Connections {
         (Connections { boxes: boxes.into() }, letters)
     }
 
-    /// Sends a message to a client: text where it is UTF-8, bytes else. That it is read is not known.
-    pub async fn post(&self, id: &str, message: Vec<u8>) -> Result<(), Unreached> {
-        if message.len() > MESSAGE_BYTES_MAX {
-            return Err(Unreached::TooLarge);
-        }
-        self.send(id, Errand::Say(message)).await.map(drop)
-    }
-
-    pub async fn get(&self, id: &str) -> Result<ConnectionView, Unreached> {
-        self.send(id, Errand::Look).await
-    }
-
-    /// Ends a connection, with 1000.
-    pub async fn delete(&self, id: &str) -> Result<(), Unreached> {
-        self.send(id, Errand::Dismiss).await.map(drop)
-    }
-
     async fn send(&self, id: &str, errand: Errand) -> Result<ConnectionView, Unreached> {
         let of = worker_of(id).and_then(|worker| self.boxes.get(worker)).ok_or(Unreached::Gone)?;
         let (answer, answered) = oneshot::channel();
@@ -97,12 +59,37 @@ impl Connections {
     }
 }
 
+impl Clients for Connections {
+    fn post<'a>(&'a self, id: &'a str, message: Vec<u8>) -> Reaching<'a, ()> {
+        Box::pin(async move {
+            if message.len() > MESSAGE_BYTES_MAX {
+                return Err(Unreached::TooLarge);
+            }
+            self.send(id, Errand::Say(message)).await.map(drop)
+        })
+    }
+
+    fn get<'a>(&'a self, id: &'a str) -> Reaching<'a, ConnectionView> {
+        Box::pin(self.send(id, Errand::Look))
+    }
+
+    /// With 1000.
+    fn delete<'a>(&'a self, id: &'a str) -> Reaching<'a, ()> {
+        Box::pin(async move { self.send(id, Errand::Dismiss).await.map(drop) })
+    }
+}
+
 /// Whose connection it is.
 fn worker_of(id: &str) -> Option<usize> {
     if id.len() != ID_BYTES / 3 * 4 {
         return None;
     }
-    let text: Vec<u8> = id.bytes().map(|byte| if byte == b'-' { b'+' } else if byte == b'_' { b'/' } else { byte }).collect();
+    let digit = |byte: u8| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        byte => byte,
+    };
+    let text: Vec<u8> = id.bytes().map(digit).collect();
     let bytes = base64::decode(&text)?;
     let number = bytes.first_chunk::<2>()?;
     Some(usize::from(u16::from_be_bytes(*number)))
@@ -150,7 +137,13 @@ impl Desk {
         bytes[10..].copy_from_slice(&(self.worker.chance.next() as u16).to_be_bytes());
         let mut text = Vec::new();
         base64::encode(&bytes, &mut text);
-        text.into_iter().map(|byte| char::from(byte)).map(|digit| if digit == '+' { '-' } else if digit == '/' { '_' } else { digit }).collect::<String>().into()
+        // So that it stands in an address as it is.
+        let plain = |digit: u8| match digit {
+            b'+' => '-',
+            b'/' => '_',
+            digit => char::from(digit),
+        };
+        text.into_iter().map(plain).collect::<String>().into()
     }
 
     pub(super) fn list(&self, listed: Listed) {
@@ -186,5 +179,51 @@ impl Desk {
             source_ip: listed.source_ip.to_string(),
             user_agent: listed.user_agent.as_deref().map(str::to_owned),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::connection::Stay;
+    use super::*;
+    use maitred_core::Clock;
+    use maitred_core::metrics::Metrics;
+    use std::sync::Arc;
+
+    #[test]
+    fn an_id_names_its_worker_and_nothing_else_is_one() {
+        let metrics = Arc::new(Metrics::new(300));
+        for index in [0, 1, 255, 256, 299] {
+            let desk = Desk::new(&Worker::new(index, Clock::default(), metrics.clone()));
+            for _ in 0..100 {
+                let id = desk.new_id();
+                assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{id}");
+                assert_eq!(worker_of(&id), Some(index), "{id}");
+            }
+            assert_ne!(desk.new_id(), desk.new_id());
+        }
+        for id in ["", "a", "L0SM9cOFvHcCIhw=", "AAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAA\u{e9}", "AAAA AAAA AAAA A"] {
+            assert_eq!(worker_of(id), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn letters_reach_their_connection_while_it_is_open() {
+        let worker = Worker::new(0, Clock::default(), Arc::new(Metrics::new(1)));
+        let desk = Desk::new(&worker);
+        let stay = Stay { idle: Duration::from_secs(600), lifetime: Duration::from_secs(7200) };
+        let connection = Connection::new(desk.new_id(), &worker, &stay, false);
+        let id = connection.id.clone();
+        assert_eq!(desk.run(&id, Errand::Look), Err(Unreached::Gone), "it is not in yet");
+        desk.list(Listed { connection, connected_at: Duration::from_secs(7), source_ip: "::1".into(), user_agent: None });
+        let view = desk.run(&id, Errand::Say(b"hello".to_vec())).expect("it is open");
+        assert_eq!((view.connected_at, view.source_ip.as_str(), view.user_agent), (Duration::from_secs(7), "::1", None));
+        let message = vec![b'x'; MESSAGE_BYTES_MAX];
+        while desk.run(&id, Errand::Say(message.clone())).is_ok() {}
+        assert_eq!(desk.run(&id, Errand::Say(message)), Err(Unreached::Full));
+        assert!(desk.run(&id, Errand::Dismiss).is_ok());
+        for errand in [Errand::Look, Errand::Say(Vec::new()), Errand::Dismiss] {
+            assert_eq!(desk.run(&id, errand), Err(Unreached::Gone));
+        }
     }
 }
