@@ -1,13 +1,14 @@
 //! Watches files, and says when the content of one has changed. Does not read them for anyone else, and does not know what they mean.
 //!
 //! It watches the folders and not the files: editors write a new file and rename it, Kubernetes swaps a symbolic link. And it compares
-//! contents, because a touched file is not a changed one.
+//! contents, because a touched file is not a changed one. Of trees, which may be large, it compares what the system tells of each file.
 
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod trail;
+mod tree;
 
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -41,6 +42,8 @@ struct State {
     notify: RecommendedWatcher,
     /// Each file and what it held: `None` is a file that cannot be read. A folder holds its names.
     files: BTreeMap<PathBuf, Option<u64>>,
+    /// Folders with all that is in them, likewise.
+    trees: BTreeMap<PathBuf, Option<u64>>,
     folders: BTreeSet<PathBuf>,
     /// What the events are compared with; shared with the thread that they come on.
     trail: Arc<Mutex<Trail>>,
@@ -49,15 +52,16 @@ struct State {
 }
 
 /// Calls `on_change` on a thread of its own each time the content of any file has changed, also when one appears or is gone. A folder
-/// among the files means the names in it. To miss no change, watch first, then read; and after reading, `set_files` with what was read.
+/// among the files means the names in it. To miss no change, watch first, then read; and after reading, `set` with what was read.
 pub fn watch(files: Vec<PathBuf>, on_change: impl Fn() + Send + 'static) -> io::Result<Watcher> {
     // One place: a second event while one waits would only say the same.
     let (sender, receiver) = sync_channel(1);
     let trail: Arc<Mutex<Trail>> = Arc::default();
     let notify = listen(trail.clone(), sender.clone())?;
-    let state = State { notify, files: BTreeMap::new(), folders: BTreeSet::new(), trail, wake: sender };
+    let (files_held, trees) = (BTreeMap::new(), BTreeMap::new());
+    let state = State { notify, files: files_held, trees, folders: BTreeSet::new(), trail, wake: sender };
     let watcher = Watcher { shared: Arc::new(Shared { state: Mutex::new(state) }) };
-    watcher.set_files(files)?;
+    watcher.set(files, Vec::new())?;
     let shared = Arc::downgrade(&watcher.shared);
     let look = move || match shared.upgrade() {
         Some(shared) => shared.state().look(),
@@ -68,22 +72,29 @@ pub fn watch(files: Vec<PathBuf>, on_change: impl Fn() + Send + 'static) -> io::
 }
 
 impl Watcher {
-    /// Watches these from now on. A file that was watched before is still compared with what it held then: what changed since the last
-    /// look is not lost.
-    pub fn set_files(&self, files: Vec<PathBuf>) -> io::Result<()> {
+    /// Watches these from now on: files, and folders with all that is in them. What was watched before is still compared with what it held
+    /// then: what changed since the last look is not lost.
+    pub fn set(&self, files: Vec<PathBuf>, trees: Vec<PathBuf>) -> io::Result<()> {
         let mut state = self.shared.state();
-        let known = std::mem::take(&mut state.files);
-        state.files = files.into_iter().map(|file| (file.clone(), known.get(&file).copied().flatten())).collect();
+        let (known_files, known_trees) = (std::mem::take(&mut state.files), std::mem::take(&mut state.trees));
+        state.files = known(files, &known_files);
+        state.trees = known(trees, &known_trees);
         state.follow()?;
-        for (file, held) in &mut state.files {
-            if !known.contains_key(file) {
-                *held = fingerprint(file);
-            }
+        for (file, held) in state.files.iter_mut().filter(|(file, _)| !known_files.contains_key(*file)) {
+            *held = fingerprint(file);
+        }
+        for (tree, held) in state.trees.iter_mut().filter(|(tree, _)| !known_trees.contains_key(*tree)) {
+            *held = tree::fingerprint(tree);
         }
         // To watch a folder anew drops the events of it that nobody has read yet; what they would have told is looked for.
         let _ = state.wake.try_send(());
         Ok(())
     }
+}
+
+/// With what is known of them.
+fn known(paths: Vec<PathBuf>, known: &BTreeMap<PathBuf, Option<u64>>) -> BTreeMap<PathBuf, Option<u64>> {
+    paths.into_iter().map(|path| (path.clone(), known.get(&path).copied().flatten())).collect()
 }
 
 impl Shared {
@@ -113,7 +124,8 @@ fn is_change(kind: EventKind) -> bool {
 
 /// A folder may be full of files that change all the time, such as logs, and are none of our business.
 fn concerns(event: &notify::Event, trail: &Trail) -> bool {
-    event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(|path| trail.leads_over(path))
+    let is_noise = |path: &Path| path.file_name().is_some_and(tree::is_noise) && !trail.is_named(path);
+    event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(|path| trail.leads_over(path) && !is_noise(path))
 }
 
 fn attend(events: &Receiver<()>, look: impl Fn() -> bool, on_change: impl Fn()) {
@@ -139,13 +151,10 @@ impl State {
         if let Err(error) = self.follow() {
             tracing::warn!(%error, "cannot watch all files of the configuration: changes may go unseen");
         }
-        let mut is_changed = false;
-        for (file, held) in &mut self.files {
-            let holds = fingerprint(file);
-            is_changed |= *held != holds;
-            *held = holds;
-        }
-        is_changed
+        let files = self.files.iter_mut().map(|(file, held)| (fingerprint(file), held));
+        let trees = self.trees.iter_mut().map(|(tree, held)| (tree::fingerprint(tree), held));
+        // Each of them, also after the first that changed.
+        files.chain(trees).fold(false, |is_changed, (holds, held)| std::mem::replace(held, holds) != holds || is_changed)
     }
 
     /// Watches the folders where a change of any file would show. All anew, because one of the same name may be another folder by now.
@@ -153,6 +162,9 @@ impl State {
         let mut trail = Trail::default();
         for file in self.files.keys() {
             trail.follow(file);
+        }
+        for root in self.trees.keys() {
+            tree::follow(root, &mut trail);
         }
         let folders = trail.folders.clone();
         *self.trail.lock().unwrap_or_else(PoisonError::into_inner) = trail;

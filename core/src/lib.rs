@@ -38,7 +38,7 @@ pub use chance::Chance;
 pub use clients::{Clients, ConnectionView, Reaching, Unreached};
 pub use clock::Clock;
 pub use compute::Compute;
-pub use exchange::{AddressText, Client, Exchange, Held, Hold, Record, RequestId, Scheme, TlsInfo, while_wanted};
+pub use exchange::{AddressText, Client, Exchange, Held, Hold, Matched, Record, RequestId, Scheme, TlsInfo, while_wanted};
 pub use fault::{Fault, Kind};
 pub use identity::Principal;
 pub use policy::{Chain, Flow, Hook, Permit, Policy};

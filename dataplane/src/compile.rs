@@ -127,6 +127,11 @@ impl State {
         State { fetch, ..self }
     }
 
+    /// Where functions are told that they run.
+    pub(crate) fn region(&self) -> &str {
+        self.host.as_ref().map_or("us-east-1", |host| &host.options().region)
+    }
+
     /// What hosts functions.
     pub fn hosting_by(self, host: Arc<Host>) -> State {
         State { host: Some(host), ..self }

@@ -26,11 +26,14 @@ pub(crate) fn runners(document: &Document, state: &State, diagnostics: &mut Diag
 
 fn place(name: &str, function: &model::Function, state: &State) -> Result<Place, NotReady> {
     match &function.place {
-        FunctionPlace::Hosted(hosted) => match &state.host {
-            // A configuration is looked at: nothing runs.
-            None => maitred_host::check(hosted).map(|()| Place::Nowhere),
-            Some(host) => host.pool(name, function).map(Place::Hosted),
-        },
+        FunctionPlace::Hosted(hosted) => {
+            maitred_host::check_handler(hosted)?;
+            match &state.host {
+                // A configuration is looked at: nothing runs.
+                None => maitred_host::check(hosted).map(|()| Place::Nowhere),
+                Some(host) => host.pool(name, function).map(Place::Hosted),
+            }
+        }
         FunctionPlace::Aws(_) => Ok(Place::Nowhere),
     }
 }

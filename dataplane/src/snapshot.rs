@@ -9,8 +9,9 @@ use maitred_core::limits::series::{LimitView, RateLeft};
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::quota::Grant;
 use maitred_core::{Chain, Exchange, Fault, Kind, Room};
+use maitred_host::Pool;
 use maitred_integrations::Integration;
-use maitred_integrations::function::run::Runner;
+use maitred_integrations::function::run::{Place, Runner};
 use maitred_model::{Acme, Diagnostics, Document, Endpoint, GatewayResponses, IpNet, Limits, ListenAddress};
 use maitred_policies::rate_limit::PlanLimits;
 use maitred_transport::{CountersSpec, Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
@@ -159,6 +160,14 @@ impl Snapshot {
     /// Upstreams whose addresses must be looked up, with their endpoints.
     pub fn upstreams(&self) -> impl Iterator<Item = (&Arc<UpstreamSpec>, &[Endpoint])> {
         self.upstreams.iter().map(|upstream| (&upstream.spec, &upstream.endpoints[..]))
+    }
+
+    /// Of each function that runs here.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.functions.iter().filter_map(|runner| match &runner.place {
+            Place::Hosted(pool) => Some(pool),
+            Place::Nowhere => None,
+        })
     }
 
     /// Limits of requests in flight count from now on; those of upstreams that are gone hold nobody any more.

@@ -3,7 +3,7 @@
 use crate::gateway::Shared;
 use crate::snapshot::Snapshot;
 use maitred_core::metrics::RouteSeries;
-use maitred_core::{Chain, Held, Ports};
+use maitred_core::{Chain, Held, Matched, Ports};
 use maitred_integrations::Reach;
 use maitred_integrations::proxy::mirror::UnderWay;
 use maitred_integrations::websocket::Desk;
@@ -49,6 +49,13 @@ impl Held for World {
 
     fn ports(&self) -> &dyn Ports {
         &*self.reach
+    }
+
+    fn matched(&self, route: u32) -> Option<Matched<'_>> {
+        let (api, position) = self.snapshot.routes[route as usize].place;
+        let (name, api) = self.snapshot.document.apis.get_index(api as usize)?;
+        let matcher = &api.routes.get(position as usize)?.matcher;
+        Some(Matched { api: name, methods: &matcher.methods, path: &matcher.path })
     }
 }
 

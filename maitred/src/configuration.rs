@@ -3,7 +3,7 @@
 
 use crate::output::{in_color, say};
 use maitred_dataplane::{Snapshot, State, also_wrong, compile, warnings};
-use maitred_model::{Diagnostics, Disk, Document, Files, Loaded, Sources, load, load_text, render};
+use maitred_model::{Diagnostics, Disk, Document, Files, FunctionPlace, Loaded, Sources, load, load_text, render};
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
@@ -56,8 +56,16 @@ pub struct Read {
     broken: Option<Document>,
     pub diagnostics: Diagnostics,
     pub files: Files,
+    pub watched: Watching,
+}
+
+/// What a configuration is made of, beside the environment.
+#[derive(Debug, Default)]
+pub struct Watching {
     /// Every file that it depends on, and the folders where another one would be part of it.
-    pub watched: Vec<PathBuf>,
+    pub files: Vec<PathBuf>,
+    /// The code of functions that run here: folders with all that is in them.
+    pub code: Vec<PathBuf>,
 }
 
 impl Read {
@@ -75,7 +83,16 @@ pub fn read(source: &Source) -> Read {
     let mut watched = disk.folders.into_inner();
     watched.extend(loaded.dependencies.iter().cloned());
     let Loaded { document, broken, diagnostics, files, dependencies: _ } = loaded;
-    Read { document, broken, diagnostics, files, watched }
+    let code = document.as_ref().or(broken.as_ref()).map(code).unwrap_or_default();
+    Read { document, broken, diagnostics, files, watched: Watching { files: watched, code } }
+}
+
+fn code(document: &Document) -> Vec<PathBuf> {
+    let hosted = document.functions.values().filter_map(|function| match &function.place {
+        FunctionPlace::Hosted(hosted) => Some(hosted),
+        FunctionPlace::Aws(_) => None,
+    });
+    hosted.flat_map(|hosted| std::iter::once(&hosted.code).chain(&hosted.layers)).map(|path| path.value.clone()).collect()
 }
 
 /// Compiles what was read. What only the compiler finds joins the diagnostics; errors leave nothing.

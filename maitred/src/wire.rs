@@ -1,8 +1,8 @@
-//! Puts the house together in its order: watch → read → compile → names → keys → certificates → bind → the word of the process before → admin;
+//! Puts the house together in its order: watch → read → host → compile → names → keys → certificates → bind → the word of the process before → admin;
 //! and takes it apart again. What each part does is that part's own affair.
 
 use crate::cli::LogFormat;
-use crate::configuration::{Source, compiled, read};
+use crate::configuration::{Source, Watching, compiled, read};
 use crate::logging::Announcer;
 use crate::output::{Exit, error, in_color, say};
 use crate::reload::{Cause, LastReload};
@@ -20,6 +20,7 @@ use maitred_control::{
 };
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
+use maitred_host::{Host, HostOptions};
 use maitred_model::{Document, ListenAddress};
 use maitred_transport::UpstreamSpec;
 use std::fmt;
@@ -27,7 +28,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -52,6 +53,10 @@ const DRAIN_SLICE: Duration = Duration::from_millis(50);
 const CONTROL_END_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often is looked whether it has ended.
 const CONTROL_END_LOOK: Duration = Duration::from_millis(5);
+/// Where copies of functions' code are kept, beside the store.
+const CODE_FOLDER: &str = "functions";
+/// Where functions are told that they run, if nothing says so: SDKs do not work without a region.
+const REGION: &str = "us-east-1";
 
 /// All that is running, for those who ask and those who reload.
 pub struct House {
@@ -64,6 +69,8 @@ pub struct House {
     pub acme: Acme,
     pub checks: Checks,
     pub store: Store,
+    /// Runs what the configuration has of functions; idle where it has none.
+    pub host: Arc<Host>,
     pub watcher: Option<Watcher>,
     /// What the admin listener was started with.
     pub admin: maitred_model::Admin,
@@ -156,7 +163,7 @@ fn assemble(
     signals::listen(runtime.handle(), reloads.clone(), upgrades, end.clone()).context("cannot listen to signals")?;
     let watcher = watcher(&source, reloads);
     let fetcher = Arc::new(Fetcher::new(runtime.handle().clone()));
-    let (state, snapshot, watched) = load(&source, format, sockets.ticket_secret, fetcher)?;
+    let Loaded { state, host, snapshot, watched } = load(&source, format, sockets.ticket_secret, fetcher)?;
     follow(watcher.as_ref(), watched);
     let store = open_store(&snapshot.document, &state)?;
     let discovery = Discovery::new(Arc::new(SystemResolver::new()));
@@ -185,6 +192,7 @@ fn assemble(
         acme,
         checks,
         store,
+        host,
         watcher,
         admin,
         counters,
@@ -222,20 +230,30 @@ fn assemble(
     Ok(Running { house, runtime, admin: Some(admin), ends, watchdog: None })
 }
 
+/// What a start has when nothing is wrong with the configuration.
+struct Loaded {
+    state: State,
+    host: Arc<Host>,
+    snapshot: Snapshot,
+    watched: Watching,
+}
+
 /// Reads, checks and compiles; tells what is wrong.
 fn load(
     source: &Source,
     format: LogFormat,
     ticket_secret: Option<[u8; 32]>,
     fetcher: Arc<Fetcher>,
-) -> Result<(State, Snapshot, Vec<PathBuf>), NotStarted> {
+) -> Result<Loaded, NotStarted> {
     let mut read = read(source);
     let workers = workers(read.document.as_ref().and_then(|document| document.workers));
+    let host = Arc::new(Host::new(host_options(read.document.as_ref())));
     let state = match ticket_secret {
         Some(secret) => State::with(workers, secret, Clock::default()),
         None => State::new(workers),
     }
-    .fetching_by(fetcher);
+    .fetching_by(fetcher)
+    .hosting_by(host.clone());
     let snapshot = compiled(&mut read, &state);
     if !read.diagnostics.is_empty() {
         match (format, &snapshot) {
@@ -245,7 +263,20 @@ fn load(
         }
     }
     let snapshot = snapshot.ok_or_else(|| NotStarted::Refused(read.render(false)))?;
-    Ok((state, snapshot, read.watched))
+    Ok(Loaded { state, host, snapshot, watched: read.watched })
+}
+
+/// For the life of the process: what a reload changes of `store` and `admin` needs a restart here too.
+fn host_options(document: Option<&Document>) -> HostOptions {
+    let beside = document.and_then(|document| document.store.parent()).unwrap_or(Path::new("")).join(CODE_FOLDER);
+    // A port that the system picks is not known yet, and is for tests.
+    let endpoint = document.map(|document| document.admin.listen.value).filter(|address| address.port() != 0);
+    let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
+    HostOptions {
+        folder: std::path::absolute(&beside).unwrap_or(beside),
+        endpoint,
+        region: region.filter(|region| !region.is_empty()).unwrap_or_else(|| REGION.to_owned()),
+    }
 }
 
 /// Whoever was disabled in it must not come in because it cannot be read: then nothing starts.
@@ -296,8 +327,8 @@ fn watcher(source: &Source, reloads: SyncSender<Cause>) -> Option<Watcher> {
         .ok()
 }
 
-pub fn follow(watcher: Option<&Watcher>, files: Vec<PathBuf>) {
-    if let Some(Err(error)) = watcher.map(|watcher| watcher.set_files(files)) {
+pub fn follow(watcher: Option<&Watcher>, Watching { files, code }: Watching) {
+    if let Some(Err(error)) = watcher.map(|watcher| watcher.set(files, code)) {
         tracing::warn!(%error, "cannot watch all files of the configuration");
     }
 }
@@ -449,7 +480,9 @@ impl Running {
             }
             Ok(End::Stop) | Err(_) => 1,
         };
-        self.drain(timeout, signals);
+        let left = self.drain(timeout, signals);
+        // What nobody waits for may run on in functions.
+        self.house.host.stop(left);
         if let Some(answering) = answering {
             // It ends by itself, after two seconds at most.
             let _ = self.runtime.block_on(answering);
@@ -466,18 +499,20 @@ impl Running {
         Some(self.runtime.spawn(admin.stop()))
     }
 
-    /// Until the last connection ended, the time is over, or so many signals came.
-    fn drain(&self, timeout: Duration, mut signals: u32) {
+    /// Until the last connection ended, the time is over, or so many signals came. Gives the time that is left.
+    fn drain(&self, timeout: Duration, mut signals: u32) -> Duration {
         tracing::info!(?timeout, "draining; a second signal stops at once");
         let until = Instant::now() + timeout;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if self.house.gateway.drain(left.min(DRAIN_SLICE)) {
-                return tracing::info!("stopped: every connection ended by itself");
+                tracing::info!("stopped: every connection ended by itself");
+                return until.saturating_duration_since(Instant::now());
             }
             if left.is_zero() {
                 self.house.gateway.say_goodbye();
-                return tracing::warn!(cut = self.house.open_connections(), "stopped: the drain timeout passed");
+                tracing::warn!(cut = self.house.open_connections(), "stopped: the drain timeout passed");
+                return Duration::ZERO;
             }
             signals -= match self.ends.try_recv() {
                 Ok(End::Stop) => 1,
@@ -485,7 +520,8 @@ impl Running {
                 Err(TryRecvError::Disconnected) => signals,
             };
             if signals == 0 {
-                return tracing::warn!(cut = self.house.open_connections(), "stopped at once, by a second signal");
+                tracing::warn!(cut = self.house.open_connections(), "stopped at once, by a second signal");
+                return Duration::ZERO;
             }
         }
     }
@@ -496,6 +532,7 @@ impl Running {
         house.succession.conclude();
         house.gateway.begin_drain();
         house.acme.stop();
+        house.host.stop(Duration::ZERO);
         drop((admin, watchdog));
         // An upgrade that is under way sees that it comes too late, and ends what it started.
         drop(lock(&house.succession.turn));

@@ -13,9 +13,9 @@ mod upstreams;
 mod websocket;
 
 pub use authorizers::{
-    ApiKey, Ask, Asked, Authorizer, AuthorizerKind, AwsSignature, Basic, CertificatePrincipal, ClientCertificate, Component,
-    Forward, HtpasswdFile, HttpSignature, Introspection, Jwt, JwtAlgorithm, JwtKeys, KeyPlace, Oidc, OidcSession,
-    PublicAlgorithm, Replay, SameSite, SignatureKey,
+    ApiKey, Ask, Asked, Authorizer, AuthorizerForm, AuthorizerKind, AwsSignature, Basic, CertificatePrincipal, ClientCertificate,
+    Component, ContextValue, Forward, FunctionAuthorizer, HtpasswdFile, HttpSignature, IdentitySource, Introspection, Jwt,
+    JwtAlgorithm, JwtKeys, KeyPlace, Oidc, OidcSession, PublicAlgorithm, Replay, SameSite, SignatureKey,
 };
 pub use cedar::{Cedar, DecisionLog, TextFile};
 pub use functions::{

@@ -116,20 +116,20 @@ fn a_folder_stands_for_the_names_in_it() {
 }
 
 #[test]
-fn after_set_files_the_new_ones_count_and_no_change_of_the_old_is_lost() {
-    let folder = folder("set-files");
+fn after_set_the_new_ones_count_and_no_change_of_the_old_is_lost() {
+    let folder = folder("set");
     let [a, b, c] = ["a", "b", "c"].map(|name| folder.join(name));
     for file in [&a, &b, &c] {
         fs::write(file, "one").unwrap();
     }
     let (watcher, changes) = watched(&[a.clone(), b.clone()]);
-    watcher.set_files(vec![b.clone(), c.clone()]).unwrap();
+    watcher.set(vec![b.clone(), c.clone()], Vec::new()).unwrap();
     fs::write(&a, "two").unwrap();
     assert!(changes.recv_timeout(QUIET_FOR).is_err(), "a is no longer watched");
     fs::write(&c, "two").unwrap();
     changes.recv_timeout(SOON).unwrap();
     fs::write(&b, "two").unwrap();
-    watcher.set_files(vec![b, c]).unwrap();
+    watcher.set(vec![b, c], Vec::new()).unwrap();
     changes.recv_timeout(SOON).unwrap();
 }
 
@@ -142,7 +142,7 @@ fn a_reload_may_set_the_files_from_within() {
     let (inner, again) = (slot.clone(), file.clone());
     let watcher = watch(vec![file.clone()], move || {
         if let Some(watcher) = &*inner.lock().unwrap() {
-            watcher.set_files(vec![again.clone()]).unwrap();
+            watcher.set(vec![again.clone()], Vec::new()).unwrap();
         }
         sender.send(()).unwrap();
     });
@@ -162,4 +162,27 @@ fn a_dropped_watcher_is_silent() {
     fs::write(&file, "one").unwrap();
     // The other end goes with the thread.
     assert_eq!(changes.recv_timeout(SOON), Err(RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn a_tree_is_watched_with_all_that_is_in_it_and_will_be() {
+    let folder = folder("tree-events");
+    let code = folder.join("functions/dessert");
+    fs::create_dir_all(code.join("lib")).unwrap();
+    fs::write(code.join("lib/sugar.py"), "one").unwrap();
+    let (watcher, changes) = watched(&[]);
+    watcher.set(Vec::new(), vec![code.clone()]).unwrap();
+    fs::write(code.join("lib/sugar.py"), "two!").unwrap();
+    changes.recv_timeout(SOON).unwrap();
+    fs::create_dir(code.join("new")).unwrap();
+    changes.recv_timeout(SOON).unwrap();
+    fs::write(code.join("new/menu.py"), "one").unwrap();
+    changes.recv_timeout(SOON).unwrap();
+    fs::create_dir(code.join("__pycache__")).unwrap();
+    fs::write(code.join("__pycache__/dessert.pyc"), "one").unwrap();
+    assert!(changes.recv_timeout(QUIET_FOR).is_err(), "noise");
+    fs::rename(folder.join("functions"), folder.join("gone")).unwrap();
+    changes.recv_timeout(SOON).unwrap();
+    fs::rename(folder.join("gone"), folder.join("functions")).unwrap();
+    changes.recv_timeout(SOON).unwrap();
 }

@@ -31,6 +31,11 @@ impl Trail {
         self.wanted.contains(path) || path.parent().is_some_and(|folder| self.whole.contains(folder))
     }
 
+    /// Whether this very path is one that we follow, or on the way to one.
+    pub fn is_named(&self, path: &Path) -> bool {
+        self.wanted.contains(path)
+    }
+
     /// Adds the way to one file. Where it ends early, the place where it would go on is watched.
     pub fn follow(&mut self, path: &Path) {
         // It fails for an empty path and without a working directory.
@@ -70,10 +75,15 @@ impl Trail {
             }
         }
         if at.is_dir() {
-            self.wanted.insert(at.clone());
-            self.folders.insert(at.clone());
-            self.whole.insert(at);
+            self.all_of(&at);
         }
+    }
+
+    /// Adds a folder in which everything concerns us.
+    pub fn all_of(&mut self, folder: &Path) {
+        self.wanted.insert(folder.to_owned());
+        self.folders.insert(folder.to_owned());
+        self.whole.insert(folder.to_owned());
     }
 
     fn note(&mut self, folder: &Path, inside: &Path) {

@@ -298,7 +298,8 @@ fn secrets(kind: &AuthorizerKind, checker: &mut Checker<'_>) {
         | AuthorizerKind::Jwt(_)
         | AuthorizerKind::Oidc(_)
         | AuthorizerKind::Introspection(_)
-        | AuthorizerKind::Forward(_) => Vec::new(),
+        | AuthorizerKind::Forward(_)
+        | AuthorizerKind::Function(_) => Vec::new(),
     };
     for (_, span) in secrets.into_iter().filter(|(bytes, _)| *bytes < KEY_BYTES_MIN) {
         let message = format!("the secret of this key has fewer than {KEY_BYTES_MIN} bytes, and can be guessed from a signature");

@@ -14,7 +14,7 @@ use super::{Authorizer, Decision, Making, Refusal, body_hash, place};
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::{digest, hmac};
 use canonical::hex;
-use maitred_core::identity::Roll;
+use maitred_core::identity::{Roll, Vouched};
 use maitred_core::render::query_values;
 use maitred_core::{Exchange, Hook, Ports, Principal};
 use maitred_model::{self as model, KeyPlace};
@@ -153,6 +153,7 @@ impl AwsSignature {
             authorizer: self.name.clone(),
             consumer: self.roll.by_identity(&self.name, &claim.key_id),
             subject: Some(claim.key_id.into()),
+            vouched: Vouched::Iam,
             ..Principal::default()
         }))
     }
