@@ -555,9 +555,9 @@ impl Compiler<'_> {
                     priority: route.priority.clone(),
                 }))
             }
-            model::Integration::Function(name) => {
-                crate::functions::integration(self.document, name, route, place).map(Box::new).map(Integration::Function)
-            }
+            model::Integration::Function(name) => crate::functions::integration(self.document, name, route, place, self.state)
+                .map(Box::new)
+                .map(Integration::Function),
             model::Integration::WebSocket(socket) => {
                 crate::functions::websocket(self.document, socket, place).map(Arc::new).map(Integration::WebSocket)
             }

@@ -2,11 +2,12 @@
 
 use crate::compile::State;
 use maitred_host::NotReady;
+use maitred_integrations::function::event::{Resource, Vouched};
 use maitred_integrations::function::run::{Place, Runner};
 use maitred_integrations::function::{Form, Function};
 use maitred_integrations::websocket::{Target, WebSocket};
 use maitred_model as model;
-use maitred_model::{Diagnostic, Diagnostics, Document, FunctionPlace, Spanned};
+use maitred_model::{AuthorizerKind, Diagnostic, Diagnostics, Document, FunctionPlace, Segment, Spanned};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -38,15 +39,25 @@ fn place(name: &str, function: &model::Function, state: &State) -> Result<Place,
     }
 }
 
+/// Where functions are told that they are, if nobody says.
+const REGION: &str = "us-east-1";
+
 /// `None`: there is no such function, and it was complained about.
 pub(crate) fn integration(
     document: &Document,
     name: &str,
     route: &Spanned<model::Route>,
     (api, _): (u32, u32),
+    state: &State,
 ) -> Option<Function> {
-    let (index, _, function) = document.functions.get_full(name)?;
+    let (index, name, function) = document.functions.get_full(name)?;
     let (api, _) = document.apis.get_index(api as usize)?;
+    let path = &route.matcher.path;
+    let params = path.segments.iter().filter_map(|segment| match segment {
+        Segment::Literal(_) => None,
+        Segment::Param(name) => Some((name.clone(), false)),
+        Segment::Rest(name) => Some((name.clone(), true)),
+    });
     Some(Function {
         function: index as u32,
         form: Form {
@@ -56,9 +67,15 @@ pub(crate) fn integration(
             binary_media_types: function.binary_media_types.clone(),
             multi_value_headers: function.multi_value_headers,
         },
-        api: api.as_str().into(),
-        methods: route.matcher.methods.clone(),
-        path: route.matcher.path.source.clone(),
+        resource: Resource {
+            function: name.as_str().into(),
+            api: api.as_str().into(),
+            methods: route.matcher.methods.clone(),
+            path: path.source.clone(),
+            params: params.collect(),
+            region: state.host.as_ref().map_or(REGION, |host| &host.options().region).into(),
+        },
+        vouched: document.authorizers.iter().map(|(name, one)| (name.as_str().into(), vouched(&one.kind))).collect(),
     })
 }
 
@@ -86,4 +103,18 @@ pub(crate) fn websocket(document: &Document, socket: &model::WebSocket, (api, _)
         }
     }
     Some(compiled)
+}
+
+/// As which of AWS's authorizers functions know one.
+fn vouched(kind: &AuthorizerKind) -> Vouched {
+    match kind {
+        AuthorizerKind::Jwt(_) | AuthorizerKind::Introspection(_) | AuthorizerKind::Oidc(_) => Vouched::Claims,
+        AuthorizerKind::ApiKey(_) => Vouched::ApiKey,
+        AuthorizerKind::AwsSignature(_) => Vouched::Iam,
+        AuthorizerKind::Function(_) => Vouched::Lambda,
+        AuthorizerKind::Basic(_)
+        | AuthorizerKind::ClientCertificate(_)
+        | AuthorizerKind::HttpSignature(_)
+        | AuthorizerKind::Forward(_) => Vouched::Other,
+    }
 }

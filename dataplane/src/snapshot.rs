@@ -284,7 +284,7 @@ fn describe(integration: &maitred_model::Integration) -> String {
         Integration::WebSocket(socket) => {
             let keys: Vec<&str> = socket.routes.iter().map(|(key, _)| key.as_str()).collect();
             format!("websocket {}", keys.join(", "))
-        },
+        }
         Integration::Respond(respond) => format!("respond {}", respond.status),
         Integration::Login(name, step) => format!("login {name} {}", step.name()),
         Integration::Redirect(redirect) => format!("redirect {} {}", redirect.status, redirect.to.source),

@@ -123,7 +123,11 @@ impl Lines {
     fn end(&mut self, line: &mut impl FnMut(&str)) {
         let text = String::from_utf8_lossy(self.partial.strip_suffix(b"\r").unwrap_or(&self.partial));
         // Python's runtime has one entry of several lines by these.
-        if text.contains('\r') { line(&text.replace('\r', "\n")) } else { line(&text) }
+        if text.contains('\r') {
+            line(&text.replace('\r', "\n"))
+        } else {
+            line(&text)
+        }
         self.partial.clear();
     }
 }

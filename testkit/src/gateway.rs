@@ -13,9 +13,9 @@ use maitred_control::usage::Usage;
 use maitred_control::{
     Acme, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, UpstreamView, WantedKeys, Watched,
 };
-use maitred_core::{Clients, Compute, ConnectionView, Unreached};
 use maitred_core::metrics::Metrics;
 use maitred_core::queue::GateView;
+use maitred_core::{Clients, Compute, ConnectionView, Unreached};
 use maitred_dataplane::{LogTarget, Options, Snapshot, State, authority, compile};
 use maitred_host::{Host, HostOptions};
 use maitred_model::{Document, Endpoint, Function, FunctionPlace, Memory, Spanned, load_text, render};

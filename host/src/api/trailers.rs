@@ -82,7 +82,8 @@ fn is_start(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const ERROR: &[u8] = b"Lambda-Runtime-Function-Error-Type: Runtime.StreamError\r\nLambda-Runtime-Function-Error-Body: eyJhIjoxfQ==\r\n";
+    const ERROR: &[u8] =
+        b"Lambda-Runtime-Function-Error-Type: Runtime.StreamError\r\nLambda-Runtime-Function-Error-Body: eyJhIjoxfQ==\r\n";
 
     fn error() -> StreamError {
         StreamError { kind: "Runtime.StreamError".into(), body: b"{\"a\":1}".to_vec() }

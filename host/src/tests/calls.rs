@@ -54,11 +54,11 @@ fn what_is_taken_is_accepted_in_words_that_curl_shows() {
         house.invoke(json!({"return": 1, "print": true})).await;
         house.until_logged("answered 202 {\"status\":\"OK\"}").await;
         house.invoke(json!({"error": {"errorMessage": "m"}, "print": true})).await;
-        house.until(
-            "both answered",
-            |_| house.pool.log_after(0).iter().filter(|line| line.text.contains("answered 202 {\"status\":\"OK\"}")).count() == 2,
-        )
-        .await;
+        house
+            .until("both answered", |_| {
+                house.pool.log_after(0).iter().filter(|line| line.text.contains("answered 202 {\"status\":\"OK\"}")).count() == 2
+            })
+            .await;
     });
 }
 
@@ -208,7 +208,10 @@ fn a_result_whose_connection_ends_is_truncated() {
     block_on(async {
         let house = house(at_once(1, ""));
         let finished = house.invoke(json!({"half": true})).await;
-        assert_eq!((&error_of(&finished)["errorType"], finished.failure), (&json!("Runtime.TruncatedResponse"), Some(Failure::Raised)));
+        assert_eq!(
+            (&error_of(&finished)["errorType"], finished.failure),
+            (&json!("Runtime.TruncatedResponse"), Some(Failure::Raised))
+        );
         assert_eq!(house.returned(json!({"return": 1})).await, json!(1));
     });
 }

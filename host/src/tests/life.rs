@@ -148,11 +148,8 @@ fn init_error_is_accepted_and_each_waiting_event_is_told_once() {
 #[test]
 fn a_process_that_never_asks_for_work_is_ended() {
     block_on(async {
-        let limits = || Settings {
-            init_timeout: Duration::from_millis(300),
-            timeout: Duration::from_millis(400),
-            ..at_once(1, "hang")
-        };
+        let limits =
+            || Settings { init_timeout: Duration::from_millis(300), timeout: Duration::from_millis(400), ..at_once(1, "hang") };
         let house = house(limits());
         let started = std::time::Instant::now();
         let finished = house.invoke(json!({})).await;
@@ -263,10 +260,8 @@ fn a_pool_without_handles_ends_its_processes_and_those_at_work_after_it() {
     block_on(async {
         let House { host, pool } = house(at_once(2, ""));
         let house = House { host, pool };
-        let (one, other) = tokio::join!(
-            house.returned(json!({"pid": true, "sleep": 0.2})),
-            house.returned(json!({"pid": true, "sleep": 0.2}))
-        );
+        let (one, other) =
+            tokio::join!(house.returned(json!({"pid": true, "sleep": 0.2})), house.returned(json!({"pid": true, "sleep": 0.2})));
         let pids = [one, other].map(|pid| pid.as_u64().unwrap() as u32);
         let mark = std::env::temp_dir().join(format!("maitred-last-{}", uuid::Uuid::now_v7()));
         let House { host, pool } = house;
@@ -299,8 +294,7 @@ fn a_host_that_stops_waits_for_what_is_under_way_and_no_longer_than_it_may() {
                 scope.spawn(|| host.stop(Duration::from_millis(1500))).join().unwrap();
             });
         };
-        let (short, long, ()) =
-            tokio::join!(whole_of(pool, json!({"sleep": 0.3})), whole_of(pool, json!({"sleep": 1000})), stop);
+        let (short, long, ()) = tokio::join!(whole_of(pool, json!({"sleep": 0.3})), whole_of(pool, json!({"sleep": 1000})), stop);
         (short, long)
     });
     assert_eq!(short.failure, None);

@@ -137,7 +137,9 @@ fn each_caller_gets_one_right_answer_whatever_happens_and_nothing_is_left() {
                 }
             })
             .await;
-        house.until("all have asked again", |view| view.waiting == 0 && view.instances.iter().all(|one| one.state == "idle")).await;
+        house
+            .until("all have asked again", |view| view.waiting == 0 && view.instances.iter().all(|one| one.state == "idle"))
+            .await;
     });
     assert!(!left(&mark).is_empty(), "the mark is found at all");
     drop(runtime);

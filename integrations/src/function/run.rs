@@ -47,6 +47,26 @@ impl Runner {
         }
     }
 
+    /// Leaves an event for the function. Nobody waits for its result; what goes wrong then is told to the log.
+    pub async fn send(self: &Arc<Self>, invocation: Invocation, _reach: &Rc<Reach>) -> Result<(), Fault> {
+        match &self.place {
+            Place::Nowhere => Err(Fault::new(Kind::FunctionUnavailable, "nothing runs here")),
+            Place::Hosted(pool) => {
+                let (pool, name) = (pool.clone(), self.name.clone());
+                tokio::task::spawn_local(async move {
+                    match pool.invoke(invocation).await {
+                        Ok(Answer::Whole(Finished { failure: None, .. }) | Answer::Streamed(_)) => {}
+                        Ok(Answer::Whole(Finished { failure: Some(failure), .. })) => {
+                            tracing::warn!(function = %name, ?failure, "an event was not dealt with");
+                        }
+                        Err(not_run) => tracing::warn!(function = %name, ?not_run, "an event was not dealt with"),
+                    }
+                });
+                Ok(())
+            }
+        }
+    }
+
     /// For an authorizer, which wants a result and no response.
     pub async fn ask(&self, invocation: Invocation, deadline: Instant, reach: &Reach) -> Result<Invoked, Fault> {
         let work = self.run(invocation, reach);
