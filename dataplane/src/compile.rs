@@ -593,6 +593,9 @@ impl Compiler<'_> {
             model::Integration::Function(name) => crate::functions::integration(self.document, name, route, place, self.state)
                 .map(Box::new)
                 .map(Integration::Function),
+            model::Integration::WebSocket(socket) => {
+                crate::functions::websocket(self.document, socket, place).map(Arc::new).map(Integration::WebSocket)
+            }
             model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
             // Its policy answers.
             model::Integration::Login(..) => Some(Integration::Respond(Box::new(Respond::compile(&model::Respond::nothing())))),

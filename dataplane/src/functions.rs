@@ -6,6 +6,7 @@ use maitred_integrations::function::aws::AwsFunction;
 use maitred_integrations::function::event::{Resource, Vouched};
 use maitred_integrations::function::run::{Place, Runner};
 use maitred_integrations::function::{Form, Function};
+use maitred_integrations::websocket::{Target, WebSocket};
 use maitred_model as model;
 use maitred_model::{AuthorizerKind, Diagnostic, Diagnostics, Document, FunctionPlace, Segment, Spanned};
 use std::collections::HashMap;
@@ -85,6 +86,32 @@ pub(crate) fn integration(
         },
         vouched: document.authorizers.iter().map(|(name, one)| (name.as_str().into(), vouched(&one.kind))).collect(),
     })
+}
+
+/// `None`: there is no such API.
+pub(crate) fn websocket(document: &Document, socket: &model::WebSocket, (api, _): (u32, u32)) -> Option<WebSocket> {
+    let (api, _) = document.apis.get_index(api as usize)?;
+    let mut compiled = WebSocket {
+        api: api.as_str().into(),
+        select: socket.select.path.clone(),
+        connect: None,
+        disconnect: None,
+        default: None,
+        routes: HashMap::new(),
+        idle: socket.idle,
+        lifetime: socket.lifetime,
+        binary: socket.binary,
+    };
+    for (key, route) in &socket.routes {
+        let target = Target { function: route.function.as_str().into(), respond: route.respond };
+        match key.as_str() {
+            model::CONNECT => compiled.connect = Some(target.function),
+            model::DISCONNECT => compiled.disconnect = Some(target.function),
+            model::DEFAULT => compiled.default = Some(target),
+            key => drop(compiled.routes.insert(key.into(), target)),
+        }
+    }
+    Some(compiled)
 }
 
 /// As which of AWS's authorizers functions know one.

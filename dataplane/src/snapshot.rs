@@ -296,6 +296,10 @@ fn describe(integration: &maitred_model::Integration) -> String {
         Integration::Proxy(ProxyTarget::Named(name)) => format!("proxy {name}"),
         Integration::Proxy(ProxyTarget::Url(endpoint)) => format!("proxy {}", endpoint_url(endpoint)),
         Integration::Function(name) => format!("function {name}"),
+        Integration::WebSocket(socket) => {
+            let keys: Vec<&str> = socket.routes.iter().map(|(key, _)| key.as_str()).collect();
+            format!("websocket {}", keys.join(", "))
+        }
         Integration::Respond(respond) => format!("respond {}", respond.status),
         Integration::Login(name, step) => format!("login {name} {}", step.name()),
         Integration::Redirect(redirect) => format!("redirect {} {}", redirect.status, redirect.to.source),

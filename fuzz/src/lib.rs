@@ -39,7 +39,7 @@ pub use redis::{redis_url, resp};
 pub use routes::router;
 pub use signatures::{aws_authorization, signature_base, structured};
 pub use tokens::{jwks, jwt};
-pub use websocket::websocket;
+pub use websocket::{websocket, websocket_messages};
 
 /// The configuration language: any bytes load or are complained about.
 pub fn config(data: &[u8]) {
@@ -54,7 +54,7 @@ pub fn runtime_api(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 36] = [
+pub const TARGETS: [Target; 37] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -75,6 +75,7 @@ pub const TARGETS: [Target; 36] = [
     ("redis_url", redis_url),
     ("grpc", grpc),
     ("websocket", websocket),
+    ("websocket_messages", websocket_messages),
     ("structured", structured),
     ("signature_base", signature_base),
     ("aws_authorization", aws_authorization),

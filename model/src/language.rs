@@ -16,6 +16,7 @@ mod routes;
 mod tls;
 mod upstreams;
 mod values;
+mod websocket;
 
 pub use endpoints::parse_endpoint;
 pub(crate) use identity::{ANONYMOUS, NONE};

@@ -14,9 +14,9 @@ use maitred_control::usage::Usage;
 use maitred_control::{
     Acme, AwsKeys, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, UpstreamView, WantedKeys, Watched,
 };
-use maitred_core::Compute;
 use maitred_core::metrics::Metrics;
 use maitred_core::queue::GateView;
+use maitred_core::{Clients, Compute, ConnectionView, Unreached};
 use maitred_dataplane::{LogTarget, Options, Snapshot, State, authority, compile};
 use maitred_host::{Host, HostOptions};
 use maitred_model::{Document, Endpoint, Function, FunctionPlace, Memory, Spanned, load_text, render};
@@ -433,6 +433,21 @@ impl Gateway {
     /// The drain is over: whoever can hear a goodbye does.
     pub fn say_goodbye(&self) {
         self.inner.say_goodbye();
+    }
+
+    /// Sends a message to a client that stays.
+    pub fn post(&self, id: &str, message: &[u8]) -> Result<(), Unreached> {
+        control().block_on(self.inner.websockets().post(id, message.to_vec()))
+    }
+
+    /// What is known of a client that stays.
+    pub fn connection(&self, id: &str) -> Result<ConnectionView, Unreached> {
+        control().block_on(self.inner.websockets().get(id))
+    }
+
+    /// Ends a client's connection.
+    pub fn dismiss(&self, id: &str) -> Result<(), Unreached> {
+        control().block_on(self.inner.websockets().delete(id))
     }
 
     /// What runs its functions.

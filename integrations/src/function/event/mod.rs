@@ -11,6 +11,9 @@ mod tests;
 mod v1;
 mod v2;
 
+pub(crate) use context::Moment;
+pub(crate) use lists::Query;
+
 use super::Form;
 use crate::proxy::is_vouched_for;
 use json::Object;
