@@ -165,7 +165,7 @@ fn refuse(written: &Spanned<PathBuf>, refused: Refused) -> NotReady {
     NotReady { span: written.span, message, hint }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 impl Code {
     /// Of a function whose processes are started otherwise.
     pub(crate) fn nowhere() -> Code {

@@ -17,5 +17,5 @@ pub use host::{FunctionKey, Host, HostOptions};
 pub use log::{LogLine, LogSource};
 pub use pool::{Figures, InstanceView, Pool, PoolView};
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;

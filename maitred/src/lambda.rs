@@ -20,8 +20,9 @@ use std::path::Path;
 /// What diagnostics call the configuration.
 const SOURCE: &str = "lambda serve";
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9080);
-/// Files that say nothing of what their function is for; their folder may.
-const NAMELESS: [&str; 7] = ["app", "lambda_function", "index", "main", "handler", "function", "bootstrap"];
+/// Files and folders that say nothing of what a function in them is for; what they lie in may.
+const NAMELESS: [&str; 12] =
+    ["app", "lambda_function", "index", "main", "handler", "function", "bootstrap", "src", "dist", "target", "debug", "release"];
 /// Of a function's name, as AWS has it.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -71,8 +72,7 @@ fn serve(arguments: &Serve) -> anyhow::Result<Exit> {
 fn name(path: &Path) -> String {
     let stem = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let own = stem(&whole);
-    let named = if NAMELESS.contains(&own.as_str()) { whole.parent().map(stem).unwrap_or_default() } else { own };
+    let named = whole.ancestors().map(stem).find(|name| !NAMELESS.contains(&name.as_str())).unwrap_or_default();
     let good = |letter: char| if letter.is_ascii_alphanumeric() || letter == '_' { letter } else { '-' };
     let name: String = named.chars().map(good).take(NAME_BYTES_MAX).collect();
     let name = name.trim_matches('-');
@@ -141,4 +141,24 @@ fn what_to_try(arguments: &Serve, code: &Code, address: SocketAddr, interpreter:
         tries.join("\n  "),
         arguments.event.says(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_called_as_what_names_it() {
+        let rows = [
+            ("/shop/orders.py", "orders"),
+            ("/shop/app.py", "shop"),
+            ("/shop/hello/target/release/bootstrap", "hello"),
+            ("/my shop/größe.mjs", "gr--e"),
+            ("/app.py", "function"),
+            ("/shop/.py", "py"),
+        ];
+        for (path, expected) in rows {
+            assert_eq!(name(Path::new(path)), expected, "{path}");
+        }
+    }
 }
