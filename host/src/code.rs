@@ -37,6 +37,13 @@ pub struct Code {
     holds: Holds,
 }
 
+impl Code {
+    /// Of which there is no copy: for whoever plays a host in a test.
+    pub fn nowhere(hash: String) -> Code {
+        Code { hash, root: "/".into(), layers: Vec::new(), runtime: "/".into(), holds: Holds::default() }
+    }
+}
+
 /// Why code cannot be made ready; becomes a diagnostic.
 #[derive(Debug)]
 pub struct NotReady {
