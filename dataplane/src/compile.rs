@@ -127,11 +127,6 @@ impl State {
         State { fetch, ..self }
     }
 
-    /// Where functions are told that they run.
-    pub(crate) fn region(&self) -> &str {
-        self.host.as_ref().map_or("us-east-1", |host| &host.options().region)
-    }
-
     /// What hosts functions.
     pub fn hosting_by(self, host: Arc<Host>) -> State {
         State { host: Some(host), ..self }
@@ -555,9 +550,9 @@ impl Compiler<'_> {
                     priority: route.priority.clone(),
                 }))
             }
-            model::Integration::Function(name) => {
-                crate::functions::integration(self.document, name, route, place).map(Box::new).map(Integration::Function)
-            }
+            model::Integration::Function(name) => crate::functions::integration(self.document, name, route, place, self.state)
+                .map(Box::new)
+                .map(Integration::Function),
             model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
             // Its policy answers.
             model::Integration::Login(..) => Some(Integration::Respond(Box::new(Respond::compile(&model::Respond::nothing())))),

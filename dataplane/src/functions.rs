@@ -2,11 +2,20 @@
 
 use crate::compile::State;
 use maitred_host::NotReady;
+use maitred_integrations::function::event::Resource;
 use maitred_integrations::function::run::{Place, Runner};
 use maitred_integrations::function::{Form, Function};
 use maitred_model as model;
-use maitred_model::{Diagnostic, Diagnostics, Document, FunctionPlace, Spanned};
+use maitred_model::{Diagnostic, Diagnostics, Document, FunctionPlace, Segment, Spanned};
 use std::sync::Arc;
+
+/// Where functions are told that they run, if nobody says.
+const REGION: &str = "us-east-1";
+
+/// The gateway's region, as AWS calls it.
+pub(crate) fn region(state: &State) -> &str {
+    state.host.as_ref().map_or(REGION, |host| &host.options().region)
+}
 
 /// In the document's order; one that cannot be run was complained about.
 pub(crate) fn runners(document: &Document, state: &State, diagnostics: &mut Diagnostics) -> Vec<Arc<Runner>> {
@@ -24,13 +33,11 @@ pub(crate) fn runners(document: &Document, state: &State, diagnostics: &mut Diag
 
 fn place(name: &str, function: &model::Function, state: &State) -> Result<Place, NotReady> {
     match &function.place {
-        FunctionPlace::Hosted(hosted) => {
-            match &state.host {
-                // A configuration is looked at: nothing runs.
-                None => maitred_host::check(hosted).map(|()| Place::Nowhere),
-                Some(host) => host.pool(name, function).map(Place::Hosted),
-            }
-        }
+        FunctionPlace::Hosted(hosted) => match &state.host {
+            // A configuration is looked at: nothing runs.
+            None => maitred_host::check(hosted).map(|()| Place::Nowhere),
+            Some(host) => host.pool(name, function).map(Place::Hosted),
+        },
         FunctionPlace::Aws(_) => Ok(Place::Nowhere),
     }
 }
@@ -41,9 +48,16 @@ pub(crate) fn integration(
     name: &str,
     route: &Spanned<model::Route>,
     (api, _): (u32, u32),
+    state: &State,
 ) -> Option<Function> {
-    let (index, _, function) = document.functions.get_full(name)?;
+    let (index, name, function) = document.functions.get_full(name)?;
     let (api, _) = document.apis.get_index(api as usize)?;
+    let path = &route.matcher.path;
+    let params = path.segments.iter().filter_map(|segment| match segment {
+        Segment::Literal(_) => None,
+        Segment::Param(name) => Some((name.clone(), false)),
+        Segment::Rest(name) => Some((name.clone(), true)),
+    });
     Some(Function {
         function: index as u32,
         form: Form {
@@ -53,8 +67,13 @@ pub(crate) fn integration(
             binary_media_types: function.binary_media_types.clone(),
             multi_value_headers: function.multi_value_headers,
         },
-        api: api.as_str().into(),
-        methods: route.matcher.methods.clone(),
-        path: route.matcher.path.source.clone(),
+        resource: Resource {
+            function: name.as_str().into(),
+            api: api.as_str().into(),
+            methods: route.matcher.methods.clone(),
+            path: path.source.clone(),
+            params: params.collect(),
+            region: region(state).into(),
+        },
     })
 }

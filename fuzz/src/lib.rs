@@ -3,6 +3,7 @@
 
 mod chunks;
 mod credentials;
+mod functions;
 mod grpc;
 mod h2;
 mod h3;
@@ -20,6 +21,7 @@ mod websocket;
 
 pub use chunks::{chunked, trailers};
 pub use credentials::{basic, htpasswd};
+pub use functions::{function_event, function_prelude, function_result};
 pub use grpc::grpc;
 pub use h2::{h2_frames, request_h2, response_h2};
 pub use h3::{h3_frames, request_h3};
@@ -43,7 +45,7 @@ pub fn config(data: &[u8]) {
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 29] = [
+pub const TARGETS: [Target; 32] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -66,6 +68,9 @@ pub const TARGETS: [Target; 29] = [
     ("aws_authorization", aws_authorization),
     ("introspection", introspection),
     ("authorizer_result", authorizer_result),
+    ("function_event", function_event),
+    ("function_result", function_result),
+    ("function_prelude", function_prelude),
     ("limit_cost", limit_cost),
     ("config", config),
     ("router", router),

@@ -20,6 +20,7 @@ mod faults;
 mod forward_auth;
 mod forwarding;
 mod function_authorizers;
+mod functions;
 mod grpc;
 mod h2;
 mod h2_bodies;

@@ -47,6 +47,14 @@ impl Runner {
         }
     }
 
+    /// Leaves an event for the function. Nobody waits for its result; what becomes of it is in the function's log.
+    pub async fn send(&self, invocation: Invocation, _reach: &Reach) -> Result<(), Fault> {
+        match &self.place {
+            Place::Nowhere => Err(Fault::new(Kind::FunctionUnavailable, "nothing runs here")),
+            Place::Hosted(pool) => pool.submit(invocation).await.map_err(|not_run| refused(&self.name, &not_run)),
+        }
+    }
+
     /// For an authorizer, which wants a result and no response.
     pub async fn ask(&self, invocation: Invocation, deadline: Instant, reach: &Reach) -> Result<Invoked, Fault> {
         let work = self.run(invocation, reach);

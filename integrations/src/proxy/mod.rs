@@ -8,6 +8,7 @@ mod replay;
 mod retry;
 
 use crate::Reach;
+pub(crate) use forward::is_vouched_for;
 use maitred_core::queue::LANES;
 use maitred_core::render::Text;
 use maitred_core::{Exchange, Fault, Kind, Permit, Response};
