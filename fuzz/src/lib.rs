@@ -42,10 +42,15 @@ pub fn config(data: &[u8]) {
     maitred_model::fuzz_load(data);
 }
 
+/// What processes of functions say to the Runtime API, and write.
+pub fn runtime_api(data: &[u8]) {
+    maitred_host::fuzz_runtime_api(data);
+}
+
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 32] = [
+pub const TARGETS: [Target; 33] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -74,6 +79,7 @@ pub const TARGETS: [Target; 32] = [
     ("limit_cost", limit_cost),
     ("config", config),
     ("router", router),
+    ("runtime_api", runtime_api),
     ("basic", basic),
     ("htpasswd", htpasswd),
     ("jwt", jwt),
