@@ -136,11 +136,6 @@ impl State {
         State { fetch, ..self }
     }
 
-    /// Where functions are told that they run.
-    pub(crate) fn region(&self) -> &str {
-        self.host.as_ref().map_or("us-east-1", |host| &host.options().region)
-    }
-
     /// What says where AWS is, each time that a configuration is compiled.
     pub fn aws_by(self, aws: Arc<dyn Fn() -> Settings + Send + Sync>) -> State {
         State { aws, ..self }

@@ -32,7 +32,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -508,7 +508,7 @@ impl Running {
             }
         };
         // Whoever stops the service signals all its processes, and that is the first signal for one that is drained already.
-        let signals = match first {
+        let mut signals = match first {
             Ok(End::HandedOver(closed)) => {
                 // Nobody waits for it any more: then it took too long.
                 let _ = closed.try_send(());
@@ -516,9 +516,8 @@ impl Running {
             }
             Ok(End::Stop) | Err(_) => 1,
         };
-        let left = self.drain(timeout, signals);
-        // What nobody waits for may run on in functions.
-        self.house.host.stop(left);
+        let left = self.drain(timeout, &mut signals);
+        self.end_functions(left, signals);
         if let Some(answering) = answering {
             // It ends by itself, after two seconds at most.
             let _ = self.runtime.block_on(answering);
@@ -536,7 +535,7 @@ impl Running {
     }
 
     /// Until the last connection ended, the time is over, or so many signals came. Gives the time that is left.
-    fn drain(&self, timeout: Duration, mut signals: u32) -> Duration {
+    fn drain(&self, timeout: Duration, signals: &mut u32) -> Duration {
         tracing::info!(?timeout, "draining; a second signal stops at once");
         let until = Instant::now() + timeout;
         loop {
@@ -550,15 +549,39 @@ impl Running {
                 tracing::warn!(cut = self.house.open_connections(), "stopped: the drain timeout passed");
                 return Duration::ZERO;
             }
-            signals -= match self.ends.try_recv() {
-                Ok(End::Stop) => 1,
-                Ok(End::HandedOver(_)) | Err(TryRecvError::Empty) => 0,
-                Err(TryRecvError::Disconnected) => signals,
-            };
-            if signals == 0 {
+            *signals -= self.signalled(*signals);
+            if *signals == 0 {
                 tracing::warn!(cut = self.house.open_connections(), "stopped at once, by a second signal");
                 return Duration::ZERO;
             }
+        }
+    }
+
+    /// How many stop signals came of so many that are waited for.
+    fn signalled(&self, signals: u32) -> u32 {
+        match self.ends.try_recv() {
+            Ok(End::Stop) => 1,
+            Ok(End::HandedOver(_)) | Err(TryRecvError::Empty) => 0,
+            Err(TryRecvError::Disconnected) => signals,
+        }
+    }
+
+    /// What nobody waits for may run on in functions: until the time is over, or so many signals came. Then they end with the process.
+    fn end_functions(&self, patience: Duration, mut signals: u32) {
+        if signals == 0 || patience.is_zero() {
+            return self.house.host.stop(Duration::ZERO);
+        }
+        let host = self.house.host.clone();
+        let (done, ended) = sync_channel(1);
+        let end = move || {
+            host.stop(patience);
+            let _ = done.send(());
+        };
+        if let Err(error) = std::thread::Builder::new().name("functions-end".to_owned()).spawn(end) {
+            return tracing::warn!(%error, "functions end at once: no thread can be started");
+        }
+        while signals > 0 && ended.recv_timeout(DRAIN_SLICE) == Err(RecvTimeoutError::Timeout) {
+            signals -= self.signalled(signals);
         }
     }
 
