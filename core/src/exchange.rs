@@ -9,7 +9,7 @@ use crate::limits::TakenList;
 use crate::metrics::RouteSeries;
 use crate::policy::Chain;
 use crate::ports::Ports;
-use maitred_model::GatewayResponses;
+use maitred_model::{GatewayResponses, PathTemplate};
 use maitred_wire::{Name, RequestHead, ResponseHead, Slice, is_grpc};
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
@@ -80,6 +80,18 @@ pub trait Held {
     fn series(&self, route: u32) -> &Arc<RouteSeries>;
     /// What its policies may reach.
     fn ports(&self) -> &dyn Ports;
+    /// How it is written.
+    fn matched(&self, route: u32) -> Option<Matched<'_>>;
+}
+
+/// A route as the configuration has it, for who tells others of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Matched<'a> {
+    pub api: &'a str,
+    /// Empty: any.
+    pub methods: &'a [String],
+    /// Without the API's base path.
+    pub path: &'a PathTemplate,
 }
 
 /// What the exchange keeps alive until it is recorded. While a short answer is written that is the whole world, which costs
@@ -325,6 +337,14 @@ impl Exchange {
 
     pub fn local_path(&self) -> &[u8] {
         self.request.headers.slice(self.local_path)
+    }
+
+    /// The route that was chosen; `None` before that, and once the exchange let go of the world.
+    pub fn matched(&self) -> Option<Matched<'_>> {
+        match &self.hold {
+            Hold::World(world, route) => world.matched(*route),
+            Hold::Nothing | Hold::Series(_) => None,
+        }
     }
 
     /// The value of the route's n-th path parameter, as it stands in the canonical path.

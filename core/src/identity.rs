@@ -14,5 +14,5 @@ pub use consumers::{Consumer, ConsumerSet, Roll, Stored, Taken};
 pub use flights::{Finding, Flights};
 pub use key_hasher::{Fingerprint, KeyHash, KeyHasher};
 pub use keys::{KeyCell, KeySet, KeySource};
-pub use principal::Principal;
+pub use principal::{Principal, Vouched};
 pub use verdicts::{Generations, Remembered, Verdicts};

@@ -1,11 +1,13 @@
 //! A worker for tests, here and in the packages above (feature `testing`): its clock stands still until it is turned, and nobody behind it can
-//! be asked.
+//! be asked, but functions that say what the test told them to.
 
 use crate::buffered::Room;
 use crate::fault::{Fault, Kind};
 use crate::identity::{Flights, Verdicts};
-use crate::ports::{Call, Calling, Ports, Waiting};
+use crate::ports::{Call, Calling, Invoked, Invoking, Ports, Waiting};
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 pub struct Fixed {
@@ -15,6 +17,12 @@ pub struct Fixed {
     pub verdicts: RefCell<Verdicts>,
     pub flights: Flights,
     pub room: Room,
+    /// What functions say from here on.
+    pub says: RefCell<Result<Invoked, Fault>>,
+    /// What they were asked: their numbers and events.
+    pub asked: RefCell<Vec<(u32, Vec<u8>)>>,
+    /// Whether they answer at once, or nobody ever hears of them.
+    pub are_silent: Cell<bool>,
 }
 
 impl Fixed {
@@ -25,6 +33,9 @@ impl Fixed {
             verdicts: RefCell::default(),
             flights: Flights::default(),
             room: Room::default(),
+            says: RefCell::new(Err(Fault::new(Kind::NotImplemented, "the test has no function"))),
+            asked: RefCell::default(),
+            are_silent: Cell::new(false),
         }
     }
 }
@@ -52,6 +63,14 @@ impl Ports for Fixed {
 
     fn room(&self) -> &Room {
         &self.room
+    }
+
+    fn invoke(&self, function: u32, event: Vec<u8>, _: Instant) -> Invoking<'_> {
+        self.asked.borrow_mut().push((function, event));
+        Box::pin(async move {
+            poll_fn(|_| if self.are_silent.get() { Poll::Pending } else { Poll::Ready(()) }).await;
+            self.says.borrow().clone()
+        })
     }
 
     fn call<'a>(&'a self, _: Call<'a>) -> Calling<'a> {

@@ -127,6 +127,11 @@ impl State {
         State { fetch, ..self }
     }
 
+    /// Where functions are told that they run.
+    pub(crate) fn region(&self) -> &str {
+        self.host.as_ref().map_or("us-east-1", |host| &host.options().region)
+    }
+
     /// What hosts functions.
     pub fn hosting_by(self, host: Arc<Host>) -> State {
         State { host: Some(host), ..self }
@@ -552,6 +557,9 @@ impl Compiler<'_> {
             }
             model::Integration::Function(name) => {
                 crate::functions::integration(self.document, name, route, place).map(Box::new).map(Integration::Function)
+            }
+            model::Integration::WebSocket(socket) => {
+                crate::functions::websocket(self.document, socket, place).map(Arc::new).map(Integration::WebSocket)
             }
             model::Integration::Respond(respond) => Some(Integration::Respond(Box::new(Respond::compile(respond)))),
             // Its policy answers.

@@ -4,8 +4,10 @@ use crate::compile::State;
 use maitred_host::NotReady;
 use maitred_integrations::function::run::{Place, Runner};
 use maitred_integrations::function::{Form, Function};
+use maitred_integrations::websocket::{Target, WebSocket};
 use maitred_model as model;
 use maitred_model::{Diagnostic, Diagnostics, Document, FunctionPlace, Spanned};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// In the document's order; one that cannot be run was complained about.
@@ -24,11 +26,14 @@ pub(crate) fn runners(document: &Document, state: &State, diagnostics: &mut Diag
 
 fn place(name: &str, function: &model::Function, state: &State) -> Result<Place, NotReady> {
     match &function.place {
-        FunctionPlace::Hosted(hosted) => match &state.host {
-            // A configuration is looked at: nothing runs.
-            None => maitred_host::check(hosted).map(|()| Place::Nowhere),
-            Some(host) => host.pool(name, function).map(Place::Hosted),
-        },
+        FunctionPlace::Hosted(hosted) => {
+            maitred_host::check_handler(hosted)?;
+            match &state.host {
+                // A configuration is looked at: nothing runs.
+                None => maitred_host::check(hosted).map(|()| Place::Nowhere),
+                Some(host) => host.pool(name, function).map(Place::Hosted),
+            }
+        }
         FunctionPlace::Aws(_) => Ok(Place::Nowhere),
     }
 }
@@ -55,4 +60,30 @@ pub(crate) fn integration(
         methods: route.matcher.methods.clone(),
         path: route.matcher.path.source.clone(),
     })
+}
+
+/// `None`: there is no such API.
+pub(crate) fn websocket(document: &Document, socket: &model::WebSocket, (api, _): (u32, u32)) -> Option<WebSocket> {
+    let (api, _) = document.apis.get_index(api as usize)?;
+    let mut compiled = WebSocket {
+        api: api.as_str().into(),
+        select: socket.select.path.clone(),
+        connect: None,
+        disconnect: None,
+        default: None,
+        routes: HashMap::new(),
+        idle: socket.idle,
+        lifetime: socket.lifetime,
+        binary: socket.binary,
+    };
+    for (key, route) in &socket.routes {
+        let target = Target { function: route.function.as_str().into(), respond: route.respond };
+        match key.as_str() {
+            model::CONNECT => compiled.connect = Some(target.function),
+            model::DISCONNECT => compiled.disconnect = Some(target.function),
+            model::DEFAULT => compiled.default = Some(target),
+            key => drop(compiled.routes.insert(key.into(), target)),
+        }
+    }
+    Some(compiled)
 }

@@ -56,7 +56,8 @@ impl Identity {
                 | AuthorizerKind::HttpSignature(_)
                 | AuthorizerKind::AwsSignature(_)
                 | AuthorizerKind::Introspection(_)
-                | AuthorizerKind::Forward(_) => None,
+                | AuthorizerKind::Forward(_)
+                | AuthorizerKind::Function(_) => None,
                 AuthorizerKind::Jwt(jwt) => identity.keys(jwt, configured, state, diagnostics),
                 AuthorizerKind::Oidc(oidc) => {
                     let cell = state.keys(KeySource::Discovery(oidc.issuer.as_str().into()));
@@ -73,6 +74,8 @@ impl Identity {
                 lasting,
                 keys,
                 upstream: asked.get(name.as_str()).copied(),
+                function: configured.kind.runs().and_then(|kind| index_of(document, &kind.function)),
+                region: state.region(),
                 fetch: &state.fetch,
                 client_ca: &client_ca,
                 seen: &state.seen,
@@ -83,7 +86,11 @@ impl Identity {
                     identity.choices.insert(name.clone(), Choice { authorizer, strip: configured.strip, series });
                 }
                 Ok(None) => {}
-                Err(Problem { span, message, hint }) => diagnostics.push(Diagnostic::error("bad-file", span, message).hint(hint)),
+                Err(Problem { span, message, hint }) => {
+                    // What it runs is no file of its own.
+                    let code = if configured.kind.runs().is_some() { "bad-expression" } else { "bad-file" };
+                    diagnostics.push(Diagnostic::error(code, span, message).hint(hint));
+                }
             }
         }
         let count = || state.metrics.failed_credentials.clone();
@@ -143,6 +150,10 @@ impl Identity {
             }
         }
     }
+}
+
+fn index_of(document: &Document, function: &str) -> Option<u32> {
+    document.functions.get_index_of(function).map(|index| index as u32)
 }
 
 /// A route's own `authenticate` replaces that of its API.

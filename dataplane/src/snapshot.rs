@@ -168,6 +168,14 @@ impl Snapshot {
         Some(pool)
     }
 
+    /// Of each function that runs here.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.functions.iter().filter_map(|runner| match &runner.place {
+            Place::Hosted(pool) => Some(pool),
+            Place::Nowhere => None,
+        })
+    }
+
     /// Limits of requests in flight count from now on; those of upstreams that are gone hold nobody any more.
     pub(crate) fn settle_queues(&self, old: Option<&Snapshot>, now: Instant) {
         let kept: HashSet<&str> = self.upstreams.iter().map(|upstream| &*upstream.spec.name).collect();
@@ -279,6 +287,10 @@ fn describe(integration: &maitred_model::Integration) -> String {
         Integration::Proxy(ProxyTarget::Named(name)) => format!("proxy {name}"),
         Integration::Proxy(ProxyTarget::Url(endpoint)) => format!("proxy {}", endpoint_url(endpoint)),
         Integration::Function(name) => format!("function {name}"),
+        Integration::WebSocket(socket) => {
+            let keys: Vec<&str> = socket.routes.iter().map(|(key, _)| key.as_str()).collect();
+            format!("websocket {}", keys.join(", "))
+        },
         Integration::Respond(respond) => format!("respond {}", respond.status),
         Integration::Login(name, step) => format!("login {name} {}", step.name()),
         Integration::Redirect(redirect) => format!("redirect {} {}", redirect.status, redirect.to.source),

@@ -35,7 +35,7 @@ pub use redis::{redis_url, resp};
 pub use routes::router;
 pub use signatures::{aws_authorization, signature_base, structured};
 pub use tokens::{jwks, jwt};
-pub use websocket::websocket;
+pub use websocket::{websocket, websocket_messages};
 
 /// The configuration language: any bytes load or are complained about.
 pub fn config(data: &[u8]) {
@@ -64,6 +64,7 @@ pub const TARGETS: [Target; 30] = [
     ("redis_url", redis_url),
     ("grpc", grpc),
     ("websocket", websocket),
+    ("websocket_messages", websocket_messages),
     ("structured", structured),
     ("signature_base", signature_base),
     ("aws_authorization", aws_authorization),

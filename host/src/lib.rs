@@ -4,6 +4,7 @@
 mod answer;
 mod api;
 mod code;
+mod handler;
 mod host;
 mod log;
 mod pool;
@@ -11,6 +12,7 @@ mod process;
 
 pub use answer::{Answer, NotRun, Piece, Streamed};
 pub use code::{Code, NotReady, check};
+pub use handler::check_handler;
 pub use host::{FunctionKey, Host, HostOptions};
 pub use log::{LogLine, LogSource};
 pub use pool::{Figures, InstanceView, Pool, PoolView};

@@ -1,6 +1,7 @@
 //! Pools with real processes, which speak the Runtime API by hand: `tests/function.py` does what its events say.
 
 mod calls;
+mod hosting;
 mod life;
 mod output;
 mod streams;

@@ -1,10 +1,13 @@
 //! What a reload changed, in words for the log: how many of each kind, and the first of them by name. Compares values and not texts: a
 //! comment is no change. Tells no value, for some are secret.
 
+use maitred_dataplane::Snapshot;
+use maitred_host::Pool;
 use maitred_model::{Api, Authorizer, Consumer, Document, Function, FunctionPlace, Listener, PemFile, Route, Spanned, Upstream};
 use std::collections::HashMap;
 use std::fmt::{self, Debug, Write};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 /// A value that came by reference is not in a dump, and may be another.
 const NOTHING: &str = "nothing changed, unless behind `${}`";
@@ -12,12 +15,22 @@ const NOTHING: &str = "nothing changed, unless behind `${}`";
 const NAMED_MAX: usize = 3;
 
 /// `routes: 1 new (shop GET /menu), 2 changed (…); upstreams: 1 gone (cellar); limits`
-pub fn changes(before: &Document, after: &Document) -> String {
+pub fn changes(before: &Snapshot, after: &Snapshot) -> String {
+    let hashes: HashMap<&str, &str> = before.pools().map(|pool| (&**pool.name(), &*pool.code().hash)).collect();
+    // Which functions are new and which are gone, the document says.
+    let is_other = |pool: &&Arc<Pool>| hashes.get(&**pool.name()).is_some_and(|hash| *hash != pool.code().hash);
+    let recoded: Vec<&str> = after.pools().filter(is_other).map(|pool| &**pool.name()).collect();
+    told(&before.document, &after.document, (!recoded.is_empty()).then(|| some("changed", &recoded)))
+}
+
+/// `code`: of functions.
+fn told(before: &Document, after: &Document, code: Option<String>) -> String {
     let kinds = [
         ("routes", difference(&routes(before), &routes(after))),
         ("APIs", difference(&apis(before), &apis(after))),
         ("upstreams", difference(&upstreams(before), &upstreams(after))),
         ("functions", difference(&functions(before), &functions(after))),
+        ("code", code),
         ("authorizers", difference(&authorizers(before), &authorizers(after))),
         ("consumers", difference(&consumers(before), &consumers(after))),
         ("plans", difference(&plans(before), &plans(after))),
@@ -238,7 +251,7 @@ apis:
     #[test]
     fn what_changed_is_counted_and_named() {
         let old = document(OLD, "one");
-        let told = |from: &str, to: &str| changes(&old, &document(&OLD.replace(from, to), "one"));
+        let told = |from: &str, to: &str| super::told(&old, &document(&OLD.replace(from, to), "one"), None);
         let more = (0..5).map(|at| format!("      - GET /new/{at}: kitchen\n")).collect::<String>();
         for (from, to, wanted) in [
             ("listen:", "# a comment\n\nlisten:", NOTHING),
@@ -269,6 +282,7 @@ apis:
             ("api.key }", "api.key }, min_version: 1.3", "listeners: 1 changed (127.0.0.1:8443)"),
             ("apis:", "limits: { headers: 50 }\nworkers: 3\napis:", "workers; limits"),
             ("apis:", "store: ./other.db\napis:", "store"),
+            ("apis:", "functions: { a: { runtime: provided, code: ./a } }\napis:", "functions: 1 new (a)"),
             ("apis:", "secret_key: ooooooooooooooooooooooooooooooooooooooooooo\napis:", "secret_key"),
             (
                 "      - GET /menu: kitchen\n",
@@ -279,8 +293,8 @@ apis:
         ] {
             assert_eq!(told(from, to), wanted, "{from} → {to}");
         }
-        assert_eq!(changes(&old, &document(OLD, "two")), "certificates: 1 changed (api.pem)");
+        assert_eq!(super::told(&old, &document(OLD, "two"), None), "certificates: 1 changed (api.pem)");
         let key = |letter: &str| document(&format!("secret_key: {}\n{OLD}", letter.repeat(43)), "one");
-        assert_eq!(changes(&key("a"), &key("b")), "secret_key", "of which a dump shows nothing");
+        assert_eq!(super::told(&key("a"), &key("b"), None), "secret_key", "of which a dump shows nothing");
     }
 }

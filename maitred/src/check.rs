@@ -29,11 +29,15 @@ pub fn main(arguments: &Check) -> anyhow::Result<Exit> {
     Ok(if snapshot.is_some() { Exit::Fine } else { Exit::Refused })
 }
 
-/// `12 routes in 2 APIs, 3 upstreams`
+/// `12 routes in 2 APIs, 3 upstreams`, and functions where there are some.
 pub fn summary(snapshot: &Snapshot) -> String {
     let document = &snapshot.document;
     let (routes, apis, upstreams) = (snapshot.routes().count(), document.apis.len(), document.upstreams.len());
-    format!("{} in {}, {}", count(routes, "route"), count(apis, "API"), count(upstreams, "upstream"))
+    let functions = match document.functions.len() {
+        0 => String::new(),
+        functions => format!(", {}", count(functions, "function")),
+    };
+    format!("{} in {}, {}{functions}", count(routes, "route"), count(apis, "API"), count(upstreams, "upstream"))
 }
 
 /// The token that a start would use, where functions are hosted and the configuration has none. None is well: one is made.

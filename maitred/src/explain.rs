@@ -1,5 +1,6 @@
 //! `maitred explain`: puts the data plane's verdict on one request into words. Decides nothing: the router that serves was asked.
 
+mod functions;
 mod identity;
 mod limits;
 mod protection;
@@ -11,7 +12,8 @@ use crate::routes::{matched, one};
 use maitred_core::Fault;
 use maitred_dataplane::{Asked, Explanation, Preflight, RouteView, Snapshot, endpoint_url, explain};
 use maitred_model::{
-    Api, Authority, Balance, Endpoint, HostPattern, Integration, PathTemplate, ProxyTarget, Route, Upstream, format_duration,
+    Api, Authority, Balance, Endpoint, Function, HostPattern, Integration, PathTemplate, ProxyTarget, Route, Upstream,
+    format_duration,
 };
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -54,6 +56,8 @@ struct Taken<'a> {
     params: Vec<(&'a str, &'a str)>,
     /// The upstream's name where it has one, and where it is.
     endpoints: Vec<String>,
+    /// What answers, if that is a function.
+    function: Option<&'a Function>,
     /// How one of them is picked, where there is anything to pick.
     balance: Option<String>,
     timeouts: Vec<String>,
@@ -82,6 +86,7 @@ impl<'a> Taken<'a> {
             view,
             params,
             endpoints,
+            function: functions::of(&snapshot.document, route),
             balance,
             timeouts: timeouts(api, route, upstream),
             limits: limits::lines(api, route, by_plan),
@@ -112,7 +117,7 @@ fn behind<'a>(snapshot: &'a Snapshot, route: &Route) -> (Option<&'a Upstream>, V
             (upstream, endpoints.map(|endpoint| placed(endpoint)).collect())
         }
         Integration::Proxy(ProxyTarget::Url(endpoint)) => (None, vec![placed(endpoint)]),
-        Integration::Function(_) | Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => {
+        Integration::Function(_) | Integration::WebSocket(_) | Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => {
             (None, Vec::new())
         }
     }
@@ -198,6 +203,9 @@ fn say_taken(taken: &Taken<'_>, explanation: &Explanation<'_>, line: &mut impl F
     for endpoint in &taken.endpoints {
         line("endpoint", endpoint);
     }
+    for (label, words) in taken.function.into_iter().flat_map(functions::lines) {
+        line(label, &words);
+    }
     if let Some(balance) = &taken.balance {
         line("balance", balance);
     }
@@ -273,6 +281,7 @@ fn as_json(explanation: &Explanation<'_>, taken: Option<&Taken<'_>>, closest: &[
         "route": taken.map(|taken| one(taken.view)),
         "parameters": params,
         "endpoints": taken.map(|taken| &taken.endpoints),
+        "function": taken.and_then(|taken| taken.function).map(functions::as_json),
         "balance": taken.and_then(|taken| taken.balance.as_deref()),
         "forwarded": explanation.forwarded.as_ref().and_then(|forwarded| forwarded.as_ref().ok()),
         "identity": taken.and(explanation.asked.as_ref()).map(identity::as_json),

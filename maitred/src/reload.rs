@@ -105,7 +105,7 @@ impl House {
         for key in self.needs_restart(&snapshot.document) {
             tracing::warn!("`{key}` changed, which needs a restart; the rest is taken over");
         }
-        let change = format!("{} ({})", summary(&snapshot), changes(&self.gateway.snapshot().document, &snapshot.document));
+        let change = format!("{} ({})", summary(&snapshot), changes(&self.gateway.snapshot(), &snapshot));
         let certificates = self.acme.prepare(plan(&snapshot))?;
         let generation = self.gateway.publish(snapshot, log).map_err(|error| error.to_string())?;
         self.acme.apply(certificates);

@@ -43,7 +43,8 @@ fn authorizer<'a>(document: &'a Document, name: Option<&str>) -> anyhow::Result<
         | AuthorizerKind::HttpSignature(_)
         | AuthorizerKind::AwsSignature(_)
         | AuthorizerKind::Introspection(_)
-        | AuthorizerKind::Forward(_) => None,
+        | AuthorizerKind::Forward(_)
+        | AuthorizerKind::Function(_) => None,
     });
     let all: Vec<(&str, &Jwt)> = takes_tokens.collect();
     let names = all.iter().map(|(name, _)| *name);

@@ -16,6 +16,7 @@ mod routes;
 mod tls;
 mod upstreams;
 mod values;
+mod websocket;
 
 pub(crate) use identity::{ANONYMOUS, NONE};
 pub(crate) use root::{RawDocument, into_document};

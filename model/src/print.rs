@@ -381,6 +381,7 @@ fn print_integration(integration: &Integration) -> (&'static str, Value) {
     match integration {
         Integration::Proxy(target) => ("proxy", print_target(target)),
         Integration::Function(name) => ("function", name.as_str().into()),
+        Integration::WebSocket(socket) => ("websocket", functions::websocket(socket)),
         Integration::Respond(Respond { status, headers, body }) => {
             let mut map = Map::new();
             map.insert("status".to_owned(), json!(status));

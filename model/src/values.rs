@@ -9,6 +9,7 @@ mod net;
 mod path;
 mod rate;
 mod redis;
+mod selection;
 mod share;
 mod template;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod units;
 mod zone;
 
 pub use arn::FunctionArn;
+pub use selection::Selection;
 pub use entity::{ActionName, EntityTemplate, parse_entity_type};
 pub use headers::{HeaderName, HeaderValue, parse_method};
 pub use htpasswd::{

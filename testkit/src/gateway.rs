@@ -13,16 +13,18 @@ use maitred_control::usage::Usage;
 use maitred_control::{
     Acme, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, UpstreamView, WantedKeys, Watched,
 };
-use maitred_core::Compute;
+use maitred_core::{Clients, Compute, ConnectionView, Unreached};
 use maitred_core::metrics::Metrics;
 use maitred_core::queue::GateView;
 use maitred_dataplane::{LogTarget, Options, Snapshot, State, authority, compile};
-use maitred_model::{Document, Endpoint, Memory, load_text, render};
+use maitred_host::{Host, HostOptions};
+use maitred_model::{Document, Endpoint, Function, FunctionPlace, Memory, Spanned, load_text, render};
 use maitred_transport::TargetCell;
 use maitred_transport::UpstreamSpec;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -60,6 +62,8 @@ pub struct Gateway {
     /// Where names lead, if the test has some.
     discovery: OnceLock<Discovery>,
     state: State,
+    /// Runs functions, where the first configuration has some.
+    host: Option<Arc<Host>>,
     names: Vec<(String, SocketAddr)>,
     /// What the configuration may name: certificates, keys, authorities.
     files: Mutex<Memory>,
@@ -82,7 +86,12 @@ pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str,
     // One clock for both: tickets of TLS grow old with the rest.
     let options = Options::default();
     let fetcher = Arc::new(Fetcher::new(control().clone()));
+    let host = host(&document);
     let state = State::with(workers, SECRET, options.clock.clone()).fetching_by(fetcher);
+    let state = match &host {
+        Some(host) => state.hosting_by(host.clone()),
+        None => state,
+    };
     let log = LogTarget::open(&document.telemetry.access_log).expect("a place for the access log");
     let snapshot =
         compile(Arc::new(document), &state).unwrap_or_else(|diagnostics| panic!("it does not compile: {diagnostics:?}"));
@@ -94,7 +103,18 @@ pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str,
     apply(&acme, certificates);
     let checks = Checks::new(state.clock.clone());
     check(&checks, &inner);
-    Gateway { acme, inner, checks, keys, discovery: OnceLock::new(), state, names, files: Mutex::new(files) }
+    Gateway { acme, inner, checks, keys, discovery: OnceLock::new(), state, host, names, files: Mutex::new(files) }
+}
+
+/// A thread for functions, if any is to run here.
+fn host(document: &Document) -> Option<Arc<Host>> {
+    static HOSTS: AtomicU32 = AtomicU32::new(0);
+    let is_hosted = |function: &Spanned<Function>| matches!(function.place, FunctionPlace::Hosted(_));
+    document.functions.values().any(is_hosted).then(|| {
+        let number = HOSTS.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("maitred-test-functions-{}-{number}", std::process::id()));
+        Arc::new(Host::new(HostOptions { folder, key: None, region: "eu-west-1".to_owned() }))
+    })
 }
 
 /// As the binary does it: what is there already is in place before anyone connects. `None`: nobody wants certificates.
@@ -394,8 +414,42 @@ impl Gateway {
         self.inner.say_goodbye();
     }
 
-    /// Ends every connection.
+    /// Sends a message to a client that stays.
+    pub fn post(&self, id: &str, message: &[u8]) -> Result<(), Unreached> {
+        control().block_on(self.inner.websockets().post(id, message.to_vec()))
+    }
+
+    /// What is known of a client that stays.
+    pub fn connection(&self, id: &str) -> Result<ConnectionView, Unreached> {
+        control().block_on(self.inner.websockets().get(id))
+    }
+
+    /// Ends a client's connection.
+    pub fn dismiss(&self, id: &str) -> Result<(), Unreached> {
+        control().block_on(self.inner.websockets().delete(id))
+    }
+
+    /// What runs its functions.
+    #[track_caller]
+    pub fn host(&self) -> &Arc<Host> {
+        self.host.as_ref().expect("a configuration with functions that run here")
+    }
+
+    /// Ends every connection, and every function.
     pub fn stop(&mut self) {
         self.inner.stop();
+        if let Some(host) = &self.host {
+            host.stop(Duration::ZERO);
+        }
+    }
+}
+
+impl Drop for Gateway {
+    /// No process of a test outlives it, and no copy of its code.
+    fn drop(&mut self) {
+        if let Some(host) = &self.host {
+            host.stop(Duration::ZERO);
+            let _ = std::fs::remove_dir_all(&host.options().folder);
+        }
     }
 }

@@ -30,6 +30,7 @@ pub use h2::{H2Backend, H2Broken, H2Client, H2Options, H2Received, H2Response, H
 pub use h3::{H3Client, H3Raw, H3Response, H3Stream, Holding};
 pub use maitred_control::discovery::testing::Scripted;
 pub use maitred_control::{Change, Settings, Store};
+pub use maitred_core::{ConnectionView, Unreached};
 pub use message::{Fields, Head};
 pub use proxy::{ProxyHeader, proxy_v1, proxy_v2, proxy_v2_local};
 pub use stream::Stream;

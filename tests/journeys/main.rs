@@ -62,5 +62,6 @@ mod tls_clients;
 mod tls_doors;
 mod tls_upstream;
 mod unix;
+mod websocket_functions;
 mod websocket_h2;
 mod worked;

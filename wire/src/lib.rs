@@ -66,7 +66,10 @@ pub use request_h2::H2Parts;
 pub use request_own::OwnParts;
 pub use resp::{Reply, RespError, SLOTS, resp_command, resp_list, resp_part, resp_slot};
 pub use response::{ResponseHead, ResponseRefusal};
-pub use websocket::{Tracker, accept_key, close_frame, is_websocket_key, make_key};
+pub use websocket::{
+    Incoming, MessageLimits, MessageReader, Opcode, Side, Tracker, Violation, accept_key, close_frame, is_websocket_key, make_key,
+    websocket_frame,
+};
 
 #[cfg(test)]
 mod tests;

@@ -17,12 +17,13 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
-use call::Call;
+pub(super) use call::Call;
 use events::Events;
 use maitred_core::function::{Finished, Invocation};
 use maitred_core::wire::base64;
 use maitred_host::{Answer, Streamed};
-use refusal::{LATER_BYTES_MAX, REQUEST_ID, Refusal};
+pub(super) use refusal::Refusal;
+use refusal::{LATER_BYTES_MAX, REQUEST_ID};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -290,12 +291,12 @@ fn described(app: &App, function: &FunctionView, qualifier: Option<&str>) -> Val
         value["MemorySize"] = hosted.memory.map(|bytes| bytes >> 20).into();
     }
     if let Some(processes) = &function.processes {
-        value["CodeSha256"] = processes.code().hash.as_str().into();
+        value["CodeSha256"] = processes.code().0.into();
     }
     value
 }
 
-fn json(value: &Value) -> Response {
+pub(super) fn json(value: &Value) -> Response {
     let mut response = value.to_string().into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(drawn) = functions::random() {

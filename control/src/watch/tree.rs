@@ -15,18 +15,8 @@ const FOLDERS_MAX: usize = 1024;
 const ENTRIES_MAX: usize = 100_000;
 
 /// What tools write beside code, and no code is.
-const NOISE: [&str; 10] = [
-    "__pycache__",
-    ".cache",
-    ".git",
-    ".hg",
-    ".idea",
-    ".mypy_cache",
-    ".pytest_cache",
-    ".ruff_cache",
-    ".svn",
-    ".vscode",
-];
+const NOISE: [&str; 10] =
+    ["__pycache__", ".cache", ".git", ".hg", ".idea", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".svn", ".vscode"];
 /// What compilers, editors and finders leave: endings of names.
 const NOISY_ENDINGS: [&str; 6] = [".pyc", ".pyo", ".swp", ".swx", "~", ".DS_Store"];
 /// Folders of packages, where each package is seen but nothing in it: who installs another version changes `.package-lock.json` there.
@@ -36,7 +26,10 @@ const PACKAGES: &str = "node_modules";
 pub fn is_noise(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     // vim tries whether it may write with a file of that name.
-    NOISE.contains(&&*name) || NOISY_ENDINGS.iter().any(|ending| name.ends_with(ending)) || name == "4913" || name.starts_with(".#")
+    NOISE.contains(&&*name)
+        || NOISY_ENDINGS.iter().any(|ending| name.ends_with(ending))
+        || name == "4913"
+        || name.starts_with(".#")
 }
 
 /// What a tree holds. `None`: there is nothing there.

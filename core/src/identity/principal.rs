@@ -2,7 +2,23 @@
 
 use super::Consumer;
 use serde_json::{Map, Value};
+use std::any::Any;
 use std::sync::Arc;
+
+/// By what kind of credential it is known, for functions, which AWS tells of each kind in another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Vouched {
+    /// As no API of AWS knows it.
+    #[default]
+    Other,
+    /// Claims of an issuer.
+    Claims,
+    ApiKey,
+    /// AWS's signature.
+    Iam,
+    /// A function, and its context stands among the claims.
+    Lambda,
+}
 
 /// Who a request comes from, as an authorizer vouches for it.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +36,11 @@ pub struct Principal {
     pub scopes: Box<[Box<str>]>,
     /// Of the credential; a consumer has its own.
     pub groups: Box<[Box<str>]>,
+    pub vouched: Vouched,
+    /// The API key by which a function wants its usage counted (`usageIdentifierKey`).
+    pub usage_key: Option<Box<str>>,
+    /// What its authorizer must look at again at each request. Nobody else's business.
+    pub said: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Principal {

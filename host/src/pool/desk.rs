@@ -23,6 +23,9 @@ const STARTS_MAX: u8 = 2;
 /// Between starts of a process that is to be kept warm and cannot start.
 const WARM_AGAIN_MIN: Duration = Duration::from_secs(1);
 const WARM_AGAIN_MAX: Duration = Duration::from_secs(60);
+/// A process that has answered asks for more at once, in tens of microseconds: nobody is started in its place for so long, which is less
+/// than any start takes.
+const SOON: Duration = Duration::from_millis(10);
 /// Invocations for which nobody waits, with those that are to be tried again.
 pub(crate) const EVENTS_MAX: usize = 1000;
 
@@ -179,8 +182,8 @@ impl Desk {
 
     /// Those for whom a process starts, or can be started, do not wait in the queue.
     fn has_room(&self) -> bool {
-        let (alive, starting) = self.count_instances();
-        let room = self.settings.queue.length as usize + starting + self.concurrency().saturating_sub(alive);
+        let Census { alive, coming, .. } = self.census();
+        let room = self.settings.queue.length as usize + coming + self.concurrency().saturating_sub(alive);
         let mut waiting = self.waiting.borrow_mut();
         if waiting.len() >= room {
             waiting.retain(|job| !job.reply.is_closed());
@@ -192,11 +195,19 @@ impl Desk {
         self.settings.concurrency.get() as usize
     }
 
-    /// Of this generation, and not on their way out; and those of them that start.
-    fn count_instances(&self) -> (usize, usize) {
-        let instances = self.instances.borrow();
-        let alive = instances.iter().filter(|instance| self.is_current(instance) && !instance.is_ending());
-        alive.fold((0, 0), |(alive, starting), instance| (alive + 1, starting + usize::from(instance.is_starting())))
+    /// Of this generation, without those on their way out.
+    fn census(&self) -> Census {
+        let (mut census, now) = (Census::default(), Instant::now());
+        for instance in &*self.instances.borrow() {
+            if !self.is_current(instance) || instance.is_ending() {
+                continue;
+            }
+            census.alive += 1;
+            let soon = instance.between_since().map(|since| since + SOON).filter(|soon| *soon > now);
+            census.coming += usize::from(instance.is_starting() || soon.is_some());
+            census.soon = census.soon.into_iter().chain(soon).min();
+        }
+        census
     }
 
     fn is_current(&self, instance: &Instance) -> bool {
@@ -207,9 +218,9 @@ impl Desk {
     pub fn balance(self: &Rc<Self>) {
         self.waiting.borrow_mut().retain(|job| !job.reply.is_closed());
         while !self.is_closed.get() {
-            let (alive, starting) = self.count_instances();
+            let Census { alive, coming, .. } = self.census();
             let wanted = self.waiting.borrow().len() + self.events.borrow().len();
-            if alive >= self.concurrency() || starting >= wanted && !self.is_short(alive) {
+            if alive >= self.concurrency() || coming >= wanted && !self.is_short(alive) {
                 break;
             }
             self.start();
@@ -340,8 +351,7 @@ impl Desk {
 
     /// Whether an idle process is one too many.
     pub fn may_spare(&self, instance: &Instance) -> bool {
-        let (alive, _) = self.count_instances();
-        alive > self.settings.min_instances as usize || !self.is_current(instance)
+        self.census().alive > self.settings.min_instances as usize || !self.is_current(instance)
     }
 
     /// A process has ended.
@@ -353,22 +363,27 @@ impl Desk {
 
     /// When `expire` has something to do.
     fn next_due(&self) -> Option<Instant> {
-        let (alive, starting) = self.count_instances();
-        let waits = self.waiting.borrow().get(starting).map(|job| job.until);
-        let is_short = alive < self.settings.min_instances as usize && !self.is_retired.get();
-        let warms = self.warm_again.get().filter(|_| is_short);
-        waits.into_iter().chain(warms).min()
+        let min_instances = self.settings.min_instances as usize;
+        let (waiting, events) = (self.waiting.borrow(), self.events.borrow());
+        if waiting.is_empty() && events.is_empty() && (min_instances == 0 || self.warm_again.get().is_none()) {
+            return None;
+        }
+        let Census { alive, coming, soon } = self.census();
+        let waits = waiting.get(coming).map(|job| job.until);
+        let soon = soon.filter(|_| alive < self.concurrency() && !(waiting.is_empty() && events.is_empty()));
+        let warms = self.warm_again.get().filter(|_| alive < min_instances && !self.is_retired.get());
+        waits.into_iter().chain(warms).chain(soon).min()
     }
 
     /// Those that have waited too long leave, unless a process is being started for them.
     fn expire(self: &Rc<Self>) {
         let now = Instant::now();
-        let (_, starting) = self.count_instances();
+        let coming = self.census().coming;
         loop {
             let expired = {
                 let mut waiting = self.waiting.borrow_mut();
-                let is_late = waiting.get(starting).is_some_and(|job| job.until <= now);
-                if is_late { waiting.remove(starting) } else { None }
+                let is_late = waiting.get(coming).is_some_and(|job| job.until <= now);
+                if is_late { waiting.remove(coming) } else { None }
             };
             let Some(job) = expired else { break };
             self.refuse(job, NotRun::Waited);
@@ -441,6 +456,16 @@ impl Desk {
             waiting: self.waiting.borrow().len(),
         }
     }
+}
+
+/// What a pool has.
+#[derive(Debug, Default)]
+struct Census {
+    alive: usize,
+    /// Of those: start, or have just answered. For as many as wait, nobody else is started.
+    coming: usize,
+    /// When the first that has just answered did so too long ago to be waited for.
+    soon: Option<Instant>,
 }
 
 /// Never, where there is no time.

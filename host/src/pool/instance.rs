@@ -75,8 +75,8 @@ enum State {
     /// Waits for an event.
     Idle(oneshot::Sender<Given>),
     Busy,
-    /// Has answered, or lost its connection, and not asked for more.
-    Between,
+    /// Has answered, or lost its connection, and not asked for more; since then.
+    Between(Instant),
     Ending,
 }
 
@@ -129,7 +129,7 @@ impl Instance {
         match *self.state.borrow() {
             State::Starting => "starting",
             State::Idle(_) => "idle",
-            State::Busy | State::Between => "busy",
+            State::Busy | State::Between(_) => "busy",
             State::Ending => "ending",
         }
     }
@@ -142,6 +142,13 @@ impl Instance {
         matches!(*self.state.borrow(), State::Idle(_))
     }
 
+    pub fn between_since(&self) -> Option<Instant> {
+        match *self.state.borrow() {
+            State::Between(since) => Some(since),
+            State::Starting | State::Idle(_) | State::Busy | State::Ending => None,
+        }
+    }
+
     pub fn is_ending(&self) -> bool {
         matches!(*self.state.borrow(), State::Ending)
     }
@@ -152,7 +159,7 @@ impl Instance {
             match state {
                 State::Starting => Some(&figures.starting),
                 State::Idle(_) => Some(&figures.idle),
-                State::Busy | State::Between => Some(&figures.busy),
+                State::Busy | State::Between(_) => Some(&figures.busy),
                 State::Ending => None,
             }
         };
@@ -198,7 +205,7 @@ impl Instance {
                 self.desk.started();
                 self.desk.parked(self);
             }
-            State::Busy | State::Between => self.desk.parked(self),
+            State::Busy | State::Between(_) => self.desk.parked(self),
             // It asks on another connection: the first is told that it asks no more.
             State::Idle(_) | State::Ending => {}
         }
@@ -219,9 +226,10 @@ impl Instance {
 
     /// It has some time to come again.
     fn lost(&self) {
-        self.set(State::Between);
+        let now = Instant::now();
+        self.set(State::Between(now));
         self.desk.not_idle(self);
-        self.due_at(Instant::now() + self.desk.settings.timeout);
+        self.due_at(now + self.desk.settings.timeout);
     }
 
     /// From here the job's time runs. `Err`: it cannot take it.
@@ -234,7 +242,7 @@ impl Instance {
         let (run, event) = job.begin(now, since_1970() + timeout);
         let is_there = give.send(Given { event });
         if let Err(Given { event }) = is_there {
-            self.set(State::Between);
+            self.set(State::Between(now));
             self.due_at(now + timeout);
             return match run.back(event) {
                 Some(job) => Err(job),
@@ -322,7 +330,7 @@ impl Instance {
         let run = self.run.take()?;
         self.concluded.notify_waiters();
         if matches!(*self.state.borrow(), State::Busy) {
-            self.set(State::Between);
+            self.set(State::Between(Instant::now()));
         }
         let duration = run.started.elapsed();
         self.output.catch_up();
@@ -490,7 +498,7 @@ impl Instance {
                 process.terminate();
                 self.due.set(Some(now + GRACE));
             }
-            State::Starting | State::Busy | State::Between => process.kill(),
+            State::Starting | State::Busy | State::Between(_) => process.kill(),
         }
         self.too_late();
     }
@@ -508,7 +516,7 @@ impl Instance {
                 self.cut(|id| errors::timed_out(id, timeout), Failure::TimedOut);
                 self.desk.balance();
             }
-            State::Between => {
+            State::Between(_) => {
                 self.output.say("The process did not ask for more work in time and is ended");
                 self.desk.balance();
             }

@@ -170,7 +170,10 @@ def main():
         answer = link.call("GET", BASE + "invocation/next")
         if answer is None:
             sys.exit(1)
-        _, fields, event = answer
+        status, fields, event = answer
+        if status != 200:
+            print("next was answered", status, flush=True)
+            sys.exit(1)
         link = run(link, fields["lambda-runtime-aws-request-id"], fields, json.loads(event))
 
 

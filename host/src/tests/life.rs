@@ -38,7 +38,7 @@ fn the_queue_has_an_end_and_a_time() {
     block_on(async {
         let queue = FunctionQueue { length: 1, timeout: Duration::from_millis(100) };
         let house = house(Settings { queue, ..at_once(1, "") });
-        house.returned(json!(null)).await;
+        house.returned(json!({})).await;
         let long = house.pool.invoke(invocation(&json!({"sleep": 1.0})));
         let waits = house.pool.invoke(invocation(&json!({})));
         let too_many = house.pool.invoke(invocation(&json!({})));

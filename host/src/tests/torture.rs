@@ -66,7 +66,7 @@ async fn one(house: &House, number: usize) {
         Kind::Exits => fails(json!({"exit": number % 4}), Failure::Exited, "Runtime.ExitError").await,
         Kind::Dies => fails(json!({"child": true, "signal": 11}), Failure::Exited, "Runtime.ExitError").await,
         Kind::Hangs => fails(json!({"child": true, "sleep": 1000}), Failure::TimedOut, "Sandbox.Timedout").await,
-        Kind::Garbage => fails(json!({"garbage": "POST nonsense\r\n\r\n"}), Failure::TimedOut, "Sandbox.Timedout").await,
+        Kind::Garbage => fails(json!({"garbage": "POST nonsense\r\n\r\n"}), Failure::Exited, "Runtime.ExitError").await,
         Kind::Oversized => {
             let event = json!({"bytes": PAYLOAD_BYTES_MAX + 1, "dies": number % 2 == 0});
             fails(event, Failure::TooLarge, "Function.ResponseSizeTooLarge").await;

@@ -79,7 +79,7 @@ fn passes(known: Name, name: &[u8], trusted: bool) -> bool {
 
 /// What back ends believe because a proxy is thought to have written it; so nobody else may. `Proxy` itself goes always: CGI makes
 /// an outgoing proxy's address of it.
-fn is_vouched_for(name: &[u8]) -> bool {
+pub(crate) fn is_vouched_for(name: &[u8]) -> bool {
     let begins = |prefix: &[u8]| {
         let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
         name.len() >= prefix.len() && name.iter().zip(prefix).all(|(&byte, &wanted)| fold(byte) == wanted)

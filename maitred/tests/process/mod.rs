@@ -60,9 +60,11 @@ impl Folder {
 
     /// Replaces a file as an editor does: a watcher never sees half of it.
     pub fn file(&self, name: &str, text: &str) -> &Folder {
+        let place = self.0.join(name);
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
         let new = self.0.join(".new");
         std::fs::write(&new, text).unwrap();
-        std::fs::rename(new, self.0.join(name)).unwrap();
+        std::fs::rename(new, place).unwrap();
         self
     }
 

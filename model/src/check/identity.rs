@@ -48,7 +48,7 @@ pub(super) fn is_open(api: &Api, route: &Route) -> bool {
 fn said(api: &Api, route: &Spanned<Route>, checker: &mut Checker<'_>) {
     let redirect = match &route.integration.value {
         Integration::Redirect(redirect) => Some((&redirect.to, route.integration.span)),
-        Integration::Proxy(_) | Integration::Function(_) | Integration::Respond(_) | Integration::Login(..) => None,
+        Integration::Proxy(_) | Integration::Function(_) | Integration::WebSocket(_) | Integration::Respond(_) | Integration::Login(..) => None,
     };
     let rewrite = route.rewrite.as_ref().map(|rewrite| (&rewrite.value, rewrite.span));
     let is_open = is_open(api, route);
@@ -133,6 +133,7 @@ fn hashed(document: &Document, checker: &mut Checker<'_>) {
             Integration::Proxy(ProxyTarget::Named(target)) => target == name,
             Integration::Proxy(ProxyTarget::Url(_))
             | Integration::Function(_)
+            | Integration::WebSocket(_)
             | Integration::Respond(_)
             | Integration::Redirect(_) => false,
             Integration::Login(..) => false,
@@ -297,7 +298,8 @@ fn secrets(kind: &AuthorizerKind, checker: &mut Checker<'_>) {
         | AuthorizerKind::Jwt(_)
         | AuthorizerKind::Oidc(_)
         | AuthorizerKind::Introspection(_)
-        | AuthorizerKind::Forward(_) => Vec::new(),
+        | AuthorizerKind::Forward(_)
+        | AuthorizerKind::Function(_) => Vec::new(),
     };
     for (_, span) in secrets.into_iter().filter(|(bytes, _)| *bytes < KEY_BYTES_MIN) {
         let message = format!("the secret of this key has fewer than {KEY_BYTES_MIN} bytes, and can be guessed from a signature");

@@ -5,6 +5,7 @@ mod asked;
 mod basic;
 mod client_certificate;
 mod forward;
+mod function;
 mod introspection;
 mod jwt;
 mod oidc;
@@ -17,6 +18,7 @@ pub use asked::Asked;
 pub use basic::{Basic, HtpasswdFile};
 pub use client_certificate::{CertificatePrincipal, ClientCertificate};
 pub use forward::{Ask, Forward};
+pub use function::{AuthorizerForm, ContextValue, FunctionAuthorizer, IdentitySource};
 pub use introspection::Introspection;
 pub use jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use oidc::{Oidc, OidcSession, SameSite};
@@ -43,6 +45,7 @@ pub enum AuthorizerKind {
     AwsSignature(AwsSignature),
     Introspection(Introspection),
     Forward(Forward),
+    Function(FunctionAuthorizer),
 }
 
 impl AuthorizerKind {
@@ -58,6 +61,7 @@ impl AuthorizerKind {
             AuthorizerKind::AwsSignature(_) => "aws_signature",
             AuthorizerKind::Introspection(_) => "introspection",
             AuthorizerKind::Forward(_) => "forward",
+            AuthorizerKind::Function(_) => "function",
         }
     }
 
@@ -75,6 +79,13 @@ impl AuthorizerKind {
             ],
             AuthorizerKind::Basic(_) | AuthorizerKind::Introspection(_) => authorization(),
             AuthorizerKind::Forward(forward) => forward.headers.iter().cloned().map(KeyPlace::Header).collect(),
+            AuthorizerKind::Function(function) => {
+                let placed = |source: &IdentitySource| match source {
+                    IdentitySource::Place(place) => Some(place.clone()),
+                    IdentitySource::Context(_) => None,
+                };
+                function.identity.iter().filter_map(placed).collect()
+            }
             // A presigned address opens for days to whoever reads it.
             AuthorizerKind::AwsSignature(_) => {
                 ["X-Amz-Signature", "X-Amz-Security-Token"].map(|name| KeyPlace::Query(name.to_owned())).into()
@@ -90,7 +101,7 @@ impl AuthorizerKind {
             AuthorizerKind::Forward(forward) => &forward.copy_to_upstream,
             AuthorizerKind::ApiKey(_) | AuthorizerKind::Basic(_) | AuthorizerKind::Jwt(_) | AuthorizerKind::Oidc(_) => &[],
             AuthorizerKind::ClientCertificate(_) | AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => &[],
-            AuthorizerKind::Introspection(_) => &[],
+            AuthorizerKind::Introspection(_) | AuthorizerKind::Function(_) => &[],
         }
     }
 
@@ -99,15 +110,26 @@ impl AuthorizerKind {
         match self {
             AuthorizerKind::ApiKey(_) | AuthorizerKind::Basic(_) | AuthorizerKind::Jwt(_) | AuthorizerKind::Oidc(_) => None,
             AuthorizerKind::ClientCertificate(_) | AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => None,
+            AuthorizerKind::Function(_) => None,
             AuthorizerKind::Introspection(introspection) => Some(&introspection.endpoint),
             AuthorizerKind::Forward(forward) => Some(&forward.service),
+        }
+    }
+
+    /// The function that it runs, if it runs one.
+    pub fn runs(&self) -> Option<&FunctionAuthorizer> {
+        match self {
+            AuthorizerKind::Function(function) => Some(function),
+            AuthorizerKind::ApiKey(_) | AuthorizerKind::Basic(_) | AuthorizerKind::Jwt(_) | AuthorizerKind::Oidc(_) => None,
+            AuthorizerKind::ClientCertificate(_) | AuthorizerKind::HttpSignature(_) | AuthorizerKind::AwsSignature(_) => None,
+            AuthorizerKind::Introspection(_) | AuthorizerKind::Forward(_) => None,
         }
     }
 
     /// What a dump of it does not show: secrets, and the bytes of files. Who compares two of them needs it too.
     pub fn hidden(&self) -> Vec<&[u8]> {
         match self {
-            AuthorizerKind::ApiKey(_) | AuthorizerKind::Forward(_) => Vec::new(),
+            AuthorizerKind::ApiKey(_) | AuthorizerKind::Forward(_) | AuthorizerKind::Function(_) => Vec::new(),
             AuthorizerKind::Introspection(introspection) => vec![introspection.client_secret.expose().as_bytes()],
             AuthorizerKind::Oidc(oidc) => oidc.client_secret.iter().map(|secret| secret.expose().as_bytes()).collect(),
             AuthorizerKind::Basic(basic) => vec![&basic.htpasswd.bytes],

@@ -6,6 +6,7 @@ mod basic;
 mod client_certificate;
 mod files;
 mod forward;
+mod function;
 mod introspection;
 mod issuer;
 mod jwt;
@@ -22,6 +23,7 @@ use api_key::ApiKeyShape;
 use basic::BasicShape;
 use client_certificate::ClientCertificateShape;
 use forward::ForwardShape;
+use function::FunctionAuthorizerShape;
 use introspection::IntrospectionShape;
 use jwt::JwtShape;
 use oidc::OidcShape;
@@ -49,6 +51,8 @@ record! {
         introspection: Option<Spanned<IntrospectionShape>> = absent,
         /// A service that is asked about each request.
         forward: Option<Spanned<ForwardShape>> = absent,
+        /// A Lambda function that says who may come in.
+        function: Option<Spanned<FunctionAuthorizerShape>> = absent,
         /// Take the credential out of the request before a back end sees it.
         strip: Bool = "false",
     }
@@ -74,6 +78,7 @@ impl Shape for AuthorizerShape {
             aws_signature,
             introspection,
             forward,
+            function,
             strip,
         } = RawAuthorizer::decode(node, cx)?;
         let choices = [
@@ -86,6 +91,7 @@ impl Shape for AuthorizerShape {
             aws_signature.map(|kind| kind.map(AuthorizerKind::AwsSignature)),
             introspection.map(|kind| kind.map(AuthorizerKind::Introspection)),
             forward.map(|kind| kind.map(AuthorizerKind::Forward)),
+            function.map(|kind| kind.map(AuthorizerKind::Function)),
         ];
         let kinds = RawAuthorizer::KEYS.iter().filter(|key| **key != "strip");
         let mut chosen = choices.into_iter().flatten();

@@ -2,9 +2,9 @@
 
 use super::{duration, pem, texts, url};
 use crate::document::{
-    ApiKey, Ask, Asked, Authenticate, Authorize, Authorizer, AuthorizerKind, AwsSignature, Basic, Cedar, ClaimDemand,
-    ClientCertificate, Component, Consumer, Demand, Forward, HttpSignature, Identity, Introspection, Jwt, JwtKeys, KeyPlace,
-    Oidc, OidcSession, ProxyTarget, Replay, SignatureKey, TextFile,
+    ApiKey, Ask, Asked, Authenticate, Authorize, Authorizer, AuthorizerForm, AuthorizerKind, AwsSignature, Basic, Cedar,
+    ClaimDemand, ClientCertificate, Component, Consumer, Demand, Forward, FunctionAuthorizer, HttpSignature, Identity,
+    Introspection, Jwt, JwtKeys, KeyPlace, Oidc, OidcSession, ProxyTarget, Replay, SignatureKey, TextFile,
 };
 use crate::values::format_duration;
 use serde_json::{Map, Value, json};
@@ -23,6 +23,7 @@ pub(super) fn authorizer(authorizer: &Authorizer) -> Value {
         AuthorizerKind::AwsSignature(signature) => aws_signature(signature),
         AuthorizerKind::Introspection(kind) => introspection(kind),
         AuthorizerKind::Forward(kind) => forward(kind),
+        AuthorizerKind::Function(kind) => function(kind),
     };
     let mut value = json!({ "strip": strip });
     value[kind.name()] = shown;
@@ -167,6 +168,30 @@ fn forward(kind: &Forward) -> Value {
     }
     if let Some(ttl) = ttl {
         value["ttl"] = duration(*ttl);
+    }
+    value
+}
+
+fn function(kind: &FunctionAuthorizer) -> Value {
+    let FunctionAuthorizer { function, form, identity, validation, ttl } = kind;
+    let (kind, event) = match form {
+        AuthorizerForm::Token => ("token", "rest"),
+        AuthorizerForm::Rest => ("request", "rest"),
+        AuthorizerForm::HttpV1 => ("request", "v1"),
+        AuthorizerForm::HttpV2 { .. } => ("request", "v2"),
+    };
+    let mut value = json!({
+        "name": function.value,
+        "kind": kind,
+        "event": event,
+        "identity": identity.iter().map(|source| source.text()).collect::<Vec<_>>(),
+        "ttl": duration(*ttl),
+    });
+    if let AuthorizerForm::HttpV2 { simple } = form {
+        value["simple"] = (*simple).into();
+    }
+    if let Some(validation) = validation {
+        value["validation"] = validation.as_str().into();
     }
     value
 }

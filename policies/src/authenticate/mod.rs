@@ -10,6 +10,7 @@ pub mod client_certificate;
 mod client_secret;
 mod failures;
 pub mod forward;
+pub mod function;
 pub mod http_signature;
 pub mod introspection;
 pub mod jwt;
@@ -149,6 +150,10 @@ pub struct Making<'a> {
     pub lasting: u64,
     /// The index of the upstream that it asks, if it asks one.
     pub upstream: Option<u32>,
+    /// The index of the function that it asks, if it asks one.
+    pub function: Option<u32>,
+    /// What functions are told that they run in.
+    pub region: &'a str,
     /// The keys that its tokens are verified with, where it takes tokens.
     pub keys: Option<Arc<KeyCell>>,
     /// Whose certificates listeners ask clients for, in PEM.
@@ -187,6 +192,7 @@ pub fn make(name: &str, configured: &model::Authorizer, making: &Making<'_>) -> 
         AuthorizerKind::AwsSignature(signature) => Arc::new(aws_signature::AwsSignature::compile(name, signature, making)),
         AuthorizerKind::Introspection(kind) => Arc::new(introspection::Introspection::compile(name, kind, making)),
         AuthorizerKind::Forward(kind) => Arc::new(forward::Forward::compile(name, kind, making)),
+        AuthorizerKind::Function(kind) => Arc::new(function::FunctionAuthorizer::compile(name, kind, making)?),
     }))
 }
 

@@ -47,6 +47,7 @@ pub(super) fn alice() -> Principal {
         claims,
         scopes: ["orders:read".into()].into(),
         groups: ["staff".into()].into(),
+        ..Principal::default()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::place::{Found, find, strip};
 use super::{Authorizer, Decision, Making, Refusal};
-use maitred_core::identity::{Generations, Remembered, Roll};
+use maitred_core::identity::{Generations, Remembered, Roll, Vouched};
 use maitred_core::{Exchange, Hook, Ports, Principal};
 use maitred_model::{self as model, KeyPlace};
 use std::sync::Arc;
@@ -35,6 +35,7 @@ impl ApiKey {
             authorizer: self.name.clone(),
             subject: Some((&*consumer.name).into()),
             consumer: Some(consumer),
+            vouched: Vouched::ApiKey,
             ..Principal::default()
         });
         let (now, remembered) = (ports.now(), Remembered::Valid(principal.clone()));

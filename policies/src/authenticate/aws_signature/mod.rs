@@ -11,7 +11,7 @@ use maitred_core::aws::sigv4::{
     ALGORITHM, Claim, PARAMETERS, Payload, SecretKey, TOKEN_HEADER, TOKEN_PARAMETER, UNSIGNED, canonical_request, hex, in_header,
     in_query,
 };
-use maitred_core::identity::Roll;
+use maitred_core::identity::{Roll, Vouched};
 use maitred_core::{Exchange, Hook, Ports, Principal};
 use maitred_model::{self as model, KeyPlace};
 use std::collections::HashMap;
@@ -75,6 +75,7 @@ impl AwsSignature {
             authorizer: self.name.clone(),
             consumer: self.roll.by_identity(&self.name, &claim.key_id),
             subject: Some(claim.key_id.into()),
+            vouched: Vouched::Iam,
             ..Principal::default()
         }))
     }

@@ -7,7 +7,7 @@ mod token;
 use super::{Authorizer, Decision, Making, Refusal, borrowed, traces};
 use super::{bearer, client_secret};
 use answer::{Answer, Demands, Meaning};
-use maitred_core::identity::{Finding, Generations, Remembered, Roll};
+use maitred_core::identity::{Finding, Generations, Remembered, Roll, Vouched};
 use maitred_core::wire::path;
 use maitred_core::{Call, Exchange, Fault, Hook, Kind, Ports, Principal};
 use maitred_model as model;
@@ -158,6 +158,8 @@ impl Introspection {
             claims: meaning.claims,
             scopes: meaning.scopes.into_iter().map(Box::from).collect(),
             groups: Box::default(),
+            vouched: Vouched::Claims,
+            ..Principal::default()
         }
     }
 }

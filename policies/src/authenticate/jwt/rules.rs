@@ -3,7 +3,7 @@
 use super::Flaw;
 use super::token::{Header, Token};
 use maitred_core::Principal;
-use maitred_core::identity::KeySet;
+use maitred_core::identity::{KeySet, Vouched};
 use maitred_model::{Jwt, JwtAlgorithm};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -157,7 +157,7 @@ impl Rules {
     /// What verified claims say of somebody.
     pub fn principal(&self, claims: Claims) -> Rule<Principal> {
         let issuer = text(&claims, "iss")?.map(Box::from);
-        let mut principal = Principal { issuer, claims, ..Principal::default() };
+        let mut principal = Principal { issuer, claims, vouched: Vouched::Claims, ..Principal::default() };
         principal.subject = match principal.claim(&self.subject_claim) {
             None => None,
             // Nobody, and not the one somebody who is called nothing.

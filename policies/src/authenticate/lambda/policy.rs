@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 /// Serialised. With ARNs of at most 1600 bytes, that bounds what matching may cost.
 const POLICY_BYTES_MAX: usize = 8 * 1024;
-/// What a request to an API asks for.
-const ACTION: &str = "execute-api:Invoke";
+/// What a request to an API asks for: `execute-api:Invoke`. Actions have no case, and are compared in lower case.
+const ACTION: &str = "execute-api:invoke";
 
 /// What a policy comes to for one method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,11 @@ impl Policy {
         Ok(Policy { statements })
     }
 
+    /// Whether there is any method that it could allow.
+    pub fn may_allow(&self) -> bool {
+        self.statements.iter().any(|statement| !statement.denies)
+    }
+
     /// For the method of this ARN.
     pub fn evaluate(&self, arn: &str, circumstances: &Circumstances<'_>) -> Verdict {
         let mut verdict = Verdict::ImplicitDeny;
@@ -121,18 +126,18 @@ impl Statement {
             Some("Deny") => true,
             Some(_) | None => return Err("a statement neither allows nor denies"),
         };
+        let mut actions = Patterns::read(members, "Action", "NotAction")?;
+        actions.list.iter_mut().for_each(|pattern| pattern.make_ascii_lowercase());
         Ok(Statement {
             denies,
-            actions: Patterns::read(members, "Action", "NotAction")?,
+            actions,
             resources: Patterns::read(members, "Resource", "NotResource")?,
             conditions: conditions(members.get("Condition"))?,
         })
     }
 
     fn applies(&self, arn: &str, circumstances: &Circumstances<'_>) -> bool {
-        // Actions have no case, resources have.
-        let action = ACTION.to_ascii_lowercase();
-        self.actions.hold(|pattern| glob(pattern.to_ascii_lowercase().as_bytes(), action.as_bytes()))
+        self.actions.hold(|pattern| glob(pattern.as_bytes(), ACTION.as_bytes()))
             && self.resources.hold(|pattern| glob(pattern.as_bytes(), arn.as_bytes()))
             && self.conditions.iter().all(|condition| condition.holds(circumstances))
     }

@@ -13,7 +13,7 @@ use super::jwt::Jwt;
 use super::{Authorizer, Decision, Making, Refusal, unauthenticated};
 use attempts::LoginCookies;
 use login::{Attempt, Brought, RANDOM_BYTES, Tokens, brought, form, of_id_token};
-use maitred_core::identity::{Generations, KeyCell, Remembered, Roll};
+use maitred_core::identity::{Generations, KeyCell, Remembered, Roll, Vouched};
 use maitred_core::ports::{Fetch, FetchRequest};
 use maitred_core::wire::Method;
 use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Ports, Principal, Response, Scheme};
@@ -128,6 +128,8 @@ impl Oidc {
             claims: session.claims.clone(),
             scopes: session.scopes.iter().map(|scope| scope.as_str().into()).collect(),
             groups,
+            vouched: Vouched::Claims,
+            ..Principal::default()
         })
     }
 
