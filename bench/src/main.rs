@@ -33,8 +33,8 @@ use std::process::ExitCode;
 use options::{Command, Options};
 use report::{Bar, Report, Row};
 use scenarios::{
-    Lab, cold, counting, failing, fleet, floods, footprint, guessing, keys, latency, limits, outage, overload, protocols, reload,
-    saturated, stalled, together,
+    Lab, cold, counting, failing, fleet, floods, footprint, functions, guessing, keys, latency, limits, outage, overload,
+    protocols, reload, saturated, stalled, together,
 };
 
 /// Ten thousand idle connections: the client's ends are ours, the proxies inherit the limit for theirs.
@@ -86,7 +86,7 @@ type Measurement = fn(&mut Lab) -> io::Result<()>;
 
 /// A scenario that cannot be measured is a row that says so; the others go on.
 fn run(lab: &mut Lab) {
-    let scenarios: [(&str, Measurement); 21] = [
+    let scenarios: [(&str, Measurement); 22] = [
         ("saturated", saturated::run),
         (together::NAME, together::run),
         ("protocols", protocols::run),
@@ -108,6 +108,7 @@ fn run(lab: &mut Lab) {
         (counting::SYSCALLS, counting::syscalls),
         (counting::INSTRUCTIONS, counting::instructions),
         (cold::NAME, cold::run),
+        (functions::NAME, functions::run),
     ];
     for (name, scenario) in scenarios {
         if !["saturated", "protocols"].contains(&name) && !lab.wants(name) {

@@ -7,7 +7,7 @@ use crate::kitchen::Plan;
 use crate::sys;
 
 /// Everything that `--only` can name, with what it measures.
-pub const SCENARIOS: [(&str, &str); 27] = [
+pub const SCENARIOS: [(&str, &str); 28] = [
     ("get-1k", "CPU time per request, saturated, GET 1 KB"),
     ("post-4k", "CPU time per request, saturated, POST 4 KB"),
     ("get-64k", "CPU time per request, saturated, response of 64 KB"),
@@ -34,6 +34,7 @@ pub const SCENARIOS: [(&str, &str); 27] = [
     ("outage", "all endpoints failing: attempts for each request (gateway only)"),
     ("syscalls", "system calls per request, by strace"),
     ("instructions", "user instructions per request, by callgrind"),
+    ("functions", "a hosted function: the time that is added, and how many come through (gateway only)"),
     ("cold", "each way to say who somebody is, the first time: instructions and CPU time (gateway only)"),
 ];
 

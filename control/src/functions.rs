@@ -182,19 +182,8 @@ pub struct FunctionCounts {
 
 impl FunctionCounts {
     fn of(name: &str, figures: &Figures) -> FunctionCounts {
-        let Figures {
-            invocations,
-            failures,
-            timeouts,
-            throttles,
-            starts,
-            busy,
-            idle,
-            starting,
-            waiting,
-            duration,
-            init,
-        } = figures;
+        let Figures { invocations, failures, timeouts, throttles, starts, busy, idle, starting, waiting, duration, init } =
+            figures;
         FunctionCounts {
             name: name.to_owned(),
             invocations: invocations.load(Relaxed),

@@ -1,9 +1,10 @@
 //! What runs beside the traffic: the admin listener, the text of the metrics, the addresses behind names, the eyes on files,
-//! certificates from authorities, keys from issuers, AWS's API for hosted functions. It never sees a request that passes through the gateway; what it may do to the gateway, the binary
+//! certificates from authorities, keys from issuers and of AWS, AWS's API for hosted functions. It never sees a request that passes through the gateway; what it may do to the gateway, the binary
 //! hands it as `Operations`.
 
 pub mod acme;
 pub mod admin;
+pub mod aws;
 pub mod consumers;
 pub mod discovery;
 mod fetch;
@@ -21,6 +22,7 @@ pub mod watch;
 
 pub use acme::{Acme, Plan};
 pub use admin::{Admin, AdminConfig, NotReloaded, NotUpgraded, Operations, Readiness, Reloaded, Successor};
+pub use aws::AwsKeys;
 pub use consumers::{ConsumerCounts, ConsumerView};
 pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, ServiceRecord, Services, SystemResolver, Unresolved};
 pub use fetch::Fetcher;

@@ -13,6 +13,12 @@ impl Response {
     pub fn with_body(mut head: Box<ResponseHead>, status: u16, body: Body) -> Response {
         head.clear();
         head.status = status;
+        Response::framed(head, body)
+    }
+
+    /// The same, with a head whose status and fields are in place.
+    pub fn framed(mut head: Box<ResponseHead>, body: Body) -> Response {
+        let status = head.status;
         let length = match &body {
             Body::Bytes(bytes) => bytes.len() as u64,
             Body::Shared(bytes) => bytes.len() as u64,

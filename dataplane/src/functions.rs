@@ -2,19 +2,26 @@
 
 use crate::compile::State;
 use maitred_host::NotReady;
+use maitred_integrations::function::aws::AwsFunction;
+use maitred_integrations::function::event::{Resource, Vouched};
 use maitred_integrations::function::run::{Place, Runner};
 use maitred_integrations::function::{Form, Function};
 use maitred_integrations::websocket::{Target, WebSocket};
 use maitred_model as model;
-use maitred_model::{Diagnostic, Diagnostics, Document, FunctionPlace, Spanned};
+use maitred_model::{AuthorizerKind, Diagnostic, Diagnostics, Document, FunctionPlace, Segment, Spanned};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// In the document's order; one that cannot be run was complained about.
-pub(crate) fn runners(document: &Document, state: &State, diagnostics: &mut Diagnostics) -> Vec<Arc<Runner>> {
+pub(crate) fn runners(
+    document: &Document,
+    state: &State,
+    mut in_aws: HashMap<String, AwsFunction>,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Arc<Runner>> {
     let mut runners = Vec::with_capacity(document.functions.len());
     for (name, function) in &document.functions {
-        match place(name, function, state) {
+        match place(name, function, state, &mut in_aws) {
             Ok(place) => runners.push(Arc::new(Runner { name: name.as_str().into(), timeout: function.timeout, place })),
             Err(NotReady { span, message, hint }) => {
                 diagnostics.push(Diagnostic::error("bad-function", span, message).hint(hint));
@@ -24,19 +31,25 @@ pub(crate) fn runners(document: &Document, state: &State, diagnostics: &mut Diag
     runners
 }
 
-fn place(name: &str, function: &model::Function, state: &State) -> Result<Place, NotReady> {
+fn place(
+    name: &str,
+    function: &model::Function,
+    state: &State,
+    in_aws: &mut HashMap<String, AwsFunction>,
+) -> Result<Place, NotReady> {
     match &function.place {
-        FunctionPlace::Hosted(hosted) => {
-            maitred_host::check_handler(hosted)?;
-            match &state.host {
-                // A configuration is looked at: nothing runs.
-                None => maitred_host::check(hosted).map(|()| Place::Nowhere),
-                Some(host) => host.pool(name, function).map(Place::Hosted),
-            }
-        }
-        FunctionPlace::Aws(_) => Ok(Place::Nowhere),
+        FunctionPlace::Hosted(hosted) => match &state.host {
+            // A configuration is looked at: nothing runs.
+            None => maitred_host::check(hosted).map(|()| Place::Nowhere),
+            Some(host) => host.pool(name, function).map(Place::Hosted),
+        },
+        // One without an endpoint was complained about.
+        FunctionPlace::Aws(_) => Ok(in_aws.remove(name).map_or(Place::Nowhere, |function| Place::Aws(Box::new(function)))),
     }
 }
+
+/// Where functions are told that they are, if nobody says.
+const REGION: &str = "us-east-1";
 
 /// `None`: there is no such function, and it was complained about.
 pub(crate) fn integration(
@@ -44,9 +57,16 @@ pub(crate) fn integration(
     name: &str,
     route: &Spanned<model::Route>,
     (api, _): (u32, u32),
+    state: &State,
 ) -> Option<Function> {
-    let (index, _, function) = document.functions.get_full(name)?;
+    let (index, name, function) = document.functions.get_full(name)?;
     let (api, _) = document.apis.get_index(api as usize)?;
+    let path = &route.matcher.path;
+    let params = path.segments.iter().filter_map(|segment| match segment {
+        Segment::Literal(_) => None,
+        Segment::Param(name) => Some((name.clone(), false)),
+        Segment::Rest(name) => Some((name.clone(), true)),
+    });
     Some(Function {
         function: index as u32,
         form: Form {
@@ -56,9 +76,15 @@ pub(crate) fn integration(
             binary_media_types: function.binary_media_types.clone(),
             multi_value_headers: function.multi_value_headers,
         },
-        api: api.as_str().into(),
-        methods: route.matcher.methods.clone(),
-        path: route.matcher.path.source.clone(),
+        resource: Resource {
+            function: name.as_str().into(),
+            api: api.as_str().into(),
+            methods: route.matcher.methods.clone(),
+            path: path.source.clone(),
+            params: params.collect(),
+            region: state.host.as_ref().map_or(REGION, |host| &host.options().region).into(),
+        },
+        vouched: document.authorizers.iter().map(|(name, one)| (name.as_str().into(), vouched(&one.kind))).collect(),
     })
 }
 
@@ -86,4 +112,18 @@ pub(crate) fn websocket(document: &Document, socket: &model::WebSocket, (api, _)
         }
     }
     Some(compiled)
+}
+
+/// As which of AWS's authorizers functions know one.
+fn vouched(kind: &AuthorizerKind) -> Vouched {
+    match kind {
+        AuthorizerKind::Jwt(_) | AuthorizerKind::Introspection(_) | AuthorizerKind::Oidc(_) => Vouched::Claims,
+        AuthorizerKind::ApiKey(_) => Vouched::ApiKey,
+        AuthorizerKind::AwsSignature(_) => Vouched::Iam,
+        AuthorizerKind::Function(_) => Vouched::Lambda,
+        AuthorizerKind::Basic(_)
+        | AuthorizerKind::ClientCertificate(_)
+        | AuthorizerKind::HttpSignature(_)
+        | AuthorizerKind::Forward(_) => Vouched::Other,
+    }
 }

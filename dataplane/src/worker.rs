@@ -101,7 +101,8 @@ pub(crate) fn start(shared: &Arc<Shared>, letters: Vec<Letters>, log: &LogWriter
     for (index, (mailbox, letters)) in boxes.into_iter().zip(letters).enumerate() {
         let seat = Seat { index, shared: shared.clone(), fellows: senders.clone(), drained: Arc::default() };
         let (buffer, drained) = (SendBuffer(log.buffer()), seat.drained.clone());
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(seat, (mailbox, letters), buffer))?;
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(seat, (mailbox, letters), buffer))?;
         handles.push(WorkerHandle { mailbox: senders[index].clone(), drained, thread: Some(thread) });
     }
     Ok(handles)

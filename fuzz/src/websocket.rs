@@ -3,7 +3,8 @@
 
 use crate::cuts;
 use maitred_wire::{
-    Incoming, MessageLimits, MessageReader, Opcode, Side, Tracker, Violation, accept_key, close_frame, is_websocket_key, websocket_frame,
+    Incoming, MessageLimits, MessageReader, Opcode, Side, Tracker, Violation, accept_key, close_frame, is_websocket_key,
+    websocket_frame,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ mod user;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use copies::Holds;
+pub use environment::interpreter_of;
 pub(crate) use environment::{Surroundings, launch};
 use maitred_model::{FunctionRuntime, Hosted, Span, Spanned};
 use std::path::{Path, PathBuf};

@@ -52,10 +52,7 @@ impl Log {
 
     pub fn push(&self, source: LogSource, instance: u32, request_id: Option<&str>, text: &str) {
         let request = request_id.unwrap_or_default();
-        match source {
-            LogSource::Stdout | LogSource::Stderr => tracing::info!(function = &*self.function, instance, request, "{text}"),
-            LogSource::Platform => tracing::debug!(function = &*self.function, instance, request, "{text}"),
-        }
+        tracing::info!(function = &*self.function, instance, request, "{text}");
         let mut ring = self.ring();
         ring.number += 1;
         let number = ring.number;
@@ -123,7 +120,11 @@ impl Lines {
     fn end(&mut self, line: &mut impl FnMut(&str)) {
         let text = String::from_utf8_lossy(self.partial.strip_suffix(b"\r").unwrap_or(&self.partial));
         // Python's runtime has one entry of several lines by these.
-        if text.contains('\r') { line(&text.replace('\r', "\n")) } else { line(&text) }
+        if text.contains('\r') {
+            line(&text.replace('\r', "\n"))
+        } else {
+            line(&text)
+        }
         self.partial.clear();
     }
 }

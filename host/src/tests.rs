@@ -126,6 +126,10 @@ impl House {
         }
     }
 
+    async fn until_idle(&self) {
+        self.until("all are idle", |view| view.instances.iter().all(|one| one.state == "idle")).await;
+    }
+
     async fn until_logged(&self, text: &str) -> Vec<String> {
         let started = std::time::Instant::now();
         loop {

@@ -46,8 +46,9 @@ impl Integration {
     pub async fn invoke(&self, exchange: &mut Exchange, permit: Permit, reach: &Rc<Reach>) -> Result<Response, Fault> {
         match self {
             Integration::Proxy(proxy) => proxy.invoke(exchange, permit, reach).await,
-            Integration::Function(function) => function.invoke(exchange, permit, reach).await,
-            Integration::WebSocket(socket) => socket.invoke(exchange, permit, reach).await,
+            // Boxed: few requests need it, and all would be as large.
+            Integration::Function(function) => Box::pin(function.invoke(exchange, permit, reach)).await,
+            Integration::WebSocket(socket) => Box::pin(socket.invoke(exchange, permit, reach)).await,
             Integration::Respond(respond) => Ok(respond.invoke(exchange, permit)),
             Integration::Redirect(redirect) => redirect.invoke(exchange, permit),
         }

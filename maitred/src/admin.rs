@@ -7,8 +7,8 @@ use maitred_control::times::written;
 use maitred_control::upstreams::{find, turn};
 use maitred_control::usage::Usage;
 use maitred_control::{
-    CertificateEnd, Change, Changed, ConsumerCounts, ConsumerView, FunctionView, NotChanged, NotReloaded, NotUpgraded, Operations,
-    Processes, Readiness, Reloaded, Successor, Turned, Unknown, UpstreamView, UsageView, consumers,
+    CertificateEnd, Change, Changed, ConsumerCounts, ConsumerView, FunctionView, NotChanged, NotReloaded, NotUpgraded,
+    Operations, Processes, Readiness, Reloaded, Successor, Turned, Unknown, UpstreamView, UsageView, consumers,
 };
 use maitred_core::Clients;
 use maitred_core::limits::series::LimitView;

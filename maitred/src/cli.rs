@@ -1,5 +1,7 @@
 //! The command line as a user reads it: verbs, arguments, help. Does nothing: each verb has a file of its own.
 
+mod lambda;
+
 use crate::logging;
 use crate::output::{Exit, print};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -7,6 +9,8 @@ use clap_complete::Shell;
 use maitred_model::parse_address;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+pub use lambda::{EventWord, Init, InitFunction, InitVerb, Lambda, LambdaVerb, Serve};
 
 /// The file that is meant where none is named.
 pub const DEFAULT_FILE: &str = "maitred.yaml";
@@ -54,9 +58,11 @@ pub enum Verb {
     Token(Token),
     /// Lists the routes of a configuration
     Routes(Routes),
-    /// Writes a first maitred.yaml that works at once
+    /// Writes a first maitred.yaml that works at once, or a Lambda function
     Init(Init),
-    /// A restaurant on this machine, to try things out: three back ends and a gateway
+    /// Runs a Lambda function here, with no file
+    Lambda(Lambda),
+    /// A restaurant on this machine, to try things out: two back ends, a function and a gateway
     Demo(Demo),
     /// Prints the JSON Schema of the configuration, for editors
     Schema,
@@ -569,14 +575,6 @@ pub struct Routes {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "A file that is there is never overwritten.")]
-pub struct Init {
-    /// Where to write maitred.yaml
-    #[arg(default_value = ".")]
-    pub folder: PathBuf,
-}
-
-#[derive(Debug, Args)]
 pub struct Demo {
     /// Tries everything itself, says how it went, and exits with 0 or 1
     #[arg(long)]
@@ -637,7 +635,9 @@ mod tests {
     #[test]
     fn an_event_is_said_in_one_way_only() {
         let fits = |words: &str| Cli::try_parse_from("maitred function".split(' ').chain(words.split(' '))).is_ok();
-        for words in ["invoke a", "invoke a -", "invoke a --event {}", "invoke a --event-file -", "logs a -f", "logs a -f --file b"] {
+        for words in
+            ["invoke a", "invoke a -", "invoke a --event {}", "invoke a --event-file -", "logs a -f", "logs a -f --file b"]
+        {
             assert!(fits(words), "{words}");
         }
         for words in ["invoke a - --event {}", "invoke a --event {} --event-file b", "invoke a b", "logs a --file b --admin :1"] {

@@ -13,9 +13,11 @@ mod functions;
 mod healthy;
 mod init;
 mod kitchen;
+mod lambda;
 mod limits;
 mod logging;
 mod output;
+mod place;
 mod reload;
 mod remote;
 mod routes;
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Token(arguments) => token::main(&arguments),
         Verb::Routes(arguments) => routes::main(&arguments),
         Verb::Init(arguments) => init::main(&arguments),
+        Verb::Lambda(arguments) => lambda::main(&arguments),
         Verb::Demo(arguments) => demo::main(&arguments),
         Verb::Schema => output::json(&maitred_model::schema()),
         Verb::Completions(arguments) => cli::completions(&arguments),

@@ -100,6 +100,7 @@ impl House {
             return Err(wrong);
         }
         warn_unfetched(&self.runtime.block_on(fetch(&self.keys, &snapshot)));
+        self.aws.keep(snapshot.credentials());
         let log = LogTarget::open(&snapshot.document.telemetry.access_log)
             .map_err(|error| format!("cannot open the access log: {error}"))?;
         for key in self.needs_restart(&snapshot.document) {

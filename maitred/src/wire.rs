@@ -18,8 +18,8 @@ use jiff::Timestamp;
 use maitred_control::functions::keys::of_functions;
 use maitred_control::functions::token::Token;
 use maitred_control::{
-    Acme, Admin, AdminConfig, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, SystemResolver, Unfetched,
-    Unresolved, WantedKeys, Watched, Watcher, consumers, watch,
+    Acme, Admin, AdminConfig, AwsKeys, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, SystemResolver,
+    Unfetched, Unresolved, WantedKeys, Watched, Watcher, consumers, watch,
 };
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
@@ -56,8 +56,8 @@ const DRAIN_SLICE: Duration = Duration::from_millis(50);
 const CONTROL_END_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often is looked whether it has ended.
 const CONTROL_END_LOOK: Duration = Duration::from_millis(5);
-/// Where copies of functions' code are kept, beside the store.
-const CODE_FOLDER: &str = "functions";
+/// Where copies of functions' code are kept, beside the store. Nobody's own folder has that name: what is not needed in it is removed.
+const CODE_FOLDER: &str = "maitred-functions";
 /// Where functions are told that they run, if nothing says so: SDKs do not work without a region.
 const REGION: &str = "us-east-1";
 
@@ -69,6 +69,7 @@ pub struct House {
     pub runtime: tokio::runtime::Handle,
     pub discovery: Discovery,
     pub keys: Keys,
+    pub aws: AwsKeys,
     pub acme: Acme,
     pub checks: Checks,
     pub store: Store,
@@ -168,7 +169,7 @@ fn assemble(
     signals::listen(runtime.handle(), reloads.clone(), upgrades, end.clone()).context("cannot listen to signals")?;
     let watcher = watcher(&source, reloads);
     let fetcher = Arc::new(Fetcher::new(runtime.handle().clone()));
-    let Loaded { state, host, snapshot, watched, token } = load(&source, format, sockets.ticket_secret, fetcher)?;
+    let Loaded { state, host, snapshot, watched, token } = load(&source, format, sockets.ticket_secret, fetcher.clone())?;
     follow(watcher.as_ref(), watched);
     let store = open_store(&snapshot.document, &state)?;
     let discovery = Discovery::new(Arc::new(SystemResolver::new()));
@@ -179,6 +180,8 @@ fn assemble(
     }
     let keys = Keys::new(state.clock.clone(), state.metrics.clone());
     warn_unfetched(&runtime.block_on(fetch(&keys, &snapshot)));
+    let aws = AwsKeys::new(runtime.handle().clone(), state.clock.clone(), fetcher, Arc::new(maitred_control::aws::settings));
+    aws.keep(snapshot.credentials());
     let (admin, counters) = (snapshot.document.admin.clone(), snapshot.document.counters.clone());
     let acme = Acme::start(runtime.handle(), state.clock.clone(), state.metrics.clone(), state.challenges.clone());
     let certificates = acme.prepare(plan(&snapshot)).map_err(anyhow::Error::msg)?;
@@ -195,6 +198,7 @@ fn assemble(
         runtime: runtime.handle().clone(),
         discovery,
         keys,
+        aws,
         acme,
         checks,
         store,
@@ -260,7 +264,8 @@ fn load(
         Some(secret) => State::with(workers, secret, Clock::default()),
         None => State::new(workers),
     }
-    .fetching_by(fetcher);
+    .fetching_by(fetcher)
+    .aws_by(Arc::new(maitred_control::aws::settings));
     let host = Arc::new(Host::new(host_options(read.document.as_ref(), &state)));
     // A port that the system picks is not known yet.
     if let Some(listen) = read.document.as_ref().map(|document| document.admin.listen.value).filter(|listen| listen.port() != 0) {

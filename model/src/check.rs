@@ -248,7 +248,11 @@ fn all_targets(document: &Document) -> impl Iterator<Item = (&ProxyTarget, Span)
 fn route_targets(route: &Route) -> impl Iterator<Item = (&ProxyTarget, Span)> {
     let answers = match &route.integration.value {
         Integration::Proxy(target) => Some((target, route.integration.span)),
-        Integration::Function(_) | Integration::WebSocket(_) | Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => None,
+        Integration::Function(_)
+        | Integration::WebSocket(_)
+        | Integration::Respond(_)
+        | Integration::Redirect(_)
+        | Integration::Login(..) => None,
     };
     answers.into_iter().chain(route.mirror.iter().map(|mirror| (&mirror.to, mirror.span)))
 }

@@ -20,7 +20,7 @@ mod yaml;
 pub use decode::suggest;
 pub use diagnostics::{Diagnostic, Diagnostics, Files, LineColumn, Severity, render};
 pub use document::*;
-pub use language::parse_address;
+pub use language::{parse_address, parse_endpoint};
 pub use load::{Loaded, fuzz_load, load, load_text};
 pub use print::{function_to_json, to_json};
 pub use schema::schema;

@@ -18,7 +18,6 @@ mod units;
 mod zone;
 
 pub use arn::FunctionArn;
-pub use selection::Selection;
 pub use entity::{ActionName, EntityTemplate, parse_entity_type};
 pub use headers::{HeaderName, HeaderValue, parse_method};
 pub use htpasswd::{
@@ -28,6 +27,7 @@ pub(crate) use net::parse_socket;
 pub use net::{HostPattern, IpNet};
 pub use path::{PathTemplate, Segment, canonical_path};
 pub use rate::{Rate, RateUnit};
+pub use selection::Selection;
 pub use share::Share;
 pub use template::{CONSUMER, Part, Template, Variable, Who};
 pub use units::{format_duration, format_size, parse_duration, parse_size};

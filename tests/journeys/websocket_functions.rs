@@ -70,7 +70,8 @@ impl House {
     /// The event of the end, once it has come; there is one and no other.
     #[track_caller]
     fn end(&self) -> Value {
-        let ends = || self.seen().into_iter().filter(|event| event["requestContext"]["eventType"] == "DISCONNECT").collect::<Vec<_>>();
+        let ends =
+            || self.seen().into_iter().filter(|event| event["requestContext"]["eventType"] == "DISCONNECT").collect::<Vec<_>>();
         eventually("the function is told of the end", || !ends().is_empty());
         let mut ends = ends();
         assert_eq!(ends.len(), 1, "{ends:?}");
@@ -218,7 +219,9 @@ fn the_function_at_the_door_refuses() {
     assert!(body["connectionId"].is_string() && body["requestId"].is_string(), "{body}");
     let refused = house.refusal("?status=401&body=no%20soup");
     assert_eq!((refused.status, refused.text().as_str(), refused.header("content-type")), (401, "no soup", Some("text/plain")));
-    for (query, name) in [("?raise", "function_failed"), ("?garbage", "function_malformed"), ("?status=101", "function_malformed")] {
+    for (query, name) in
+        [("?raise", "function_failed"), ("?garbage", "function_malformed"), ("?status=101", "function_malformed")]
+    {
         let refused = house.refusal(query);
         assert_eq!(refused.status, 502, "{query}: {}", refused.text());
         assert!(refused.text().contains(name), "{query}: {}", refused.text());
@@ -445,7 +448,8 @@ fn over_http2_it_is_the_same() {
         ("sec-websocket-version", "13"),
         ("sec-websocket-protocol", "soup"),
     ];
-    let refused = client.open_with(&fields.map(|(name, value)| (name, if name == ":path" { "/chat?status=403" } else { value })), true);
+    let refused =
+        client.open_with(&fields.map(|(name, value)| (name, if name == ":path" { "/chat?status=403" } else { value })), true);
     assert_eq!(client.head(refused).status, 403);
     let stream = client.open_with(&fields, false);
     assert_eq!(client.head(stream).status, 200);

@@ -67,8 +67,8 @@ pub use request_own::OwnParts;
 pub use resp::{Reply, RespError, SLOTS, resp_command, resp_list, resp_part, resp_slot};
 pub use response::{ResponseHead, ResponseRefusal};
 pub use websocket::{
-    Incoming, MessageLimits, MessageReader, Opcode, Side, Tracker, Violation, accept_key, close_frame, is_websocket_key, make_key,
-    websocket_frame,
+    Incoming, MessageLimits, MessageReader, Opcode, Side, Tracker, Violation, accept_key, close_frame, is_websocket_key,
+    make_key, websocket_frame,
 };
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ fn floor(name: &str) -> Option<Option<u8>> {
         "maitred-transport" | "maitred-host" => Some(2),
         "maitred-core" => Some(1),
         "maitred-model" | "maitred-wire" => Some(0),
-        "maitred-testkit" | "maitred-fuzz" | "maitred-bench" | "xtask" => None,
+        "maitred-testkit" | "maitred-functions" | "maitred-fuzz" | "maitred-bench" | "xtask" => None,
         _ => return None,
     })
 }

@@ -7,6 +7,7 @@ pub mod failing;
 pub mod fleet;
 pub mod floods;
 pub mod footprint;
+pub mod functions;
 pub mod guessing;
 pub mod keys;
 pub mod latency;

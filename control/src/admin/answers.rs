@@ -3,8 +3,8 @@
 use super::gate::{Gate, Refusal};
 use super::{AdminConfig, NotUpgraded, Operations, Readiness, Successor};
 use super::{connections, consumers, functions, hand, invoke_api, usage};
-use crate::functions::keys::Keys;
 use crate::functions::FunctionView;
+use crate::functions::keys::Keys;
 use crate::metrics::{self, Extra};
 use crate::upstreams::UpstreamView;
 use axum::Router;

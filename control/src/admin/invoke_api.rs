@@ -178,7 +178,9 @@ fn version_or_latest(version: &str) -> &str {
 fn asked(name: &str, call: &Call) -> Result<Asked, Refusal> {
     let qualifier = in_query(call.uri.query().unwrap_or_default(), "Qualifier");
     name::parse(name, qualifier.as_deref()).map_err(|wrong| match wrong {
-        Wrong::Name => Refusal::invalid(name, "'functionName' failed to satisfy constraint: Member must be the name or ARN of a function"),
+        Wrong::Name => {
+            Refusal::invalid(name, "'functionName' failed to satisfy constraint: Member must be the name or ARN of a function")
+        }
         Wrong::Qualifier => {
             let qualifier = qualifier.as_deref().unwrap_or_default();
             Refusal::invalid(qualifier, "'qualifier' failed to satisfy constraint: Member must be a version or an alias")
@@ -202,7 +204,10 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 fn kind(headers: &HeaderMap, is_streamed: bool) -> Result<Kind, Refusal> {
     let wrong = |value: &str, known: &str| {
-        Err(Refusal::invalid(value, &format!("'invocationType' failed to satisfy constraint: Member must satisfy enum value set: {known}")))
+        Err(Refusal::invalid(
+            value,
+            &format!("'invocationType' failed to satisfy constraint: Member must satisfy enum value set: {known}"),
+        ))
     };
     match text(headers, INVOCATION_TYPE) {
         None | Some("RequestResponse") => Ok(Kind::RequestResponse),
@@ -217,9 +222,10 @@ fn wants_log(headers: &HeaderMap) -> Result<bool, Refusal> {
     match text(headers, LOG_TYPE) {
         None | Some("None") => Ok(false),
         Some("Tail") => Ok(true),
-        Some(other) => {
-            Err(Refusal::invalid(other, "'logType' failed to satisfy constraint: Member must satisfy enum value set: [None, Tail]"))
-        }
+        Some(other) => Err(Refusal::invalid(
+            other,
+            "'logType' failed to satisfy constraint: Member must satisfy enum value set: [None, Tail]",
+        )),
     }
 }
 

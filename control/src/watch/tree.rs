@@ -14,9 +14,20 @@ const FOLDERS_MAX: usize = 1024;
 /// Entries of one tree that are looked at, a hundred thousand stats being what a look may cost.
 const ENTRIES_MAX: usize = 100_000;
 
-/// What tools write beside code, and no code is.
-const NOISE: [&str; 10] =
-    ["__pycache__", ".cache", ".git", ".hg", ".idea", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".svn", ".vscode"];
+/// What tools write beside code, and no code is; and the folder in which the gateway has copies of it.
+const NOISE: [&str; 11] = [
+    "__pycache__",
+    ".cache",
+    ".git",
+    ".hg",
+    ".idea",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".svn",
+    ".vscode",
+    "maitred-functions",
+];
 /// What compilers, editors and finders leave: endings of names.
 const NOISY_ENDINGS: [&str; 6] = [".pyc", ".pyo", ".swp", ".swx", "~", ".DS_Store"];
 /// Folders of packages, where each package is seen but nothing in it: who installs another version changes `.package-lock.json` there.

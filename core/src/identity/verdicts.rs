@@ -126,16 +126,32 @@ impl Verdicts {
     }
 }
 
-/// In a time that tells nothing of where two texts of one length differ. Eight bytes at a time: tokens are long, and every request has one.
+/// Bytes compared at once: few steps for a token, and none too many for a key.
+const STRIDE: usize = 32;
+const WORDS: usize = STRIDE / 8;
+
+/// In a time that tells nothing of where two texts of one length differ. Many bytes at a time: tokens are long, and every request has one.
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let differ = |differ: u64, (a, b): (&[u8; 8], &[u8; 8])| differ | (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b));
-    let whole = a.iter().zip(b).fold(0, differ);
-    let rest = a_rest.iter().zip(b_rest).fold(0, |differ, (a, b)| differ | (a ^ b));
-    black_box(whole | u64::from(rest)) == 0
+    let mut differ = [0; WORDS];
+    let ((strides, rest), (other_strides, other_rest)) = (a.as_chunks(), b.as_chunks());
+    for (a, b) in strides.iter().zip(other_strides) {
+        differ = compared(differ, a, b);
+    }
+    match (a.last_chunk(), b.last_chunk()) {
+        // What no stride is left for is seen with bytes that were.
+        (Some(a), Some(b)) => differ = compared(differ, a, b),
+        _ => rest.iter().zip(other_rest).for_each(|(a, b)| differ[0] |= u64::from(a ^ b)),
+    }
+    black_box(differ.iter().fold(0, |all, word| all | word)) == 0
+}
+
+/// `differ`, and what differs here.
+fn compared(differ: [u64; WORDS], a: &[u8; STRIDE], b: &[u8; STRIDE]) -> [u64; WORDS] {
+    let ((a, _), (b, _)) = (a.as_chunks(), b.as_chunks());
+    std::array::from_fn(|at| differ[at] | (u64::from_le_bytes(a[at]) ^ u64::from_le_bytes(b[at])))
 }
 
 #[cfg(test)]
@@ -180,7 +196,7 @@ mod tests {
 
     #[test]
     fn texts_are_the_same_or_differ_anywhere() {
-        for length in 0..40 {
+        for length in (0..40).chain([63, 64, 65, 95, 96, 97, 200]) {
             let text = vec![b'a'; length];
             assert!(is_same(&text, &text.clone()));
             for at in 0..length {

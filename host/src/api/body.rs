@@ -33,10 +33,7 @@ pub(crate) enum Body {
 #[derive(Debug)]
 pub(crate) enum Next {
     /// `begins_chunk`: the first of a chunk.
-    Data {
-        bytes: BytesMut,
-        begins_chunk: bool,
-    },
+    Data { bytes: BytesMut, begins_chunk: bool },
     /// With its trailer fields.
     End(BytesMut),
 }

@@ -84,7 +84,10 @@ fn an_event_has_its_fields_and_nothing_in_them_begins_another() {
     let mut out = Vec::new();
     EventHead { trace: "", client_context: None, ..head }.write(&mut out);
     let text = String::from_utf8(out).unwrap();
-    assert!(!text.contains("Trace-Id") && !text.contains("Client-Context") && !text.contains("Cognito"), "absent where there is none");
+    assert!(
+        !text.contains("Trace-Id") && !text.contains("Client-Context") && !text.contains("Cognito"),
+        "absent where there is none"
+    );
 }
 
 #[test]

@@ -184,7 +184,8 @@ fn unfinished(folder: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Removes the copies that nobody holds.
+/// Removes the copies that nobody holds. A process that is started at the same moment holds for as long what this one holds, so that one may
+/// be left for the next time.
 pub(super) fn sweep(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {

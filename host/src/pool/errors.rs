@@ -6,8 +6,7 @@ use std::time::Duration;
 
 pub(crate) const TOO_LARGE: &str = "{\"errorMessage\":\"Response payload size exceeded maximum allowed payload size (6291556 bytes).\",\
                                     \"errorType\":\"Function.ResponseSizeTooLarge\"}";
-pub(crate) const TRUNCATED: &str =
-    "{\"errorMessage\":\"Response is truncated: the connection ended before it did\",\"errorType\":\"Runtime.TruncatedResponse\"}";
+pub(crate) const TRUNCATED: &str = "{\"errorMessage\":\"Response is truncated: the connection ended before it did\",\"errorType\":\"Runtime.TruncatedResponse\"}";
 pub(crate) const INVALID_MODE: &str =
     "{\"errorMessage\":\"Invalid function response mode\",\"errorType\":\"Runtime.InvalidResponseModeHeader\"}";
 
@@ -48,7 +47,10 @@ pub(crate) fn no_entrypoint(id: &str, error: &str) -> Vec<u8> {
 
 /// It started and never asked for work.
 pub(crate) fn init_timed_out(id: &str, after: Duration) -> Vec<u8> {
-    object("Sandbox.Timedout", &format!("RequestId: {id} Error: Initialization timed out after {:.2} seconds", after.as_secs_f64()))
+    object(
+        "Sandbox.Timedout",
+        &format!("RequestId: {id} Error: Initialization timed out after {:.2} seconds", after.as_secs_f64()),
+    )
 }
 
 /// What a function says of its error, or, where it says nothing, of which type it is.

@@ -4,7 +4,10 @@
 use super::Launch;
 use super::sandbox::Sandbox;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::fchown;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Open files, as AWS gives a function (reference: AWS Lambda quotas). The gateway itself may have raised its own by far.
@@ -16,20 +19,30 @@ const SIGNAL_MAX: i32 = 64;
 /// Standard input, output and error are below.
 const FIRST_DESCRIPTOR: libc::c_uint = 3;
 
-/// Ready to be started from the thread that lives longest: the kernel kills the process when that thread ends.
-pub(super) fn command(launch: &Launch) -> io::Result<Command> {
+/// A process, and the read ends of its pipes, which do not block.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub pid: u32,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+}
+
+/// To be called from the thread that lives longest: the kernel kills the process when that thread ends.
+pub(super) fn begin(launch: &Launch, hidden: &[PathBuf]) -> io::Result<Begun> {
     let (program, arguments) = launch.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
     command.args(arguments).env_clear().current_dir(&launch.directory);
     command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (stdout, out) = pipe(launch)?;
+    let (stderr, error) = pipe(launch)?;
+    command.stdin(Stdio::null()).stdout(out).stderr(error);
     if let Some((user, group)) = launch.user {
         // As root this drops the supplementary groups too, and without a way back.
         command.gid(group).uid(user);
     }
     // SAFETY: takes nothing and returns a number.
     let gateway = unsafe { libc::getpid() };
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::new(hidden);
     // SAFETY: both make system calls only: they neither allocate nor lock.
     unsafe {
         command.pre_exec(move || {
@@ -38,7 +51,23 @@ pub(super) fn command(launch: &Launch) -> io::Result<Command> {
             close_on_exec()
         })
     };
-    Ok(command)
+    let pid = command.spawn()?.id();
+    Ok(Begun { pid, stdout, stderr })
+}
+
+/// The function's own, so that it may open it by a name such as /dev/stderr.
+fn pipe(launch: &Launch) -> io::Result<(OwnedFd, io::PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    if let Some((user, group)) = launch.user {
+        fchown(&writer, Some(user), Some(group))?;
+    }
+    // SAFETY: numbers; the descriptor is open and ours. The other end has flags of its own.
+    unsafe {
+        let flags = libc::fcntl(reader.as_raw_fd(), libc::F_GETFL);
+        done(flags)?;
+        done(libc::fcntl(reader.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK))?;
+    }
+    Ok((reader.into(), writer))
 }
 
 /// The user is already the one that it stays: the signal of a parent's death would be forgotten with another.

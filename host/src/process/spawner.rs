@@ -2,10 +2,12 @@
 //! the thread that forked. Looking through /proc is its work too, so that nobody's event waits for it.
 
 use super::family::{Family, Processes};
-use super::{Exit, Launch, Process, setup};
+use super::setup::Begun;
+use super::{Exit, Launch, Process, sandbox, setup};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -69,10 +71,18 @@ pub(super) struct Child {
 
 impl Spawner {
     pub fn new() -> io::Result<Spawner> {
+        Spawner::hiding(Vec::new())
+    }
+
+    /// As far as the kernel can, those files and folders are neither read nor changed by what is started, whoever it runs as.
+    pub fn hiding(hidden: Vec<PathBuf>) -> io::Result<Spawner> {
+        if !hidden.is_empty() && !sandbox::can_hide() {
+            tracing::warn!("this kernel has no Landlock: functions of the gateway's own user may read what the gateway may");
+        }
         let (orders, inbox) = sync_channel(ORDERS_MAX);
         let own = orders.clone();
         let thread = thread::Builder::new().name("spawner".into()).spawn(move || {
-            Nursery { orders: own, children: HashMap::new(), memory_seen: Instant::now() }.run(&inbox);
+            Nursery { orders: own, hidden, children: HashMap::new(), memory_seen: Instant::now() }.run(&inbox);
         })?;
         Ok(Spawner { orders, thread: Some(thread) })
     }
@@ -145,6 +155,7 @@ impl Drop for Child {
 /// What the thread knows.
 struct Nursery {
     orders: SyncSender<Order>,
+    hidden: Vec<PathBuf>,
     children: HashMap<u32, Known>,
     memory_seen: Instant,
 }
@@ -192,8 +203,7 @@ impl Nursery {
     }
 
     fn spawn(&mut self, launch: &Launch) -> io::Result<Started> {
-        let mut process = setup::command(launch)?.spawn()?;
-        let pid = process.id();
+        let Begun { pid, stdout, stderr } = setup::begin(launch, &self.hidden)?;
         let forgotten = Arc::new(AtomicBool::new(false));
         let family = Family::new(pid, launch);
         let known = family.clone();
@@ -210,9 +220,7 @@ impl Nursery {
         let child = Child { pid, descriptor, orders: self.orders.clone(), forgotten, is_reaped: false };
         // It is a wish: a container may forbid it.
         let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE);
-        let stdout = process.stdout.take().map(|pipe| non_blocking(pipe.into())).transpose()?;
-        let stderr = process.stderr.take().map(|pipe| non_blocking(pipe.into())).transpose()?;
-        Ok(Started { child, stdout, stderr, family })
+        Ok(Started { child, stdout: Some(stdout), stderr: Some(stderr), family })
     }
 
     /// Of one that has ended: kills what it left behind while its id is still its own.
@@ -317,13 +325,4 @@ fn descriptor_of(pid: u32) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is new, and ours.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
-}
-
-fn non_blocking(pipe: OwnedFd) -> io::Result<OwnedFd> {
-    // SAFETY: numbers; the descriptor is open and ours.
-    let done = unsafe {
-        let flags = libc::fcntl(pipe.as_raw_fd(), libc::F_GETFL);
-        flags != -1 && libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) != -1
-    };
-    if done { Ok(pipe) } else { Err(io::Error::last_os_error()) }
 }

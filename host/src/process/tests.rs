@@ -1,6 +1,8 @@
 //! With `/bin/sh`, which is everywhere. As root the drop to another user is tested too.
 
 use super::*;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::unix::pipe::Receiver;
@@ -23,7 +25,7 @@ fn user() -> Option<(u32, u32)> {
 fn shell(script: &str) -> Launch {
     static MARKS: AtomicUsize = AtomicUsize::new(0);
     let mark = format!("{}-{}", std::process::id(), MARKS.fetch_add(1, Ordering::Relaxed));
-    let environment = [("PATH", "/usr/local/bin:/usr/bin:/bin"), (family::MARK, &mark)];
+    let environment = [("PATH", "/usr/local/bin:/usr/bin:/bin"), (MARK, &mark)];
     Launch {
         command: ["/bin/sh", "-c", script].map(OsString::from).to_vec(),
         environment: environment.map(|(name, value)| (name.into(), value.into())).to_vec(),
@@ -132,7 +134,7 @@ fn nothing_of_the_gateways_goes_with_it() {
     // The fourth is the folder that `ls` reads.
     let (descriptors, rest) = lines.split_at(4);
     assert_eq!(descriptors, ["0", "1", "2", "3"]);
-    assert_eq!(rest[..7], ["/dev/null", family::MARK, "PATH", "0022", "0", "1024", "/"]);
+    assert_eq!(rest[..7], ["/dev/null", MARK, "PATH", "0022", "0", "1024", "/"]);
     let ignored = rest[8].strip_prefix("SigIgn:\t").map(|mask| u64::from_str_radix(mask, 16).unwrap());
     assert_eq!((rest[7], ignored.unwrap() & !C_LIBRARYS), ("SigBlk:\t0000000000000000", 0));
     let capabilities = &rest[9..];
@@ -227,14 +229,33 @@ fn who_takes_more_memory_than_it_may_is_killed() {
 }
 
 #[test]
-fn its_parent_is_watched_and_its_files_are_those_that_are_asked_for() {
+fn what_is_shown_of_a_launch_has_no_values_of_variables() {
     let launch = shell("exit 0");
     let shown = format!("{launch:?}");
-    assert!(!shown.contains(&std::process::id().to_string()) && shown.contains(family::MARK), "{shown}");
+    assert!(!shown.contains(&std::process::id().to_string()) && shown.contains(MARK), "{shown}");
 }
 
 #[test]
-fn a_thousand_leave_nothing_behind() {
+fn it_ends_with_the_thread_that_started_it() {
+    let begun = std::thread::spawn(|| setup::begin(&shell("echo; exec sleep 1000"), &[]).unwrap()).join().unwrap();
+    gone(&begun.pid.to_string());
+    // SAFETY: a child of this process that nobody else waits for, and no status is wanted.
+    assert_eq!(unsafe { libc::waitpid(begun.pid as i32, std::ptr::null_mut(), 0) }, begun.pid as i32);
+}
+
+#[test]
+fn a_folder_that_its_user_cannot_enter_is_an_error() {
+    let closed = std::env::temp_dir().join(format!("maitred-closed-{}", std::process::id()));
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    let launch = Launch { directory: closed.clone(), ..shell("echo") };
+    let error = block_on(async { Spawner::new().unwrap().spawn(launch).await.unwrap_err() });
+    std::fs::remove_dir(&closed).unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn two_hundred_leave_nothing_behind() {
     let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     // Other tests open and close descriptors at the same time, though never as many.
     let before = open();
@@ -308,4 +329,76 @@ fn no_function_sees_into_another_nor_into_the_gateway() {
         let own = "sleep 1000 & cat /proc/$!/environ >/dev/null && kill $! && d=$(mktemp -d) && mkdir $d/a $d/b && echo x >$d/a/f && ln $d/a/f $d/b/g && mv $d/a/f $d/b/f && cat $d/b/f; rm -r $d";
         assert_eq!(run(shell(own)).await.0, "x\n");
     });
+}
+
+/// In no folder that everybody shares: those cannot hide anything.
+struct Private(PathBuf);
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn private() -> Option<Private> {
+    let folder = if is_root() { "/var/lib".into() } else { std::env::var_os("HOME")? };
+    let folder = PathBuf::from(folder).join(format!("maitred-hidden-{}", std::process::id()));
+    std::fs::create_dir(&folder).ok()?;
+    Some(Private(folder))
+}
+
+#[test]
+fn the_gateways_own_files_are_neither_read_nor_changed() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(Private(folder)) = &private() else {
+        eprintln!("not tested: no folder of its own");
+        return;
+    };
+    if !sandbox::can_hide() {
+        eprintln!("not tested: no Landlock");
+        return;
+    }
+    let at = |name: &str| folder.join(name);
+    for folder in ["keys", "free"] {
+        std::fs::create_dir(at(folder)).unwrap();
+    }
+    for file in ["store.db", "store.db-wal", "keys/one.pem", "free/data", "beside", "keys-of-others"] {
+        std::fs::write(at(file), "words").unwrap();
+        std::fs::set_permissions(at(file), std::fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    for open in [folder.clone(), at("free"), at("keys")] {
+        std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    std::os::unix::fs::symlink(at("store.db"), at("free/link")).unwrap();
+    let hidden = ["store.db", "keys", "later.db", "none/yet"].map(at).to_vec();
+    let script = format!(
+        "cd {}; for f in store.db store.db-wal keys/one.pem free/link beside free/data keys-of-others; do cat $f >/dev/null 2>&1 && echo read $f; done
+         for f in store.db keys/one.pem free/link free/data; do (echo x >> $f) 2>/dev/null && echo wrote $f; done
+         rm -f store.db 2>/dev/null; mv free/data store.db 2>/dev/null; rm -f keys/one.pem 2>/dev/null
+         (echo x > free/new) && cat free/new; (echo x > later.db) 2>/dev/null; (echo x > other) 2>/dev/null
+         t=$(mktemp) && echo tmp > $t && cat $t && rm $t; echo out > /dev/stdout; echo nothing > /dev/null; ls / > /dev/null && echo listed",
+        folder.display()
+    );
+    let users = if is_root() { vec![Some((NOBODY, NOBODY)), Some((0, 0))] } else { vec![None] };
+    for user in users {
+        std::fs::write(at("free/data"), "words").unwrap();
+        let said = block_on(async {
+            let spawner = Spawner::hiding(hidden.clone()).unwrap();
+            let mut process = spawner.spawn(Launch { user, ..shell(&script) }).await.unwrap();
+            let said = read(process.stdout.as_ref().unwrap(), false).await;
+            process.ended().await;
+            said
+        });
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(
+            lines,
+            ["read beside", "read free/data", "read keys-of-others", "wrote free/data", "x", "tmp", "out", "listed"],
+            "{user:?}"
+        );
+        for kept in ["store.db", "keys/one.pem"] {
+            assert_eq!(std::fs::read_to_string(at(kept)).unwrap(), "words", "{kept}");
+        }
+        assert!(!at("later.db").exists() && !at("none").exists());
+        std::fs::remove_file(at("free/new")).unwrap();
+    }
 }

@@ -28,7 +28,10 @@ fn the_familiar_lines_are_there_where_they_are_wanted() {
         let id = given.id.clone();
         whole(house.pool.invoke(given).await);
         let lines: Vec<String> = house.pool.log_after(0).iter().map(|line| line.text.to_string()).collect();
-        assert_eq!(lines[..3], [format!("START RequestId: {id} Version: $LATEST"), "hello".into(), format!("END RequestId: {id}")]);
+        assert_eq!(
+            lines[..3],
+            [format!("START RequestId: {id} Version: $LATEST"), "hello".into(), format!("END RequestId: {id}")]
+        );
         let report = &lines[3];
         assert!(report.starts_with(&format!("REPORT RequestId: {id}\tDuration: ")), "{report}");
         for part in ["\tBilled Duration: ", "\tMemory Size: 128 MB", "\tMax Memory Used: ", "\tInit Duration: "] {

@@ -68,7 +68,7 @@ async fn one(house: &House, number: usize) {
         Kind::Hangs => fails(json!({"child": true, "sleep": 1000}), Failure::TimedOut, "Sandbox.Timedout").await,
         Kind::Garbage => fails(json!({"garbage": "POST nonsense\r\n\r\n"}), Failure::Exited, "Runtime.ExitError").await,
         Kind::Oversized => {
-            let event = json!({"bytes": PAYLOAD_BYTES_MAX + 1, "dies": number % 2 == 0});
+            let event = json!({"bytes": PAYLOAD_BYTES_MAX + 1, "dies": number.is_multiple_of(2)});
             fails(event, Failure::TooLarge, "Function.ResponseSizeTooLarge").await;
         }
         Kind::Half => fails(json!({"half": true}), Failure::Raised, "Runtime.TruncatedResponse").await,
@@ -137,7 +137,9 @@ fn each_caller_gets_one_right_answer_whatever_happens_and_nothing_is_left() {
                 }
             })
             .await;
-        house.until("all have asked again", |view| view.waiting == 0 && view.instances.iter().all(|one| one.state == "idle")).await;
+        house
+            .until("all have asked again", |view| view.waiting == 0 && view.instances.iter().all(|one| one.state == "idle"))
+            .await;
     });
     assert!(!left(&mark).is_empty(), "the mark is found at all");
     drop(runtime);

@@ -3,18 +3,15 @@
 
 use super::answer::Said;
 use super::connection::End;
+use crate::function::event::{Moment, Query, STAGE};
 use crate::proxy::is_vouched_for;
 use maitred_core::{Exchange, Principal, Scheme};
 use maitred_model::{CONNECT, DISCONNECT};
 use maitred_wire::{Name, base64};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-/// The one stage that an API has, as events of requests name it.
-const STAGE: &str = "$default";
-/// Years of four digits end with this second; beyond it no date has a text.
-const LAST_SECOND: u64 = 253_402_300_799;
 /// An event without its message.
 const FRAME_BYTES: usize = 1024;
 
@@ -49,7 +46,7 @@ impl Told {
         let mut context = json!({
             "messageDirection": "IN",
             "stage": STAGE,
-            "connectedAt": millis(facts.connected_at),
+            "connectedAt": Moment::of(facts.connected_at).millis(),
             "identity": identity,
             "domainName": facts.domain,
             "connectionId": facts.connection,
@@ -113,14 +110,16 @@ impl Told {
         let mut event = Vec::with_capacity(FRAME_BYTES + self.0.len());
         event.extend_from_slice(b"{\"requestContext\":{\"routeKey\":");
         text(&mut event, route);
-        for (name, value) in [("eventType", kind), ("requestId", occasion.request_id), ("extendedRequestId", occasion.request_id)] {
+        for (name, value) in [("eventType", kind), ("requestId", occasion.request_id), ("extendedRequestId", occasion.request_id)]
+        {
             name_of(&mut event, name);
             text(&mut event, value);
         }
         name_of(&mut event, "requestTime");
-        text(&mut event, &time_text(occasion.time));
+        let moment = Moment::of(occasion.time);
+        text(&mut event, &moment.text());
         name_of(&mut event, "requestTimeEpoch");
-        maitred_wire::decimal(&mut event, millis(occasion.time));
+        maitred_wire::decimal(&mut event, moment.millis());
         for (name, value) in new {
             member(&mut event, name, value);
         }
@@ -157,19 +156,6 @@ fn member(out: &mut Vec<u8>, name: &str, value: &Value) {
 
 fn text(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
-}
-
-fn millis(time: Duration) -> u64 {
-    time.as_millis().try_into().unwrap_or(u64::MAX)
-}
-
-/// `09/Feb/2024:18:11:43 +0000`
-fn time_text(since_1970: Duration) -> String {
-    let second = Duration::from_secs(since_1970.as_secs().min(LAST_SECOND));
-    // `Fri, 09 Feb 2024 18:11:43 GMT`
-    let date = httpdate::fmt_http_date(UNIX_EPOCH + second);
-    let part = |from: usize, to: usize| date.get(from..to).unwrap_or_default();
-    format!("{}/{}/{}:{} +0000", part(5, 7), part(8, 11), part(12, 16), part(17, 25))
 }
 
 /// As an authorizer that is a function says it: everything as text.
@@ -264,32 +250,10 @@ fn port(authority: &[u8], is_https: bool) -> &[u8] {
 }
 
 fn query(query: &[u8]) -> Lists {
-    let mut all = Grouped::default();
-    for pair in query.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()) {
-        let at = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
-        let (name, value) = (decoded(&pair[..at]), decoded(pair.get(at + 1..).unwrap_or_default()));
-        all.add(name.clone(), name, value);
-    }
-    all.lists
-}
-
-/// Percent signs with two digits behind them, and plus signs, stand for something else.
-fn decoded(text: &[u8]) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(&byte) = text.get(at) {
-        let digit = |at: usize| text.get(at).and_then(|&digit| char::from(digit).to_digit(16));
-        at += 1;
-        match (byte, digit(at), digit(at + 1)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high << 4 | low) as u8);
-                at += 2;
-            }
-            (b'+', ..) => out.push(b' '),
-            (byte, ..) => out.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    let query = Query::decoded(query);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let groups = query.groups();
+    groups.iter().map(|run| (text(query.name(run[0])), run.iter().map(|&at| text(query.value(at))).collect())).collect()
 }
 
 #[cfg(test)]
@@ -360,7 +324,8 @@ mod tests {
             ("X-Forwarded-Proto", "http"),
         ];
         assert_eq!(event["headers"], single(&headers));
-        let mut multi: Value = headers.iter().map(|(name, value)| ((*name).to_owned(), json!([value]))).collect::<Map<_, _>>().into();
+        let mut multi: Value =
+            headers.iter().map(|(name, value)| ((*name).to_owned(), json!([value]))).collect::<Map<_, _>>().into();
         multi["Accept"] = json!(["a", "b"]);
         assert_eq!(event["multiValueHeaders"], multi);
         assert_eq!(

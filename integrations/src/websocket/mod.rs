@@ -125,12 +125,7 @@ impl WebSocket {
             socket: self.clone(),
             desk: desk.clone(),
             worker: worker.clone(),
-            listed: Listed {
-                connection,
-                connected_at,
-                source_ip: source_ip.into(),
-                user_agent: user_agent.map(Into::into),
-            },
+            listed: Listed { connection, connected_at, source_ip: source_ip.into(), user_agent: user_agent.map(Into::into) },
             told,
             host: text(exchange.request.authority()).into(),
             offered: offered.map(|name| text(name.trim_ascii()).into()).collect(),

@@ -91,8 +91,8 @@ fn worker_of(id: &str) -> Option<usize> {
     };
     let text: Vec<u8> = id.bytes().map(digit).collect();
     let bytes = base64::decode(&text)?;
-    let number = bytes.first_chunk::<2>()?;
-    Some(usize::from(u16::from_be_bytes(*number)))
+    let [high, low, ..] = *bytes.first_chunk::<ID_BYTES>()?;
+    Some(usize::from(u16::from_be_bytes([high, low])))
 }
 
 /// One connection, as its worker lists it.
@@ -202,7 +202,9 @@ mod tests {
             }
             assert_ne!(desk.new_id(), desk.new_id());
         }
-        for id in ["", "a", "L0SM9cOFvHcCIhw=", "AAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAA\u{e9}", "AAAA AAAA AAAA A"] {
+        for id in
+            ["", "a", "L0SM9cOFvHcCIhw=", "AAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAA\u{e9}", "AAAA AAAA AAAA A"]
+        {
             assert_eq!(worker_of(id), None, "{id}");
         }
     }

@@ -126,6 +126,10 @@ mod tests {
             assert_eq!(plainly(message, &path).as_deref(), wanted, "{message}, by way of a tree");
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(select(&format!(r#"{{"x":{deep},"action":"join"}}"#), &["action".into()]).as_deref(), Some("join"), "nothing recurses into what is skipped");
+        assert_eq!(
+            select(&format!(r#"{{"x":{deep},"action":"join"}}"#), &["action".into()]).as_deref(),
+            Some("join"),
+            "nothing recurses into what is skipped"
+        );
     }
 }

@@ -175,15 +175,8 @@ async fn invoke(desk: &Desk, function: &str, event: Vec<u8>, id: String) -> Resu
     let reach = desk.reach().ok_or_else(|| Fault::new(Kind::FunctionUnavailable, "the worker ends"))?;
     let runner = reach.functions.iter().find(|runner| *runner.name == *function);
     let runner = runner.ok_or_else(|| Fault::new(Kind::FunctionUnavailable, format!("there is no `{function}` any more")))?;
-    let invocation = Invocation {
-        id: id.into(),
-        event,
-        arn: None,
-        trace: "".into(),
-        client_context: None,
-        streamed: false,
-        log_tail: false,
-    };
+    let invocation =
+        Invocation { id: id.into(), event, arn: None, trace: "".into(), client_context: None, streamed: false, log_tail: false };
     match runner.run(invocation, &reach).await? {
         Ran::Whole(finished) => Ok(finished),
         Ran::Streamed { .. } => Err(Fault::new(Kind::Internal, "a result that nobody wanted as a stream")),

@@ -313,7 +313,12 @@ fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
     let Some(integration) = chosen.next() else {
         if ["proxy", "function", "websocket", "respond", "redirect"].iter().all(|key| node.get(key).is_none()) {
             let message = "the route says not what answers it";
-            cx.error("missing-key", matcher.span, message, "add `proxy: …`, `function: …`, `websocket: …`, `respond: …` or `redirect: …`");
+            cx.error(
+                "missing-key",
+                matcher.span,
+                message,
+                "add `proxy: …`, `function: …`, `websocket: …`, `respond: …` or `redirect: …`",
+            );
         }
         return None;
     };

@@ -30,7 +30,8 @@ impl Selection {
         if path.len() > STEPS_MAX {
             return bad("it is more than 8 keys long");
         }
-        let word = |key: &String| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+        let word =
+            |key: &String| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
         if !path.iter().all(word) {
             return bad("keys have letters, digits, `-` and `_`, with a point between two");
         }

@@ -5,7 +5,6 @@ pub mod api_key;
 pub mod aws_signature;
 pub mod basic;
 mod bearer;
-mod body_hash;
 pub mod client_certificate;
 mod client_secret;
 mod failures;
@@ -36,10 +35,13 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub const NAME: &str = "authenticate";
 pub const SESSIONS: &str = "sessions";
+
+/// Whoever is refused unlooked at is told so after this: a flood of guesses is as slow as that, and costs others next to nothing.
+pub(crate) const PAUSE: Duration = Duration::from_millis(250);
 
 /// Why somebody does not come in.
 pub enum Refusal {
@@ -354,11 +356,13 @@ impl Policy for Authenticate {
             });
         };
         // What is not known costs something to find out: whoever was wrong too often is not looked at, and stands in nobody's way.
-        if let Some(Err(over)) = self.failures.as_ref().map(|failures| failures.check(exchange, ports)) {
-            return Hook::Ready(Err(over));
-        }
+        let checked = self.failures.as_ref().map_or(Ok(()), |failures| failures.check(exchange, ports));
         Hook::Pending(Box::pin(async move {
             let (client, deadline) = (exchange.client.clone(), exchange.deadline);
+            if let Err(over) = checked {
+                while_wanted(client, ports.until(ports.now() + PAUSE)).await?;
+                return Err(over);
+            }
             // Whom the worker knows goes first, however many others there are.
             let turn = while_wanted(client.clone(), in_time(ports.turn(), deadline, ports)).await?;
             if turn.is_none() || deadline.is_some_and(|deadline| deadline <= ports.now()) {
@@ -374,7 +378,14 @@ impl Policy for Authenticate {
                 return self.conclude(choice, exchange, ports, known);
             }
             let is_costly = choice.authorizer.is_costly();
-            let look = self.failures.as_ref().map(|failures| failures.admit(exchange, ports, is_costly)).transpose()?;
+            let look = match self.failures.as_ref().map(|failures| failures.admit(exchange, ports, is_costly)) {
+                Some(Err(over)) => {
+                    while_wanted(client, ports.until(ports.now() + PAUSE)).await?;
+                    return Err(over);
+                }
+                Some(Ok(look)) => Some(look),
+                None => None,
+            };
             let decision = match choice.authorizer.decide(exchange, ports) {
                 Hook::Ready(decision) => decision,
                 Hook::Pending(later) => while_wanted(client, in_time(later, deadline, ports))

@@ -368,7 +368,9 @@ mod tests {
             let Some(&[start, second]) = bytes.get(at..).and_then(|rest| rest.first_chunk::<2>()) else { return (all, None) };
             let length = match second & 0x7f {
                 126 => bytes.get(at + 2..at + 4).map(|two| (4, u64::from(two[0]) << 8 | u64::from(two[1]), 126)),
-                127 => bytes.get(at + 2..at + 10).map(|eight| (10, eight.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)), 65536)),
+                127 => bytes
+                    .get(at + 2..at + 10)
+                    .map(|eight| (10, eight.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)), 65536)),
                 short => Some((2, u64::from(short), 0)),
             };
             let Some((header, length, least)) = length else { return (all, None) };
@@ -407,7 +409,9 @@ mod tests {
                     }
                     _ => {
                         let code = u16::from(payload[0]) << 8 | u16::from(payload[1]);
-                        let is_sayable = [1000, 1001, 1002, 1003].contains(&code) || (1007..1015).contains(&code) || (3000..5000).contains(&code);
+                        let is_sayable = [1000, 1001, 1002, 1003].contains(&code)
+                            || (1007..1015).contains(&code)
+                            || (3000..5000).contains(&code);
                         if !is_sayable {
                             return stop(all, 1002);
                         }
@@ -420,7 +424,10 @@ mod tests {
             }
             let (is_text, held) = message.get_or_insert_with(|| (opcode == 1, Vec::new()));
             held.extend(payload);
-            if *is_text && (String::from_utf8_lossy(held).len() < held.len() || std::str::from_utf8(held).is_err_and(|error| error.error_len().is_some())) {
+            if *is_text
+                && (String::from_utf8_lossy(held).len() < held.len()
+                    || std::str::from_utf8(held).is_err_and(|error| error.error_len().is_some()))
+            {
                 return stop(all, 1007);
             }
             if !whole {

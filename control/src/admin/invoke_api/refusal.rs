@@ -51,7 +51,10 @@ impl Refusal {
     }
 
     pub fn incomplete_signature(why: &str) -> Refusal {
-        Refusal::unknown_caller("IncompleteSignatureException", format!("The request signature is not one that is taken here: {why}."))
+        Refusal::unknown_caller(
+            "IncompleteSignatureException",
+            format!("The request signature is not one that is taken here: {why}."),
+        )
     }
 
     pub fn unknown_key() -> Refusal {

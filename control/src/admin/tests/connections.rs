@@ -1,6 +1,6 @@
 //! AWS's management API of connections, signed as the Invoke API.
 
-use super::invoke_api::{admin_key, exchange, hosting, signed, Signer};
+use super::invoke_api::{Signer, admin_key, exchange, hosting, signed};
 use super::*;
 use maitred_core::{ConnectionView, Reaching, Unreached};
 

@@ -61,7 +61,10 @@ pub(super) struct Raw {
 
 impl Raw {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.split_once(": ").filter(|(known, _)| known.eq_ignore_ascii_case(name))).map(|(_, value)| value)
+        self.head
+            .lines()
+            .find_map(|line| line.split_once(": ").filter(|(known, _)| known.eq_ignore_ascii_case(name)))
+            .map(|(_, value)| value)
     }
 
     pub fn text(&self) -> &str {
@@ -118,7 +121,11 @@ async fn an_invocation_answers_the_result_and_what_aws_says_of_it() {
     assert_eq!(asked.arn.as_deref(), Some("arn:aws:lambda:eu-west-1:000000000000:function:dessert"));
     assert!(!asked.streamed && !asked.log_tail && asked.client_context.is_none());
     let (root, rest) = asked.trace.split_once(";Parent=").unwrap();
-    assert!(root.starts_with("Root=1-") && root.len() == 40 && rest.len() == 26 && rest.ends_with(";Sampled=0"), "{}", asked.trace);
+    assert!(
+        root.starts_with("Root=1-") && root.len() == 40 && rest.len() == 26 && rest.ends_with(";Sampled=0"),
+        "{}",
+        asked.trace
+    );
 }
 
 #[tokio::test]
@@ -176,7 +183,12 @@ async fn what_is_wrong_is_said_in_aws_s_words() {
     for (line, header, body, wanted) in [
         ("POST /2015-03-31/functions/salad/invocations", None, "{}", (404, "ResourceNotFoundException", "function:salad")),
         ("POST /2015-03-31/functions/remote/invocations", None, "{}", (404, "ResourceNotFoundException", "function:remote")),
-        ("POST /2015-03-31/functions/salad:live/invocations", None, "{", (404, "ResourceNotFoundException", "function:salad:live")),
+        (
+            "POST /2015-03-31/functions/salad:live/invocations",
+            None,
+            "{",
+            (404, "ResourceNotFoundException", "function:salad:live"),
+        ),
         (INVOKE, None, "{", (400, "InvalidRequestContentException", "Could not parse request body into json")),
         (INVOKE, None, "plum", (400, "InvalidRequestContentException", "Could not parse request body into json")),
         (INVOKE, Some(("x-amz-invocation-type", "event")), "{}", (400, "ValidationException", "'invocationType'")),
@@ -186,7 +198,12 @@ async fn what_is_wrong_is_said_in_aws_s_words() {
         (INVOKE, Some(("x-amz-client-context", "WzFd")), "{}", (400, "InvalidRequestContentException", "Client context")),
         (INVOKE, Some(("x-amz-client-context", &*long)), "{}", (400, "InvalidParameterValueException", "3583")),
         ("POST /2015-03-31/functions/a%20b/invocations", None, "{}", (400, "ValidationException", "'functionName'")),
-        ("POST /2015-03-31/functions/dessert/invocations?Qualifier=a%20b", None, "{}", (400, "ValidationException", "'qualifier'")),
+        (
+            "POST /2015-03-31/functions/dessert/invocations?Qualifier=a%20b",
+            None,
+            "{}",
+            (400, "ValidationException", "'qualifier'"),
+        ),
         (
             "POST /2015-03-31/functions/dessert:live/invocations?Qualifier=dev",
             None,

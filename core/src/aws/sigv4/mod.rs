@@ -18,6 +18,7 @@ pub use payload::{Payload, UNSIGNED};
 pub use request::{Parts, Request};
 pub use sign::{Signing, authorization};
 
+use crate::body_hash;
 use aws_lc_rs::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 
@@ -33,6 +34,11 @@ pub const TOKEN_HEADER: &[u8] = b"x-amz-security-token";
 /// The hash of a whole body, as it stands in what is signed.
 pub fn hash(body: &[u8]) -> [u8; 64] {
     hex(digest(&SHA256, body).as_ref())
+}
+
+/// The same, of a body that may be long: others on its worker have their turn in the middle.
+pub async fn hash_in_turns(body: &[u8]) -> [u8; 64] {
+    hex(body_hash::hash(&SHA256, body).await.as_ref())
 }
 
 /// Whether a request whose body is at hand was signed with this key. Who may be asked for it, where and when, the caller has looked at:

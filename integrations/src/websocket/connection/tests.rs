@@ -112,7 +112,10 @@ fn every_way_to_end() {
     assert_eq!((next(&endpoint), endpoint.0.end().code), (Poll::Ready(None), ABNORMAL));
     let endpoint = open(false);
     endpoint.0.dismiss();
-    assert_eq!((sent(&endpoint), endpoint.0.end().code), ((vec![Incoming::Close(Some(1000), "Connection deleted".into())], true), 1000));
+    assert_eq!(
+        (sent(&endpoint), endpoint.0.end().code),
+        ((vec![Incoming::Close(Some(1000), "Connection deleted".into())], true), 1000)
+    );
     let connection = open(false).0.clone();
     assert_eq!(connection.end().code, ABNORMAL, "its tunnel is gone");
 }

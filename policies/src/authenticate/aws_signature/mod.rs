@@ -5,11 +5,10 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Authorizer, Decision, Making, Refusal, body_hash, place};
-use aws_lc_rs::digest;
+use super::{Authorizer, Decision, Making, Refusal, place};
 use maitred_core::aws::sigv4::{
-    ALGORITHM, Claim, PARAMETERS, Payload, SecretKey, TOKEN_HEADER, TOKEN_PARAMETER, UNSIGNED, canonical_request, hex, in_header,
-    in_query,
+    ALGORITHM, Claim, PARAMETERS, Payload, SecretKey, TOKEN_HEADER, TOKEN_PARAMETER, UNSIGNED, canonical_request, hash_in_turns,
+    in_header, in_query,
 };
 use maitred_core::identity::{Roll, Vouched};
 use maitred_core::{Exchange, Hook, Ports, Principal};
@@ -83,7 +82,7 @@ impl AwsSignature {
 
 async fn hash_of_body(exchange: &mut Exchange, ports: &dyn Ports) -> Result<[u8; 64], Refusal> {
     let body = exchange.whole_body(ports, usize::MAX).await.map_err(Refusal::Failed)?;
-    Ok(hex(body_hash::hash(&digest::SHA256, &body).await.as_ref()))
+    Ok(hash_in_turns(&body).await)
 }
 
 impl Authorizer for AwsSignature {

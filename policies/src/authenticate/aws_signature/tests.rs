@@ -1,6 +1,7 @@
 use super::super::http_signature::testing::{decide, exchange, try_exchange};
 use super::*;
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
+use maitred_core::aws::sigv4::hex;
 use maitred_core::aws::sigv4::stamp;
 use maitred_core::testing::Fixed;
 use maitred_core::{Body, Room};

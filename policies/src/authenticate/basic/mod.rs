@@ -4,7 +4,7 @@
 pub mod header;
 mod password;
 
-use super::{Authorizer, Decision, Making, Refusal};
+use super::{Authorizer, Decision, Making, PAUSE, Refusal};
 use header::Credentials;
 use maitred_core::identity::{Finding, Generations, Remembered, Roll};
 use maitred_core::wire::Name;
@@ -55,7 +55,10 @@ impl Basic {
         let is_known = known.is_some();
         let hash = known.unwrap_or(self.users.usual()).clone();
         let computing = self.compute.run(move || password::is_right(&hash, password.as_bytes()));
-        let computing = computing.map_err(|_| unavailable("too many passwords wait to be hashed"))?;
+        let Ok(computing) = computing else {
+            ports.until(ports.now() + PAUSE).await;
+            return Err(unavailable("too many passwords wait to be hashed"));
+        };
         let is_right = computing.await.map_err(|_| unavailable("the hash came to no result"))?;
         let (remembered, keep) = match is_right && is_known {
             true => (Remembered::Valid(Arc::new(self.principal(user))), VALID_FOR),

@@ -1,0 +1,25 @@
+//! Returns its event, and tells what it knows of its run: the smallest function there is, on AWS's runtime client.
+
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use serde_json::{Value, json};
+
+async fn echo(event: LambdaEvent<Value>) -> Result<Value, Error> {
+    let LambdaEvent { payload, context } = event;
+    match payload["do"].as_str() {
+        Some("fail") => Err("it was asked to fail".into()),
+        Some("exit") => std::process::exit(3),
+        Some("tell") => Ok(json!({
+            "request_id": context.request_id,
+            "arn": context.invoked_function_arn,
+            "deadline": context.deadline,
+            "function": context.env_config.function_name,
+            "memory": context.env_config.memory,
+        })),
+        _ => Ok(payload),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    run(service_fn(echo)).await
+}
