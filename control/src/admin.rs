@@ -2,6 +2,7 @@
 //! about the gateway: everything that it shows or does is an `Operations` of the binary.
 
 mod answers;
+mod connections;
 mod consumers;
 mod functions;
 mod gate;
@@ -28,9 +29,9 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use maitred_core::Clock;
 use maitred_core::limits::series::LimitView;
 use maitred_core::metrics::Metrics;
+use maitred_core::{Clients, Clock};
 use maitred_host::FunctionKey;
 use maitred_model::MetricsAccess;
 use std::convert::Infallible;
@@ -123,6 +124,8 @@ pub trait Operations: Send + Sync + 'static {
     /// Reads the code of a hosted function again, and has other processes take the places of those that it has. Never called twice at
     /// once, nor beside `reload`.
     fn reload_function(&self, name: &str) -> Result<Reloaded, NotReloaded>;
+    /// The way to clients of WebSockets that functions answer.
+    fn clients(&self) -> Arc<dyn Clients>;
     /// Version, generation, when it started, how the last reload went.
     fn status(&self) -> serde_json::Value;
     /// Reads the gateway's own file again: the generation that is live now, or the rendered diagnostics. Never called twice at once.

@@ -7,11 +7,12 @@ pub(crate) mod testing;
 pub mod token;
 
 use maitred_core::function::Invocation;
-use maitred_host::{Answer, Code, Figures, LogLine, NotRun, Pool, PoolView};
+use maitred_host::{Answer, Figures, InstanceView, LogLine, NotRun, Pool, PoolView};
 use maitred_model::{Document, Function, FunctionPlace, Hosted};
 use serde_json::{Value, json};
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,13 +20,22 @@ use std::time::Duration;
 
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// How processes are at a moment.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub instances: Vec<InstanceView>,
+    /// Invocations that wait for one.
+    pub waiting: usize,
+}
+
 /// The processes of one function. A trait only so that what is asked of them can be tested without any.
 pub trait Processes: Send + Sync {
     fn invoke(&self, invocation: Invocation) -> Later<'_, Result<Answer, NotRun>>;
     /// The same for an event, whose result is nobody's.
     fn submit(&self, invocation: Invocation) -> Later<'_, Result<(), NotRun>>;
-    fn view(&self) -> Later<'_, PoolView>;
-    fn code(&self) -> &Code;
+    fn view(&self) -> Later<'_, Seen>;
+    /// Of the code that they run, and where its copy is.
+    fn code(&self) -> (&str, &Path);
     fn figures(&self) -> &Figures;
     fn log_after(&self, number: u64) -> Vec<LogLine>;
     fn reload(&self);
@@ -40,12 +50,16 @@ impl Processes for Pool {
         Box::pin(Pool::submit(self, invocation))
     }
 
-    fn view(&self) -> Later<'_, PoolView> {
-        Box::pin(Pool::view(self))
+    fn view(&self) -> Later<'_, Seen> {
+        Box::pin(async {
+            let PoolView { name: _, code: _, instances, waiting } = Pool::view(self).await;
+            Seen { instances, waiting }
+        })
     }
 
-    fn code(&self) -> &Code {
-        Pool::code(self)
+    fn code(&self) -> (&str, &Path) {
+        let code = Pool::code(self);
+        (&code.hash, &code.root)
     }
 
     fn figures(&self) -> &Figures {
@@ -118,7 +132,7 @@ impl FunctionView {
     }
 
     /// `seen`: how its processes are at the moment.
-    pub fn to_json(&self, seen: Option<&PoolView>) -> Value {
+    pub fn to_json(&self, seen: Option<&Seen>) -> Value {
         let mut value = maitred_model::function_to_json(self.function());
         value["name"] = self.name().into();
         value["runs"] = if self.hosted().is_some() { "here" } else { "aws" }.into();
@@ -126,12 +140,13 @@ impl FunctionView {
             value["code"] = json!({ "folder": hosted.code.display().to_string() });
         }
         if let (Some(processes), Some(counts)) = (&self.processes, self.counts()) {
-            value["code"]["hash"] = processes.code().hash.as_str().into();
-            value["code"]["copy"] = processes.code().root.display().to_string().into();
+            let (hash, copy) = processes.code();
+            value["code"]["hash"] = hash.into();
+            value["code"]["copy"] = copy.display().to_string().into();
             value["counts"] = counts.to_json();
         }
-        if let Some(PoolView { instances, waiting, .. }) = seen {
-            let instance = |instance: &maitred_host::InstanceView| {
+        if let Some(Seen { instances, waiting }) = seen {
+            let instance = |instance: &InstanceView| {
                 json!({
                     "number": instance.number,
                     "pid": instance.pid,
@@ -167,19 +182,8 @@ pub struct FunctionCounts {
 
 impl FunctionCounts {
     fn of(name: &str, figures: &Figures) -> FunctionCounts {
-        let Figures {
-            invocations,
-            failures,
-            timeouts,
-            throttles,
-            starts,
-            busy,
-            idle,
-            starting,
-            waiting,
-            duration,
-            init,
-        } = figures;
+        let Figures { invocations, failures, timeouts, throttles, starts, busy, idle, starting, waiting, duration, init } =
+            figures;
         FunctionCounts {
             name: name.to_owned(),
             invocations: invocations.load(Relaxed),

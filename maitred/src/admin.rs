@@ -7,9 +7,10 @@ use maitred_control::times::written;
 use maitred_control::upstreams::{find, turn};
 use maitred_control::usage::Usage;
 use maitred_control::{
-    CertificateEnd, Change, Changed, ConsumerCounts, ConsumerView, FunctionView, NotChanged, NotReloaded, NotUpgraded, Operations,
-    Processes, Readiness, Reloaded, Successor, Turned, Unknown, UpstreamView, UsageView, consumers,
+    CertificateEnd, Change, Changed, ConsumerCounts, ConsumerView, FunctionView, NotChanged, NotReloaded, NotUpgraded,
+    Operations, Processes, Readiness, Reloaded, Successor, Turned, Unknown, UpstreamView, UsageView, consumers,
 };
+use maitred_core::Clients;
 use maitred_core::limits::series::LimitView;
 use maitred_core::metrics::Metrics;
 use maitred_dataplane::Snapshot;
@@ -123,6 +124,10 @@ impl Operations for House {
         }
         let (old, new) = (&before.code().hash, &after.code().hash);
         Ok(Reloaded { hash: new.clone(), has_changed: old != new })
+    }
+
+    fn clients(&self) -> Arc<dyn Clients> {
+        Arc::new(self.gateway.websockets().clone())
     }
 
     fn status(&self) -> Value {

@@ -635,7 +635,9 @@ mod tests {
     #[test]
     fn an_event_is_said_in_one_way_only() {
         let fits = |words: &str| Cli::try_parse_from("maitred function".split(' ').chain(words.split(' '))).is_ok();
-        for words in ["invoke a", "invoke a -", "invoke a --event {}", "invoke a --event-file -", "logs a -f", "logs a -f --file b"] {
+        for words in
+            ["invoke a", "invoke a -", "invoke a --event {}", "invoke a --event-file -", "logs a -f", "logs a -f --file b"]
+        {
             assert!(fits(words), "{words}");
         }
         for words in ["invoke a - --event {}", "invoke a --event {} --event-file b", "invoke a b", "logs a --file b --admin :1"] {

@@ -76,7 +76,9 @@ fn invoke(arguments: &Invoke) -> anyhow::Result<Exit> {
         (_, Some(event), _) => event.clone().into_bytes(),
         (Some(_), None, _) => from_stdin()?,
         (None, None, Some(file)) if file == Path::new("-") => from_stdin()?,
-        (None, None, Some(file)) => std::fs::read(file).with_context(|| format!("cannot read the event in {}", file.display()))?,
+        (None, None, Some(file)) => {
+            std::fs::read(file).with_context(|| format!("cannot read the event in {}", file.display()))?
+        }
         (None, None, None) => Vec::new(),
     };
     let query = if *logs { "?logs=true" } else { "" };

@@ -88,7 +88,10 @@ fn unauthorized(has_token: bool, file: Option<&Path>) -> String {
             )
         }
         (true, Some(file)) => {
-            format!("does not take the token of {}, or the one beside its store; if that was changed since the gateway started, {by_hand}", file.display())
+            format!(
+                "does not take the token of {}, or the one beside its store; if that was changed since the gateway started, {by_hand}",
+                file.display()
+            )
         }
     }
 }

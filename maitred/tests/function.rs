@@ -122,7 +122,10 @@ fn functions_are_listed_and_their_processes_replaced() {
     done(&folder, &["invoke", "echo"]);
     let list = done(&folder, &["list"]).stdout;
     let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!((rows[0][0], &rows[1][..2], &rows[1][3..9]), ("FUNCTION", &["echo", "provided"][..], &["0", "1", "0", "0", "1", "0"][..]));
+    assert_eq!(
+        (rows[0][0], &rows[1][..2], &rows[1][3..9]),
+        ("FUNCTION", &["echo", "provided"][..], &["0", "1", "0", "0", "1", "0"][..])
+    );
     let one = || json(&done(&folder, &["list", "echo", "--json"]).stdout);
     let before = one();
     let instance = &before["instances"][0];

@@ -2,9 +2,9 @@
 
 use super::gate::{Gate, Refusal};
 use super::{AdminConfig, NotUpgraded, Operations, Readiness, Successor};
-use super::{consumers, functions, hand, invoke_api, usage};
-use crate::functions::keys::Keys;
+use super::{connections, consumers, functions, hand, invoke_api, usage};
 use crate::functions::FunctionView;
+use crate::functions::keys::Keys;
 use crate::metrics::{self, Extra};
 use crate::upstreams::UpstreamView;
 use axum::Router;
@@ -99,7 +99,7 @@ pub(super) fn router(app: App) -> Router {
         .fallback(nothing_here)
         .layer(from_fn_with_state(app.clone(), guard));
     // What is asked for there is let in by its signature, for which its body must be read first.
-    own.merge(invoke_api::router()).with_state(app).layer(from_fn(never_stored))
+    own.merge(invoke_api::router()).merge(connections::router()).with_state(app).layer(from_fn(never_stored))
 }
 
 async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -173,6 +173,7 @@ async fn index() -> Response {
             "GET /functions/{name}/logs?after={number}&request_id={id}": "what it wrote",
             "POST /functions/{name}/reload": "reads its code again, and starts other processes",
             "POST /2015-03-31/functions/{name}/invocations": "AWS's Invoke, for its own clients; signed",
+            "POST /@connections/{id}": "writes to the client of a WebSocket, as AWS's management API; signed",
             "GET /status": "version, generation, the last reload",
             "POST /reload": "reads the configuration again",
             "POST /upgrade": "starts the installed program, which takes over without a lost connection",

@@ -1,9 +1,9 @@
 //! Who may ask the admin listener for what. Pure: a method, a target and headers go in, a verdict comes out. The rules are the
 //! configuration language's, "Fixed semantics", Admin.
 
+use crate::functions::token::Token;
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN};
 use axum::http::{HeaderMap, Method, Uri};
-use crate::functions::token::Token;
 use maitred_core::function::PAYLOAD_BYTES_MAX;
 use maitred_model::{MetricsAccess, Secret};
 use std::net::{Ipv4Addr, Ipv6Addr};

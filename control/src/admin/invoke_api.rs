@@ -17,12 +17,13 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
-use call::Call;
+pub(super) use call::Call;
 use events::Events;
 use maitred_core::function::{Finished, Invocation};
 use maitred_core::wire::base64;
 use maitred_host::{Answer, Streamed};
-use refusal::{LATER_BYTES_MAX, REQUEST_ID, Refusal};
+pub(super) use refusal::Refusal;
+use refusal::{LATER_BYTES_MAX, REQUEST_ID};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -177,7 +178,9 @@ fn version_or_latest(version: &str) -> &str {
 fn asked(name: &str, call: &Call) -> Result<Asked, Refusal> {
     let qualifier = in_query(call.uri.query().unwrap_or_default(), "Qualifier");
     name::parse(name, qualifier.as_deref()).map_err(|wrong| match wrong {
-        Wrong::Name => Refusal::invalid(name, "'functionName' failed to satisfy constraint: Member must be the name or ARN of a function"),
+        Wrong::Name => {
+            Refusal::invalid(name, "'functionName' failed to satisfy constraint: Member must be the name or ARN of a function")
+        }
         Wrong::Qualifier => {
             let qualifier = qualifier.as_deref().unwrap_or_default();
             Refusal::invalid(qualifier, "'qualifier' failed to satisfy constraint: Member must be a version or an alias")
@@ -201,7 +204,10 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 fn kind(headers: &HeaderMap, is_streamed: bool) -> Result<Kind, Refusal> {
     let wrong = |value: &str, known: &str| {
-        Err(Refusal::invalid(value, &format!("'invocationType' failed to satisfy constraint: Member must satisfy enum value set: {known}")))
+        Err(Refusal::invalid(
+            value,
+            &format!("'invocationType' failed to satisfy constraint: Member must satisfy enum value set: {known}"),
+        ))
     };
     match text(headers, INVOCATION_TYPE) {
         None | Some("RequestResponse") => Ok(Kind::RequestResponse),
@@ -216,9 +222,10 @@ fn wants_log(headers: &HeaderMap) -> Result<bool, Refusal> {
     match text(headers, LOG_TYPE) {
         None | Some("None") => Ok(false),
         Some("Tail") => Ok(true),
-        Some(other) => {
-            Err(Refusal::invalid(other, "'logType' failed to satisfy constraint: Member must satisfy enum value set: [None, Tail]"))
-        }
+        Some(other) => Err(Refusal::invalid(
+            other,
+            "'logType' failed to satisfy constraint: Member must satisfy enum value set: [None, Tail]",
+        )),
     }
 }
 
@@ -290,12 +297,12 @@ fn described(app: &App, function: &FunctionView, qualifier: Option<&str>) -> Val
         value["MemorySize"] = hosted.memory.map(|bytes| bytes >> 20).into();
     }
     if let Some(processes) = &function.processes {
-        value["CodeSha256"] = processes.code().hash.as_str().into();
+        value["CodeSha256"] = processes.code().0.into();
     }
     value
 }
 
-fn json(value: &Value) -> Response {
+pub(super) fn json(value: &Value) -> Response {
     let mut response = value.to_string().into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(drawn) = functions::random() {

@@ -1,5 +1,6 @@
 //! Real sockets on port 0. Where time passes, it is tokio's, which jumps ahead when nothing else can happen.
 
+mod connections;
 mod consumers;
 mod functions;
 mod invoke_api;
@@ -153,6 +154,10 @@ impl Operations for Fake {
             "remote" => Err(NotReloaded::Elsewhere),
             _ => Err(NotReloaded::Unknown),
         }
+    }
+
+    fn clients(&self) -> Arc<dyn Clients> {
+        Arc::new(connections::OneClient)
     }
 
     fn status(&self) -> Value {

@@ -74,8 +74,7 @@ pub fn parse(text: &str, qualifier: Option<&str>) -> Result<Asked, Wrong> {
         (inside, beside) => inside.or(beside),
     };
     let is_qualifier = |text: &str| {
-        matches!(text, LATEST | "$LATEST.PUBLISHED")
-            || (!text.is_empty() && text.len() <= 128 && text.bytes().all(is_plain))
+        matches!(text, LATEST | "$LATEST.PUBLISHED") || (!text.is_empty() && text.len() <= 128 && text.bytes().all(is_plain))
     };
     match qualifier {
         Some(qualifier) if !is_qualifier(qualifier) => Err(if inside.is_some() { Wrong::Name } else { Wrong::Qualifier }),
@@ -109,9 +108,8 @@ mod tests {
 
     #[test]
     fn a_name_comes_alone_or_in_all_that_aws_wraps_it_in() {
-        let asked = |name: &str, qualifier: Option<&str>| {
-            Ok(Asked { name: name.to_owned(), qualifier: qualifier.map(str::to_owned) })
-        };
+        let asked =
+            |name: &str, qualifier: Option<&str>| Ok(Asked { name: name.to_owned(), qualifier: qualifier.map(str::to_owned) });
         for (text, beside, wanted) in [
             ("dessert", None, asked("dessert", None)),
             ("dessert:live", None, asked("dessert", Some("live"))),

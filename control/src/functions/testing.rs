@@ -1,16 +1,17 @@
 //! A function without processes: what it is to answer is said beforehand, and what it was asked is kept.
 
-use super::{FunctionView, Later, Processes};
+use super::{FunctionView, Later, Processes, Seen};
 use maitred_core::function::{Finished, Invocation};
-use maitred_host::{Answer, Code, Figures, InstanceView, LogLine, LogSource, NotRun, PoolView};
+use maitred_host::{Answer, Figures, InstanceView, LogLine, LogSource, NotRun};
 use maitred_model::{Document, Memory, load_text};
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub(crate) struct Scripted {
-    code: Code,
+    hash: String,
     figures: Figures,
     /// The next one is the first; with none left, the event comes back.
     pub answers: Mutex<VecDeque<Result<Answer, NotRun>>>,
@@ -27,9 +28,8 @@ impl Default for Scripted {
         {
             figure.store(value, Relaxed);
         }
-        let code = Code { hash: "c0de".repeat(16), root: "/var/lib/maitred/c0de".into(), layers: Vec::new() };
         Scripted {
-            code,
+            hash: "c0de".repeat(16),
             figures,
             answers: Mutex::default(),
             asked: Mutex::default(),
@@ -61,14 +61,13 @@ impl Processes for Scripted {
         Box::pin(async move { answer.map_or(Ok(()), |answer| answer.map(drop)) })
     }
 
-    fn view(&self) -> Later<'_, PoolView> {
+    fn view(&self) -> Later<'_, Seen> {
         let instances = vec![InstanceView { number: 1, pid: 4711, state: "idle", invocations: 5 }];
-        let view = PoolView { name: "dessert".into(), code: self.code.clone(), instances, waiting: 3 };
-        Box::pin(async move { view })
+        Box::pin(async move { Seen { instances, waiting: 3 } })
     }
 
-    fn code(&self) -> &Code {
-        &self.code
+    fn code(&self) -> (&str, &Path) {
+        (&self.hash, Path::new("/var/lib/maitred/c0de"))
     }
 
     fn figures(&self) -> &Figures {

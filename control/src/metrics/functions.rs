@@ -9,7 +9,9 @@ const COUNTERS: [Family; 5] = [
     ("maitred_function_invocations_total", "Runs of a hosted function.", |counts| counts.invocations),
     ("maitred_function_failures_total", "Those of them that failed, timeouts included.", |counts| counts.failures),
     ("maitred_function_timeouts_total", "Those of them that took too long.", |counts| counts.timeouts),
-    ("maitred_function_throttles_total", "Invocations that came to no run, for want of a free process.", |counts| counts.throttles),
+    ("maitred_function_throttles_total", "Invocations that came to no run, for want of a free process.", |counts| {
+        counts.throttles
+    }),
     ("maitred_function_starts_total", "Processes of a function that were started.", |counts| counts.starts),
 ];
 

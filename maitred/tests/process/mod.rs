@@ -175,7 +175,10 @@ impl Maitred {
 
     pub fn address(&self, what: &str) -> SocketAddr {
         let text = self.said.text.lock().unwrap().0.clone();
-        let line = text.lines().find(|line| line.contains(what) && line.contains("127.0.0.1:")).unwrap_or_else(|| panic!("no {what:?} in:\n{text}"));
+        let line = text
+            .lines()
+            .find(|line| line.contains(what) && line.contains("127.0.0.1:"))
+            .unwrap_or_else(|| panic!("no {what:?} in:\n{text}"));
         let at = line.find("127.0.0.1:").unwrap();
         let end = line[at + 10..].find(|c: char| !c.is_ascii_digit()).map_or(line.len(), |end| at + 10 + end);
         line[at..end].parse().unwrap()

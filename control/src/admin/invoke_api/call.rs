@@ -18,14 +18,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 /// Clocks may differ by so much (reference: AWS, Signature Version 4).
 const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
-/// The service that signatures are for.
-const SERVICE: &str = "lambda";
 /// Bytes of a body that is read before its sender is known without waiting for a turn at that.
 const SMALL_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of a body that is refused and read nevertheless: a client that still writes would see its connection fail, and not the answer.
 const DRAINED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
-pub(super) struct Call {
+pub(in crate::admin) struct Call {
     pub headers: HeaderMap,
     pub uri: Uri,
     pub body: Bytes,
@@ -84,8 +82,10 @@ fn claim<'k>(request: &sigv4::Parts<'_>, app: &'k App) -> Result<(Claim, &'k Sec
         return Err(Refusal::incomplete_signature("it stands in the query"));
     }
     let (key, _) = app.keys.find(&claim.key_id).ok_or_else(Refusal::unknown_key)?;
-    if claim.service != SERVICE {
-        return Err(Refusal::wrong_signature("its credential is scoped to another service than `lambda`"));
+    // What was signed for one service is of no use at another.
+    let service: &[u8] = if request.path.starts_with(b"/@connections/") { b"execute-api" } else { b"lambda" };
+    if claim.service.as_bytes() != service {
+        return Err(Refusal::wrong_signature("its credential is scoped to another service"));
     }
     let now = app.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
     claim.check_time(now, SKEW_MAX).map_err(Refusal::wrong_signature)?;

@@ -54,7 +54,8 @@ fn frame(headers: &[(&str, &str)], payload: &[u8], out: &mut Vec<u8>) {
 }
 
 /// What is told of a result that ends in the middle. The connection ends well nevertheless: where it broke, clients would try again what ran.
-const CUT_OFF: &str = "{\"errorType\":\"Runtime.TruncatedResponse\",\"errorMessage\":\"The response was cut off before its end.\"}";
+const CUT_OFF: &str =
+    "{\"errorType\":\"Runtime.TruncatedResponse\",\"errorMessage\":\"The response was cut off before its end.\"}";
 
 /// A result as it is written.
 pub(super) struct Events {

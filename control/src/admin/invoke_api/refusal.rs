@@ -5,6 +5,7 @@ use super::super::functions::insert;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use maitred_core::Unreached;
 use maitred_core::function::PAYLOAD_BYTES_MAX;
 use maitred_host::NotRun;
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ const EVENT_BYTES_TOLD: usize = PAYLOAD_BYTES_MAX - 100;
 pub(super) const LATER_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(in crate::admin) struct Refusal {
     status: StatusCode,
     name: &'static str,
     body: Value,
@@ -50,7 +51,10 @@ impl Refusal {
     }
 
     pub fn incomplete_signature(why: &str) -> Refusal {
-        Refusal::unknown_caller("IncompleteSignatureException", format!("The request signature is not one that is taken here: {why}."))
+        Refusal::unknown_caller(
+            "IncompleteSignatureException",
+            format!("The request signature is not one that is taken here: {why}."),
+        )
     }
 
     pub fn unknown_key() -> Refusal {
@@ -71,7 +75,7 @@ impl Refusal {
         Refusal::new(
             StatusCode::NOT_FOUND,
             "UnknownOperationException",
-            json!({ "message": "Hosted functions answer Invoke, InvokeWithResponseStream, GetFunction, GetFunctionConfiguration and ListFunctions." }),
+            json!({ "message": "Hosted functions answer Invoke, InvokeWithResponseStream, GetFunction, GetFunctionConfiguration and ListFunctions, and `@connections` POST, GET and DELETE." }),
         )
     }
 
@@ -130,6 +134,17 @@ impl Refusal {
             "message": "Rate Exceeded.",
         });
         Refusal { is_throttled: true, ..Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", body) }
+    }
+
+    /// Of a connection.
+    pub fn unreached(why: Unreached) -> Refusal {
+        let status = StatusCode::from_u16(why.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let message = match why {
+            Unreached::Gone => "There is no connection of that id.",
+            Unreached::TooLarge => "A message may have 128 KB.",
+            Unreached::Full => "Its client reads too slowly.",
+        };
+        Refusal::new(status, why.error_type(), json!({ "message": message }))
     }
 
     pub fn service(message: &str) -> Refusal {

@@ -77,9 +77,7 @@ async fn a_run_that_fails_says_how() {
         assert_eq!((answer.status, answer.body.as_str()), (status, "{\"errorType\":\"Oops\"}"));
         answer.has(&format!("x-maitred-function-failure: {word}"));
     }
-    for (not_run, status) in
-        [(NotRun::QueueFull, 503), (NotRun::Waited, 503), (NotRun::TooLarge, 413), (NotRun::Closed, 503)]
-    {
+    for (not_run, status) in [(NotRun::QueueFull, 503), (NotRun::Waited, 503), (NotRun::TooLarge, 413), (NotRun::Closed, 503)] {
         fake.dessert.answer(Err(not_run));
         let answer = post(&admin, "/functions/dessert/invoke", "{}").await;
         assert_eq!(answer.status, status);
@@ -107,11 +105,11 @@ async fn what_cannot_be_run_is_refused() {
 #[tokio::test]
 async fn a_log_goes_on_after_a_line_and_may_be_that_of_one_run() {
     let (admin, fake) = hosting().await;
-    *fake.dessert.lines.lock().unwrap() = vec![line(1, None, "starting"), line(2, Some("r-1"), "one"), line(3, Some("r-2"), "two")];
+    *fake.dessert.lines.lock().unwrap() =
+        vec![line(1, None, "starting"), line(2, Some("r-1"), "one"), line(3, Some("r-2"), "two")];
     let numbers = async |query: &str| {
         let answer = ask(&admin, &format!("GET /functions/dessert/logs{query}"), BEARER).await.json();
-        let numbers: Vec<u64> =
-            answer["lines"].as_array().unwrap().iter().map(|line| line["number"].as_u64().unwrap()).collect();
+        let numbers: Vec<u64> = answer["lines"].as_array().unwrap().iter().map(|line| line["number"].as_u64().unwrap()).collect();
         (numbers, answer["last"].as_u64().unwrap())
     };
     assert_eq!(numbers("").await, (vec![1, 2, 3], 3));

@@ -13,25 +13,25 @@ const STREAM: &str = "POST /2021-11-15/functions/dessert/response-streaming-invo
 
 /// How a request is signed.
 #[derive(Clone)]
-struct Signer {
-    id: String,
-    secret: String,
-    service: &'static str,
+pub(super) struct Signer {
+    pub id: String,
+    pub secret: String,
+    pub service: &'static str,
     /// seconds, added to the time that it is
-    off: i64,
+    pub off: i64,
 }
 
-fn admin_key() -> Signer {
+pub(super) fn admin_key() -> Signer {
     Signer { id: "maitred".to_owned(), secret: "s3cret".to_owned(), service: "lambda", off: 0 }
 }
 
-async fn hosting() -> (Admin, Arc<Fake>) {
+pub(super) async fn hosting() -> (Admin, Arc<Fake>) {
     let fake: Arc<Fake> = Arc::default();
     (start(Some("s3cret"), fake.clone()).await, fake)
 }
 
 /// A signed request; `headers` are signed too.
-fn signed(signer: &Signer, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+pub(super) fn signed(signer: &Signer, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let (method, target) = line.split_once(' ').unwrap();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let now = Clock::default().wall().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -53,34 +53,37 @@ fn signed(signer: &Signer, line: &str, headers: &[(&str, &str)], body: &[u8]) ->
     [head.as_bytes(), body].concat()
 }
 
-struct Raw {
-    status: u16,
+pub(super) struct Raw {
+    pub status: u16,
     head: String,
     body: Vec<u8>,
 }
 
 impl Raw {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.split_once(": ").filter(|(known, _)| known.eq_ignore_ascii_case(name))).map(|(_, value)| value)
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head
+            .lines()
+            .find_map(|line| line.split_once(": ").filter(|(known, _)| known.eq_ignore_ascii_case(name)))
+            .map(|(_, value)| value)
     }
 
-    fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         str::from_utf8(&self.body).unwrap()
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.text()))
     }
 
     /// What went wrong, in AWS's words.
-    fn error(&self) -> (u16, &str, String) {
+    pub fn error(&self) -> (u16, &str, String) {
         let body = self.json();
         let message = body["message"].as_str().or(body["Message"].as_str()).unwrap_or_default().to_owned();
         (self.status, self.header("x-amzn-errortype").unwrap_or_default(), message)
     }
 }
 
-async fn exchange(admin: &Admin, request: &[u8]) -> Raw {
+pub(super) async fn exchange(admin: &Admin, request: &[u8]) -> Raw {
     let mut stream = TcpStream::connect(admin.address()).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut bytes = Vec::new();
@@ -118,7 +121,11 @@ async fn an_invocation_answers_the_result_and_what_aws_says_of_it() {
     assert_eq!(asked.arn.as_deref(), Some("arn:aws:lambda:eu-west-1:000000000000:function:dessert"));
     assert!(!asked.streamed && !asked.log_tail && asked.client_context.is_none());
     let (root, rest) = asked.trace.split_once(";Parent=").unwrap();
-    assert!(root.starts_with("Root=1-") && root.len() == 40 && rest.len() == 26 && rest.ends_with(";Sampled=0"), "{}", asked.trace);
+    assert!(
+        root.starts_with("Root=1-") && root.len() == 40 && rest.len() == 26 && rest.ends_with(";Sampled=0"),
+        "{}",
+        asked.trace
+    );
 }
 
 #[tokio::test]
@@ -176,7 +183,12 @@ async fn what_is_wrong_is_said_in_aws_s_words() {
     for (line, header, body, wanted) in [
         ("POST /2015-03-31/functions/salad/invocations", None, "{}", (404, "ResourceNotFoundException", "function:salad")),
         ("POST /2015-03-31/functions/remote/invocations", None, "{}", (404, "ResourceNotFoundException", "function:remote")),
-        ("POST /2015-03-31/functions/salad:live/invocations", None, "{", (404, "ResourceNotFoundException", "function:salad:live")),
+        (
+            "POST /2015-03-31/functions/salad:live/invocations",
+            None,
+            "{",
+            (404, "ResourceNotFoundException", "function:salad:live"),
+        ),
         (INVOKE, None, "{", (400, "InvalidRequestContentException", "Could not parse request body into json")),
         (INVOKE, None, "plum", (400, "InvalidRequestContentException", "Could not parse request body into json")),
         (INVOKE, Some(("x-amz-invocation-type", "event")), "{}", (400, "ValidationException", "'invocationType'")),
@@ -186,7 +198,12 @@ async fn what_is_wrong_is_said_in_aws_s_words() {
         (INVOKE, Some(("x-amz-client-context", "WzFd")), "{}", (400, "InvalidRequestContentException", "Client context")),
         (INVOKE, Some(("x-amz-client-context", &*long)), "{}", (400, "InvalidParameterValueException", "3583")),
         ("POST /2015-03-31/functions/a%20b/invocations", None, "{}", (400, "ValidationException", "'functionName'")),
-        ("POST /2015-03-31/functions/dessert/invocations?Qualifier=a%20b", None, "{}", (400, "ValidationException", "'qualifier'")),
+        (
+            "POST /2015-03-31/functions/dessert/invocations?Qualifier=a%20b",
+            None,
+            "{}",
+            (400, "ValidationException", "'qualifier'"),
+        ),
         (
             "POST /2015-03-31/functions/dessert:live/invocations?Qualifier=dev",
             None,
