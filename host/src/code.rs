@@ -37,13 +37,6 @@ pub struct Code {
     holds: Holds,
 }
 
-impl Code {
-    /// Of which there is no copy: for whoever plays a host in a test.
-    pub fn nowhere(hash: String) -> Code {
-        Code { hash, root: "/".into(), layers: Vec::new(), runtime: "/".into(), holds: Holds::default() }
-    }
-}
-
 /// Why code cannot be made ready; becomes a diagnostic.
 #[derive(Debug)]
 pub struct NotReady {
@@ -172,10 +165,9 @@ fn refuse(written: &Spanned<PathBuf>, refused: Refused) -> NotReady {
     NotReady { span: written.span, message, hint }
 }
 
-#[cfg(all(test, target_os = "linux"))]
 impl Code {
-    /// Of a function whose processes are started otherwise.
-    pub(crate) fn nowhere() -> Code {
+    /// Of which there is no copy: for whoever starts processes otherwise, or plays a host, in a test.
+    pub fn nowhere() -> Code {
         let nowhere = PathBuf::new;
         Code { hash: String::new(), root: nowhere(), layers: Vec::new(), runtime: nowhere(), holds: Holds::default() }
     }
