@@ -2,10 +2,13 @@
 
 use maitred_wire::{EventReader, EventStep, EventValue, event_frame};
 
+/// Names and values of headers, as text; and a payload.
+type Frame = (Vec<(String, String)>, Vec<u8>);
+
 /// Frames as they were read.
 #[derive(Debug, Default, PartialEq)]
 struct Read {
-    frames: Vec<(Vec<(String, String)>, Vec<u8>)>,
+    frames: Vec<Frame>,
     ended: usize,
     broken: bool,
 }

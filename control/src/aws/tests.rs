@@ -131,6 +131,9 @@ aws_secret_access_key = s
 ";
 const STS: &str = "https://sts.eu-west-1.amazonaws.com";
 
+/// A home, variables and profile; the key that is found, and where.
+type Row<'a> = (&'a Home, Vec<(&'a str, String)>, Option<&'a str>, &'a str, &'a str);
+
 #[tokio::test]
 async fn keys_are_found_where_aws_s_tools_find_them() {
     let home = Home::new(CONFIG, CREDENTIALS);
@@ -158,7 +161,7 @@ async fn keys_are_found_where_aws_s_tools_find_them() {
         more.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
     };
     let environment_and_all = [&all(&ENVIRONMENT)[..], &all(&container)].concat();
-    let rows: Vec<(&Home, Vec<(&str, String)>, Option<&str>, &str, &str)> = vec![
+    let rows: Vec<Row<'_>> = vec![
         (&with_default, environment_and_all, None, "AKIAENV", "environment"),
         (&with_default, all(&ENVIRONMENT), Some("base"), "AKIABASE", "profile"),
         (&with_default, all(&web), None, "ASIAROLE", "web identity"),

@@ -62,7 +62,7 @@ struct Chunks {
     is_complete: Cell<bool>,
     /// A failure before the first chunk.
     failed: RefCell<Option<Finished>>,
-    /// The whole invocation is to be over by then.
+    /// Nobody waits for AWS after that.
     timer: Timer,
 }
 
@@ -97,11 +97,15 @@ impl Chunks {
             if self.at_hand.get() > 0 {
                 return Poll::Ready(Ok(Progress::Data));
             }
-            if self.timer.poll(cx).is_ready() {
-                let fault = Fault::new(Kind::FunctionTimeout, "the function took too long with its result");
-                return Poll::Ready(Err(Ended::Fault(fault)));
-            }
-            let progress = ready!(self.inner.poll_ready(cx));
+            let progress = match self.inner.poll_ready(cx) {
+                Poll::Ready(progress) => progress,
+                // What is there already is sent on, however slowly the client reads it.
+                Poll::Pending => {
+                    ready!(self.timer.poll(cx));
+                    let fault = Fault::new(Kind::FunctionTimeout, format!("`{}` took too long with its result", self.name));
+                    return Poll::Ready(Err(Ended::Fault(fault)));
+                }
+            };
             let progress = progress.map_err(|fault| Ended::Fault(errors::broken(&self.name, fault)))?;
             match progress {
                 Progress::End if self.is_complete.get() => return Poll::Ready(Ok(Progress::End)),
