@@ -134,7 +134,7 @@ fn of_handler(folder: &Path, handler: &str) -> Option<FunctionRuntime> {
     let name = handler.rfind('/').map_or(0, |slash| slash + 1);
     let file = &handler[..name + handler[name..].find('.')?];
     let is_there = |ending: &&str| folder.join(format!("{file}.{ending}")).is_file();
-    NODE_ENDINGS.iter().any(|ending| is_there(&ending)).then_some(FunctionRuntime::Node)
+    NODE_ENDINGS.iter().any(is_there).then_some(FunctionRuntime::Node)
 }
 
 fn handler_in(file: &Path, runtime: FunctionRuntime) -> anyhow::Result<String> {
