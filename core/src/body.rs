@@ -4,6 +4,7 @@ use crate::fault::Fault;
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// What a reader finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,12 @@ pub trait Stream {
 /// Both directions of a connection that stopped speaking HTTP (after 101).
 pub trait Duplex: Stream {
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Fault>>;
+
+    /// How long nothing may move on it, and how long it lives, where its maker says so and not the listener. Then what it says last is the
+    /// end of both directions.
+    fn times(&self) -> Option<(Duration, Duration)> {
+        None
+    }
 
     /// Sends FIN.
     fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;

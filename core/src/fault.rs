@@ -75,6 +75,8 @@ faults! {
     RateLimited = "rate_limited", 429, ResourceExhausted, Client, retry: false, "Too many requests.";
     /// What the caller's plan gives in this period is used up.
     QuotaExceeded = "quota_exceeded", 429, ResourceExhausted, Client, retry: false, "Your quota for this period is used up.";
+    /// The route is a WebSocket's, and the request begins none.
+    UpgradeRequired = "upgrade_required", 426, Internal, Client, retry: false, "This address speaks WebSocket.";
     UriTooLong = "uri_too_long", 414, Internal, Client, retry: false, "The request's target is too long.";
     HeadTooLarge = "head_too_large", 431, ResourceExhausted, Client, retry: false, "The request's headers are too large.";
     /// The client went away before it was answered; nobody reads this one.

@@ -9,6 +9,7 @@ use crate::worker::{self, Mail, WorkerHandle};
 use arc_swap::ArcSwap;
 use maitred_core::Clock;
 use maitred_core::metrics::Metrics;
+use maitred_integrations::websocket;
 use maitred_model::ListenAddress;
 use maitred_transport::{Listening, Worker, bind, bind_unix};
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub draining: AtomicBool,
     pub metrics: Arc<Metrics>,
     pub connections: Arc<Connections>,
+    pub websockets: websocket::Connections,
     pub clock: Clock,
     retired: SyncSender<Option<Arc<Snapshot>>>,
 }
@@ -93,17 +95,19 @@ impl Gateway {
         })?;
         metrics.generation.store(1, Ordering::Relaxed);
         snapshot.settle_queues(None, options.clock.now());
+        let (websockets, letters) = websocket::Connections::new(count);
         let shared = Arc::new(Shared {
             current: ArcSwap::from_pointee(snapshot),
             generation: AtomicU64::new(1),
             draining: AtomicBool::new(false),
             metrics,
             connections: Arc::default(),
+            websockets,
             clock: options.clock,
             retired,
         });
         let log = LogWriter::start(log, shared.metrics.clone())?;
-        let workers = worker::start(&shared, count, &log)?;
+        let workers = worker::start(&shared, letters, &log)?;
         Ok(Gateway {
             shared,
             workers,
@@ -240,6 +244,11 @@ impl Gateway {
 
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.shared.metrics
+    }
+
+    /// The way to clients whose messages functions answer.
+    pub fn websockets(&self) -> &websocket::Connections {
+        &self.shared.websockets
     }
 
     pub fn is_draining(&self) -> bool {

@@ -8,6 +8,7 @@ use crate::last_words;
 use crate::world::World;
 use maitred_core::{Exchange, Fault, Forwarded, Kind, Response};
 use maitred_integrations::proxy::mirror::UnderWay;
+use maitred_integrations::websocket::Desk;
 use maitred_transport::{Counters, Pools, ServerLimits, Service, Worker};
 use maitred_wire::{Method, Name};
 use std::cell::{Cell, RefCell};
@@ -31,6 +32,8 @@ pub(crate) struct WorkerService {
     mirrors: UnderWay,
     /// For as long as the worker runs, whatever is configured later.
     counters: Option<Rc<Counters>>,
+    /// Clients that stay, whatever is configured later.
+    pub sockets: Rc<Desk>,
     pub log: LogBuffer,
     world: RefCell<Rc<World>>,
     seen: Cell<u64>,
@@ -44,13 +47,15 @@ impl WorkerService {
         let seen = shared.generation.load(Ordering::Acquire);
         let snapshot = shared.current.load_full();
         let counters = snapshot.counters.as_ref().map(|spec| Rc::new(Counters::start(spec, &worker)));
-        let world = World::new(snapshot, &worker, (&pools, &mirrors, &counters), shared.clone());
+        let sockets = Desk::new(&worker);
+        let world = World::new(snapshot, &worker, (&pools, &mirrors, &counters, &sockets), shared.clone());
         WorkerService {
             worker,
             shared,
             pools,
             mirrors,
             counters,
+            sockets,
             log,
             world: RefCell::new(world),
             seen: Cell::new(seen),
@@ -63,7 +68,7 @@ impl WorkerService {
         let generation = self.shared.generation.load(Ordering::Acquire);
         if self.seen.replace(generation) != generation {
             let snapshot = self.shared.current.load_full();
-            let own = (&self.pools, &self.mirrors, &self.counters);
+            let own = (&self.pools, &self.mirrors, &self.counters, &self.sockets);
             *self.world.borrow_mut() = World::new(snapshot, &self.worker, own, self.shared.clone());
         }
         self.world.borrow().clone()

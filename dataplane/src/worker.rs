@@ -4,6 +4,7 @@
 use crate::access_log::{LogBuffer, LogWriter};
 use crate::gateway::Shared;
 use crate::service::WorkerService;
+use maitred_integrations::websocket::Letters;
 use maitred_model::ListenAddress;
 use maitred_transport::{Accepted, Acceptor, Listening, Parcel, Worker, serve};
 use std::cell::RefCell;
@@ -92,13 +93,16 @@ impl WorkerHandle {
     }
 }
 
-pub(crate) fn start(shared: &Arc<Shared>, count: usize, log: &LogWriter) -> io::Result<Vec<WorkerHandle>> {
+/// One worker for each of `letters`: the box of what there is for its WebSockets.
+pub(crate) fn start(shared: &Arc<Shared>, letters: Vec<Letters>, log: &LogWriter) -> io::Result<Vec<WorkerHandle>> {
+    let count = letters.len();
     let (senders, boxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
     let mut handles = Vec::with_capacity(count);
-    for (index, mailbox) in boxes.into_iter().enumerate() {
+    for (index, (mailbox, letters)) in boxes.into_iter().zip(letters).enumerate() {
         let seat = Seat { index, shared: shared.clone(), fellows: senders.clone(), drained: Arc::default() };
         let (buffer, drained) = (SendBuffer(log.buffer()), seat.drained.clone());
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(seat, mailbox, buffer))?;
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(seat, (mailbox, letters), buffer))?;
         handles.push(WorkerHandle { mailbox: senders[index].clone(), drained, thread: Some(thread) });
     }
     Ok(handles)
@@ -115,7 +119,7 @@ struct Seat {
 /// The buffer is made on the control thread and used on the worker's alone.
 struct SendBuffer(LogBuffer);
 
-fn run(seat: Seat, mailbox: mpsc::Receiver<Mail>, log: SendBuffer) {
+fn run(seat: Seat, (mailbox, letters): (mpsc::Receiver<Mail>, Letters), log: SendBuffer) {
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "a worker cannot start"),
@@ -126,6 +130,7 @@ fn run(seat: Seat, mailbox: mpsc::Receiver<Mail>, log: SendBuffer) {
         spawn_local(worker.timers.clone().sweep());
         spawn_local(keep_log_fresh(service.clone()));
         spawn_local(reap(service.clone()));
+        spawn_local(service.sockets.clone().read(letters));
         let desk = Rc::new(Desk {
             seat,
             worker,

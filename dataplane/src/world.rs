@@ -6,6 +6,7 @@ use maitred_core::metrics::RouteSeries;
 use maitred_core::{Chain, Held, Matched, Ports};
 use maitred_integrations::Reach;
 use maitred_integrations::proxy::mirror::UnderWay;
+use maitred_integrations::websocket::Desk;
 use maitred_model::{HalfClose, Limits, Underscores};
 use maitred_transport::{Counters, H2Limits, Pools, ServerLimits, Upstream, Worker};
 use maitred_wire::HeadLimits;
@@ -23,15 +24,16 @@ impl World {
     pub fn new(
         snapshot: Arc<Snapshot>,
         worker: &Rc<Worker>,
-        (pools, mirrors, counters): (&Rc<Pools>, &UnderWay, &Option<Rc<Counters>>),
+        (pools, mirrors, counters, sockets): (&Rc<Pools>, &UnderWay, &Option<Rc<Counters>>, &Rc<Desk>),
         shared: Arc<Shared>,
     ) -> Rc<World> {
         let limits = server_limits(snapshot.limits(), snapshot.metrics.workers.len());
         let upstreams = snapshot.upstreams.iter().map(|upstream| Upstream::new(upstream.spec.clone(), worker, pools)).collect();
-        let (worker, mirrors, counters) = (worker.clone(), mirrors.clone(), counters.clone());
+        let (worker, mirrors, counters, sockets) = (worker.clone(), mirrors.clone(), counters.clone(), sockets.clone());
         let room = snapshot.room.clone();
         let functions = snapshot.functions.clone();
-        let reach = Rc::new(Reach { worker, upstreams, functions, head_limits: limits.head, mirrors, room, counters });
+        let reach = Rc::new(Reach { worker, upstreams, functions, sockets, head_limits: limits.head, mirrors, room, counters });
+        reach.sockets.renew(&reach);
         Rc::new(World { snapshot, limits: Rc::new(limits), reach, shared })
     }
 }

@@ -2,7 +2,10 @@
 //! close frame is understood, and a key's answer is text.
 
 use crate::cuts;
-use maitred_wire::{Tracker, accept_key, close_frame, is_websocket_key};
+use maitred_wire::{
+    Incoming, MessageLimits, MessageReader, Opcode, Side, Tracker, Violation, accept_key, close_frame, is_websocket_key,
+    websocket_frame,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
@@ -98,4 +101,63 @@ fn key(data: &[u8]) {
     assert_eq!(is_websocket_key(text), text.len() == 24 && text.ends_with(b"==") && text[..22].iter().all(digit));
     let accept = accept_key(data);
     assert!(accept[..27].iter().all(digit) && accept[27] == b'=');
+}
+
+/// Small, so that inputs of a few bytes pass them.
+const LIMITS: MessageLimits = MessageLimits { frame: 200, message: 300 };
+
+/// However the bytes are cut, the messages are the same; none is over its bound; and written anew each is read to the same.
+pub fn websocket_messages(data: &[u8]) {
+    let Some((&first, data)) = data.split_first() else { return };
+    let side = if first & 1 == 0 { Side::Client } else { Side::Server };
+    let (whole, violation) = messages(side, &[data]);
+    for cut in cuts(data.len()) {
+        let (before, behind) = data.split_at(cut);
+        assert_eq!(messages(side, &[before, behind]), (whole.clone(), violation), "cut at {cut}");
+    }
+    let mut tracker = Tracker::default();
+    tracker.feed(data);
+    assert!(violation.is_some() || whole.iter().any(|incoming| matches!(incoming, Incoming::Close(..))) || !tracker.broken());
+    for incoming in whole {
+        said_again(&incoming, first);
+    }
+}
+
+fn messages(side: Side, pieces: &[&[u8]]) -> (Vec<Incoming>, Option<Violation>) {
+    let mut reader = MessageReader::new(side, LIMITS);
+    let mut all = Vec::new();
+    for piece in pieces {
+        let mut rest = *piece;
+        while !rest.is_empty() {
+            let (taken, result) = reader.feed(rest);
+            rest = &rest[taken..];
+            match result {
+                Ok(Some(incoming)) => all.push(incoming),
+                Ok(None) => assert!(rest.is_empty(), "bytes are left, and nothing came of those before"),
+                Err(violation) => return (all, Some(violation)),
+            }
+        }
+    }
+    (all, None)
+}
+
+fn said_again(incoming: &Incoming, chance: u8) {
+    let mut frame = Vec::new();
+    let (side, mask) = if chance & 2 == 0 { (Side::Client, Some([chance, 1, 2, 3])) } else { (Side::Server, None) };
+    match incoming {
+        Incoming::Text(text) => {
+            assert!(text.len() <= LIMITS.message);
+            websocket_frame(Opcode::Text, text.as_bytes(), mask, &mut frame);
+        }
+        Incoming::Binary(bytes) => {
+            assert!(bytes.len() <= LIMITS.message);
+            websocket_frame(Opcode::Binary, bytes, mask, &mut frame);
+        }
+        Incoming::Ping(payload) => websocket_frame(Opcode::Ping, payload, mask, &mut frame),
+        Incoming::Pong => websocket_frame(Opcode::Pong, b"", mask, &mut frame),
+        Incoming::Close(None, _) => websocket_frame(Opcode::Close, b"", mask, &mut frame),
+        Incoming::Close(Some(code), reason) => close_frame(*code, reason, mask, &mut frame),
+    }
+    let mut reader = MessageReader::new(side, MessageLimits { frame: LIMITS.message, message: LIMITS.message });
+    assert_eq!(reader.feed(&frame), (frame.len(), Ok(Some(incoming.clone()))));
 }

@@ -165,10 +165,9 @@ fn refuse(written: &Spanned<PathBuf>, refused: Refused) -> NotReady {
     NotReady { span: written.span, message, hint }
 }
 
-#[cfg(test)]
 impl Code {
-    /// Of a function whose processes are started otherwise.
-    pub(crate) fn nowhere() -> Code {
+    /// Of which there is no copy: for whoever starts processes otherwise, or plays a host, in a test.
+    pub fn nowhere() -> Code {
         let nowhere = PathBuf::new;
         Code { hash: String::new(), root: nowhere(), layers: Vec::new(), runtime: nowhere(), holds: Holds::default() }
     }

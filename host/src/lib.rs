@@ -13,9 +13,9 @@ mod process;
 pub use answer::{Answer, NotRun, Piece, Streamed};
 pub use code::{Code, NotReady, check, interpreter_of};
 pub use fuzz::fuzz_runtime_api;
-pub use host::{Host, HostOptions};
+pub use host::{FunctionKey, Host, HostOptions};
 pub use log::{LogLine, LogSource};
 pub use pool::{Figures, InstanceView, Pool, PoolView};
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;

@@ -6,6 +6,7 @@ mod ports;
 pub mod proxy;
 pub mod redirect;
 pub mod respond;
+pub mod websocket;
 
 use maitred_core::wire::HeadLimits;
 use maitred_core::{Exchange, Fault, Permit, Response, Room};
@@ -20,6 +21,8 @@ pub struct Reach {
     pub upstreams: Vec<Upstream>,
     /// Likewise.
     pub functions: Vec<Arc<function::run::Runner>>,
+    /// Clients of this worker that stay.
+    pub sockets: Rc<websocket::Desk>,
     /// Bounds of a back end's response head.
     pub head_limits: HeadLimits,
     /// Copies of requests under way on this worker.
@@ -34,6 +37,7 @@ pub struct Reach {
 pub enum Integration {
     Proxy(proxy::Proxy),
     Function(Box<function::Function>),
+    WebSocket(Arc<websocket::WebSocket>),
     Respond(Box<respond::Respond>),
     Redirect(Box<redirect::Redirect>),
 }
@@ -44,6 +48,7 @@ impl Integration {
             Integration::Proxy(proxy) => proxy.invoke(exchange, permit, reach).await,
             // Boxed: few requests need it, and all would be as large.
             Integration::Function(function) => Box::pin(function.invoke(exchange, permit, reach)).await,
+            Integration::WebSocket(socket) => Box::pin(socket.invoke(exchange, permit, reach)).await,
             Integration::Respond(respond) => Ok(respond.invoke(exchange, permit)),
             Integration::Redirect(redirect) => redirect.invoke(exchange, permit),
         }

@@ -117,9 +117,11 @@ fn behind<'a>(snapshot: &'a Snapshot, route: &Route) -> (Option<&'a Upstream>, V
             (upstream, endpoints.map(|endpoint| placed(endpoint)).collect())
         }
         Integration::Proxy(ProxyTarget::Url(endpoint)) => (None, vec![placed(endpoint)]),
-        Integration::Function(_) | Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => {
-            (None, Vec::new())
-        }
+        Integration::Function(_)
+        | Integration::WebSocket(_)
+        | Integration::Respond(_)
+        | Integration::Redirect(_)
+        | Integration::Login(..) => (None, Vec::new()),
     }
 }
 

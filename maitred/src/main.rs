@@ -9,6 +9,7 @@ mod configuration;
 mod consumers;
 mod demo;
 mod explain;
+mod functions;
 mod healthy;
 mod init;
 mod kitchen;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Limits(arguments) => limits::main(&arguments),
         Verb::Consumer(arguments) => consumers::main(&arguments),
         Verb::Usage(arguments) => usage::main(&arguments),
+        Verb::Function(arguments) => functions::main(&arguments),
         Verb::Healthy(arguments) => healthy::main(&arguments),
         Verb::Check(arguments) => check::main(&arguments),
         Verb::Explain(arguments) => explain::main(&arguments),

@@ -5,6 +5,7 @@
 //! what they say; they find the last file before them on their page as maitred.yaml. Other blocks are not looked at.
 //! With UPDATE_GOLDEN=1 the output is written anew.
 
+use maitred_control::functions::FunctionCounts;
 use maitred_control::{ConsumerCounts, Extra, exposition};
 use maitred_core::metrics::Metrics;
 use maitred_dataplane::{State, compile};
@@ -285,7 +286,10 @@ fn gather(schema: &Value, keys: &mut BTreeSet<String>) {
 #[test]
 fn every_metric_is_described() {
     let page = read(root().join("docs/metrics.md"));
-    let text = exposition(&Metrics::new(1), &Extra::now(Vec::new(), Vec::new(), ConsumerCounts::default()));
+    let text = exposition(
+        &Metrics::new(1),
+        &Extra::now(Vec::new(), Vec::new(), ConsumerCounts::default(), vec![FunctionCounts::default()]),
+    );
     let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let missing: Vec<&&str> = names.iter().filter(|name| !page.text.contains(**name)).collect();
     assert!(names.len() > 15 && missing.is_empty(), "not in docs/metrics.md: {missing:?}");

@@ -166,7 +166,8 @@ fn admin(document: &Document, checker: &mut Checker<'_>) {
                 "add `token: ${env:MAITRED_ADMIN_TOKEN}`, or listen on 127.0.0.1",
             );
         }
-        if admin.metrics == crate::document::MetricsAccess::Protected {
+        // Where functions are hosted a token is made at the start.
+        if admin.metrics == crate::document::MetricsAccess::Protected && !functions::are_hosted(document) {
             let span = checker.written.span("admin", "metrics");
             checker.error("contradiction", span, "protected metrics need a token", "add `token: ${env:MAITRED_ADMIN_TOKEN}`");
         }
@@ -247,7 +248,11 @@ fn all_targets(document: &Document) -> impl Iterator<Item = (&ProxyTarget, Span)
 fn route_targets(route: &Route) -> impl Iterator<Item = (&ProxyTarget, Span)> {
     let answers = match &route.integration.value {
         Integration::Proxy(target) => Some((target, route.integration.span)),
-        Integration::Function(_) | Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => None,
+        Integration::Function(_)
+        | Integration::WebSocket(_)
+        | Integration::Respond(_)
+        | Integration::Redirect(_)
+        | Integration::Login(..) => None,
     };
     answers.into_iter().chain(route.mirror.iter().map(|mirror| (&mirror.to, mirror.span)))
 }

@@ -10,6 +10,7 @@ mod listeners;
 pub(crate) mod logins;
 mod protection;
 mod upstreams;
+mod websocket;
 
 pub use authorizers::{
     ApiKey, Ask, Asked, Authorizer, AuthorizerForm, AuthorizerKind, AwsSignature, Basic, CertificatePrincipal, ClientCertificate,
@@ -36,6 +37,7 @@ pub use upstreams::{
     Authority, Balance, Endpoint, HashBy, ProxyVersion, Scheme, Upstream, UpstreamHost, UpstreamProtocol, UpstreamTimeouts,
     UpstreamTls,
 };
+pub use websocket::{CONNECT, DEFAULT, DISCONNECT, SocketRoute, WebSocket};
 
 use crate::span::Spanned;
 use crate::values::{HeaderName, HeaderValue, HostPattern, IpNet, PathTemplate, Rate, Secret, Share, Template};
@@ -258,6 +260,8 @@ pub enum Integration {
     Proxy(ProxyTarget),
     /// The name of a function.
     Function(String),
+    /// Messages of clients that stay.
+    WebSocket(Box<WebSocket>),
     Respond(Respond),
     Redirect(Redirect),
     /// A step of the login of an authorizer; nobody writes these, they follow from `oidc`.

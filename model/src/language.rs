@@ -16,7 +16,9 @@ mod routes;
 mod tls;
 mod upstreams;
 mod values;
+mod websocket;
 
+pub use endpoints::parse_endpoint;
 pub(crate) use identity::{ANONYMOUS, NONE};
 pub(crate) use root::{RawDocument, into_document};
 pub use values::parse_address;

@@ -12,6 +12,11 @@ use crate::values::{HeaderName, Template, format_duration, format_size};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
+/// One function alone.
+pub fn function_to_json(function: &Function) -> Value {
+    functions::function(function)
+}
+
 pub fn to_json(document: &Document) -> Value {
     let Document {
         workers,
@@ -376,6 +381,7 @@ fn print_integration(integration: &Integration) -> (&'static str, Value) {
     match integration {
         Integration::Proxy(target) => ("proxy", print_target(target)),
         Integration::Function(name) => ("function", name.as_str().into()),
+        Integration::WebSocket(socket) => ("websocket", functions::websocket(socket)),
         Integration::Respond(Respond { status, headers, body }) => {
             let mut map = Map::new();
             map.insert("status".to_owned(), json!(status));

@@ -9,6 +9,7 @@ mod net;
 mod path;
 mod rate;
 mod redis;
+mod selection;
 mod share;
 mod template;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub(crate) use net::parse_socket;
 pub use net::{HostPattern, IpNet};
 pub use path::{PathTemplate, Segment, canonical_path};
 pub use rate::{Rate, RateUnit};
+pub use selection::Selection;
 pub use share::Share;
 pub use template::{CONSUMER, Part, Template, Variable, Who};
 pub use units::{format_duration, format_size, parse_duration, parse_size};

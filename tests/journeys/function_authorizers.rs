@@ -2,6 +2,7 @@
 //! real processes, which speak the Runtime API.
 
 use maitred_testkit::{Backend, Gateway, gateway};
+use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -17,7 +18,10 @@ asked = 0
 def handler(event):
     global asked
     asked += 1
-    if "isAuthorized" in os.environ.get("ANSWERS", ""):
+    if os.environ.get("ANSWERS") == "routes":
+        context = event["requestContext"]
+        return {"statusCode": 200, "body": json.dumps([context.get("authorizer"), context.get("identity", {}).get("apiKey")])}
+    if os.environ.get("ANSWERS") == "isAuthorized":
         return {"isAuthorized": event["identitySource"][0] == "yes", "context": {"tenant": "acme", "asked": asked}}
     token = event.get("authorizationToken") or event["headers"]["Authorization"]
     if token == "wrong":
@@ -27,7 +31,10 @@ def handler(event):
     resource = event["methodArn"] if token == "this" else "arn:aws:execute-api:*:*:all/*"
     statement = {"Action": "execute-api:Invoke", "Effect": "Deny" if token == "denied" else "Allow", "Resource": resource}
     policy = {"Version": "2012-10-17", "Statement": [] if token == "nothing" else [statement]}
-    return {"principalId": "user-7", "policyDocument": policy, "context": {"tenant": "acme", "asked": asked}}
+    said = {"principalId": "user-7", "policyDocument": policy, "context": {"tenant": "acme", "asked": asked}}
+    if token == "counted":
+        said["usageIdentifierKey"] = "a-key-of-acme-inc-1"
+    return said
 
 connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
 
@@ -74,9 +81,12 @@ fn guarded(authorizer: &str, more: &str) -> (Backend, Gateway, Code) {
 functions:
   checker: {{ runtime: provided, code: \"{0}\", concurrency: 1, init_timeout: 30s, timeout: 30s }}
   simple: {{ runtime: provided, code: \"{0}\", concurrency: 1, init_timeout: 30s, timeout: 30s, environment: {{ ANSWERS: isAuthorized }} }}
+  who: {{ runtime: provided, code: \"{0}\", concurrency: 1, init_timeout: 30s, timeout: 30s, environment: {{ ANSWERS: routes }} }}
+  who_v1: {{ runtime: provided, code: \"{0}\", event: v1, concurrency: 1, init_timeout: 30s, timeout: 30s, environment: {{ ANSWERS: routes }} }}
 authorizers:
   checker: {{ function: {authorizer} }}
 consumers:
+  acme: {{ api_keys: [a-key-of-acme-inc-1] }}
   alice: {{ groups: [staff], identities: [{{ authorizer: checker, subject: user-7 }}] }}
 apis:
   all:
@@ -87,6 +97,8 @@ apis:
     routes:
       - GET /menu: kitchen
       - GET /orders: kitchen
+      - GET /who: function who
+      - GET /who1: function who_v1
       - {{ match: \"GET /tenants/{{id}}\", proxy: kitchen, authorize: {{ groups: [staff], condition: \"claims.tenant == path.id\" }} }}
 ",
         code.0.display()
@@ -126,6 +138,16 @@ fn yes_and_no_will_do() {
     assert_eq!(kitchen.only().header("x-tenant"), Some("acme"));
     assert_eq!(ask(&gateway, "/menu", "no").0, 403);
     assert_eq!(gateway.get("/menu").status, 401);
+}
+
+#[test]
+fn a_function_that_answers_is_told_what_the_other_said() {
+    let (_kitchen, gateway, _code) = guarded("{ name: checker, event: v1, identity: [\"header:Authorization\"] }", "");
+    let said = |target: &str, token: &str| serde_json::from_str::<Value>(&ask(&gateway, target, token).1).expect("JSON");
+    assert_eq!(said("/who", "all"), json!([{ "lambda": { "tenant": "acme", "asked": 1 } }, null]));
+    let v1 = said("/who1", "all");
+    assert_eq!((&v1[0]["principalId"], &v1[0]["tenant"], &v1[0]["asked"]), (&json!("user-7"), &json!("acme"), &json!("1")));
+    assert_eq!(said("/who1", "counted")[1], "a-key-of-acme-inc-1");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod acme;
 mod authentication;
 mod authorization;
+mod aws_functions;
 mod balancing;
 mod basic;
 mod breakers;
@@ -64,5 +65,6 @@ mod tls_clients;
 mod tls_doors;
 mod tls_upstream;
 mod unix;
+mod websocket_functions;
 mod websocket_h2;
 mod worked;

@@ -64,10 +64,12 @@ pub async fn relay(
     websocket: bool,
     limits: &ServerLimits,
 ) -> Relayed {
+    let times = upstream.times();
+    let (silence, lifetime) = times.unwrap_or((limits.tunnel_idle_timeout, limits.tunnel_lifetime));
     let (idle, life) = (Timer::new(&worker.timers), Timer::new(&worker.timers));
     let now = worker.now();
-    idle.arm(now + limits.tunnel_idle_timeout);
-    life.arm(now + limits.tunnel_lifetime);
+    idle.arm(now + silence);
+    life.arm(now + lifetime);
     let mut up = Half::new(websocket);
     let mut down = Half::new(websocket);
     let mut going = pin!(worker.farewell.notified());
@@ -95,8 +97,11 @@ pub async fn relay(
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
             (Poll::Pending, _) | (_, Poll::Pending) => {}
         }
+        if times.is_some() && down.state == State::Closed && !std::mem::replace(&mut farewell, true) {
+            life.arm(worker.now() + Worker::FAREWELL_TIME);
+        }
         if up.moved + down.moved != before {
-            idle.arm(worker.now() + limits.tunnel_idle_timeout);
+            idle.arm(worker.now() + silence);
         }
         idle.poll(cx)
     })

@@ -1,7 +1,14 @@
-//! WebSocket as far as a gateway must know it (RFC 6455): its key, where frames end, and the close frame. Follows frames without
-//! copying them; unmasks nothing, looks into no message, and lets the two ends judge what they say.
+//! WebSocket (RFC 6455): its key, its frames, and where they end. `Tracker` follows what two others say to each other, without copying
+//! it; `messages.rs` reads what is said to us. Knows no extension: a compressed message is refused by whoever would have to read it.
+
+mod header;
+mod messages;
+
+pub use header::Opcode;
+pub use messages::{Incoming, MessageLimits, MessageReader, Side, Violation};
 
 use crate::base64;
+use header::{CONTROL_BYTES_MAX, FIN, HeaderReader, MASK};
 use sha1_smol::Sha1;
 
 /// What the key is hashed with (§1.3).
@@ -30,30 +37,10 @@ pub fn accept_key(key: &[u8]) -> [u8; 28] {
     accept
 }
 
-const CONTINUATION: u8 = 0x0;
-const TEXT: u8 = 0x1;
-const BINARY: u8 = 0x2;
-const CLOSE: u8 = 0x8;
-const PING: u8 = 0x9;
-const PONG: u8 = 0xa;
-
-const FIN: u8 = 0x80;
-/// The bit of permessage-deflate (RFC 7692 §6); the other two belong to nobody.
-const RSV1: u8 = 0x40;
-const RSV2_AND_3: u8 = 0x30;
-const MASK: u8 = 0x80;
-
-/// Payload of a control frame (§5.5).
-const CONTROL_BYTES_MAX: usize = 125;
-
-/// Start, extended length, mask.
-const HEADER_BYTES_MAX: usize = 2 + 8 + 4;
-
 /// Follows one direction of a WebSocket connection behind its handshake, however its bytes are cut. Its cost is that of the frames.
 #[derive(Debug, Clone, Default)]
 pub struct Tracker {
-    header: [u8; HEADER_BYTES_MAX],
-    filled: usize,
+    header: HeaderReader,
     /// Bytes of the frame's payload that are still to come.
     payload: u64,
     /// A message has begun and its last frame is not yet seen.
@@ -67,7 +54,7 @@ impl Tracker {
     /// Whether the last byte was a frame's last one, or none has come yet: here a control frame may be inserted. Never again once a close
     /// frame was seen, behind which nothing may follow, or when the frames are broken.
     pub fn at_boundary(&self) -> bool {
-        self.filled == 0 && self.payload == 0 && !self.closed && !self.broken
+        self.header.is_empty() && self.payload == 0 && !self.closed && !self.broken
     }
 
     /// A close frame was seen whole.
@@ -98,67 +85,20 @@ impl Tracker {
 
     /// Takes what belongs to a frame's header; gives what is left.
     fn feed_header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let wanted = self.header_bytes();
-        let (now, later) = bytes.split_at((wanted - self.filled).min(bytes.len()));
-        self.header[self.filled..self.filled + now.len()].copy_from_slice(now);
-        self.filled += now.len();
-        if self.filled == wanted && wanted == self.header_bytes() {
-            self.filled = 0;
-            match self.begin_frame() {
-                Some(payload) => {
-                    self.payload = payload;
-                    self.end_frame();
+        let (later, header) = self.header.take(bytes);
+        let Some(header) = header else { return later };
+        match header.map(|header| (header, header.opcode(self.in_message))) {
+            Some((header, Some(opcode))) => {
+                if !opcode.is_control() {
+                    self.in_message = !header.is_last();
                 }
-                None => self.broken = true,
+                self.in_close = opcode == Opcode::Close;
+                self.payload = header.length;
+                self.end_frame();
             }
+            Some((_, None)) | None => self.broken = true,
         }
         later
-    }
-
-    /// How long the header is, as far as can be told: the two bytes of its start say it.
-    fn header_bytes(&self) -> usize {
-        if self.filled < 2 {
-            return 2;
-        }
-        let length = match self.header[1] & !MASK {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        2 + length + if self.header[1] & MASK != 0 { 4 } else { 0 }
-    }
-
-    /// Reads a whole header (§5.2) and gives the payload's length; `None` for nonsense.
-    fn begin_frame(&mut self) -> Option<u64> {
-        let [start, length, extended @ ..] = self.header;
-        let [a, b, c, d, e, f, g, h, ..] = extended;
-        // §5.2: the fewest bytes that can tell it, and no highest bit.
-        let length = match length & !MASK {
-            126 => Some(u64::from(u16::from_be_bytes([a, b]))).filter(|&length| length > 125)?,
-            127 => Some(u64::from_be_bytes([a, b, c, d, e, f, g, h])).filter(|&length| length > 0xffff && length >> 63 == 0)?,
-            length => u64::from(length),
-        };
-        let (is_last, opcode) = (start & FIN != 0, start & 0x0f);
-        let is_control = match opcode {
-            CONTINUATION | TEXT | BINARY => false,
-            CLOSE | PING | PONG => true,
-            _ => return None,
-        };
-        if start & RSV2_AND_3 != 0 || start & RSV1 != 0 && !matches!(opcode, TEXT | BINARY) {
-            return None;
-        }
-        if is_control {
-            // A close frame has a code of two bytes, or nothing (§5.5.1).
-            let is_sound = is_last && length <= CONTROL_BYTES_MAX as u64 && !(opcode == CLOSE && length == 1);
-            self.in_close = opcode == CLOSE;
-            return is_sound.then_some(length);
-        }
-        // §5.4: a message goes on where one has begun, and only there.
-        if (opcode == CONTINUATION) != self.in_message {
-            return None;
-        }
-        self.in_message = !is_last;
-        Some(length)
     }
 
     fn end_frame(&mut self) {
@@ -169,29 +109,68 @@ impl Tracker {
     }
 }
 
+/// Appends one whole frame. `mask`: what a client must mask with, chosen by chance; `None` for a server, which must not. The payload of a
+/// control frame is 125 bytes at most.
+pub fn websocket_frame(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
+    debug_assert!(!opcode.is_control() || payload.len() <= CONTROL_BYTES_MAX);
+    let is_masked = if mask.is_some() { MASK } else { 0 };
+    out.reserve(header::HEADER_BYTES_MAX + payload.len());
+    out.push(FIN | opcode as u8);
+    match payload.len() {
+        length @ ..=125 => out.push(is_masked | length as u8),
+        length @ ..=0xffff => {
+            out.push(is_masked | 126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            out.push(is_masked | 127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(mask.as_ref().map_or(&[], |mask| &mask[..]));
+    let start = out.len();
+    out.extend_from_slice(payload);
+    if let Some(mask) = mask {
+        apply_mask(&mut out[start..], mask);
+    }
+}
+
+/// Masks, or takes a mask off (§5.3). Gives the mask for the bytes that follow these.
+fn apply_mask(bytes: &mut [u8], mut mask: [u8; 4]) -> [u8; 4] {
+    let (groups, rest) = bytes.as_chunks_mut::<4>();
+    for group in groups {
+        *group = (u32::from_ne_bytes(*group) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
+    }
+    rest.iter_mut().zip(mask).for_each(|(byte, key)| *byte ^= key);
+    mask.rotate_left(rest.len());
+    mask
+}
+
 /// Appends a close frame (§5.5.1). `code` is one that may be sent (§7.4): not 1005, 1006 or 1015. `reason` is cut to what a control frame
-/// holds. `mask`: what a client must mask with, chosen by chance; `None` for a server, which must not.
+/// holds. `mask` as that of any frame.
 pub fn close_frame(code: u16, reason: &str, mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
     debug_assert!((1000..5000).contains(&code) && !matches!(code, 1004 | 1005 | 1006 | 1015));
     let mut end = reason.len().min(CONTROL_BYTES_MAX - 2);
     while !reason.is_char_boundary(end) {
         end -= 1;
     }
-    let reason = &reason[..end];
-    let length = 2 + reason.len() as u8;
-    out.extend_from_slice(&[FIN | CLOSE, if mask.is_some() { MASK | length } else { length }]);
-    out.extend_from_slice(mask.as_ref().map_or(&[], |mask| &mask[..]));
-    let payload = out.len();
-    out.extend_from_slice(&code.to_be_bytes());
-    out.extend_from_slice(reason.as_bytes());
-    if let Some(mask) = mask {
-        out[payload..].iter_mut().zip(mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
-    }
+    let mut payload = [0; CONTROL_BYTES_MAX];
+    payload[..2].copy_from_slice(&code.to_be_bytes());
+    payload[2..2 + end].copy_from_slice(&reason.as_bytes()[..end]);
+    websocket_frame(Opcode::Close, &payload[..2 + end], mask, out);
 }
 
 #[cfg(test)]
 mod tests {
+    use super::header::RSV1;
     use super::*;
+
+    const CONTINUATION: u8 = Opcode::Continuation as u8;
+    const TEXT: u8 = Opcode::Text as u8;
+    const BINARY: u8 = Opcode::Binary as u8;
+    const CLOSE: u8 = Opcode::Close as u8;
+    const PING: u8 = Opcode::Ping as u8;
+    const PONG: u8 = Opcode::Pong as u8;
 
     #[test]
     fn a_key_that_is_made_is_one() {

@@ -402,8 +402,9 @@ impl Instance {
                 Err(error) => format!("The process cannot be started: {error}"),
             });
             self.output.close();
-            self.desk.gone(&self);
-            return self.desk.start_failed(self.start, &failure);
+            // Whoever waits is told before it is looked who else is to be started.
+            self.desk.start_failed(self.start, &failure);
+            return self.desk.gone(&self);
         }
         let exit = ended.unwrap_or(Exit::Code(0));
         if self.run.borrow().is_some() {

@@ -107,6 +107,15 @@ def run(link, request, fields, does):
         os.kill(os.getpid(), does["signal"])
     if "exit" in does:
         os._exit(does["exit"])
+    if "flood" in does:
+        # Calls without end, one behind another, while somebody else reads the answers.
+        if os.fork() == 0:
+            while link.socket.recv(1 << 20):
+                pass
+            os._exit(0)
+        calls = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
+        while True:
+            link.send(calls)
     if "garbage" in does:
         link.send(does["garbage"].encode())
         print("garbage was answered", link.answer()[0], flush=True)

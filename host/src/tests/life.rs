@@ -97,6 +97,20 @@ fn at_the_deadline_the_process_is_killed_with_all_that_it_started() {
 }
 
 #[test]
+fn one_that_calls_without_end_leaves_time_for_others_and_has_its_deadline() {
+    block_on(async {
+        let house = house(Settings { timeout: Duration::from_millis(1500), ..at_once(3, "") });
+        let mut flood = std::pin::pin!(house.invoke(json!({"flood": true})));
+        tokio::select! {
+            finished = &mut flood => panic!("it was to take longer: {finished:?}"),
+            _ = house.until("it is at work", |view| view.instances.iter().any(|one| one.state == "busy")) => {}
+        }
+        assert_eq!(house.returned(json!({"return": 1})).await, json!(1));
+        assert_eq!(flood.await.failure, Some(Failure::TimedOut));
+    });
+}
+
+#[test]
 fn a_process_that_ends_during_an_event_is_an_exit_error() {
     block_on(async {
         let house = house(at_once(1, ""));

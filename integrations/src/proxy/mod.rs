@@ -7,8 +7,9 @@ pub mod mirror;
 mod replay;
 mod retry;
 
-use crate::Reach;
 pub(crate) use forward::is_vouched_for;
+
+use crate::Reach;
 use maitred_core::queue::LANES;
 use maitred_core::render::Text;
 use maitred_core::{Exchange, Fault, Kind, Permit, Response};

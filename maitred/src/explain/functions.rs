@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 pub fn of<'a>(document: &'a Document, route: &Route) -> Option<&'a Function> {
     match &route.integration.value {
         Integration::Function(name) => document.functions.get(name).map(|function| &function.value),
-        Integration::Proxy(_) | Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => None,
+        Integration::Proxy(_)
+        | Integration::WebSocket(_)
+        | Integration::Respond(_)
+        | Integration::Redirect(_)
+        | Integration::Login(..) => None,
     }
 }
 

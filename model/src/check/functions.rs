@@ -9,10 +9,8 @@ use std::path::{Component, Path, PathBuf};
 
 pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
     let routes = document.apis.values().flat_map(|api| &api.routes);
-    for integration in routes.map(|route| &route.integration) {
-        if let Integration::Function(name) = &integration.value {
-            known(name, integration.span, checker);
-        }
+    for (name, span) in routes.flat_map(|route| asked(&route.integration)) {
+        known(name, span, checker);
     }
     for authorizer in authorizers(document) {
         let FunctionAuthorizer { function, .. } = authorizer;
@@ -69,6 +67,14 @@ fn unused_ways(document: &Document, name: &Spanned<String>, checker: &mut Checke
     checker.warning("no-effect", name.span, message, "give the authorizer a function of its own");
 }
 
+/// Whether any of them runs here.
+pub(super) fn are_hosted(document: &Document) -> bool {
+    document.functions.values().any(|function| match function.place {
+        FunctionPlace::Hosted(_) => true,
+        FunctionPlace::Aws(_) => false,
+    })
+}
+
 pub(super) fn unused(document: &Document, checker: &mut Checker<'_>) {
     let used: HashSet<&str> = called(document).collect();
     for (name, function) in document.functions.iter().filter(|(name, _)| !used.contains(name.as_str())) {
@@ -78,11 +84,20 @@ pub(super) fn unused(document: &Document, checker: &mut Checker<'_>) {
 }
 
 fn called(document: &Document) -> impl Iterator<Item = &str> {
-    let by_routes = document.apis.values().flat_map(|api| &api.routes).filter_map(|route| match &route.integration.value {
-        Integration::Function(name) => Some(name.as_str()),
-        Integration::Proxy(_) | Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => None,
-    });
+    let routes = document.apis.values().flat_map(|api| &api.routes);
+    let by_routes = routes.flat_map(|route| asked(&route.integration)).map(|(name, _)| name);
     by_routes.chain(authorizers(document).map(|authorizer| authorizer.function.as_str()))
+}
+
+/// The functions that a route calls, and where they are named.
+fn asked(integration: &Spanned<Integration>) -> Vec<(&str, Span)> {
+    match &integration.value {
+        Integration::Function(name) => vec![(name, integration.span)],
+        Integration::WebSocket(socket) => {
+            socket.routes.iter().map(|(_, route)| (route.function.as_str(), route.function.span)).collect()
+        }
+        Integration::Proxy(_) | Integration::Respond(_) | Integration::Redirect(_) | Integration::Login(..) => Vec::new(),
+    }
 }
 
 fn authorizers(document: &Document) -> impl Iterator<Item = &FunctionAuthorizer> {

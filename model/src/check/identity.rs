@@ -48,7 +48,11 @@ pub(super) fn is_open(api: &Api, route: &Route) -> bool {
 fn said(api: &Api, route: &Spanned<Route>, checker: &mut Checker<'_>) {
     let redirect = match &route.integration.value {
         Integration::Redirect(redirect) => Some((&redirect.to, route.integration.span)),
-        Integration::Proxy(_) | Integration::Function(_) | Integration::Respond(_) | Integration::Login(..) => None,
+        Integration::Proxy(_)
+        | Integration::Function(_)
+        | Integration::WebSocket(_)
+        | Integration::Respond(_)
+        | Integration::Login(..) => None,
     };
     let rewrite = route.rewrite.as_ref().map(|rewrite| (&rewrite.value, rewrite.span));
     let is_open = is_open(api, route);
@@ -133,6 +137,7 @@ fn hashed(document: &Document, checker: &mut Checker<'_>) {
             Integration::Proxy(ProxyTarget::Named(target)) => target == name,
             Integration::Proxy(ProxyTarget::Url(_))
             | Integration::Function(_)
+            | Integration::WebSocket(_)
             | Integration::Respond(_)
             | Integration::Redirect(_) => false,
             Integration::Login(..) => false,

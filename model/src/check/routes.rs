@@ -125,7 +125,11 @@ fn login(route: &Spanned<Route>, (name, key): (&str, &str), other: &Spanned<Rout
             let hint = format!("write another `{key}` in one of the two authorizers");
             diagnostic.hint(hint).also(other.matcher.span, "the other login")
         }
-        Integration::Proxy(_) | Integration::Function(_) | Integration::Respond(_) | Integration::Redirect(_) => {
+        Integration::Proxy(_)
+        | Integration::Function(_)
+        | Integration::WebSocket(_)
+        | Integration::Respond(_)
+        | Integration::Redirect(_) => {
             let message = format!("`{path}` is the {key} of the login `{name}`, which adds that route by itself");
             let diagnostic = Diagnostic::error("never-matches", other.matcher.span, message);
             let hint = format!("give this route another path, or write another `{key}` in the authorizer `{name}`");
@@ -171,7 +175,11 @@ fn templates(route: &Route, checker: &mut Checker<'_>) {
     }
     match &route.integration.value {
         Integration::Redirect(redirect) => params(&redirect.to, route.integration.span, path, checker),
-        Integration::Proxy(_) | Integration::Function(_) | Integration::Respond(_) | Integration::Login(..) => {}
+        Integration::Proxy(_)
+        | Integration::Function(_)
+        | Integration::WebSocket(_)
+        | Integration::Respond(_)
+        | Integration::Login(..) => {}
     }
     for template in header_templates(&route.policies) {
         params(template, template.span, path, checker);

@@ -15,7 +15,7 @@ use crate::decode::{
 use crate::diagnostics::Diagnostic;
 use crate::document::{
     HeaderEdits, Integration, Match, Mirror, Policies, ProxyTarget, Redirect, Respond, RespondBody, Route, Transform, ValueMatch,
-    When,
+    WebSocket, When,
 };
 use crate::span::{Span, Spanned};
 use crate::values::{HeaderName, PathTemplate, Template, ValueError, parse_method};
@@ -125,7 +125,7 @@ record! {
 }
 
 record! {
-    /// A route in long form. Exactly one of `proxy`, `function`, `respond` and `redirect`.
+    /// A route in long form. Exactly one of `proxy`, `function`, `websocket`, `respond` and `redirect`.
     "a route" => struct RawRoute {
         /// Methods and path.
         matcher as "match": Spanned<MatchText> = required,
@@ -137,6 +137,8 @@ record! {
         proxy: Option<Spanned<Target>> = absent,
         /// The function that answers: its name.
         function: Option<Spanned<Name>> = absent,
+        /// Clients that stay, and functions that answer what they say.
+        websocket: Option<Spanned<WebSocket>> = absent,
         /// An answer from here, without upstream.
         respond: Option<Spanned<RespondShape>> = absent,
         /// A redirect: where to, or a mapping.
@@ -281,6 +283,7 @@ fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
         when,
         proxy,
         function,
+        websocket,
         respond,
         redirect,
         rewrite,
@@ -302,22 +305,34 @@ fn long_form(node: &Node, cx: &mut Cx<'_>) -> Option<Route> {
     let choices = [
         proxy.map(|proxy| proxy.map(Integration::Proxy)),
         function.map(|function| function.map(Integration::Function)),
+        websocket.map(|websocket| websocket.map(|websocket| Integration::WebSocket(Box::new(websocket)))),
         respond.map(|respond| respond.map(Integration::Respond)),
         redirect.map(|redirect| redirect.map(Integration::Redirect)),
     ];
     let mut chosen = choices.into_iter().flatten();
     let Some(integration) = chosen.next() else {
-        if ["proxy", "function", "respond", "redirect"].iter().all(|key| node.get(key).is_none()) {
+        if ["proxy", "function", "websocket", "respond", "redirect"].iter().all(|key| node.get(key).is_none()) {
             let message = "the route says not what answers it";
-            cx.error("missing-key", matcher.span, message, "add `proxy: …`, `function: …`, `respond: …` or `redirect: …`");
+            cx.error(
+                "missing-key",
+                matcher.span,
+                message,
+                "add `proxy: …`, `function: …`, `websocket: …`, `respond: …` or `redirect: …`",
+            );
         }
         return None;
     };
     if let Some(second) = chosen.next() {
-        let message = "a route has exactly one of `proxy`, `function`, `respond` and `redirect`";
+        let message = "a route has exactly one of `proxy`, `function`, `websocket`, `respond` and `redirect`";
         let diagnostic = Diagnostic::error("contradiction", second.span, message).hint("remove one of them");
         cx.push(diagnostic.also(integration.span, "the other stands here"));
         return None;
+    }
+    if let Integration::WebSocket(_) = &integration.value
+        && !(matcher.methods.is_empty() || matcher.methods.iter().any(|method| method == "GET"))
+    {
+        let message = "a WebSocket begins with a GET, which this route does not take";
+        cx.error("contradiction", matcher.span, message, format!("write `GET {}`", matcher.path));
     }
     if let Some(rewrite) = rewrite.as_ref().filter(|_| !is_proxy) {
         cx.error("contradiction", rewrite.span, "`rewrite` goes with `proxy`: nothing is sent on here", "remove `rewrite`");

@@ -1,7 +1,9 @@
-//! `functions` as JSON. What is in an environment may be secret, and is never shown.
+//! `functions` as JSON, and `websocket`. What is in an environment may be secret, and is never shown.
 
 use super::duration;
-use crate::document::{AwsFunction, EventForm, Function, FunctionPlace, FunctionQueue, Hosted, InvocationType, ResponseMode};
+use crate::document::{
+    AwsFunction, EventForm, Function, FunctionPlace, FunctionQueue, Hosted, InvocationType, ResponseMode, SocketRoute, WebSocket,
+};
 use crate::values::format_size;
 use serde_json::{Map, Value, json};
 
@@ -92,4 +94,16 @@ fn aws(function: &AwsFunction) -> Value {
         value["client_context"] = context.clone();
     }
     value
+}
+
+pub(super) fn websocket(socket: &WebSocket) -> Value {
+    let WebSocket { select, routes, idle, lifetime, binary } = socket;
+    let route = |SocketRoute { function, respond }: &SocketRoute| json!({ "function": function.as_str(), "respond": respond });
+    json!({
+        "select": select.to_string(),
+        "routes": routes.iter().map(|(key, target)| (key.value.clone(), route(target))).collect::<Map<_, _>>(),
+        "idle": duration(*idle),
+        "lifetime": duration(*lifetime),
+        "binary": binary,
+    })
 }

@@ -18,7 +18,7 @@ const ID_LENGTH: usize = 10;
 const PEM_LINE: usize = 64;
 
 /// When it was asked.
-pub(super) struct Moment {
+pub(crate) struct Moment {
     since_1970: Duration,
     /// `Sun, 06 Nov 1994 08:49:37 GMT`
     date: String,

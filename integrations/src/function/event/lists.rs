@@ -4,7 +4,7 @@ use maitred_wire::path;
 use std::cmp::Ordering;
 
 /// The pairs of a query, decoded or as they came. A pair without `=` has an empty value; empty ones are none.
-pub(super) struct Query {
+pub(crate) struct Query {
     text: Vec<u8>,
     /// Where in `text` a name begins, where its value, and where that ends.
     pairs: Vec<(u32, u32, u32)>,
@@ -62,7 +62,7 @@ impl Query {
 
 /// Indices of what has one name, in order; the groups in the order of their first. Sorted and not compared each with each, since clients
 /// choose how many there are.
-pub(super) struct Groups {
+pub(crate) struct Groups {
     order: Vec<u32>,
     /// The first of a group, and where in `order` it stands.
     runs: Vec<(u32, u32, u32)>,

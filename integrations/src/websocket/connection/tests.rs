@@ -1,0 +1,152 @@
+use super::*;
+use maitred_core::Clock;
+use maitred_core::metrics::Metrics;
+use std::sync::Arc;
+
+const MASK: [u8; 4] = [9, 8, 7, 6];
+
+fn open(takes_bytes: bool) -> Endpoint {
+    let worker = Worker::new(0, Clock::default(), Arc::new(Metrics::new(1)));
+    let stay = Stay { idle: Duration::from_secs(600), lifetime: Duration::from_secs(7200) };
+    Endpoint(Connection::new("id".into(), &worker, &stay, takes_bytes))
+}
+
+fn cx() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    websocket_frame(opcode, payload, Some(MASK), &mut out);
+    out
+}
+
+/// How many bytes are taken.
+fn write(endpoint: &Endpoint, bytes: &[u8]) -> Option<usize> {
+    match endpoint.poll_write(&mut cx(), bytes) {
+        Poll::Ready(Ok(count)) => Some(count),
+        Poll::Ready(Err(fault)) => panic!("{fault:?}"),
+        Poll::Pending => None,
+    }
+}
+
+/// What the client is sent, and whether that is all for ever.
+fn sent(endpoint: &Endpoint) -> (Vec<Incoming>, bool) {
+    let mut reader = MessageReader::new(Side::Server, MessageLimits { frame: MESSAGE_BYTES_MAX, message: MESSAGE_BYTES_MAX });
+    let mut all = Vec::new();
+    loop {
+        match endpoint.poll_ready(&mut cx()) {
+            Poll::Pending => return (all, false),
+            Poll::Ready(Ok(Progress::End)) => return (all, true),
+            Poll::Ready(Ok(Progress::Data)) => {
+                let data = endpoint.data().to_vec();
+                // A few bytes at a time, as a slow client takes them.
+                let piece = &data[..data.len().min(1000)];
+                endpoint.consume(piece.len());
+                let mut rest = piece;
+                while !rest.is_empty() {
+                    let (taken, result) = reader.feed(rest);
+                    rest = &rest[taken..];
+                    all.extend(result.expect("a server breaks no rule"));
+                }
+            }
+            Poll::Ready(Err(fault)) => panic!("{fault:?}"),
+        }
+    }
+}
+
+fn next(endpoint: &Endpoint) -> Poll<Option<Said>> {
+    endpoint.0.poll_message(&mut cx())
+}
+
+fn text(text: &str) -> Said {
+    Said::Text(text.to_owned())
+}
+
+#[test]
+fn messages_go_both_ways() {
+    let endpoint = open(true);
+    assert!(next(&endpoint).is_pending());
+    let bytes = [frame(Opcode::Text, b"hello"), frame(Opcode::Ping, b"?"), frame(Opcode::Binary, b"\xff")].concat();
+    assert_eq!(write(&endpoint, &bytes[..3]), Some(3));
+    assert!(next(&endpoint).is_pending());
+    assert_eq!(write(&endpoint, &bytes[3..]), Some(bytes.len() - 3));
+    assert_eq!(next(&endpoint), Poll::Ready(Some(text("hello"))));
+    assert_eq!(next(&endpoint), Poll::Ready(Some(Said::Bytes(vec![0xff]))));
+    assert_eq!(endpoint.0.say(&text("and you")), Ok(()));
+    assert_eq!(endpoint.0.say(&Said::Bytes(vec![1])), Ok(()));
+    let wanted = vec![Incoming::Pong, Incoming::Text("and you".into()), Incoming::Binary(vec![1])];
+    assert_eq!(sent(&endpoint), (wanted, false));
+    assert_eq!(endpoint.0.unsent.borrow().capacity(), 0, "a quiet connection holds no buffer");
+}
+
+#[test]
+fn every_way_to_end() {
+    let mut goodbye = Vec::new();
+    close_frame(4001, "bye", Some(MASK), &mut goodbye);
+    let mut unmasked = Vec::new();
+    websocket_frame(Opcode::Text, b"x", None, &mut unmasked);
+    let long = frame(Opcode::Text, &[b'x'; FRAME_BYTES_MAX + 1]);
+    for (why, bytes, told, code) in [
+        ("goodbye", goodbye, Some(4001), 4001),
+        ("goodbye without a word", frame(Opcode::Close, b""), None, 1005),
+        ("no mask", unmasked, Some(1002), 1002),
+        ("no text", frame(Opcode::Text, b"\xff"), Some(1007), 1007),
+        ("a frame too long", long, Some(1009), 1009),
+        ("bytes where none are taken", frame(Opcode::Binary, b"x"), Some(1003), 1003),
+    ] {
+        let endpoint = open(false);
+        assert_eq!(write(&endpoint, &frame(Opcode::Text, b"before")), Some(12));
+        let behind = [&bytes[..], b"whatever"].concat();
+        assert_eq!(write(&endpoint, &behind), Some(behind.len()), "{why}: what comes behind the end is nobody's");
+        let (frames, is_over) = sent(&endpoint);
+        assert!(is_over, "{why}");
+        assert!(matches!(&frames[..], [Incoming::Close(code, _)] if *code == told), "{why}: {frames:?}");
+        assert_eq!(next(&endpoint), Poll::Ready(Some(text("before"))), "{why}: what was said before the end is heard");
+        assert_eq!(next(&endpoint), Poll::Ready(None), "{why}");
+        assert_eq!(endpoint.0.end().code, code, "{why}");
+        assert_eq!(endpoint.0.say(&text("late")), Err(Unsaid::Gone), "{why}");
+    }
+    let endpoint = open(false);
+    assert!(endpoint.poll_shutdown(&mut cx()).is_ready());
+    assert_eq!((next(&endpoint), endpoint.0.end().code), (Poll::Ready(None), ABNORMAL));
+    let endpoint = open(false);
+    endpoint.0.dismiss();
+    assert_eq!(
+        (sent(&endpoint), endpoint.0.end().code),
+        ((vec![Incoming::Close(Some(1000), "Connection deleted".into())], true), 1000)
+    );
+    let connection = open(false).0.clone();
+    assert_eq!(connection.end().code, ABNORMAL, "its tunnel is gone");
+}
+
+#[test]
+fn nothing_grows_without_a_bound() {
+    // Who sends more than functions take is not read from.
+    let endpoint = open(false);
+    let one = frame(Opcode::Text, b"x");
+    let many = one.repeat(2 * WAITING_MAX);
+    let taken = write(&endpoint, &many);
+    assert_eq!(taken, Some(WAITING_MAX * one.len()));
+    assert_eq!(write(&endpoint, &one), None);
+    assert_eq!(next(&endpoint), Poll::Ready(Some(text("x"))));
+    assert_eq!(write(&endpoint, &many), Some(one.len()));
+    // The same by bytes.
+    let endpoint = open(false);
+    let large = frame(Opcode::Text, &[b'x'; FRAME_BYTES_MAX]);
+    while write(&endpoint, &large) == Some(large.len()) {}
+    assert!(endpoint.0.waiting_bytes.get() <= WAITING_BYTES_MAX + FRAME_BYTES_MAX);
+    // A client that takes nothing.
+    let said = Said::Text("x".repeat(MESSAGE_BYTES_MAX));
+    let endpoint = open(false);
+    let fits = (0..100).take_while(|_| endpoint.0.say(&said).is_ok()).count();
+    assert_eq!((fits, endpoint.0.say(&said)), (UNSENT_BYTES_MAX / MESSAGE_BYTES_MAX - 1, Err(Unsaid::Full)));
+    assert!(endpoint.0.is_open());
+    for _ in 0..100_000 {
+        assert!(write(&endpoint, &frame(Opcode::Ping, &[7; 125])).is_some());
+    }
+    assert!(endpoint.0.unsent.borrow().len() <= UNSENT_BYTES_MAX + 200, "pongs are dropped where they do not fit");
+    // One that takes a little of much.
+    endpoint.consume(MESSAGE_BYTES_MAX + 20);
+    assert_eq!(endpoint.0.say(&said), Ok(()));
+}

@@ -1,0 +1,184 @@
+//! What becomes of a client that stays: the function that lets it in, the functions that its messages are for, one after the other, and the
+//! one that is told of its end. A task of its own, so that who was let in is always told of, even if the client left before it knew.
+
+use super::answer::{self, Answer, Said};
+use super::connection::{Connection, Endpoint};
+use super::event::{Occasion, Told, trouble};
+use super::registry::{Desk, Listed};
+use super::{Target, WebSocket};
+use crate::function::run::Ran;
+use maitred_core::function::{Finished, Invocation};
+use maitred_core::{Fault, Kind};
+use maitred_transport::Worker;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// What the function said at the door.
+pub(super) enum Verdict {
+    In { endpoint: Endpoint, protocol: Option<String> },
+    Out(Answer),
+}
+
+pub(super) struct Session {
+    pub socket: Arc<WebSocket>,
+    pub desk: Rc<Desk>,
+    pub worker: Rc<Worker>,
+    pub listed: Listed,
+    pub told: Told,
+    /// As the client named it.
+    pub host: Box<str>,
+    /// Subprotocols that the client offers.
+    pub offered: Vec<Box<str>>,
+}
+
+impl Session {
+    /// `connect`: the event for the door, and the request's id. Whoever waits for the verdict may go: then the connection ends at once.
+    pub async fn run(self, connect: Option<(Vec<u8>, String)>, verdict: oneshot::Sender<Result<Verdict, Fault>>) {
+        let protocol = match self.admit(connect).await {
+            Ok(Ok(protocol)) => protocol,
+            Ok(Err(refusal)) => return drop(verdict.send(Ok(Verdict::Out(refusal)))),
+            Err(fault) => return drop(verdict.send(Err(fault))),
+        };
+        let Session { socket, desk, worker, listed, told, host, .. } = self;
+        let connection = listed.connection.clone();
+        let line = Line { socket, desk, worker, connection: connection.clone(), told };
+        line.desk.list(listed);
+        // An endpoint that nobody takes is dropped, which is the connection's end.
+        drop(verdict.send(Ok(Verdict::In { endpoint: Endpoint(connection.clone()), protocol })));
+        while let Some(said) = poll_fn(|cx| connection.poll_message(cx)).await {
+            line.message(&said).await;
+        }
+        line.end(&host).await;
+    }
+
+    /// The subprotocol that is chosen, if any; or the refusal.
+    async fn admit(&self, connect: Option<(Vec<u8>, String)>) -> Result<Result<Option<String>, Answer>, Fault> {
+        let (Some(function), Some((event, request_id))) = (&self.socket.connect, connect) else { return Ok(Ok(None)) };
+        let finished = invoke(&self.desk, function, event, request_id).await?;
+        if let Some(failure) = finished.failure {
+            return Err(failure.fault(format!("`{function}` failed at $connect")));
+        }
+        let malformed = |why: &str| Fault::new(Kind::FunctionMalformed, format!("`{function}` {why} at $connect"));
+        let answer = answer::read(&finished.payload).ok_or_else(|| malformed("gave no response"))?;
+        if answer.status >= 300 {
+            return Ok(Err(answer));
+        }
+        // A browser gives up if it is told of one that it did not offer (RFC 6455 §4.1).
+        if answer.protocol.as_deref().is_some_and(|chosen| !self.offered.iter().any(|offered| **offered == *chosen)) {
+            return Err(malformed("chose a subprotocol that the client did not offer"));
+        }
+        Ok(Ok(answer.protocol))
+    }
+}
+
+/// A connection that is open.
+struct Line {
+    socket: Arc<WebSocket>,
+    desk: Rc<Desk>,
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    told: Told,
+}
+
+impl Line {
+    async fn message(&self, said: &Said) {
+        let request_id = new_id(&self.worker);
+        let Some((key, target)) = self.socket.route(said) else { return self.complain("Forbidden", &request_id) };
+        let occasion = Occasion { request_id: &request_id, time: self.worker.unix_time(self.worker.now()) };
+        let event = self.told.message(key, &new_id(&self.worker), said, &occasion);
+        match invoke(&self.desk, &target.function, event, request_id.clone()).await {
+            Ok(Finished { failure: None, payload, .. }) if target.respond => self.respond(&payload, &request_id),
+            Ok(Finished { failure: None, .. }) => {}
+            Ok(Finished { failure: Some(failure), .. }) => {
+                self.failed(&failure.fault(format!("`{}` failed at {key}", target.function)), &request_id);
+            }
+            Err(fault) => self.failed(&fault, &request_id),
+        }
+    }
+
+    fn respond(&self, result: &[u8], request_id: &str) {
+        match answer::read(result) {
+            // Whoever takes nothing misses it.
+            Some(Answer { body: Some(body), .. }) => _ = self.connection.say(&body),
+            Some(Answer { body: None, .. }) => {}
+            None => self.failed(&Fault::new(Kind::FunctionMalformed, "a route's response is no response"), request_id),
+        }
+    }
+
+    /// As AWS: the client is told, and stays.
+    fn failed(&self, fault: &Fault, request_id: &str) {
+        self.worker.shard().fault(fault.kind);
+        tracing::debug!(fault = fault.kind.name(), detail = %fault.detail, connection = &*self.connection.id, request_id, "a message was not answered");
+        let timed_out = fault.kind == Kind::FunctionTimeout;
+        self.complain(if timed_out { "Endpoint request timed out" } else { "Internal server error" }, request_id);
+    }
+
+    fn complain(&self, message: &str, request_id: &str) {
+        // A client that takes nothing misses it.
+        let _ = self.connection.say(&Said::Text(trouble(message, &self.connection.id, request_id)));
+    }
+
+    /// Nobody is there to be told what goes wrong here.
+    async fn end(&self, host: &str) {
+        self.desk.forget(&self.connection.id);
+        let Some(function) = &self.socket.disconnect else { return };
+        let _open = Open::new(&self.worker);
+        let request_id = new_id(&self.worker);
+        let occasion = Occasion { request_id: &request_id, time: self.worker.unix_time(self.worker.now()) };
+        let event = self.told.disconnect(host, &self.connection.end(), &occasion);
+        let fault = match invoke(&self.desk, function, event, request_id.clone()).await {
+            Ok(Finished { failure: None, .. }) => return,
+            Ok(Finished { failure: Some(failure), .. }) => failure.fault(format!("`{function}` failed at $disconnect")),
+            Err(fault) => fault,
+        };
+        self.worker.shard().fault(fault.kind);
+        tracing::debug!(fault = fault.kind.name(), detail = %fault.detail, connection = &*self.connection.id, "an end was not told");
+    }
+}
+
+impl WebSocket {
+    /// For which route a message is; `None`: for none, and there is no `$default`.
+    fn route(&self, said: &Said) -> Option<(&str, &Target)> {
+        let wanted = match said {
+            Said::Text(text) if !self.routes.is_empty() => super::select::select(text, &self.select),
+            Said::Text(_) | Said::Bytes(_) => None,
+        };
+        let found = wanted.and_then(|wanted| self.routes.get_key_value(&*wanted)).map(|(key, target)| (&**key, target));
+        found.or_else(|| self.default.as_ref().map(|target| (maitred_model::DEFAULT, target)))
+    }
+}
+
+/// Counted with the tunnels: a gateway that goes waits a moment for what is told of those who left.
+struct Open(Rc<Worker>);
+
+impl Open {
+    fn new(worker: &Rc<Worker>) -> Open {
+        worker.shard().tunnels_open.add(1);
+        Open(worker.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.shard().tunnels_open.sub(1);
+    }
+}
+
+pub(super) fn new_id(worker: &Worker) -> String {
+    worker.new_id(worker.now()).to_string()
+}
+
+/// Runs the function of that name which is in force now: an open connection holds no old configuration.
+async fn invoke(desk: &Desk, function: &str, event: Vec<u8>, id: String) -> Result<Finished, Fault> {
+    let reach = desk.reach().ok_or_else(|| Fault::new(Kind::FunctionUnavailable, "the worker ends"))?;
+    let runner = reach.functions.iter().find(|runner| *runner.name == *function);
+    let runner = runner.ok_or_else(|| Fault::new(Kind::FunctionUnavailable, format!("there is no `{function}` any more")))?;
+    let invocation =
+        Invocation { id: id.into(), event, arn: None, trace: "".into(), client_context: None, streamed: false, log_tail: false };
+    match runner.run(invocation, &reach).await? {
+        Ran::Whole(finished) => Ok(finished),
+        Ran::Streamed { .. } => Err(Fault::new(Kind::Internal, "a result that nobody wanted as a stream")),
+    }
+}
