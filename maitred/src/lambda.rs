@@ -10,7 +10,7 @@ use crate::output::{Exit, print};
 use crate::place::Place;
 use crate::upgrade::Inheritance;
 use crate::wire::{self, is_free};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use code::Code;
 use maitred_model::{FunctionPlace, FunctionRuntime};
 use serde_json::{Map, Value, json};
@@ -36,11 +36,10 @@ fn serve(arguments: &Serve) -> anyhow::Result<Exit> {
     if let Err(error) = is_free(arguments.listen) {
         let next = SocketAddr::new(arguments.listen.ip(), arguments.listen.port().saturating_add(1));
         let path = arguments.path.display();
-        let told = format!(
-            "cannot listen on {}; to listen elsewhere:\n\n  maitred lambda serve {path} --listen {next}\n",
+        bail!(
+            "cannot listen on {}: {error}; to listen elsewhere:\n\n  maitred lambda serve {path} --listen {next}",
             arguments.listen
         );
-        return Err(error).context(told);
     }
     logging::start(&arguments.log)?;
     // Nothing is left where the function is.

@@ -4,7 +4,7 @@
 use anyhow::{Context, bail};
 use maitred_model::FunctionRuntime;
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -32,10 +32,17 @@ pub struct Code {
 /// `handler` and `runtime`, where the user has said so, are believed.
 pub fn find(path: &Path, runtime: Option<FunctionRuntime>, handler: Option<&str>) -> anyhow::Result<Code> {
     let shown = path.display();
-    let metadata = fs::metadata(path).with_context(|| match path.parent().map(in_folder) {
-        Some(files) if !files.is_empty() => format!("there is no {shown}; beside it there is {}", listed(files)),
-        Some(_) | None => format!("there is no {shown}"),
-    })?;
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let beside = path.parent().map(in_folder).filter(|files| !files.is_empty());
+            bail!(
+                "there is no {shown}{}",
+                beside.map(|files| format!("; beside it there is {}", listed(files))).unwrap_or_default()
+            );
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot look at {shown}")),
+    };
     if metadata.is_dir() {
         return folder(path, runtime, handler);
     }
@@ -92,15 +99,26 @@ fn folder(path: &Path, runtime: Option<FunctionRuntime>, handler: Option<&str>) 
         return Ok(Code { runtime: FunctionRuntime::Provided, path: path.to_owned(), handler: None });
     }
     let endings = std::iter::once(PYTHON_ENDING).chain(NODE_ENDINGS);
-    let candidates = STEMS.iter().flat_map(|stem| endings.clone().map(move |ending| path.join(format!("{stem}.{ending}"))));
-    for file in candidates.filter(|file| file.is_file()) {
-        if let (Some(found), Ok(source)) = (by_name(&file).filter(|found| is_wanted(*found)), source(&file))
-            && let Some(name) = HANDLERS.iter().find(|name| defines(found, &source, name))
-        {
-            return Ok(Code { runtime: found, path: path.to_owned(), handler: Some(named(&file, name)) });
-        }
+    let usual = STEMS.iter().flat_map(|stem| endings.clone().map(move |ending| path.join(format!("{stem}.{ending}"))));
+    let handler_of = |file: PathBuf| {
+        let found = by_name(&file).filter(|found| file.is_file() && is_wanted(*found))?;
+        let source = source(&file).ok()?;
+        let name = HANDLERS.iter().find(|name| defines(found, &source, name))?;
+        Some((found, named(&file, name)))
+    };
+    let code = |(runtime, handler)| Code { runtime, path: path.to_owned(), handler: Some(handler) };
+    if let Some(found) = usual.into_iter().find_map(handler_of) {
+        return Ok(code(found));
     }
-    bail!("{}", nothing_found(path))
+    let mut others: Vec<_> = in_folder(path).into_iter().filter_map(|name| handler_of(path.join(name))).collect();
+    match (others.pop(), others.is_empty()) {
+        (Some(only), true) => Ok(code(only)),
+        (Some((_, one)), false) => {
+            let all = listed(others.into_iter().map(|(_, handler)| handler).chain([one.clone()]).collect());
+            bail!("{shown} has several handlers: {all}\n\n  maitred lambda serve {shown} --handler {one}")
+        }
+        (None, _) => bail!("{}", nothing_found(path)),
+    }
 }
 
 /// What a folder without a handler most likely is.
@@ -134,7 +152,7 @@ fn of_handler(folder: &Path, handler: &str) -> Option<FunctionRuntime> {
     let name = handler.rfind('/').map_or(0, |slash| slash + 1);
     let file = &handler[..name + handler[name..].find('.')?];
     let is_there = |ending: &&str| folder.join(format!("{file}.{ending}")).is_file();
-    NODE_ENDINGS.iter().any(|ending| is_there(&ending)).then_some(FunctionRuntime::Node)
+    NODE_ENDINGS.iter().any(is_there).then_some(FunctionRuntime::Node)
 }
 
 fn handler_in(file: &Path, runtime: FunctionRuntime) -> anyhow::Result<String> {
@@ -300,6 +318,8 @@ mod tests {
                 ("node/index.js", "exports.handler = 1"),
                 ("node/app.py", "x = 1\n"),
                 ("sam/app.mjs", "export const lambdaHandler = 1"),
+                ("one/orders.py", handler),
+                ("one/other.py", "x = 1\n"),
                 ("program/bootstrap", "#!/bin/sh\n"),
                 ("program/app.py", handler),
             ],
@@ -314,6 +334,7 @@ mod tests {
             ("app.py", None, Some("app.other"), (Python, "", Some("app.other"))),
             ("", None, None, (Python, "", Some("app.handler"))),
             ("old", None, None, (Python, "old", Some("lambda_function.lambda_handler"))),
+            ("one", None, None, (Python, "one", Some("orders.handler"))),
             ("node", None, None, (Node, "node", Some("index.handler"))),
             ("node", None, Some("index.handler"), (Node, "node", Some("index.handler"))),
             ("sam/app.mjs", None, None, (Node, "sam", Some("app.lambdaHandler"))),
@@ -340,6 +361,8 @@ mod tests {
                 ("page.mjs", "export const page = 1;\n"),
                 ("notes.txt", ""),
                 ("code.zip", ""),
+                ("two/a.py", "handler = 1\n"),
+                ("two/b.mjs", "export const handler = 1\n"),
                 ("crate/Cargo.toml", ""),
                 ("empty/notes.txt", ""),
             ],
@@ -361,6 +384,7 @@ mod tests {
             ("crate", None, "crate is a crate, and no function yet: cargo build"),
             ("empty", None, "no executable `bootstrap`"),
             ("", None, "there is main.py, page.mjs\n\n  maitred lambda serve"),
+            ("two", None, "two has several handlers: a.handler, b.handler\n\n  maitred lambda serve two --handler "),
             ("", Some("ap.handler"), "fits `ap.handler`; there is main.py, page.mjs"),
         ];
         for (path, handler, expected) in rows {
