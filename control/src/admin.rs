@@ -2,29 +2,38 @@
 //! about the gateway: everything that it shows or does is an `Operations` of the binary.
 
 mod answers;
+mod connections;
 mod consumers;
+mod functions;
 mod gate;
 mod hand;
+mod invoke_api;
 #[cfg(test)]
 mod tests;
 mod usage;
 
 use crate::consumers::{ConsumerCounts, ConsumerView};
+use crate::functions::FunctionView;
+use crate::functions::token::Token;
 use crate::metrics::CertificateEnd;
 use crate::store::{Change, Changed, NotChanged};
 use crate::upstreams::{Turned, Unknown, UpstreamView};
 use crate::usage::UsageView;
+use answers::App;
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
-use gate::Gate;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use maitred_core::limits::series::LimitView;
 use maitred_core::metrics::Metrics;
-use maitred_model::{MetricsAccess, Secret};
+use maitred_core::{Clients, Clock};
+use maitred_host::FunctionKey;
+use maitred_model::MetricsAccess;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -58,8 +67,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct AdminConfig {
     pub listen: SocketAddr,
-    pub token: Option<Secret>,
+    pub token: Token,
     pub metrics: MetricsAccess,
+    /// What hosted functions speak AWS's API to this listener with; `None`: they do not.
+    pub function_key: Option<FunctionKey>,
+    /// What functions are told that they run in.
+    pub region: String,
+    pub clock: Clock,
 }
 
 /// Whether traffic should be sent here.
@@ -103,12 +117,40 @@ pub trait Operations: Send + Sync + 'static {
     fn usage_of(&self, name: &str) -> Result<UsageView, NotChanged>;
     /// As if it had used nothing of its own quotas.
     fn reset_usage(&self, name: &str) -> Result<UsageView, NotChanged>;
+    /// Every function, hosted or not.
+    fn functions(&self) -> Vec<FunctionView>;
+    /// Looks it up and waits for nobody, unlike the rest.
+    fn function(&self, name: &str) -> Option<FunctionView>;
+    /// Reads the code of a hosted function again, and has other processes take the places of those that it has. Never called twice at
+    /// once, nor beside `reload`.
+    fn reload_function(&self, name: &str) -> Result<Reloaded, NotReloaded>;
+    /// The way to clients of WebSockets that functions answer.
+    fn clients(&self) -> Arc<dyn Clients>;
     /// Version, generation, when it started, how the last reload went.
     fn status(&self) -> serde_json::Value;
     /// Reads the gateway's own file again: the generation that is live now, or the rendered diagnostics. Never called twice at once.
     fn reload(&self) -> Result<u64, String>;
     /// Starts the installed program in this one's place, and waits until it serves or has failed.
     fn upgrade(&self) -> Result<Successor, NotUpgraded>;
+}
+
+/// Another set of processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Of the code that they run.
+    pub hash: String,
+    /// Whether that is another than before.
+    pub has_changed: bool,
+}
+
+/// Why the processes from before go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotReloaded {
+    Unknown,
+    /// It runs in AWS.
+    Elsewhere,
+    /// Rendered diagnostics.
+    Wrong(String),
 }
 
 /// The process that serves from now on.
@@ -154,7 +196,7 @@ impl Admin {
     /// The socket alone: nobody is answered yet. `offered`: one that listens there already.
     pub fn bind(config: &AdminConfig, offered: Option<OwnedFd>) -> io::Result<StdListener> {
         let listen = config.listen;
-        if config.token.is_none() && !listen.ip().is_loopback() {
+        if config.token.get().is_none() && !listen.ip().is_loopback() {
             let message = format!("the admin listener on {listen} needs a token: the address is not loopback");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
@@ -167,7 +209,7 @@ impl Admin {
     pub async fn serve(listener: StdListener, config: AdminConfig, operations: Arc<dyn Operations>) -> io::Result<Admin> {
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
-        let router = answers::router(operations, Gate::new(config.token, config.metrics));
+        let router = answers::router(App::new(operations, config));
         let (stopping, stopped) = watch::channel(false);
         let (closed, open) = oneshot::channel();
         let accepting = tokio::spawn(accept(listener, router, stopped, closed));
@@ -225,15 +267,49 @@ async fn admit(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(Tcp
     Ok((stream, permit))
 }
 
+/// Until when a connection is let be, as whoever answers on it may put off: for a function, which has its own time.
+#[derive(Debug, Clone)]
+struct Patience {
+    start: Instant,
+    /// ms after it
+    until: Arc<AtomicU64>,
+}
+
+impl Patience {
+    fn new() -> Patience {
+        let patience = Patience { start: Instant::now(), until: Arc::default() };
+        patience.begin();
+        patience
+    }
+
+    /// A request came.
+    fn begin(&self) {
+        self.until.store(self.after(Duration::ZERO), Ordering::Relaxed);
+    }
+
+    /// For so long nobody can be blamed that nothing happens.
+    fn extend(&self, by: Duration) {
+        self.until.fetch_max(self.after(by), Ordering::Relaxed);
+    }
+
+    fn after(&self, by: Duration) -> u64 {
+        (self.start.elapsed() + by + EXCHANGE_TIME_MAX).as_millis() as u64
+    }
+
+    fn due(&self) -> Instant {
+        self.start + Duration::from_millis(self.until.load(Ordering::Relaxed))
+    }
+}
+
 /// One connection, until it ends, is told to, or is too slow.
 async fn converse(stream: TcpStream, _room: OwnedSemaphorePermit, router: Router, mut stopped: watch::Receiver<bool>) {
-    let start = Instant::now();
-    let latest = AtomicU64::new(0);
+    let patience = Patience::new();
     let was_asked = AtomicBool::new(false);
     let stopping = stopped.clone();
     let router = TowerToHyperService::new(router);
-    let service = service_fn(|request| {
-        latest.store(start.elapsed().as_millis() as u64, Ordering::Relaxed);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        patience.begin();
+        request.extensions_mut().insert(patience.clone());
         was_asked.store(true, Ordering::Relaxed);
         let answer = router.call(request);
         async {
@@ -250,7 +326,6 @@ async fn converse(stream: TcpStream, _room: OwnedSemaphorePermit, router: Router
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut is_stopping = false;
     loop {
-        let due = start + Duration::from_millis(latest.load(Ordering::Relaxed)) + EXCHANGE_TIME_MAX;
         tokio::select! {
             // An error is the client's affair: nobody here could do anything about it.
             _ = connection.as_mut() => return,
@@ -261,9 +336,8 @@ async fn converse(stream: TcpStream, _room: OwnedSemaphorePermit, router: Router
                     connection.as_mut().graceful_shutdown();
                 }
             }
-            () = tokio::time::sleep_until(due) => {
-                let due = start + Duration::from_millis(latest.load(Ordering::Relaxed)) + EXCHANGE_TIME_MAX;
-                if due <= Instant::now() {
+            () = tokio::time::sleep_until(patience.due()) => {
+                if patience.due() <= Instant::now() {
                     return;
                 }
             }

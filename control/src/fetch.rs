@@ -2,7 +2,7 @@
 //! nothing, and keeps nothing. Requests of clients never come this way.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::response::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Request, StatusCode, Uri};
@@ -11,7 +11,7 @@ use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
-use maitred_core::ports::{Fetch, FetchRequest, Fetched, Fetching};
+use maitred_core::ports::{Asks, Fetch, FetchRequest, Fetched, Fetching};
 use maitred_transport::{ClientTls, ClientTlsSpec};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -74,16 +74,17 @@ impl Fetch for Fetcher {
 }
 
 async fn fetched(request: FetchRequest, tls: Arc<ClientConfig>) -> Result<Fetched, String> {
-    let FetchRequest { url, headers, form, time_max, body_bytes_max } = request;
+    let FetchRequest { url, headers, asks, time_max, body_bytes_max } = request;
     let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
-    let mut builder = match &form {
-        Some(_) => Request::post(uri).header(CONTENT_TYPE, "application/x-www-form-urlencoded"),
-        None => Request::get(uri),
+    let (mut builder, body) = match asks {
+        Asks::Get => (Request::get(uri), String::new()),
+        Asks::Put => (Request::put(uri).header(CONTENT_LENGTH, 0), String::new()),
+        Asks::Form(form) => (Request::post(uri).header(CONTENT_TYPE, "application/x-www-form-urlencoded"), form),
     };
     for (name, value) in headers {
         builder = builder.header(name, value);
     }
-    let body = Full::new(Bytes::from(form.unwrap_or_default()));
+    let body = Full::new(Bytes::from(body));
     let request = builder.body(body).map_err(|error| error.to_string())?;
     let late = |_| format!("no answer within {} ms", time_max.as_millis());
     let sent = timeout(time_max, send(request, &tls, body_bytes_max)).await.map_err(late)?;

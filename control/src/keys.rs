@@ -230,12 +230,13 @@ impl Follower {
     }
 }
 
-async fn rung(bell: &Bell, count: u64) {
+/// Until it is rung after `count`.
+pub(crate) async fn rung(bell: &Bell, count: u64) {
     poll_fn(|cx| bell.poll(count, cx)).await;
 }
 
 /// By a clock that may be turned.
-async fn until(due: Instant, clock: &Clock, mut turned: watch::Receiver<()>) {
+pub(crate) async fn until(due: Instant, clock: &Clock, mut turned: watch::Receiver<()>) {
     while let Some(left) = due.checked_duration_since(clock.now()).filter(|left| !left.is_zero()) {
         tokio::select! {
             () = sleep(left) => {}

@@ -2,6 +2,7 @@
 //! `prometheus-client` writes OpenMetrics alone, whose counters Prometheus' older format takes for untyped ones.
 
 use crate::consumers::ConsumerCounts;
+use crate::functions::FunctionCounts;
 use crate::process::Process;
 use crate::upstreams::UpstreamView;
 use maitred_core::Kind;
@@ -20,6 +21,7 @@ mod breakers;
 mod consumers;
 mod counters;
 mod endpoints;
+mod functions;
 mod limits;
 mod queues;
 mod quotas;
@@ -34,6 +36,8 @@ pub struct Extra {
     pub certificates: Vec<CertificateEnd>,
     pub upstreams: Vec<UpstreamView>,
     pub consumers: ConsumerCounts,
+    /// Of those that are hosted.
+    pub functions: Vec<FunctionCounts>,
 }
 
 /// When a certificate that is served ends.
@@ -49,8 +53,14 @@ pub struct CertificateEnd {
 
 impl Extra {
     /// Of this program, at this moment.
-    pub fn now(certificates: Vec<CertificateEnd>, upstreams: Vec<UpstreamView>, consumers: ConsumerCounts) -> Extra {
-        Extra { version: env!("CARGO_PKG_VERSION").to_owned(), process: Process::read(), certificates, upstreams, consumers }
+    pub fn now(
+        certificates: Vec<CertificateEnd>,
+        upstreams: Vec<UpstreamView>,
+        consumers: ConsumerCounts,
+        functions: Vec<FunctionCounts>,
+    ) -> Extra {
+        let (version, process) = (env!("CARGO_PKG_VERSION").to_owned(), Process::read());
+        Extra { version, process, certificates, upstreams, consumers, functions }
     }
 }
 
@@ -65,6 +75,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     endpoints::write(&mut page, &extra.upstreams);
     queues::write(&mut page, &extra.upstreams);
     breakers::write(&mut page, &extra.upstreams);
+    functions::write(&mut page, &extra.functions);
     page.identity(metrics);
     counters::write(&mut page, metrics);
     page.configuration(metrics, extra);

@@ -13,6 +13,7 @@ mod tests;
 mod usage;
 
 pub use change::{Change, Changed, Name, NotChanged};
+pub(crate) use new_key::characters;
 pub use usage::Past;
 
 use keeper::{Job, Keeper};

@@ -5,6 +5,7 @@ pub mod address;
 pub mod aws;
 pub mod balance;
 pub mod body;
+pub mod body_hash;
 pub mod buffered;
 pub mod chance;
 pub mod clients;

@@ -96,14 +96,23 @@ pub trait Ports {
     fn call<'a>(&'a self, call: Call<'a>) -> Calling<'a>;
 }
 
+/// What is asked of such a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asks {
+    Get,
+    /// PUT, with nothing in it.
+    Put,
+    /// POST with these fields, as `application/x-www-form-urlencoded`.
+    Form(String),
+}
+
 /// A request that leaves by the control side: rare, and to a place of which only the network tells.
 #[derive(Debug, Clone)]
 pub struct FetchRequest {
     pub url: String,
     /// Names in lower case.
     pub headers: Vec<(&'static str, String)>,
-    /// POST with these fields as `application/x-www-form-urlencoded`; without it is GET.
-    pub form: Option<String>,
+    pub asks: Asks,
     /// From the name lookup to the last byte.
     pub time_max: Duration,
     /// A longer answer is an error.

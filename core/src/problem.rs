@@ -60,8 +60,11 @@ impl Fault {
             }
         }
         let kind = self.kind;
-        let usual = matches!(kind, Kind::AuthorizerUnavailable | Kind::Overloaded | Kind::NoEndpoint | Kind::CircuitOpen)
-            .then_some(RETRY_AFTER);
+        let usual = matches!(
+            kind,
+            Kind::AuthorizerUnavailable | Kind::Overloaded | Kind::NoEndpoint | Kind::CircuitOpen | Kind::FunctionBusy
+        )
+        .then_some(RETRY_AFTER);
         if let Some(wait) = self.retry_after.or(usual) {
             // Rounded up: who comes too early is refused again.
             let seconds = wait.as_millis().div_ceil(1000).max(1);

@@ -1,6 +1,7 @@
 //! Document → snapshot. Pure but for one thing: counters and address lists that outlive a reload are looked up by what they are.
 //! `check`, `run` and a reload all call this one function.
 
+use crate::aws;
 use crate::cedar::{Asking, Library};
 use crate::hosts::Hosts;
 use crate::identity::{self, Identity};
@@ -9,6 +10,7 @@ use crate::plans::Plans;
 use crate::router::{Candidate, Conditions, Methods, Router};
 use crate::secure::{self, Tickets};
 use crate::snapshot::{Api, Route, Snapshot, Upstream, authority, endpoint_url};
+use maitred_core::aws::{CredentialCell, CredentialSource, Settings};
 use maitred_core::balance::KnownFigures;
 use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::identity::{KeyCell, KeySource, Stored};
@@ -19,6 +21,7 @@ use maitred_core::render::Text;
 use maitred_core::{Chain, Clock, Compute, Registry, Remote, Room};
 use maitred_host::Host;
 use maitred_integrations::Integration;
+use maitred_integrations::function::aws::AwsFunction;
 use maitred_integrations::proxy::Proxy;
 use maitred_integrations::proxy::mirror::Mirror;
 use maitred_integrations::redirect::Redirect;
@@ -65,6 +68,10 @@ pub struct State {
     failures: OnceLock<Arc<Table>>,
     /// Keys of issuers, by where they are fetched from: a reload goes on with those that are there.
     keys: Registry<KeySource, KeyCell>,
+    /// Keys of AWS, by where they are found: a reload goes on with those that are there.
+    credentials: Registry<CredentialSource, CredentialCell>,
+    /// What the surroundings say of AWS; nothing, where configurations are only looked at.
+    pub(crate) aws: Arc<dyn Fn() -> Settings + Send + Sync>,
     /// What is taken by bodies that are held whole.
     room: Room,
     /// What rate limits count, by what is limited: a reload forgives nobody.
@@ -109,6 +116,8 @@ impl State {
             consumers: Arc::default(),
             fetch: Arc::new(Nobody),
             keys: Registry::default(),
+            credentials: Registry::default(),
+            aws: Arc::new(Settings::default),
             room: Room::default(),
             limits: Registry::default(),
             limit_seed: Table::random_seed(),
@@ -127,9 +136,9 @@ impl State {
         State { fetch, ..self }
     }
 
-    /// Where functions are told that they run.
-    pub(crate) fn region(&self) -> &str {
-        self.host.as_ref().map_or("us-east-1", |host| &host.options().region)
+    /// What says where AWS is, each time that a configuration is compiled.
+    pub fn aws_by(self, aws: Arc<dyn Fn() -> Settings + Send + Sync>) -> State {
+        State { aws, ..self }
     }
 
     /// What hosts functions.
@@ -157,6 +166,11 @@ impl State {
     /// Where the keys of that source are put.
     pub(crate) fn keys(&self, source: KeySource) -> Arc<KeyCell> {
         self.keys.of(source.clone(), || Arc::new(KeyCell::new(source, self.clock.now())))
+    }
+
+    /// Where the keys of that source are put.
+    pub(crate) fn credentials(&self, source: CredentialSource) -> Arc<CredentialCell> {
+        self.credentials.of(source.clone(), || Arc::new(CredentialCell::new(source, self.clock.now())))
     }
 
     fn tickets(&self, configured: Option<&[u8]>) -> Tickets {
@@ -230,7 +244,8 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     for (name, upstream) in &document.upstreams {
         compiler.upstream(name, &upstream.value, upstream.span);
     }
-    let functions = crate::functions::runners(&document, state, &mut compiler.diagnostics);
+    let in_aws = compiler.lambdas();
+    let functions = crate::functions::runners(&document, state, in_aws, &mut compiler.diagnostics);
     let secret = compiler.secret();
     let asks = document.authorizers.iter().filter_map(|(name, authorizer)| Some((name.as_str(), authorizer.kind.asks()?)));
     let asked: HashMap<&str, u32> =
@@ -363,6 +378,21 @@ impl Compiler<'_> {
         self.upstreams.push(Upstream { spec: Arc::new(spec), endpoints });
         self.upstream_index.insert(name.to_string(), index);
         index
+    }
+
+    /// Functions in AWS, by name.
+    fn lambdas(&mut self) -> HashMap<String, AwsFunction> {
+        let lambdas = aws::lambdas(self.document, &(self.state.aws)(), &mut self.diagnostics);
+        let mut functions = HashMap::new();
+        for (name, lambda) in &lambdas {
+            let upstream = self.upstream(name, &lambda.upstream.value, lambda.upstream.span);
+            for name in &lambda.functions {
+                if let Some(model::FunctionPlace::Aws(aws)) = self.document.functions.get(name).map(|function| &function.place) {
+                    functions.insert(name.clone(), aws::function(aws, lambda, upstream, self.state));
+                }
+            }
+        }
+        functions
     }
 
     /// What keys follow from that others with the same secret share.

@@ -2,20 +2,34 @@
 
 use crate::compile::State;
 use maitred_host::NotReady;
-use maitred_integrations::function::event::{Resource, Vouched};
+use maitred_integrations::function::aws::AwsFunction;
+use maitred_integrations::function::event::Resource;
 use maitred_integrations::function::run::{Place, Runner};
 use maitred_integrations::function::{Form, Function};
 use maitred_integrations::websocket::{Target, WebSocket};
 use maitred_model as model;
-use maitred_model::{AuthorizerKind, Diagnostic, Diagnostics, Document, FunctionPlace, Segment, Spanned};
+use maitred_model::{Diagnostic, Diagnostics, Document, FunctionPlace, Segment, Spanned};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Where functions are told that they run, if nobody says.
+const REGION: &str = "us-east-1";
+
+/// The gateway's region, as AWS calls it.
+pub(crate) fn region(state: &State) -> &str {
+    state.host.as_ref().map_or(REGION, |host| &host.options().region)
+}
+
 /// In the document's order; one that cannot be run was complained about.
-pub(crate) fn runners(document: &Document, state: &State, diagnostics: &mut Diagnostics) -> Vec<Arc<Runner>> {
+pub(crate) fn runners(
+    document: &Document,
+    state: &State,
+    mut in_aws: HashMap<String, AwsFunction>,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Arc<Runner>> {
     let mut runners = Vec::with_capacity(document.functions.len());
     for (name, function) in &document.functions {
-        match place(name, function, state) {
+        match place(name, function, state, &mut in_aws) {
             Ok(place) => runners.push(Arc::new(Runner { name: name.as_str().into(), timeout: function.timeout, place })),
             Err(NotReady { span, message, hint }) => {
                 diagnostics.push(Diagnostic::error("bad-function", span, message).hint(hint));
@@ -25,22 +39,22 @@ pub(crate) fn runners(document: &Document, state: &State, diagnostics: &mut Diag
     runners
 }
 
-fn place(name: &str, function: &model::Function, state: &State) -> Result<Place, NotReady> {
+fn place(
+    name: &str,
+    function: &model::Function,
+    state: &State,
+    in_aws: &mut HashMap<String, AwsFunction>,
+) -> Result<Place, NotReady> {
     match &function.place {
-        FunctionPlace::Hosted(hosted) => {
-            maitred_host::check_handler(hosted)?;
-            match &state.host {
-                // A configuration is looked at: nothing runs.
-                None => maitred_host::check(hosted).map(|()| Place::Nowhere),
-                Some(host) => host.pool(name, function).map(Place::Hosted),
-            }
-        }
-        FunctionPlace::Aws(_) => Ok(Place::Nowhere),
+        FunctionPlace::Hosted(hosted) => match &state.host {
+            // A configuration is looked at: nothing runs.
+            None => maitred_host::check(hosted).map(|()| Place::Nowhere),
+            Some(host) => host.pool(name, function).map(Place::Hosted),
+        },
+        // One without an endpoint was complained about.
+        FunctionPlace::Aws(_) => Ok(in_aws.remove(name).map_or(Place::Nowhere, |function| Place::Aws(Box::new(function)))),
     }
 }
-
-/// Where functions are told that they are, if nobody says.
-const REGION: &str = "us-east-1";
 
 /// `None`: there is no such function, and it was complained about.
 pub(crate) fn integration(
@@ -73,9 +87,8 @@ pub(crate) fn integration(
             methods: route.matcher.methods.clone(),
             path: path.source.clone(),
             params: params.collect(),
-            region: state.host.as_ref().map_or(REGION, |host| &host.options().region).into(),
+            region: region(state).into(),
         },
-        vouched: document.authorizers.iter().map(|(name, one)| (name.as_str().into(), vouched(&one.kind))).collect(),
     })
 }
 
@@ -105,16 +118,3 @@ pub(crate) fn websocket(document: &Document, socket: &model::WebSocket, (api, _)
     Some(compiled)
 }
 
-/// As which of AWS's authorizers functions know one.
-fn vouched(kind: &AuthorizerKind) -> Vouched {
-    match kind {
-        AuthorizerKind::Jwt(_) | AuthorizerKind::Introspection(_) | AuthorizerKind::Oidc(_) => Vouched::Claims,
-        AuthorizerKind::ApiKey(_) => Vouched::ApiKey,
-        AuthorizerKind::AwsSignature(_) => Vouched::Iam,
-        AuthorizerKind::Function(_) => Vouched::Lambda,
-        AuthorizerKind::Basic(_)
-        | AuthorizerKind::ClientCertificate(_)
-        | AuthorizerKind::HttpSignature(_)
-        | AuthorizerKind::Forward(_) => Vouched::Other,
-    }
-}

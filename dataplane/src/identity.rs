@@ -75,7 +75,7 @@ impl Identity {
                 keys,
                 upstream: asked.get(name.as_str()).copied(),
                 function: configured.kind.runs().and_then(|kind| index_of(document, &kind.function)),
-                region: state.region(),
+                region: crate::functions::region(state),
                 fetch: &state.fetch,
                 client_ca: &client_ca,
                 seen: &state.seen,

@@ -2,6 +2,7 @@
 //! Reads no files and answers no admin calls; the binary wires those.
 
 mod access_log;
+mod aws;
 mod cedar;
 mod compile;
 mod connections;

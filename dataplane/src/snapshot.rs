@@ -4,6 +4,7 @@ use crate::hosts::Hosts;
 use crate::identity::Identity;
 use crate::router::{Candidate, Params, Router, choose};
 use crate::told::Told;
+use maitred_core::aws::CredentialCell;
 use maitred_core::identity::KeyCell;
 use maitred_core::limits::series::{LimitView, RateLeft};
 use maitred_core::metrics::{Metrics, RouteSeries};
@@ -132,6 +133,14 @@ impl Snapshot {
         self.identity.keys.iter().map(|(cell, refresh)| (cell, *refresh))
     }
 
+    /// Where the keys of functions in AWS are put.
+    pub fn credentials(&self) -> impl Iterator<Item = &Arc<CredentialCell>> {
+        self.functions.iter().filter_map(|runner| match &runner.place {
+            Place::Aws(function) => Some(&function.keys),
+            Place::Hosted(_) | Place::Nowhere => None,
+        })
+    }
+
     /// Every quota of every plan.
     pub fn quotas(&self) -> &[Arc<Grant>] {
         &self.quotas
@@ -166,8 +175,14 @@ impl Snapshot {
     pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.functions.iter().filter_map(|runner| match &runner.place {
             Place::Hosted(pool) => Some(pool),
-            Place::Nowhere => None,
+            Place::Aws(_) | Place::Nowhere => None,
         })
+    }
+
+    /// The processes of a function, by its place in the document; `None`: it runs elsewhere.
+    pub fn pool(&self, function: usize) -> Option<&Arc<Pool>> {
+        let Place::Hosted(pool) = &self.functions.get(function)?.place else { return None };
+        Some(pool)
     }
 
     /// Limits of requests in flight count from now on; those of upstreams that are gone hold nobody any more.

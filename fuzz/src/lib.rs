@@ -1,8 +1,10 @@
 //! What must hold for any bytes: one plain function for each parser, which panics where it does not. Chooses no inputs: the corpus,
 //! `tests/replay.rs` and cargo-fuzz do.
 
+mod aws;
 mod chunks;
 mod credentials;
+mod event_stream;
 mod functions;
 mod grpc;
 mod h2;
@@ -19,8 +21,10 @@ mod signatures;
 mod tokens;
 mod websocket;
 
+pub use aws::{aws_answer, aws_profiles};
 pub use chunks::{chunked, trailers};
 pub use credentials::{basic, htpasswd};
+pub use event_stream::event_stream;
 pub use functions::{function_event, function_prelude, function_result};
 pub use grpc::grpc;
 pub use h2::{h2_frames, request_h2, response_h2};
@@ -42,10 +46,15 @@ pub fn config(data: &[u8]) {
     maitred_model::fuzz_load(data);
 }
 
+/// What processes of functions say to the Runtime API, and write.
+pub fn runtime_api(data: &[u8]) {
+    maitred_host::fuzz_runtime_api(data);
+}
+
 /// One target and the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 33] = [
+pub const TARGETS: [Target; 37] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("request_h2", request_h2),
@@ -56,6 +65,9 @@ pub const TARGETS: [Target; 33] = [
     ("h3_frames", h3_frames),
     ("chunked", chunked),
     ("trailers", trailers),
+    ("event_stream", event_stream),
+    ("aws_profiles", aws_profiles),
+    ("aws_answer", aws_answer),
     ("path", path),
     ("host", host),
     ("proxy_protocol", proxy_protocol),
@@ -75,6 +87,7 @@ pub const TARGETS: [Target; 33] = [
     ("limit_cost", limit_cost),
     ("config", config),
     ("router", router),
+    ("runtime_api", runtime_api),
     ("basic", basic),
     ("htpasswd", htpasswd),
     ("jwt", jwt),

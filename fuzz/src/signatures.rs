@@ -2,7 +2,7 @@
 //! of its own in what is signed; a claim to AWS's signature says the same when it is written anew.
 
 use maitred_core::Exchange;
-use maitred_policies::authenticate::aws_signature::{ALGORITHM, Claim};
+use maitred_core::aws::sigv4::{ALGORITHM, Claim, Shown};
 use maitred_policies::authenticate::http_signature::fuzz_base;
 use maitred_wire::structured::{Dictionary, Item, PARTS_MAX};
 use maitred_wire::{HeadLimits, Parsed, base64};
@@ -59,7 +59,7 @@ pub fn aws_authorization(data: &[u8]) {
         let scope = [&*claim.key_id, &day, &claim.region, &claim.service, "aws4_request"].join("/");
         let signature: String = claim.signature.iter().map(|byte| format!("{byte:02x}")).collect();
         let signed = claim.signed.join(";");
-        if claim.shown == maitred_policies::authenticate::aws_signature::Shown::Header {
+        if claim.shown == Shown::Header {
             let again = format!("{ALGORITHM} Credential={scope}, SignedHeaders={signed}, Signature={signature}");
             assert_eq!(Claim::from_header(again.as_bytes(), TIME), Ok(claim), "{again}");
         }

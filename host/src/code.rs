@@ -12,6 +12,7 @@ mod user;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use copies::Holds;
+pub use environment::interpreter_of;
 pub(crate) use environment::{Surroundings, launch};
 use maitred_model::{FunctionRuntime, Hosted, Span, Spanned};
 use std::path::{Path, PathBuf};
@@ -164,10 +165,9 @@ fn refuse(written: &Spanned<PathBuf>, refused: Refused) -> NotReady {
     NotReady { span: written.span, message, hint }
 }
 
-#[cfg(test)]
 impl Code {
-    /// Of a function whose processes are started otherwise.
-    pub(crate) fn nowhere() -> Code {
+    /// Of which there is no copy: for whoever starts processes otherwise, or plays a host, in a test.
+    pub fn nowhere() -> Code {
         let nowhere = PathBuf::new;
         Code { hash: String::new(), root: nowhere(), layers: Vec::new(), runtime: nowhere(), holds: Holds::default() }
     }

@@ -6,12 +6,12 @@ use crate::pool::desk::{Desk, Order};
 use crate::pool::events::RETRIES;
 use crate::pool::{Launcher, Pool, Settings, Shared};
 use crate::process::Spawner;
-use maitred_model::{AwsFunction, Function, FunctionPlace, Hosted};
+use maitred_model::{AwsFunction, Function, FunctionPlace, Hosted, Secret};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
@@ -27,16 +27,28 @@ const BIRTHS_MAX: usize = 4096;
 pub struct HostOptions {
     /// Where copies of code are kept, unless whoever runs functions could not reach it there.
     pub folder: PathBuf,
-    /// Where the Invoke API and the management API of connections are spoken for functions to use, if anywhere.
-    pub endpoint: Option<SocketAddr>,
+    /// With what functions speak the Invoke API and the management API of connections; `None`: they do not.
+    pub key: Option<FunctionKey>,
     /// What functions are told that they run in: AWS_REGION of the gateway, or `us-east-1`.
     pub region: String,
 }
+
+/// An access key as AWS has them, which opens nothing in AWS.
+#[derive(Debug, Clone)]
+pub struct FunctionKey {
+    pub id: String,
+    pub secret: Secret,
+}
+
+/// Where those APIs are spoken: known once somebody listens there.
+#[derive(Debug, Clone, Default)]
+struct Spoken(Arc<OnceLock<SocketAddr>>);
 
 /// The thread that hosts functions. Ends with `stop`, or when it is dropped; every process of its functions ends with it.
 #[derive(Debug)]
 pub struct Host {
     options: HostOptions,
+    spoken: Spoken,
     /// Taken when a configuration is made ready and when the host ends; no request asks for it.
     house: Mutex<House>,
 }
@@ -74,7 +86,13 @@ struct Made {
 impl Host {
     /// Starts nothing before there is a function to host.
     pub fn new(options: HostOptions) -> Host {
-        Host { options, house: Mutex::default() }
+        Host { options, spoken: Spoken::default(), house: Mutex::default() }
+    }
+
+    /// Where functions reach the Invoke API and the management API of connections. Processes that are started from here on are told; the
+    /// first address is the one that stays.
+    pub fn is_spoken_to(&self, address: SocketAddr) {
+        let _ = self.spoken.0.set(address);
     }
 
     pub fn options(&self) -> &HostOptions {
@@ -118,10 +136,12 @@ impl Host {
     /// What starts this function's processes. Whatever can be wrong with it is wrong at once, and not at the first request.
     fn launcher(&self, name: &str, hosted: &Hosted, code: &Code, user: Option<(u32, u32)>) -> Result<Launcher, NotReady> {
         let (name, region, hosted, code) = (name.to_owned(), self.options.region.clone(), hosted.clone(), code.clone());
+        let (spoken, key) = (self.spoken.clone(), self.options.key.clone());
         let launch = move |api: SocketAddr, is_ahead: bool| {
             let id = uuid::Uuid::now_v7().simple().to_string();
             let (name, region, now) = (name.as_str(), region.as_str(), since_1970());
-            code::launch(&hosted, &code, user, &Surroundings { name, region, api, invoke: None, is_ahead, now, id: &id })
+            let invoke = spoken.0.get().zip(key.as_ref()).map(|(address, key)| (*address, &*key.id, key.secret.expose()));
+            code::launch(&hosted, &code, user, &Surroundings { name, region, api, invoke, is_ahead, now, id: &id })
         };
         launch(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false)?;
         Ok(Box::new(move |api, is_ahead| launch(api, is_ahead).map_err(|refused| io::Error::other(refused.message))))

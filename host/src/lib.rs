@@ -4,18 +4,18 @@
 mod answer;
 mod api;
 mod code;
-mod handler;
+mod fuzz;
 mod host;
 mod log;
 mod pool;
 mod process;
 
 pub use answer::{Answer, NotRun, Piece, Streamed};
-pub use code::{Code, NotReady, check};
-pub use handler::check_handler;
-pub use host::{Host, HostOptions};
+pub use code::{Code, NotReady, check, interpreter_of};
+pub use fuzz::fuzz_runtime_api;
+pub use host::{FunctionKey, Host, HostOptions};
 pub use log::{LogLine, LogSource};
 pub use pool::{Figures, InstanceView, Pool, PoolView};
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;

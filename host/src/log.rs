@@ -52,10 +52,7 @@ impl Log {
 
     pub fn push(&self, source: LogSource, instance: u32, request_id: Option<&str>, text: &str) {
         let request = request_id.unwrap_or_default();
-        match source {
-            LogSource::Stdout | LogSource::Stderr => tracing::info!(function = &*self.function, instance, request, "{text}"),
-            LogSource::Platform => tracing::debug!(function = &*self.function, instance, request, "{text}"),
-        }
+        tracing::info!(function = &*self.function, instance, request, "{text}");
         let mut ring = self.ring();
         ring.number += 1;
         let number = ring.number;

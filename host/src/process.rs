@@ -1,27 +1,34 @@
 //! Processes of functions: started by one thread that lives as long as the gateway, each in a session of its own, with nothing of the
 //! gateway's in its environment or among its descriptors, and ended with all that it started. Knows nothing of what they say or are told.
+//!
+//! On Linux alone: elsewhere nothing is started.
 
+#[cfg(target_os = "linux")]
 mod family;
+#[cfg(target_os = "linux")]
 mod peer;
+#[cfg(target_os = "linux")]
+mod running;
+#[cfg(target_os = "linux")]
 mod sandbox;
+#[cfg(target_os = "linux")]
 mod setup;
+#[cfg(target_os = "linux")]
 mod spawner;
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;
 
-pub(crate) use family::MARK;
-use family::{Family, Processes};
-pub use spawner::Spawner;
-use spawner::{Child, Started};
+#[cfg(not(target_os = "linux"))]
+#[path = "process/elsewhere.rs"]
+mod running;
+
+pub use running::{Process, Spawner};
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::oneshot;
+
+/// A variable that every process of functions has, and no two have alike: those that it leaves behind are known by it.
+pub(crate) const MARK: &str = "AWS_LAMBDA_LOG_STREAM_NAME";
 
 /// What is to be started.
 #[derive(Clone)]
@@ -52,21 +59,6 @@ impl fmt::Debug for Launch {
     }
 }
 
-/// A process, and all that it may have started: its session is its own. Killed when it is dropped.
-#[derive(Debug)]
-pub struct Process {
-    pub pid: u32,
-    /// Read ends of its pipes, non-blocking.
-    pub stdout: Option<OwnedFd>,
-    pub stderr: Option<OwnedFd>,
-    /// Readable when it has ended.
-    child: AsyncFd<Child>,
-    /// Asked for, and perhaps not yet taken: whoever awaits the end may stop and ask again.
-    exit: Option<oneshot::Receiver<Exit>>,
-    ended: Option<Exit>,
-    family: Family,
-}
-
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -74,60 +66,4 @@ pub enum Exit {
     Signal(i32),
     /// It was killed because it took more memory than it may.
     Memory,
-}
-
-impl Process {
-    /// Of a process that this runtime is to watch from here on.
-    fn watched(started: Started) -> io::Result<Process> {
-        let Started { child, stdout, stderr, family } = started;
-        let pid = child.pid();
-        // SAFETY: a child has the one descriptor, which it opened, from its start until it is dropped.
-        let child = unsafe { AsyncFd::register_with_interest(child, Interest::READABLE)? };
-        Ok(Process { pid, stdout, stderr, child, exit: None, ended: None, family })
-    }
-
-    /// SIGTERM to all of it.
-    pub fn terminate(&self) {
-        self.child.get_ref().signal(libc::SIGTERM);
-    }
-
-    /// SIGKILL to all of it.
-    pub fn kill(&self) {
-        self.child.get_ref().signal(libc::SIGKILL);
-    }
-
-    /// When it ended, with what; what it started is killed, and it is reaped. Who stops waiting may ask again.
-    pub async fn ended(&mut self) -> Exit {
-        if let Some(exit) = self.ended {
-            return exit;
-        }
-        if self.exit.is_none() {
-            // An error means that the runtime shuts down; then the process is to end as well, and the spawner waits for it.
-            if self.child.readable().await.is_err() {
-                self.kill();
-            }
-            self.exit = self.child.get_mut().reap();
-        }
-        let exit = match &mut self.exit {
-            Some(exit) => exit.await.ok(),
-            None => None,
-        };
-        // The spawner ends all that runs when it stops, and says no more.
-        let exit = exit.unwrap_or(Exit::Signal(libc::SIGKILL));
-        self.ended = Some(exit);
-        exit
-    }
-
-    /// Whether the peer of a connection on loopback, which ends at `local`, is this process or one that it started. Tens of microseconds
-    /// where it is the process itself, and milliseconds where it is none of them.
-    pub fn owns(&self, peer: SocketAddr, local: SocketAddr) -> bool {
-        let Some(peer) = peer::of(peer, local).filter(|peer| self.family.may_be(peer.user)) else { return false };
-        if self.ended.is_some() {
-            return false;
-        }
-        let has_open = |pid: u32| peer::has_open(pid, peer.inode);
-        has_open(self.pid)
-            || peer::descendants(self.pid).into_iter().any(has_open)
-            || self.family.members(&Processes::read()).into_iter().any(has_open)
-    }
 }

@@ -73,7 +73,7 @@ struct House {
 }
 
 fn house(settings: Settings) -> House {
-    let host = Host::new(HostOptions { folder: std::env::temp_dir(), endpoint: None, region: "eu-west-1".into() });
+    let host = Host::new(HostOptions { folder: std::env::temp_dir(), key: None, region: "eu-west-1".into() });
     let pool = host.open("test", Code::nowhere(), settings).unwrap();
     House { host, pool }
 }
@@ -124,6 +124,10 @@ impl House {
             assert!(started.elapsed() < PATIENCE, "never {what}: {view:?}");
             tokio::task::yield_now().await;
         }
+    }
+
+    async fn until_idle(&self) {
+        self.until("all are idle", |view| view.instances.iter().all(|one| one.state == "idle")).await;
     }
 
     async fn until_logged(&self, text: &str) -> Vec<String> {

@@ -23,18 +23,7 @@ pub async fn call(reach: &Reach, call: Call<'_>) -> Result<Called, Fault> {
 }
 
 async fn ask(reach: &Reach, call: &Call<'_>, body: &Rc<[u8]>) -> Result<Called, Fault> {
-    let upstream = reach.upstreams.get(call.upstream as usize);
-    let upstream = upstream.ok_or_else(|| Fault::new(Kind::Internal, "a call to an upstream that there is not"))?;
-    let mut own = Own::begin(reach, call, body)?;
-    let exchange = own.exchange();
-    let idempotent = call.idempotent.then_some(true);
-    let response = if upstream.is_guarded {
-        let place = upstream.admit(exchange, |_| 0).await?;
-        attempt::guarded(exchange, upstream, reach, idempotent, place).await?
-    } else {
-        attempt::plain(exchange, upstream, reach).await?
-    };
-    let Response { head, body } = response;
+    let Response { head, body } = open(reach, call, body).await?;
     if let Framing::Length(length) = head.framing
         && length > call.body_bytes_max as u64
     {
@@ -44,12 +33,27 @@ async fn ask(reach: &Reach, call: &Call<'_>, body: &Rc<[u8]>) -> Result<Called, 
     Ok(Called { head, body })
 }
 
+/// Asks once, and leaves the answer's body to be read: `whole` does, or whoever wants it as it comes.
+pub async fn open(reach: &Reach, call: &Call<'_>, body: &Rc<[u8]>) -> Result<Response, Fault> {
+    let upstream = reach.upstreams.get(call.upstream as usize);
+    let upstream = upstream.ok_or_else(|| Fault::new(Kind::Internal, "a call to an upstream that there is not"))?;
+    let mut own = Own::begin(reach, call, body)?;
+    let exchange = own.exchange();
+    let idempotent = call.idempotent.then_some(true);
+    if upstream.is_guarded {
+        let place = upstream.admit(exchange, |_| 0).await?;
+        attempt::guarded(exchange, upstream, reach, idempotent, place).await
+    } else {
+        attempt::plain(exchange, upstream, reach).await
+    }
+}
+
 fn too_long(call: &Call<'_>) -> Fault {
     Fault::new(Kind::UpstreamProtocol, format!("an answer of more than {} bytes", call.body_bytes_max))
 }
 
 /// Reads a body to its end, which leaves its connection fit for another request.
-async fn whole(body: Body, call: &Call<'_>, worker: &Worker) -> Result<Vec<u8>, Fault> {
+pub async fn whole(body: Body, call: &Call<'_>, worker: &Worker) -> Result<Vec<u8>, Fault> {
     let stream = match body {
         Body::Empty => return Ok(Vec::new()),
         Body::Bytes(bytes) => return Ok(bytes.to_vec()),

@@ -7,11 +7,14 @@ use maitred_control::times::written;
 use maitred_control::upstreams::{find, turn};
 use maitred_control::usage::Usage;
 use maitred_control::{
-    CertificateEnd, Change, Changed, ConsumerCounts, ConsumerView, NotChanged, NotUpgraded, Operations, Readiness, Successor,
-    Turned, Unknown, UpstreamView, UsageView, consumers,
+    CertificateEnd, Change, Changed, ConsumerCounts, ConsumerView, FunctionView, NotChanged, NotReloaded, NotUpgraded,
+    Operations, Processes, Readiness, Reloaded, Successor, Turned, Unknown, UpstreamView, UsageView, consumers,
 };
+use maitred_core::Clients;
 use maitred_core::limits::series::LimitView;
 use maitred_core::metrics::Metrics;
+use maitred_dataplane::Snapshot;
+use maitred_host::Pool;
 use maitred_transport::Expiry;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -101,6 +104,32 @@ impl Operations for House {
         self.with_usage(|usage| usage.reset(name))
     }
 
+    fn functions(&self) -> Vec<FunctionView> {
+        let snapshot = self.gateway.snapshot();
+        FunctionView::all(&snapshot.document, |index| processes(&snapshot, index))
+    }
+
+    fn function(&self, name: &str) -> Option<FunctionView> {
+        let snapshot = self.gateway.snapshot();
+        FunctionView::one(&snapshot.document, name, |index| processes(&snapshot, index))
+    }
+
+    fn reload_function(&self, name: &str) -> Result<Reloaded, NotReloaded> {
+        let before = self.pool(name)?;
+        // Its code is part of what is loaded: where that has changed, so have the processes.
+        House::reload(self, Cause::Admin).map_err(NotReloaded::Wrong)?;
+        let after = self.pool(name)?;
+        if Arc::ptr_eq(&before, &after) {
+            after.reload();
+        }
+        let (old, new) = (&before.code().hash, &after.code().hash);
+        Ok(Reloaded { hash: new.clone(), has_changed: old != new })
+    }
+
+    fn clients(&self) -> Arc<dyn Clients> {
+        Arc::new(self.gateway.websockets().clone())
+    }
+
     fn status(&self) -> Value {
         let last = lock(&self.last).clone();
         let last = last.map(|last| {
@@ -135,7 +164,17 @@ impl Operations for House {
     }
 }
 
+fn processes(snapshot: &Snapshot, function: usize) -> Option<Arc<dyn Processes>> {
+    snapshot.pool(function).map(|pool| pool.clone() as Arc<dyn Processes>)
+}
+
 impl House {
+    fn pool(&self, name: &str) -> Result<Arc<Pool>, NotReloaded> {
+        let snapshot = self.gateway.snapshot();
+        let index = snapshot.document.functions.get_index_of(name).ok_or(NotReloaded::Unknown)?;
+        snapshot.pool(index).cloned().ok_or(NotReloaded::Elsewhere)
+    }
+
     fn with_usage<T>(&self, then: impl FnOnce(&Usage<'_>) -> T) -> T {
         let snapshot = self.gateway.snapshot();
         let accounts = &self.state.consumers.accounts;

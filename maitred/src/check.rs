@@ -3,15 +3,20 @@
 use crate::cli::{Check, CheckFormat};
 use crate::configuration::{Read, Source, compiled, read};
 use crate::output::{Exit, count, in_color, json, print, say};
+use maitred_control::functions::token::{self, Unusable, hosts_functions};
 use maitred_dataplane::{Snapshot, State};
-use maitred_model::{Diagnostic, Files, Severity};
+use maitred_model::{Diagnostic, Document, Files, Severity};
 use serde_json::{Value, json};
 use std::io;
 
 pub fn main(arguments: &Check) -> anyhow::Result<Exit> {
     let source = Source::File(arguments.file.path().to_owned());
     let mut read = read(&source);
-    let snapshot = compiled(&mut read, &State::new(1));
+    let mut snapshot = compiled(&mut read, &State::new(1));
+    if let Some(wrong) = snapshot.as_ref().and_then(|snapshot| unusable_token(&snapshot.document)) {
+        read.diagnostics.push(wrong);
+        snapshot = None;
+    }
     match arguments.format {
         CheckFormat::Json => drop(json(&as_json(&read))?),
         CheckFormat::Text => {
@@ -33,6 +38,15 @@ pub fn summary(snapshot: &Snapshot) -> String {
         functions => format!(", {}", count(functions, "function")),
     };
     format!("{} in {}, {}{functions}", count(routes, "route"), count(apis, "API"), count(upstreams, "upstream"))
+}
+
+/// The token that a start would use, where functions are hosted and the configuration has none. None is well: one is made.
+fn unusable_token(document: &Document) -> Option<Diagnostic> {
+    if document.admin.token.is_some() || !hosts_functions(document) {
+        return None;
+    }
+    let Unusable { message, hint, .. } = token::read(&document.store).err().filter(|unusable| !unusable.is_denied)?;
+    Some(Diagnostic::error("unusable-token", document.admin.listen.span, message).hint(hint))
 }
 
 fn as_json(read: &Read) -> Value {

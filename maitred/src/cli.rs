@@ -1,5 +1,7 @@
 //! The command line as a user reads it: verbs, arguments, help. Does nothing: each verb has a file of its own.
 
+mod lambda;
+
 use crate::logging;
 use crate::output::{Exit, print};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -7,6 +9,8 @@ use clap_complete::Shell;
 use maitred_model::parse_address;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+pub use lambda::{EventWord, Init, InitFunction, InitVerb, Lambda, LambdaVerb, Serve};
 
 /// The file that is meant where none is named.
 pub const DEFAULT_FILE: &str = "maitred.yaml";
@@ -42,6 +46,8 @@ pub enum Verb {
     Consumer(Consumer),
     /// Shows what consumers of the gateway that runs used of their plans' quotas, or has one begin anew
     Usage(Usage),
+    /// Functions that the gateway hosts: lists them, runs one, shows what it wrote, starts its processes anew
+    Function(Function),
     /// Asks the gateway that runs whether it is well; exits with 0 or 1
     Healthy(Healthy),
     /// Reads a configuration and says all that is wrong with it
@@ -52,9 +58,11 @@ pub enum Verb {
     Token(Token),
     /// Lists the routes of a configuration
     Routes(Routes),
-    /// Writes a first maitred.yaml that works at once
+    /// Writes a first maitred.yaml that works at once, or a Lambda function
     Init(Init),
-    /// A restaurant on this machine, to try things out: three back ends and a gateway
+    /// Runs a Lambda function here, with no file
+    Lambda(Lambda),
+    /// A restaurant on this machine, to try things out: two back ends, a function and a gateway
     Demo(Demo),
     /// Prints the JSON Schema of the configuration, for editors
     Schema,
@@ -364,6 +372,96 @@ pub enum UsageVerb {
     Reset { name: String },
 }
 
+const FUNCTION_HELP: &str = "\
+Examples:
+  maitred function list
+  maitred function invoke dessert --event '{\"plum\": 1}'
+  maitred function invoke dessert --event-file event.json --logs
+  echo '{}' | maitred function invoke dessert -
+  maitred function logs dessert -f                  what it writes, as it comes
+  maitred function reload dessert                   reads its code again, and starts other processes
+
+A result is written to stdout as the function gave it, a log to stderr.
+
+Exits with 0 when it is done, with 1 when the function failed, there is none of that name, or no gateway answers.";
+
+#[derive(Debug, Args)]
+#[command(after_help = FUNCTION_HELP)]
+pub struct Function {
+    #[command(subcommand)]
+    pub verb: FunctionVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FunctionVerb {
+    /// Lists them, with their processes
+    List {
+        /// Of this function alone
+        name: Option<String>,
+        /// Writes JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Runs a function once, and prints its result
+    Invoke(Invoke),
+    /// Shows what a function wrote; the last thousand lines are kept
+    Logs(Logs),
+    /// Reads the code of a function again, and has other processes take the places of those that it has
+    Reload {
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Invoke {
+    pub name: String,
+    /// `-` reads the event from stdin; without any it is {}
+    #[arg(value_name = "-", value_parser = ["-"], conflicts_with_all = ["event", "event_file"])]
+    pub stdin: Option<String>,
+    /// The event, as JSON
+    #[arg(long, value_name = "JSON", conflicts_with = "event_file")]
+    pub event: Option<String>,
+    /// A file that holds it; `-` is stdin
+    #[arg(long, value_name = "FILE")]
+    pub event_file: Option<PathBuf>,
+    /// Writes the end of its log to stderr, 4 KB at most
+    #[arg(long)]
+    pub logs: bool,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    pub name: String,
+    /// Goes on with what it writes from now on, until Ctrl-C
+    #[arg(short = 'f', long)]
+    pub follow: bool,
+    /// Of this invocation alone
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+    /// Writes a line of JSON for each
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration of the gateway, which names the admin listener [default: ./maitred.yaml, or 127.0.0.1:9080 where there is none]
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// Its admin listener
+    #[arg(long, value_name = "ADDR", value_parser = parse_address, conflicts_with = "file")]
+    admin: Option<SocketAddr>,
+}
+
+impl Logs {
+    /// Here `-f` follows, as everywhere where logs are read.
+    pub fn place(&self) -> Place {
+        Place { file: self.file.clone(), admin: self.admin }
+    }
+}
+
 const HEALTHY_HELP: &str = "\
 Examples:
   maitred healthy --admin 127.0.0.1:9080            for an image's HEALTHCHECK
@@ -477,14 +575,6 @@ pub struct Routes {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "A file that is there is never overwritten.")]
-pub struct Init {
-    /// Where to write maitred.yaml
-    #[arg(default_value = ".")]
-    pub folder: PathBuf,
-}
-
-#[derive(Debug, Args)]
 pub struct Demo {
     /// Tries everything itself, says how it went, and exits with 0 or 1
     #[arg(long)]
@@ -526,6 +616,8 @@ mod tests {
             "token",
             "upstream list",
             "consumer list",
+            "function list",
+            "function invoke dessert -",
             "token -",
         ] {
             for option in ["-f a.yaml", "--file a.yaml", "--file=a.yaml"] {
@@ -536,6 +628,19 @@ mod tests {
             assert!(fits(&format!("{verb} a.yaml")) && !fits(&format!("{verb} a.yaml -f b.yaml")), "{verb}");
         }
         for words in ["run -f a.yaml --upstream http://a", "upgrade -f a.yaml --admin 127.0.0.1:1", "token --fetc"] {
+            assert!(!fits(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_said_in_one_way_only() {
+        let fits = |words: &str| Cli::try_parse_from("maitred function".split(' ').chain(words.split(' '))).is_ok();
+        for words in
+            ["invoke a", "invoke a -", "invoke a --event {}", "invoke a --event-file -", "logs a -f", "logs a -f --file b"]
+        {
+            assert!(fits(words), "{words}");
+        }
+        for words in ["invoke a - --event {}", "invoke a --event {} --event-file b", "invoke a b", "logs a --file b --admin :1"] {
             assert!(!fits(words), "{words}");
         }
     }

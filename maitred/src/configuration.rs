@@ -18,6 +18,8 @@ pub enum Source {
     Text {
         name: &'static str,
         text: String,
+        /// What is watched beside it; empty, and nothing is.
+        watched: Vec<PathBuf>,
     },
 }
 
@@ -29,7 +31,7 @@ impl Source {
         let text = format!(
             "listen: \"{listen}\"\nadmin: {{ listen: \"{admin}\" }}\nupstreams:\n  upstream: {url}\napis:\n  all:\n    routes:\n      - ANY /: upstream\n      - ANY /{{path+}}: upstream\n"
         );
-        Source::Text { name: "--upstream", text }
+        Source::Text { name: "--upstream", text, watched: Vec::new() }
     }
 
     pub fn name(&self) -> String {
@@ -43,7 +45,7 @@ impl Source {
     pub fn first_files(&self) -> Vec<PathBuf> {
         match self {
             Source::File(path) => vec![path.clone()],
-            Source::Text { .. } => Vec::new(),
+            Source::Text { watched, .. } => watched.clone(),
         }
     }
 }
@@ -78,7 +80,7 @@ pub fn read(source: &Source) -> Read {
     let disk = Searched { folders: RefCell::default() };
     let loaded = match source {
         Source::File(path) => load(path, &disk),
-        Source::Text { name, text } => load_text(name, text, &disk),
+        Source::Text { name, text, watched: _ } => load_text(name, text, &disk),
     };
     let mut watched = disk.folders.into_inner();
     watched.extend(loaded.dependencies.iter().cloned());

@@ -1,28 +1,46 @@
-//! `maitred demo`: three kitchens and the gateway of `examples/restaurant` in front, on this machine. The gateway is started exactly as
-//! `run` starts it; only ports that are taken are replaced by free ones.
+//! `maitred demo`: the kitchens, the dessert station and the gateway of `examples/restaurant`, on this machine. The gateway is started
+//! exactly as `run` starts it; only ports that are taken are replaced by free ones, and the function by a kitchen where nothing can run it.
 
 use crate::cli::{Demo, Log, LogFormat};
-use crate::configuration::Source;
+use crate::configuration::{Source, read};
 use crate::kitchen;
 use crate::logging;
-use crate::output::{Exit, print};
+use crate::output::{Exit, print, say};
+use crate::place::Place;
 use crate::upgrade::Inheritance;
 use crate::wire::{self, NotStarted, Running, is_free};
 use anyhow::{Context, ensure};
+use maitred_model::FunctionPlace;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 const RESTAURANT: &str = include_str!("../../examples/restaurant/maitred.yaml");
 
+const STATION: &str = include_str!("../../examples/restaurant/functions/desserts/app.py");
+
 const MAINS: SocketAddr = local(9001);
+/// Where there is no Python.
 const DESSERTS: SocketAddr = local(9002);
 const DRINKS: SocketAddr = local(9003);
 const GATEWAY: SocketAddr = local(8080);
 const ADMIN: SocketAddr = local(9080);
 /// How the file says where the access log goes.
 const LOGGED: &str = "access_log: stdout";
+/// How it says what the dessert station is, and where that is asked.
+const FUNCTION: &str = "functions:
+  desserts:                               # Python, run by the gateway; needs python3
+    runtime: python
+    code: functions/desserts
+    handler: app.handler
+
+";
+const CODE: &str = "code: functions/desserts";
+const ASKED: &str = "function: desserts";
+const UPSTREAMS: &str = "upstreams:\n";
 /// For one answer, when the demo tries itself: everything is on this machine.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -44,7 +62,11 @@ struct Try {
 
 const TRIES: [Try; 8] = [
     Try { says: "the menu, from the mains", contains: "\"kitchen\":\"mains\"", ..get("/menu") },
-    Try { says: "the same path with a condition more", contains: "\"kitchen\":\"desserts\"", ..get("/menu?course=dessert") },
+    Try {
+        says: "the same path with a condition more, from a Lambda function",
+        contains: "\"desserts\"",
+        ..get("/menu?course=dessert")
+    },
     Try {
         says: "an order",
         method: "POST",
@@ -77,17 +99,19 @@ const fn get(path: &'static str) -> Try {
 
 pub fn main(arguments: &Demo) -> anyhow::Result<Exit> {
     logging::start(&Log { log_level: Some(level()), log_format: LogFormat::Text })?;
-    let running = match start(arguments.once) {
-        Ok(running) => running,
+    let place = Place::new("demo").context("there is no place for the function")?;
+    let (running, station) = match start(arguments.once, &place) {
+        Ok(started) => started,
         Err(not_started) => return Ok(not_started.tell()),
     };
     let address = running.house().gateway.addresses().first().copied().context("the gateway has no listener")?;
     if arguments.once {
+        say(&format!("{station}\n"));
         let exit = try_all(address)?;
         running.stop();
         return Ok(exit);
     }
-    print(&what_to_try(address))?;
+    print(&what_to_try(address, &station))?;
     running.wait();
     Ok(Exit::Fine)
 }
@@ -97,13 +121,13 @@ fn level() -> String {
     std::env::var("MAITRED_LOG").ok().filter(|level| !level.is_empty()).unwrap_or_else(|| "warn".to_owned())
 }
 
-fn start(once: bool) -> Result<Running, NotStarted> {
+/// All of it, and what there is to be said of the dessert station.
+fn start(once: bool, place: &Place) -> Result<(Running, String), NotStarted> {
     let usual = |address: SocketAddr| (!once).then_some(address);
     let open = |name, dishes, address| kitchen::open(name, dishes, usual(address)).context("a kitchen cannot open");
     let free = |address: SocketAddr| if !once && is_free(address).is_ok() { address } else { local(0) };
     let places = [
         (MAINS, open("mains", &["soup", "risotto", "trout"], MAINS)?),
-        (DESSERTS, open("desserts", &["tart", "sorbet"], DESSERTS)?),
         (DRINKS, open("drinks", &["water", "cider", "coffee"], DRINKS)?),
         (GATEWAY, free(GATEWAY)),
         (ADMIN, free(ADMIN)),
@@ -115,11 +139,55 @@ fn start(once: bool) -> Result<Running, NotStarted> {
     if once {
         text = text.replace(LOGGED, "access_log: none");
     }
+    text = with_function(text, place).context("there is no place for the function")?;
+    let station = match interpreter(&text) {
+        Some(interpreter) => format!(
+            "The dessert station is a Lambda function, run by {interpreter}: examples/restaurant/functions/desserts/app.py"
+        ),
+        None => {
+            text = without_function(&text, place, open("desserts", &["tart", "sorbet"], DESSERTS)?);
+            "There is no python3 that a function could be run with, so the dessert station is a back end; with python3 it is a Lambda function."
+                .to_owned()
+        }
+    };
     // It inherits nothing, not even how it was started: its kitchens would not outlive an upgrade.
-    wire::start(Source::Text { name: "examples/restaurant/maitred.yaml", text }, LogFormat::Text, Inheritance::default())
+    let running = wire::start(source(text), LogFormat::Text, Inheritance::default())?;
+    Ok((running, station))
 }
 
-fn what_to_try(gateway: SocketAddr) -> String {
+fn source(text: String) -> Source {
+    Source::Text { name: "examples/restaurant/maitred.yaml", text, watched: Vec::new() }
+}
+
+/// The program has the function's code in itself.
+fn with_function(text: String, place: &Place) -> std::io::Result<String> {
+    let code = place.path("desserts");
+    fs::create_dir(&code)?;
+    fs::write(code.join("app.py"), STATION)?;
+    Ok(format!("{}\nstore: {}\n", text.replace(CODE, &format!("code: {}", quoted(&code))), quoted(&place.path("maitred.db"))))
+}
+
+/// A JSON string is a YAML one.
+fn quoted(path: &Path) -> serde_json::Value {
+    path.display().to_string().into()
+}
+
+/// What would run the function.
+fn interpreter(text: &str) -> Option<String> {
+    let document = read(&source(text.to_owned())).document?;
+    match &document.functions.first()?.1.place {
+        FunctionPlace::Hosted(hosted) => maitred_host::interpreter_of(hosted),
+        FunctionPlace::Aws(_) => None,
+    }
+}
+
+fn without_function(text: &str, place: &Place, desserts: SocketAddr) -> String {
+    let code = format!("code: {}", quoted(&place.path("desserts")));
+    let text = text.replace(&FUNCTION.replace(CODE, &code), "").replace(ASKED, "proxy: desserts");
+    text.replacen(UPSTREAMS, &format!("{UPSTREAMS}  desserts: http://{desserts}\n"), 1)
+}
+
+fn what_to_try(gateway: SocketAddr, station: &str) -> String {
     let commands: Vec<String> = TRIES.iter().map(|one| curl(one, gateway)).collect();
     let width = commands.iter().map(String::len).max().unwrap_or(0);
     let mut out = "\nThe restaurant is open. In another terminal:\n\n".to_owned();
@@ -127,7 +195,8 @@ fn what_to_try(gateway: SocketAddr) -> String {
         // A String takes whatever it is given.
         let _ = writeln!(out, "  {command:<width$}  # {}", one.says);
     }
-    out.push_str("\nThe gateway's file is examples/restaurant/maitred.yaml. Each request is logged below. Ctrl-C closes.\n\n");
+    let _ = write!(out, "\n{station}\n");
+    out.push_str("The gateway's file is examples/restaurant/maitred.yaml. Each request is logged below. Ctrl-C closes.\n\n");
     out
 }
 
@@ -185,10 +254,21 @@ mod tests {
 
     #[test]
     fn the_file_has_all_that_the_demo_replaces() {
-        for address in [MAINS, DESSERTS, DRINKS, GATEWAY, ADMIN] {
+        for address in [MAINS, DRINKS, GATEWAY, ADMIN] {
             assert!(RESTAURANT.contains(&address.to_string()), "{address}");
         }
-        assert!(RESTAURANT.contains(LOGGED));
+        for text in [LOGGED, FUNCTION, CODE, ASKED, UPSTREAMS] {
+            assert_eq!(RESTAURANT.matches(text).count(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn without_python_the_station_is_a_back_end() {
+        let place = Place::new("demo-test").unwrap();
+        let text = with_function(RESTAURANT.to_owned(), &place).unwrap();
+        let read = read(&source(without_function(&text, &place, DESSERTS)));
+        let document = read.document.as_ref().unwrap_or_else(|| panic!("{}", read.render(false)));
+        assert!(document.functions.is_empty() && document.upstreams.contains_key("desserts"));
     }
 
     #[test]

@@ -9,12 +9,15 @@ mod configuration;
 mod consumers;
 mod demo;
 mod explain;
+mod functions;
 mod healthy;
 mod init;
 mod kitchen;
+mod lambda;
 mod limits;
 mod logging;
 mod output;
+mod place;
 mod reload;
 mod remote;
 mod routes;
@@ -50,12 +53,14 @@ fn main() -> ExitCode {
         Verb::Limits(arguments) => limits::main(&arguments),
         Verb::Consumer(arguments) => consumers::main(&arguments),
         Verb::Usage(arguments) => usage::main(&arguments),
+        Verb::Function(arguments) => functions::main(&arguments),
         Verb::Healthy(arguments) => healthy::main(&arguments),
         Verb::Check(arguments) => check::main(&arguments),
         Verb::Explain(arguments) => explain::main(&arguments),
         Verb::Token(arguments) => token::main(&arguments),
         Verb::Routes(arguments) => routes::main(&arguments),
         Verb::Init(arguments) => init::main(&arguments),
+        Verb::Lambda(arguments) => lambda::main(&arguments),
         Verb::Demo(arguments) => demo::main(&arguments),
         Verb::Schema => output::json(&maitred_model::schema()),
         Verb::Completions(arguments) => cli::completions(&arguments),

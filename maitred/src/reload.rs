@@ -5,7 +5,7 @@ use crate::changes::changes;
 use crate::check::summary;
 use crate::configuration::{compiled, read};
 use crate::wire::{
-    House, fetch, follow, leads_to_admin, lock, now, plan, resolve, settings, warn_unfetched, warn_unresolved, workers,
+    House, fetch, follow, leads_to_admin, lock, now, plan, resolve, settings, settle, warn_unfetched, warn_unresolved, workers,
 };
 use jiff::Timestamp;
 use maitred_control::consumers;
@@ -88,6 +88,9 @@ impl House {
         let mut read = read(&self.source);
         // Of a wrong configuration too: whoever puts a file of it right expects that to be seen.
         follow(self.watcher.as_ref(), std::mem::take(&mut read.watched));
+        if let Some(document) = &read.document {
+            settle(&self.token, document).map_err(|error| format!("{error:#}"))?;
+        }
         let Some(snapshot) = compiled(&mut read, &self.state) else { return Err(read.render(false)) };
         if !read.diagnostics.is_empty() {
             tracing::warn!("the configuration has warnings\n{}", read.render(false).trim_end());
@@ -97,6 +100,7 @@ impl House {
             return Err(wrong);
         }
         warn_unfetched(&self.runtime.block_on(fetch(&self.keys, &snapshot)));
+        self.aws.keep(snapshot.credentials());
         let log = LogTarget::open(&snapshot.document.telemetry.access_log)
             .map_err(|error| format!("cannot open the access log: {error}"))?;
         for key in self.needs_restart(&snapshot.document) {

@@ -4,6 +4,7 @@
 use crate::cli::{DEFAULT_FILE, Place};
 use crate::configuration::{Source, read};
 use anyhow::{Context, bail, ensure};
+use maitred_control::functions::token;
 use maitred_model::Secret;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -25,6 +26,20 @@ pub struct Answer {
     pub status: u16,
     /// Null if it is no JSON.
     pub body: Value,
+    pub raw: Raw,
+}
+
+/// As it came.
+pub struct Raw {
+    head: String,
+    pub body: Vec<u8>,
+}
+
+impl Raw {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
 }
 
 impl Answer {
@@ -41,9 +56,14 @@ pub fn ask(place: &Place, method: &str, path: &str, time: Duration) -> anyhow::R
 
 /// With a body.
 pub fn send(place: &Place, line: (&str, &str), body: Option<&Value>, time: Duration) -> anyhow::Result<Answer> {
-    let Asked { address, token, file } = asked(place)?;
     let body = body.map_or_else(String::new, Value::to_string);
-    let answer = exchange(address, token.as_ref(), line, &body, time).with_context(|| {
+    carry(place, line, body.as_bytes(), time)
+}
+
+/// With a body of any kind.
+pub fn carry(place: &Place, line: (&str, &str), body: &[u8], time: Duration) -> anyhow::Result<Answer> {
+    let Asked { address, token, file } = asked(place)?;
+    let answer = exchange(address, token.as_ref(), line, body, time).with_context(|| {
         let hint = file.as_deref().map(|file| elsewhere(file, token.is_some())).unwrap_or_default();
         format!("no answer from the admin listener on {address}{hint}")
     })?;
@@ -62,10 +82,16 @@ fn unauthorized(has_token: bool, file: Option<&Path>) -> String {
         }
         (true, None) => format!("does not take the token in {TOKEN_VARIABLE}"),
         (false, Some(file)) => {
-            format!("wants a token, and {} has none; if that was changed since the gateway started, {by_hand}", file.display())
+            format!(
+                "wants a token, and {} has none, nor is one beside its store; if that was changed since the gateway started, {by_hand}",
+                file.display()
+            )
         }
         (true, Some(file)) => {
-            format!("does not take the token of {}; if that was changed since the gateway started, {by_hand}", file.display())
+            format!(
+                "does not take the token of {}, or the one beside its store; if that was changed since the gateway started, {by_hand}",
+                file.display()
+            )
         }
     }
 }
@@ -97,7 +123,7 @@ fn exchange(
     address: SocketAddr,
     token: Option<&Secret>,
     (method, path): (&str, &str),
-    body: &str,
+    body: &[u8],
     time: Duration,
 ) -> anyhow::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIME_MAX)?;
@@ -107,18 +133,21 @@ fn exchange(
     // Without a token only a loopback name is answered, and a write says that it is meant.
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-maitred: 1\r\n{token}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-maitred: 1\r\n{token}content-length: {length}\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    stream.write_all(body)?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     parse(&answer).context("it is no HTTP that answers")
 }
 
-fn parse(answer: &str) -> Option<Answer> {
-    let status = answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    let (_, body) = answer.split_once("\r\n\r\n")?;
-    Some(Answer { status, body: serde_json::from_str(body).unwrap_or_default() })
+fn parse(answer: &[u8]) -> Option<Answer> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = str::from_utf8(&answer[..end]).ok()?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let body = answer[end + 4..].to_vec();
+    Some(Answer { status, body: serde_json::from_slice(&body).unwrap_or_default(), raw: Raw { head: head.to_owned(), body } })
 }
 
 fn asked(place: &Place) -> anyhow::Result<Asked> {
@@ -144,11 +173,16 @@ fn configured(file: &Path) -> anyhow::Result<Asked> {
     };
     let address = document.admin.listen.value;
     ensure!(address.port() != 0, "the admin listener of {} takes any port; name it with --admin", file.display());
-    Ok(Asked { address: reachable(address), token: document.admin.token, file: Some(file.to_owned()) })
+    let token = match document.admin.token {
+        Some(token) => Some(token),
+        // Made at a start, where functions are hosted; it stays there when they are gone.
+        None => token::read(&document.store)?,
+    };
+    Ok(Asked { address: reachable(address), token, file: Some(file.to_owned()) })
 }
 
 /// A listener on every address is asked on this machine's own.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -192,9 +226,12 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_status_and_what_it_says() {
-        let answer = parse("HTTP/1.1 409 Conflict\r\na: b\r\n\r\n{\"detail\":\"no\\n\"}").unwrap();
+        let answer = parse(b"HTTP/1.1 409 Conflict\r\na: b\r\n\r\n{\"detail\":\"no\\n\"}").unwrap();
         assert_eq!((answer.status, answer.detail().as_str()), (409, "no"));
-        assert_eq!(parse("HTTP/1.1 200 OK\r\n\r\nwell").unwrap().detail(), "it answers 200");
-        assert!(parse("SSH-2.0\r\n\r\n").is_none() && parse("HTTP/1.1 200 OK").is_none() && parse("HTTP/1.1 20é").is_none());
+        assert_eq!((answer.raw.header("A"), answer.raw.header("b")), (Some("b"), None));
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\n\r\nwell").unwrap().detail(), "it answers 200");
+        for other in ["SSH-2.0\r\n\r\n", "HTTP/1.1 200 OK", "HTTP/1.1 20é\r\n\r\n", ""] {
+            assert!(parse(other.as_bytes()).is_none(), "{other}");
+        }
     }
 }

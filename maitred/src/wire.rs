@@ -6,6 +6,7 @@ use crate::configuration::{Source, Watching, compiled, read};
 use crate::logging::Announcer;
 use crate::output::{Exit, error, in_color, say};
 use crate::reload::{Cause, LastReload};
+use crate::remote::reachable;
 use crate::signals;
 use crate::sockets::Sockets;
 use crate::systemd::Notifier;
@@ -14,9 +15,11 @@ use crate::upstreams;
 use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
+use maitred_control::functions::keys::of_functions;
+use maitred_control::functions::token::Token;
 use maitred_control::{
-    Acme, Admin, AdminConfig, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, SystemResolver, Unfetched,
-    Unresolved, WantedKeys, Watched, Watcher, consumers, watch,
+    Acme, Admin, AdminConfig, AwsKeys, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, SystemResolver,
+    Unfetched, Unresolved, WantedKeys, Watched, Watcher, consumers, watch,
 };
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
@@ -29,7 +32,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -53,8 +56,8 @@ const DRAIN_SLICE: Duration = Duration::from_millis(50);
 const CONTROL_END_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often is looked whether it has ended.
 const CONTROL_END_LOOK: Duration = Duration::from_millis(5);
-/// Where copies of functions' code are kept, beside the store.
-const CODE_FOLDER: &str = "functions";
+/// Where copies of functions' code are kept, beside the store. Nobody's own folder has that name: what is not needed in it is removed.
+const CODE_FOLDER: &str = "maitred-functions";
 /// Where functions are told that they run, if nothing says so: SDKs do not work without a region.
 const REGION: &str = "us-east-1";
 
@@ -66,6 +69,7 @@ pub struct House {
     pub runtime: tokio::runtime::Handle,
     pub discovery: Discovery,
     pub keys: Keys,
+    pub aws: AwsKeys,
     pub acme: Acme,
     pub checks: Checks,
     pub store: Store,
@@ -74,6 +78,8 @@ pub struct House {
     pub watcher: Option<Watcher>,
     /// What the admin listener was started with.
     pub admin: maitred_model::Admin,
+    /// What it asks for, as soon as there is one.
+    pub token: Token,
     /// What the workers were started with.
     pub counters: maitred_model::Counters,
     pub started: (Timestamp, Instant),
@@ -163,7 +169,7 @@ fn assemble(
     signals::listen(runtime.handle(), reloads.clone(), upgrades, end.clone()).context("cannot listen to signals")?;
     let watcher = watcher(&source, reloads);
     let fetcher = Arc::new(Fetcher::new(runtime.handle().clone()));
-    let Loaded { state, host, snapshot, watched } = load(&source, format, sockets.ticket_secret, fetcher)?;
+    let Loaded { state, host, snapshot, watched, token } = load(&source, format, sockets.ticket_secret, fetcher.clone())?;
     follow(watcher.as_ref(), watched);
     let store = open_store(&snapshot.document, &state)?;
     let discovery = Discovery::new(Arc::new(SystemResolver::new()));
@@ -174,13 +180,16 @@ fn assemble(
     }
     let keys = Keys::new(state.clock.clone(), state.metrics.clone());
     warn_unfetched(&runtime.block_on(fetch(&keys, &snapshot)));
+    let aws = AwsKeys::new(runtime.handle().clone(), state.clock.clone(), fetcher, Arc::new(maitred_control::aws::settings));
+    aws.keep(snapshot.credentials());
     let (admin, counters) = (snapshot.document.admin.clone(), snapshot.document.counters.clone());
     let acme = Acme::start(runtime.handle(), state.clock.clone(), state.metrics.clone(), state.challenges.clone());
     let certificates = acme.prepare(plan(&snapshot)).map_err(anyhow::Error::msg)?;
     upstreams::take_out(&snapshot, &sockets.drained, state.clock.now());
     let checks = Checks::new(state.clock.clone());
     let gateway = bind(snapshot, &mut sockets.listeners)?;
-    let (listener, copy) = bind_admin(&admin, &mut sockets)?;
+    let (listener, copy) = bind_admin(admin_config(&admin, &token, &state, &host), &mut sockets)?;
+    host.is_spoken_to(reachable(listener.local_addr().context("the admin listener has no address")?));
     sockets.warn_left();
     let house = Arc::new(House {
         gateway,
@@ -189,12 +198,14 @@ fn assemble(
         runtime: runtime.handle().clone(),
         discovery,
         keys,
+        aws,
         acme,
         checks,
         store,
         host,
         watcher,
         admin,
+        token,
         counters,
         started,
         last: Mutex::default(),
@@ -220,8 +231,9 @@ fn assemble(
     house.gateway.open();
     // Nobody could have answered the authority before.
     house.acme.apply(certificates);
-    let admin = runtime.block_on(Admin::serve(listener, admin_config(&house.admin), house.clone()));
-    let admin = admin.with_context(|| cannot_start_admin(&house.admin))?;
+    let config = admin_config(&house.admin, &house.token, &house.state, &house.host);
+    let admin = runtime.block_on(Admin::serve(listener, config, house.clone()));
+    let admin = admin.with_context(|| cannot_start_admin(house.admin.listen.value))?;
     let announcer = Announcer(format);
     for (listener, configured) in house.gateway.listeners().iter().zip(&house.gateway.snapshot().document.listen) {
         announcer.listening(listener, configured.tls.is_some());
@@ -236,6 +248,7 @@ struct Loaded {
     host: Arc<Host>,
     snapshot: Snapshot,
     watched: Watching,
+    token: Token,
 }
 
 /// Reads, checks and compiles; tells what is wrong.
@@ -247,13 +260,22 @@ fn load(
 ) -> Result<Loaded, NotStarted> {
     let mut read = read(source);
     let workers = workers(read.document.as_ref().and_then(|document| document.workers));
-    let host = Arc::new(Host::new(host_options(read.document.as_ref())));
     let state = match ticket_secret {
         Some(secret) => State::with(workers, secret, Clock::default()),
         None => State::new(workers),
     }
     .fetching_by(fetcher)
-    .hosting_by(host.clone());
+    .aws_by(Arc::new(maitred_control::aws::settings));
+    let host = Arc::new(Host::new(host_options(read.document.as_ref(), &state)));
+    // A port that the system picks is not known yet.
+    if let Some(listen) = read.document.as_ref().map(|document| document.admin.listen.value).filter(|listen| listen.port() != 0) {
+        host.is_spoken_to(reachable(listen));
+    }
+    let state = state.hosting_by(host.clone());
+    let token = Token::new(read.document.as_ref().and_then(|document| document.admin.token.clone()));
+    if let Some(document) = &read.document {
+        settle(&token, document)?;
+    }
     let snapshot = compiled(&mut read, &state);
     if !read.diagnostics.is_empty() {
         match (format, &snapshot) {
@@ -263,18 +285,25 @@ fn load(
         }
     }
     let snapshot = snapshot.ok_or_else(|| NotStarted::Refused(read.render(false)))?;
-    Ok(Loaded { state, host, snapshot, watched: read.watched })
+    Ok(Loaded { state, host, snapshot, watched: read.watched, token })
+}
+
+/// Before any function is started: from then on the admin listener asks for a token, one that is made if the configuration has none.
+pub fn settle(token: &Token, document: &Document) -> anyhow::Result<()> {
+    let made = token.settle(document).context("functions are hosted, so that the admin listener needs a token")?;
+    if let Some(file) = made {
+        tracing::info!("the admin listener asks for the token in {}, since functions are hosted", file.display());
+    }
+    Ok(())
 }
 
 /// For the life of the process: what a reload changes of `store` and `admin` needs a restart here too.
-fn host_options(document: Option<&Document>) -> HostOptions {
+fn host_options(document: Option<&Document>, state: &State) -> HostOptions {
     let beside = document.and_then(|document| document.store.parent()).unwrap_or(Path::new("")).join(CODE_FOLDER);
-    // A port that the system picks is not known yet, and is for tests.
-    let endpoint = document.map(|document| document.admin.listen.value).filter(|address| address.port() != 0);
     let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
     HostOptions {
         folder: std::path::absolute(&beside).unwrap_or(beside),
-        endpoint,
+        key: Some(of_functions(&state.ticket_secret())),
         region: region.filter(|region| !region.is_empty()).unwrap_or_else(|| REGION.to_owned()),
     }
 }
@@ -402,19 +431,26 @@ pub fn is_free(address: SocketAddr) -> io::Result<()> {
 }
 
 /// The admin listener, which answers nobody yet, and a copy of it for the process that comes after.
-fn bind_admin(admin: &maitred_model::Admin, sockets: &mut Sockets) -> anyhow::Result<(TcpListener, OwnedFd)> {
-    let offered = sockets.take_admin(&admin.listen.value.to_string());
-    let bound = Admin::bind(&admin_config(admin), offered).and_then(|listener| Ok((listener.try_clone()?, listener)));
-    let (listener, copy) = bound.with_context(|| cannot_start_admin(admin))?;
+fn bind_admin(config: AdminConfig, sockets: &mut Sockets) -> anyhow::Result<(TcpListener, OwnedFd)> {
+    let offered = sockets.take_admin(&config.listen.to_string());
+    let bound = Admin::bind(&config, offered).and_then(|listener| Ok((listener.try_clone()?, listener)));
+    let (listener, copy) = bound.with_context(|| cannot_start_admin(config.listen))?;
     Ok((listener, copy.into()))
 }
 
-fn admin_config(admin: &maitred_model::Admin) -> AdminConfig {
-    AdminConfig { listen: admin.listen.value, token: admin.token.clone(), metrics: admin.metrics }
+fn admin_config(admin: &maitred_model::Admin, token: &Token, state: &State, host: &Host) -> AdminConfig {
+    AdminConfig {
+        listen: admin.listen.value,
+        token: token.clone(),
+        metrics: admin.metrics,
+        function_key: host.options().key.clone(),
+        region: host.options().region.clone(),
+        clock: state.clock.clone(),
+    }
 }
 
-fn cannot_start_admin(admin: &maitred_model::Admin) -> String {
-    format!("cannot start the admin listener on {}", admin.listen.value)
+fn cannot_start_admin(listen: SocketAddr) -> String {
+    format!("cannot start the admin listener on {listen}")
 }
 
 /// The thread that reloads for files and signals. It does not keep the house alive, and ends with it.
@@ -472,7 +508,7 @@ impl Running {
             }
         };
         // Whoever stops the service signals all its processes, and that is the first signal for one that is drained already.
-        let signals = match first {
+        let mut signals = match first {
             Ok(End::HandedOver(closed)) => {
                 // Nobody waits for it any more: then it took too long.
                 let _ = closed.try_send(());
@@ -480,9 +516,8 @@ impl Running {
             }
             Ok(End::Stop) | Err(_) => 1,
         };
-        let left = self.drain(timeout, signals);
-        // What nobody waits for may run on in functions.
-        self.house.host.stop(left);
+        let left = self.drain(timeout, &mut signals);
+        self.end_functions(left, signals);
         if let Some(answering) = answering {
             // It ends by itself, after two seconds at most.
             let _ = self.runtime.block_on(answering);
@@ -500,7 +535,7 @@ impl Running {
     }
 
     /// Until the last connection ended, the time is over, or so many signals came. Gives the time that is left.
-    fn drain(&self, timeout: Duration, mut signals: u32) -> Duration {
+    fn drain(&self, timeout: Duration, signals: &mut u32) -> Duration {
         tracing::info!(?timeout, "draining; a second signal stops at once");
         let until = Instant::now() + timeout;
         loop {
@@ -514,15 +549,39 @@ impl Running {
                 tracing::warn!(cut = self.house.open_connections(), "stopped: the drain timeout passed");
                 return Duration::ZERO;
             }
-            signals -= match self.ends.try_recv() {
-                Ok(End::Stop) => 1,
-                Ok(End::HandedOver(_)) | Err(TryRecvError::Empty) => 0,
-                Err(TryRecvError::Disconnected) => signals,
-            };
-            if signals == 0 {
+            *signals -= self.signalled(*signals);
+            if *signals == 0 {
                 tracing::warn!(cut = self.house.open_connections(), "stopped at once, by a second signal");
                 return Duration::ZERO;
             }
+        }
+    }
+
+    /// How many stop signals came of so many that are waited for.
+    fn signalled(&self, signals: u32) -> u32 {
+        match self.ends.try_recv() {
+            Ok(End::Stop) => 1,
+            Ok(End::HandedOver(_)) | Err(TryRecvError::Empty) => 0,
+            Err(TryRecvError::Disconnected) => signals,
+        }
+    }
+
+    /// What nobody waits for may run on in functions: until the time is over, or so many signals came. Then they end with the process.
+    fn end_functions(&self, patience: Duration, mut signals: u32) {
+        if signals == 0 || patience.is_zero() {
+            return self.house.host.stop(Duration::ZERO);
+        }
+        let host = self.house.host.clone();
+        let (done, ended) = sync_channel(1);
+        let end = move || {
+            host.stop(patience);
+            let _ = done.send(());
+        };
+        if let Err(error) = std::thread::Builder::new().name("functions-end".to_owned()).spawn(end) {
+            return tracing::warn!(%error, "functions end at once: no thread can be started");
+        }
+        while signals > 0 && ended.recv_timeout(DRAIN_SLICE) == Err(RecvTimeoutError::Timeout) {
+            signals -= self.signalled(signals);
         }
     }
 

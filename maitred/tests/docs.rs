@@ -5,14 +5,16 @@
 //! what they say; they find the last file before them on their page as maitred.yaml. Other blocks are not looked at.
 //! With UPDATE_GOLDEN=1 the output is written anew.
 
+use maitred_control::functions::FunctionCounts;
 use maitred_control::{ConsumerCounts, Extra, exposition};
 use maitred_core::metrics::Metrics;
 use maitred_dataplane::{State, compile};
-use maitred_model::{Memory, load_text, render};
+use maitred_model::{Document, FunctionPlace, FunctionRuntime, Memory, load_text, render};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -123,8 +125,29 @@ fn certificates() -> Vec<(OsString, Vec<u8>)> {
     pem.map(|entry| (entry.file_name(), fs::read(entry.path()).expect("readable"))).collect()
 }
 
+/// Puts code where a file names it for its functions, below `folder`, and leads the document there.
+fn put_code(document: &mut Document, folder: &Path) {
+    for function in document.functions.values_mut() {
+        let FunctionPlace::Hosted(hosted) = &mut function.value.place else { continue };
+        for path in std::iter::once(&mut hosted.code).chain(&mut hosted.layers) {
+            path.value = folder.join(&path.value);
+            fs::create_dir_all(&path.value).expect("a folder of our own");
+        }
+        let module = hosted.handler.as_ref().and_then(|handler| handler.rsplit_once('.')).map(|(module, _)| module);
+        let file = match (hosted.runtime, module) {
+            (FunctionRuntime::Python, Some(module)) => format!("{module}.py"),
+            (FunctionRuntime::Node, Some(module)) => format!("{module}.mjs"),
+            (FunctionRuntime::Provided, _) | (_, None) => "bootstrap".to_owned(),
+        };
+        let file = hosted.code.join(file);
+        fs::write(&file, "").expect("writable");
+        fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("executable");
+    }
+}
+
 #[test]
 fn every_file_in_the_documentation_means_what_it_says() {
+    let code = std::env::temp_dir().join(format!("maitred-docs-code-{}", std::process::id()));
     let mut whole = 0;
     for page in pages() {
         for block in page.blocks().iter().filter(|block| block.info.split(' ').next() == Some("yaml")) {
@@ -139,7 +162,8 @@ fn every_file_in_the_documentation_means_what_it_says() {
                         loaded.diagnostics.iter().all(|diagnostic| diagnostic.code == "dropped-protection"),
                         "{place}: mark it `yaml fragment` if it is no whole file\n{words}"
                     );
-                    let document = loaded.document.unwrap_or_else(|| panic!("{place}: no document"));
+                    let mut document = loaded.document.unwrap_or_else(|| panic!("{place}: no document"));
+                    put_code(&mut document, &code);
                     let compiled = compile(Arc::new(document), &State::new(1));
                     // A build without the feature says so, and nothing else.
                     let needed = [("yaml http3", cfg!(feature = "http3")), ("yaml cedar", cfg!(feature = "cedar"))];
@@ -157,6 +181,7 @@ fn every_file_in_the_documentation_means_what_it_says() {
             }
         }
     }
+    let _ = fs::remove_dir_all(&code);
     assert!(whole > 8, "only {whole} files were found");
 }
 
@@ -175,7 +200,10 @@ fn every_command_with_its_output_gives_that_output() {
         for block in page.blocks() {
             match block.info.as_str() {
                 "yaml" | "yaml http3" | "yaml cedar" | "yaml broken" => {
-                    fs::write(folder.join("maitred.yaml"), &block.text).expect("writable")
+                    fs::write(folder.join("maitred.yaml"), &block.text).expect("writable");
+                    if let Some(mut document) = load_text("maitred.yaml", &block.text, &sources(&block.text)).document {
+                        put_code(&mut document, &folder);
+                    }
                 }
                 "console" => {
                     blocks += 1;
@@ -258,7 +286,10 @@ fn gather(schema: &Value, keys: &mut BTreeSet<String>) {
 #[test]
 fn every_metric_is_described() {
     let page = read(root().join("docs/metrics.md"));
-    let text = exposition(&Metrics::new(1), &Extra::now(Vec::new(), Vec::new(), ConsumerCounts::default()));
+    let text = exposition(
+        &Metrics::new(1),
+        &Extra::now(Vec::new(), Vec::new(), ConsumerCounts::default(), vec![FunctionCounts::default()]),
+    );
     let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let missing: Vec<&&str> = names.iter().filter(|name| !page.text.contains(**name)).collect();
     assert!(names.len() > 15 && missing.is_empty(), "not in docs/metrics.md: {missing:?}");

@@ -22,6 +22,23 @@ const ADMIN: &str = "127.0.0.1:9080";
 /// Not whatever curl's user has configured, and no meter of its progress.
 const CURLRC: &str = "silent\nshow-error\nmax-time = 60\nnoproxy = \"*\"\n";
 
+/// The folder of the code of an example's functions.
+const CODE: &str = "functions";
+
+fn copy_files(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap).filter(|entry| entry.file_type().unwrap().is_file()) {
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    copy_files(from, to);
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap).filter(|entry| entry.file_type().unwrap().is_dir()) {
+        copy_tree(&entry.path(), &to.join(entry.file_name()));
+    }
+}
+
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
 }
@@ -49,10 +66,9 @@ impl Walk {
     /// What was made there by whoever tried it by hand does not come along.
     fn new(name: &str) -> Walk {
         let folder = Folder::new(name);
-        for entry in fs::read_dir(example(name)).unwrap().map(Result::unwrap) {
-            if entry.file_type().unwrap().is_file() {
-                fs::copy(entry.path(), folder.path(entry.file_name().to_str().unwrap())).unwrap();
-            }
+        copy_files(&example(name), &folder.path("."));
+        if example(name).join(CODE).is_dir() {
+            copy_tree(&example(name).join(CODE), &folder.path(CODE));
         }
         Walk { folder, gateway: None, wrong: Vec::new() }
     }
@@ -66,11 +82,10 @@ impl Walk {
         let free = free.iter().fold(text.clone(), |text, (usual, free)| text.replace(usual, free));
         let gateway = self.folder.file("gateway.yaml", &free).run(&["run", "gateway.yaml"]);
         let admin = gateway.address("admin").to_string();
-        let places = [
-            (PLAIN, gateway.listening().to_string()),
-            (TLS_BY_NAME, gateway.listening_for_tls().to_string()),
-            (ADMIN, admin.clone()),
-        ];
+        let mut places = vec![(PLAIN, gateway.listening().to_string()), (ADMIN, admin.clone())];
+        if text.contains(TLS) {
+            places.push((TLS_BY_NAME, gateway.listening_for_tls().to_string()));
+        }
         let places = places.iter().map(|(usual, now)| format!("connect-to = \"{usual}:{now}\"\n"));
         self.folder.file(".curlrc", &places.fold(CURLRC.to_owned(), |text, line| text + &line));
         self.folder.file("maitred.yaml", &text.replace(ADMIN, &admin));
@@ -139,5 +154,13 @@ fn who_may_come_in_goes_as_the_page_says() {
     if ["curl", "openssl"].into_iter().all(has) {
         let steps = walk_through("identity");
         assert!(steps > 40, "{steps} commands");
+    }
+}
+
+#[test]
+fn functions_answer_as_the_page_says() {
+    if ["curl", "python3", "node"].into_iter().all(has) {
+        let steps = walk_through("functions");
+        assert!(steps > 8, "{steps} commands");
     }
 }

@@ -4,6 +4,8 @@
 mod process;
 
 use process::Folder;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 
 const TEXT: &str = "listen: 127.0.0.1:0
 admin: { listen: 127.0.0.1:0 }
@@ -58,11 +60,15 @@ fn check_points_at_a_handler_that_is_not_there() {
     folder.file("maitred.yaml", &TEXT.replace("dessert.handler", "desert.handler"));
     let done = folder.maitred(&["check"]);
     assert!(
-        done.code != 0 && done.stderr.contains("error[bad-function]: `functions/dessert` has no `desert.py`"),
+        done.code != 0 && done.stderr.contains("error[bad-function]: there is no module `desert` in functions/dessert"),
         "{}",
         done.stderr
     );
-    assert!(done.stderr.contains("maitred.yaml:5:67") && done.stderr.contains("write `dessert.handler`"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("maitred.yaml:5:67") && done.stderr.contains("write `handler: dessert.handler`"),
+        "{}",
+        done.stderr
+    );
 }
 
 #[test]
@@ -76,4 +82,79 @@ fn check_tells_of_an_expression_that_is_none() {
         "{}",
         done.stderr
     );
+}
+
+const RUNNING: &str = "listen: 127.0.0.1:0
+admin: { listen: 127.0.0.1:0 }
+telemetry: { access_log: none }
+functions:
+  checker: { runtime: provided, code: ./functions/checker, concurrency: 1, init_timeout: 30s, timeout: 30s }
+  steady: { runtime: provided, code: ./functions/steady, concurrency: 1, init_timeout: 30s, timeout: 30s }
+authorizers:
+  checker: { function: { name: checker, simple: true, identity: [] } }
+  steady: { function: { name: steady, simple: true, identity: [] } }
+apis:
+  all:
+    routes:
+      - match: GET /checker
+        authenticate: [checker]
+        redirect: \"/?{claims.version}-{claims.asked}\"
+      - match: GET /steady
+        authenticate: [steady]
+        redirect: \"/?{claims.version}-{claims.asked}\"
+";
+
+/// A runtime, and a function that counts its invocations.
+const COUNTING: &str = r#"#!/usr/bin/env python3
+import http.client, json, os
+asked = 0
+connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+while True:
+    connection.request("GET", "/2018-06-01/runtime/invocation/next")
+    answer = connection.getresponse()
+    answer.read()
+    asked += 1
+    said = json.dumps({"isAuthorized": True, "context": {"version": "VERSION", "asked": asked}})
+    connection.request("POST", "/2018-06-01/runtime/invocation/" + answer.headers["Lambda-Runtime-Aws-Request-Id"] + "/response", said)
+    connection.getresponse().read()
+"#;
+
+fn write(folder: &Folder, name: &str, version: &str) {
+    let file = format!("functions/{name}/bootstrap");
+    // Complete before it has its name: a watcher never sees a program that cannot be run.
+    folder.file(&format!("{file}.new"), &COUNTING.replace("VERSION", version));
+    std::fs::set_permissions(folder.path(&format!("{file}.new")), Permissions::from_mode(0o755)).expect("executable");
+    std::fs::rename(folder.path(&format!("{file}.new")), folder.path(&file)).expect("one folder");
+}
+
+fn said(gateway: &process::Maitred, path: &str) -> String {
+    let answer = gateway.get(path);
+    let location = answer.lines().find_map(|line| line.strip_prefix("location: "));
+    location.unwrap_or_else(|| panic!("{answer}")).trim().to_owned()
+}
+
+#[test]
+fn changed_code_is_taken_over_and_what_is_as_it_was_runs_on() {
+    let folder = Folder::new("functions-reload");
+    folder.file("maitred.yaml", RUNNING);
+    write(&folder, "checker", "one");
+    write(&folder, "steady", "one");
+    let gateway = folder.run(&["run"]);
+    assert_eq!((said(&gateway, "/checker"), said(&gateway, "/steady")), ("/?one-1".to_owned(), "/?one-1".to_owned()));
+    write(&folder, "checker", "two");
+    gateway.wait_for("code: 1 changed (checker)");
+    assert_eq!((said(&gateway, "/checker"), said(&gateway, "/steady")), ("/?two-1".to_owned(), "/?one-2".to_owned()));
+    // A configuration in which they are the same is no reason to start them anew.
+    folder.file("maitred.yaml", &RUNNING.replace("/steady\n", "/steadily\n"));
+    gateway.wait_for("routes: 1 new (all GET /steadily)");
+    assert_eq!((said(&gateway, "/checker"), said(&gateway, "/steadily")), ("/?two-2".to_owned(), "/?one-3".to_owned()));
+    let pid = gateway.pid();
+    let done = gateway.terminate();
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+    let children = std::fs::read_dir("/proc").expect("Linux").flatten().filter(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("functions-reload") && process.file_name() != *pid.to_string()
+    });
+    assert_eq!(children.count(), 0, "no function outlives the gateway");
 }

@@ -166,7 +166,8 @@ fn admin(document: &Document, checker: &mut Checker<'_>) {
                 "add `token: ${env:MAITRED_ADMIN_TOKEN}`, or listen on 127.0.0.1",
             );
         }
-        if admin.metrics == crate::document::MetricsAccess::Protected {
+        // Where functions are hosted a token is made at the start.
+        if admin.metrics == crate::document::MetricsAccess::Protected && !functions::are_hosted(document) {
             let span = checker.written.span("admin", "metrics");
             checker.error("contradiction", span, "protected metrics need a token", "add `token: ${env:MAITRED_ADMIN_TOKEN}`");
         }

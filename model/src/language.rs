@@ -18,6 +18,7 @@ mod upstreams;
 mod values;
 mod websocket;
 
+pub use endpoints::parse_endpoint;
 pub(crate) use identity::{ANONYMOUS, NONE};
 pub(crate) use root::{RawDocument, into_document};
 pub use values::parse_address;

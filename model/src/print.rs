@@ -12,6 +12,11 @@ use crate::values::{HeaderName, Template, format_duration, format_size};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
+/// One function alone.
+pub fn function_to_json(function: &Function) -> Value {
+    functions::function(function)
+}
+
 pub fn to_json(document: &Document) -> Value {
     let Document {
         workers,

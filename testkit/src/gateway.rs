@@ -7,11 +7,12 @@ use crate::h2::{H2Backend, H2Client};
 use crate::tls::ClientTls;
 use crate::wait::PATIENCE;
 use maitred_control::acme::Prepared;
+use maitred_control::aws::{Surroundings, settings_of};
 use maitred_control::discovery::testing::Scripted;
 use maitred_control::upstreams::{find, turn};
 use maitred_control::usage::Usage;
 use maitred_control::{
-    Acme, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, UpstreamView, WantedKeys, Watched,
+    Acme, AwsKeys, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, UpstreamView, WantedKeys, Watched,
 };
 use maitred_core::metrics::Metrics;
 use maitred_core::queue::GateView;
@@ -22,6 +23,7 @@ use maitred_model::{Document, Endpoint, Function, FunctionPlace, Memory, Spanned
 use maitred_transport::TargetCell;
 use maitred_transport::UpstreamSpec;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -59,6 +61,8 @@ pub struct Gateway {
     checks: Checks,
     /// Fetches the keys that tokens are verified with.
     keys: Keys,
+    /// Finds the keys that functions in AWS are invoked with.
+    aws: AwsKeys,
     /// Where names lead, if the test has some.
     discovery: OnceLock<Discovery>,
     state: State,
@@ -79,6 +83,17 @@ pub fn gateway(yaml: &str, backends: &[(&str, SocketAddr)]) -> Gateway {
 /// The same, where the configuration names files: a path as it stands there, and what is in it.
 #[track_caller]
 pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str, String)]) -> Gateway {
+    gateway_in(yaml, backends, files, &[])
+}
+
+/// The same, in an environment that says that of AWS. Nothing is read of the test's own.
+#[track_caller]
+pub fn gateway_in(
+    yaml: &str,
+    backends: &[(&str, SocketAddr)],
+    files: &[(&str, String)],
+    variables: &[(&str, String)],
+) -> Gateway {
     let names: Vec<(String, SocketAddr)> = backends.iter().map(|(name, address)| (name.to_string(), *address)).collect();
     let files = files.iter().fold(Memory::default(), |memory, (path, text)| memory.file(path, text.as_str()));
     let document = load(yaml, &names, &files).unwrap_or_else(|words| panic!("the configuration is refused:\n{words}"));
@@ -86,8 +101,10 @@ pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str,
     // One clock for both: tickets of TLS grow old with the rest.
     let options = Options::default();
     let fetcher = Arc::new(Fetcher::new(control().clone()));
+    let variables: HashMap<String, String> = variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let surroundings: Surroundings = Arc::new(move || settings_of(variables.clone()));
     let host = host(&document);
-    let state = State::with(workers, SECRET, options.clock.clone()).fetching_by(fetcher);
+    let state = State::with(workers, SECRET, options.clock.clone()).fetching_by(fetcher.clone()).aws_by(surroundings.clone());
     let state = match &host {
         Some(host) => state.hosting_by(host.clone()),
         None => state,
@@ -97,13 +114,15 @@ pub fn gateway_with(yaml: &str, backends: &[(&str, SocketAddr)], files: &[(&str,
         compile(Arc::new(document), &state).unwrap_or_else(|diagnostics| panic!("it does not compile: {diagnostics:?}"));
     let keys = Keys::new(state.clock.clone(), state.metrics.clone());
     fetch(&keys, &snapshot, PATIENCE);
+    let aws = AwsKeys::new(control().clone(), state.clock.clone(), fetcher, surroundings);
+    aws.keep(snapshot.credentials());
     let acme = OnceLock::new();
     let certificates = prepare(&acme, &state, &snapshot).unwrap_or_else(|words| panic!("no certificates: {words}"));
     let inner = maitred_dataplane::Gateway::start(snapshot, log, options).expect("the gateway starts");
     apply(&acme, certificates);
     let checks = Checks::new(state.clock.clone());
     check(&checks, &inner);
-    Gateway { acme, inner, checks, keys, discovery: OnceLock::new(), state, host, names, files: Mutex::new(files) }
+    Gateway { acme, inner, checks, keys, aws, discovery: OnceLock::new(), state, host, names, files: Mutex::new(files) }
 }
 
 /// A thread for functions, if any is to run here.
@@ -113,7 +132,7 @@ fn host(document: &Document) -> Option<Arc<Host>> {
     document.functions.values().any(is_hosted).then(|| {
         let number = HOSTS.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("maitred-test-functions-{}-{number}", std::process::id()));
-        Arc::new(Host::new(HostOptions { folder, endpoint: None, region: "eu-west-1".to_owned() }))
+        Arc::new(Host::new(HostOptions { folder, key: None, region: "eu-west-1".to_owned() }))
     })
 }
 
@@ -243,6 +262,7 @@ impl Gateway {
         let log = LogTarget::open(&document.telemetry.access_log).map_err(|error| error.to_string())?;
         let snapshot = compile(Arc::new(document), &self.state).map_err(|diagnostics| format!("{diagnostics:?}"))?;
         fetch(&self.keys, &snapshot, PATIENCE);
+        self.aws.keep(snapshot.credentials());
         let certificates = prepare(&self.acme, &self.state, &snapshot)?;
         let generation = self.inner.publish(snapshot, log).map_err(|error| error.to_string())?;
         apply(&self.acme, certificates);
@@ -277,6 +297,7 @@ impl Gateway {
         self.inner.turn_clock(by);
         self.checks.look_again();
         self.keys.look_again();
+        self.aws.look_again();
         if let Some(acme) = self.acme.get() {
             acme.look_again();
         }

@@ -24,7 +24,7 @@ pub use backend::{Answer, Backend, Conn, Received, nobody, reluctant};
 pub use client::{Broken, Client, Response};
 pub use door::Door;
 pub use folder::Folder;
-pub use gateway::{Gateway, gateway, gateway_to, gateway_to_h2c, gateway_with, refused};
+pub use gateway::{Gateway, gateway, gateway_in, gateway_to, gateway_to_h2c, gateway_with, refused};
 pub use h2::{H2Backend, H2Broken, H2Client, H2Options, H2Received, H2Response, H2Stream};
 #[cfg(feature = "http3")]
 pub use h3::{H3Client, H3Raw, H3Response, H3Stream, Holding};

@@ -4,6 +4,7 @@
 mod acme;
 mod authentication;
 mod authorization;
+mod aws_functions;
 mod balancing;
 mod basic;
 mod breakers;
@@ -19,6 +20,8 @@ mod drain;
 mod faults;
 mod forward_auth;
 mod forwarding;
+mod function_authorizers;
+mod functions;
 mod grpc;
 mod h2;
 mod h2_bodies;

@@ -8,6 +8,7 @@ pub mod base64;
 mod chunked;
 mod cookie;
 mod emit;
+mod event_stream;
 mod field_h2;
 mod grpc;
 mod h2;
@@ -36,6 +37,7 @@ mod websocket;
 pub use chunked::{ChunkError, Chunked, ChunkedStep, TRAILER_BYTES_MAX, chunk_head, forward_trailers};
 pub use cookie::{cookies, cookies_beginning, remove_cookie, remove_cookies_beginning};
 pub use emit::{LAST_CHUNK, decimal, digits, field, reason, request_line, status_line};
+pub use event_stream::{EVENT_PAYLOAD_BYTES_MAX, EventError, EventReader, EventStep, EventValue, event_frame};
 pub use field_h2::h2_trailer;
 pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, status_to_grpc, write_timeout};
 pub use h2::{

@@ -142,6 +142,22 @@ const fn unreserved() -> [bool; 256] {
     table
 }
 
+/// Of a target as it came: `/path?query`, or with scheme and authority before it. An empty path is `/` (§2.2.6).
+pub fn path_and_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let find = |text: &[u8], wanted: &dyn Fn(u8) -> bool| text.iter().position(|&byte| wanted(byte));
+    let origin = match target.first() {
+        Some(b'/' | b'*') | None => target,
+        Some(_) => {
+            let behind_scheme = target.windows(3).position(|three| three == b"://").map_or(target, |at| &target[at + 3..]);
+            let end = find(behind_scheme, &|byte| matches!(byte, b'/' | b'?')).unwrap_or(behind_scheme.len());
+            &behind_scheme[end..]
+        }
+    };
+    let question = find(origin, &|byte| byte == b'?');
+    let path = &origin[..question.unwrap_or(origin.len())];
+    (if path.is_empty() { b"/" } else { path }, question.map(|at| &origin[at + 1..]))
+}
+
 /// RFC 3986 §2.3.
 pub fn is_unreserved(byte: u8) -> bool {
     UNRESERVED[usize::from(byte)]

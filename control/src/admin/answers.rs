@@ -1,10 +1,10 @@
 //! What the admin listener answers: the endpoints, and errors as RFC 9457 problems. Knows no sockets, and does not ask who asks.
 
-use super::consumers;
 use super::gate::{Gate, Refusal};
-use super::hand;
-use super::usage;
-use super::{NotUpgraded, Operations, Readiness, Successor};
+use super::{AdminConfig, NotUpgraded, Operations, Readiness, Successor};
+use super::{connections, consumers, functions, hand, invoke_api, usage};
+use crate::functions::FunctionView;
+use crate::functions::keys::Keys;
 use crate::metrics::{self, Extra};
 use crate::upstreams::UpstreamView;
 use axum::Router;
@@ -15,6 +15,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use maitred_core::Clock;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,11 @@ const LONG_ANSWERS_MAX: usize = 4;
 /// For a turn at one of them.
 const TURN_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// Functions run at once for who asks here. Fewer than there may be connections: probes and administrators still come in.
+const INVOCATIONS_MAX: usize = 192;
+/// Large bodies at once whose sender is not known yet.
+const UNKNOWN_BODIES_MAX: usize = 8;
+
 pub(super) const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 
@@ -32,12 +38,35 @@ const PROBLEM: &str = "application/problem+json";
 pub(super) struct App {
     pub operations: Arc<dyn Operations>,
     turns: Arc<Semaphore>,
-    reloading: Arc<Mutex<()>>,
+    pub reloading: Arc<Mutex<()>>,
+    pub gate: Gate,
+    /// Who may sign requests.
+    pub keys: Arc<Keys>,
+    pub invocations: Arc<Semaphore>,
+    pub unknown_bodies: Arc<Semaphore>,
+    pub region: Arc<str>,
+    pub clock: Clock,
 }
 
-pub(super) fn router(operations: Arc<dyn Operations>, gate: Gate) -> Router {
-    let app = App { operations, turns: Arc::new(Semaphore::new(LONG_ANSWERS_MAX)), reloading: Arc::default() };
-    Router::new()
+impl App {
+    pub fn new(operations: Arc<dyn Operations>, config: AdminConfig) -> App {
+        let AdminConfig { listen: _, token, metrics, function_key, region, clock } = config;
+        App {
+            operations,
+            turns: Arc::new(Semaphore::new(LONG_ANSWERS_MAX)),
+            reloading: Arc::default(),
+            gate: Gate::new(token.clone(), metrics),
+            keys: Arc::new(Keys::new(token, function_key.as_ref())),
+            invocations: Arc::new(Semaphore::new(INVOCATIONS_MAX)),
+            unknown_bodies: Arc::new(Semaphore::new(UNKNOWN_BODIES_MAX)),
+            region: region.into(),
+            clock,
+        }
+    }
+}
+
+pub(super) fn router(app: App) -> Router {
+    let own = Router::new()
         .route("/", get(index))
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
@@ -58,18 +87,23 @@ pub(super) fn router(operations: Arc<dyn Operations>, gate: Gate) -> Router {
         .route("/usage", get(usage::list))
         .route("/usage/{name}", get(usage::show))
         .route("/usage/{name}/reset", post(usage::reset))
+        .route("/functions", get(functions::list))
+        .route("/functions/{name}", get(functions::show))
+        .route("/functions/{name}/invoke", post(functions::invoke))
+        .route("/functions/{name}/logs", get(functions::logs))
+        .route("/functions/{name}/reload", post(functions::reload))
         .route("/status", get(status))
         .route("/reload", post(reload))
         .route("/upgrade", post(upgrade))
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here)
-        .with_state(app)
-        .layer(from_fn_with_state(Arc::new(gate), guard))
-        .layer(from_fn(never_stored))
+        .layer(from_fn_with_state(app.clone(), guard));
+    // What is asked for there is let in by its signature, for which its body must be read first.
+    own.merge(invoke_api::router()).merge(connections::router()).with_state(app).layer(from_fn(never_stored))
 }
 
-async fn guard(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    match gate.admit(request.method(), request.uri(), request.headers()) {
+async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    match app.gate.admit(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refuse(refusal),
     }
@@ -133,6 +167,13 @@ async fn index() -> Response {
             "GET /usage": "what consumers used of their plans' quotas",
             "GET /usage/{name}": "the same of one, and of periods that have passed",
             "POST /usage/{name}/reset": "as if it had used nothing",
+            "GET /functions": "every function, and its processes as they are now",
+            "GET /functions/{name}": "one of them",
+            "POST /functions/{name}/invoke": "runs it once with the body as its event; `?logs=true` adds the end of its log",
+            "GET /functions/{name}/logs?after={number}&request_id={id}": "what it wrote",
+            "POST /functions/{name}/reload": "reads its code again, and starts other processes",
+            "POST /2015-03-31/functions/{name}/invocations": "AWS's Invoke, for its own clients; signed",
+            "POST /@connections/{id}": "writes to the client of a WebSocket, as AWS's management API; signed",
             "GET /status": "version, generation, the last reload",
             "POST /reload": "reads the configuration again",
             "POST /upgrade": "starts the installed program, which takes over without a lost connection",
@@ -161,7 +202,8 @@ async fn ready(State(app): State<App>) -> Response {
 
 async fn expose(State(app): State<App>) -> Response {
     long(&app, metrics::CONTENT_TYPE, |operations| {
-        let extra = Extra::now(operations.certificates(), operations.upstreams(), operations.consumer_counts());
+        let functions = operations.functions().iter().filter_map(FunctionView::counts).collect();
+        let extra = Extra::now(operations.certificates(), operations.upstreams(), operations.consumer_counts(), functions);
         metrics::exposition(&operations.metrics(), &extra)
     })
     .await

@@ -1,8 +1,10 @@
 //! Who may ask the admin listener for what. Pure: a method, a target and headers go in, a verdict comes out. The rules are the
 //! configuration language's, "Fixed semantics", Admin.
 
+use crate::functions::token::Token;
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN};
 use axum::http::{HeaderMap, Method, Uri};
+use maitred_core::function::PAYLOAD_BYTES_MAX;
 use maitred_model::{MetricsAccess, Secret};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use subtle::ConstantTimeEq;
@@ -14,7 +16,7 @@ const WRITE_HEADER: HeaderName = HeaderName::from_static("x-maitred");
 
 #[derive(Debug, Clone)]
 pub(super) struct Gate {
-    token: Option<Secret>,
+    token: Token,
     metrics: MetricsAccess,
 }
 
@@ -30,19 +32,25 @@ pub(super) enum Refusal {
 }
 
 impl Gate {
-    pub fn new(token: Option<Secret>, metrics: MetricsAccess) -> Gate {
+    pub fn new(token: Token, metrics: MetricsAccess) -> Gate {
         Gate { token, metrics }
     }
 
     pub fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        if content_length(headers) > BODY_BYTES_MAX {
+        let most = if is_event(uri.path()) { PAYLOAD_BYTES_MAX as u64 } else { BODY_BYTES_MAX };
+        if content_length(headers) > most {
             return Err(Refusal::BodyTooLarge);
         }
-        match &self.token {
+        match self.token.get() {
             Some(_) if self.is_public(uri.path()) => Ok(()),
             Some(token) => check_token(token, headers),
             None => check_local(method, uri, headers),
         }
+    }
+
+    /// Whether a request shows the admin token. Without one nobody does.
+    pub fn shows_token(&self, headers: &HeaderMap) -> bool {
+        self.token.get().is_some_and(|token| check_token(token, headers).is_ok())
     }
 
     /// Those who probe and scrape are seldom given secrets.
@@ -55,7 +63,12 @@ impl Gate {
     }
 }
 
-fn content_length(headers: &HeaderMap) -> u64 {
+/// Whether the body is what a function is given.
+fn is_event(path: &str) -> bool {
+    path.strip_prefix("/functions/").is_some_and(|rest| rest.ends_with("/invoke"))
+}
+
+pub(super) fn content_length(headers: &HeaderMap) -> u64 {
     // What is not a number was refused before it came here.
     headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
@@ -132,7 +145,7 @@ mod tests {
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Result<(), Refusal>);
 
     fn check_without_token(cases: &[Case]) {
-        let gate = Gate::new(None, MetricsAccess::Open);
+        let gate = Gate::new(Token::default(), MetricsAccess::Open);
         for (line, headers, expected) in cases {
             assert_eq!(verdict(&gate, line, headers), *expected, "{line} {headers:?}");
         }
@@ -211,8 +224,8 @@ mod tests {
 
     #[test]
     fn with_a_token_it_is_all_that_counts() {
-        let open = Gate::new(Some(Secret::new("s3cret")), MetricsAccess::Open);
-        let protected = Gate::new(Some(Secret::new("s3cret")), MetricsAccess::Protected);
+        let open = Gate::new(Token::new(Some(Secret::new("s3cret"))), MetricsAccess::Open);
+        let protected = Gate::new(Token::new(Some(Secret::new("s3cret"))), MetricsAccess::Protected);
         let bearer = ("authorization", "Bearer s3cret");
         for (gate, line, headers, expected) in [
             (&open, "GET /config", &[bearer][..], Ok(())),
@@ -240,8 +253,12 @@ mod tests {
 
     #[test]
     fn a_large_body_is_refused_before_anything_else() {
-        let gate = Gate::new(None, MetricsAccess::Open);
+        let gate = Gate::new(Token::default(), MetricsAccess::Open);
         let headers = [("host", "localhost"), ("x-maitred", "1"), ("content-length", "65537")];
         assert_eq!(verdict(&gate, "POST /reload", &headers), Err(Refusal::BodyTooLarge));
+        assert_eq!(verdict(&gate, "POST /functions/dessert/reload", &headers), Err(Refusal::BodyTooLarge));
+        assert_eq!(verdict(&gate, "POST /functions/dessert/invoke", &headers), Ok(()));
+        let headers = [("host", "localhost"), ("x-maitred", "1"), ("content-length", "6291557")];
+        assert_eq!(verdict(&gate, "POST /functions/dessert/invoke", &headers), Err(Refusal::BodyTooLarge));
     }
 }

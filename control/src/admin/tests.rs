@@ -1,12 +1,17 @@
 //! Real sockets on port 0. Where time passes, it is tokio's, which jumps ahead when nothing else can happen.
 
+mod connections;
 mod consumers;
+mod functions;
+mod invoke_api;
 mod usage;
 
 use super::*;
+use crate::functions::keys::of_functions;
+use crate::functions::testing::{self, Scripted};
 use maitred_core::health::EndpointState;
 use maitred_core::limits::series::{self, LimitName};
-use maitred_model::{Balance, Cost, HeaderName, LimitBy, Rate, RateLimit, Spanned};
+use maitred_model::{Balance, Cost, Document, HeaderName, LimitBy, Rate, RateLimit, Secret, Spanned};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -28,6 +33,10 @@ struct Fake {
     /// Whose usage was reset.
     resets: Mutex<Vec<String>>,
     padding: String,
+    /// What `dessert` answers.
+    dessert: Arc<Scripted>,
+    document: Arc<Document>,
+    function_reload: Mutex<Result<Reloaded, NotReloaded>>,
 }
 
 impl Default for Fake {
@@ -44,6 +53,9 @@ impl Default for Fake {
             change: Mutex::new(Ok(Changed::default())),
             resets: Mutex::default(),
             padding: String::new(),
+            dessert: Arc::default(),
+            document: testing::document(),
+            function_reload: Mutex::new(Ok(Reloaded { hash: "beef".to_owned(), has_changed: true })),
         }
     }
 }
@@ -128,6 +140,26 @@ impl Operations for Fake {
         self.usage_of(name)
     }
 
+    fn functions(&self) -> Vec<FunctionView> {
+        testing::views(&self.document, &self.dessert)
+    }
+
+    fn function(&self, name: &str) -> Option<FunctionView> {
+        self.functions().into_iter().find(|function| function.name() == name)
+    }
+
+    fn reload_function(&self, name: &str) -> Result<Reloaded, NotReloaded> {
+        match name {
+            "dessert" => self.function_reload.lock().unwrap().clone(),
+            "remote" => Err(NotReloaded::Elsewhere),
+            _ => Err(NotReloaded::Unknown),
+        }
+    }
+
+    fn clients(&self) -> Arc<dyn Clients> {
+        Arc::new(connections::OneClient)
+    }
+
     fn status(&self) -> Value {
         panic!("a mistake of the binary's")
     }
@@ -206,12 +238,21 @@ fn unknown(name: &str) -> Unknown {
 }
 
 async fn start(token: Option<&str>, fake: Arc<Fake>) -> Admin {
-    let config = AdminConfig {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        token: token.map(Secret::new),
-        metrics: if token == Some("protected") { MetricsAccess::Protected } else { MetricsAccess::Open },
-    };
-    Admin::start(config, fake).await.unwrap()
+    let token = token.map(Secret::new);
+    let is_protected = token.as_ref().is_some_and(|token| token.expose() == "protected");
+    let metrics = if is_protected { MetricsAccess::Protected } else { MetricsAccess::Open };
+    Admin::start(AdminConfig { metrics, ..config("127.0.0.1:0", token) }, fake).await.unwrap()
+}
+
+fn config(listen: &str, token: Option<Secret>) -> AdminConfig {
+    AdminConfig {
+        listen: listen.parse().unwrap(),
+        token: Token::new(token),
+        metrics: MetricsAccess::Open,
+        function_key: Some(of_functions(&[7; 32])),
+        region: "eu-west-1".to_owned(),
+        clock: Clock::default(),
+    }
 }
 
 struct Answered {
@@ -434,7 +475,7 @@ async fn stopping_answers_whoever_was_let_in_and_has_not_asked_yet() {
 
 #[tokio::test]
 async fn a_socket_that_listens_already_is_taken_over() {
-    let config = AdminConfig { listen: "127.0.0.1:0".parse().unwrap(), token: None, metrics: MetricsAccess::Open };
+    let config = config("127.0.0.1:0", None);
     let first = Admin::bind(&config, None).unwrap();
     let address = first.local_addr().unwrap();
     // Asked before anybody accepts: it waits in the queue of the socket.
@@ -449,10 +490,10 @@ async fn a_socket_that_listens_already_is_taken_over() {
 
 #[tokio::test]
 async fn an_address_that_is_not_loopback_needs_a_token() {
-    let config = AdminConfig { listen: "0.0.0.0:0".parse().unwrap(), token: None, metrics: MetricsAccess::Open };
+    let config = config("0.0.0.0:0", None);
     let error = Admin::start(config.clone(), Arc::new(Fake::default())).await.err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-    let config = AdminConfig { token: Some(Secret::new("s")), ..config };
+    let config = AdminConfig { token: Token::new(Some(Secret::new("s"))), ..config };
     Admin::start(config, Arc::new(Fake::default())).await.unwrap().stop().await;
 }
 

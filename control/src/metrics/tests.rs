@@ -73,6 +73,7 @@ fn extra() -> Extra {
         certificates: Vec::new(),
         upstreams: Vec::new(),
         consumers: ConsumerCounts::default(),
+        functions: Vec::new(),
     }
 }
 
@@ -292,4 +293,41 @@ fn endpoints_beyond_a_thousand_are_only_counted() {
         |upstream: &str| samples.keys().filter(|series| series.contains("endpoint_up{") && series.contains(upstream)).count();
     assert_eq!((listed("upstream=\"a\""), listed("upstream=\"b\"")), (900, 100));
     assert_eq!(samples["maitred_upstream_endpoints_unlisted"], 800.0);
+}
+
+#[test]
+fn hosted_functions_have_their_own_families_and_only_where_there_are_some() {
+    let metrics = Metrics::new(1);
+    assert!(!exposition(&metrics, &extra()).contains("maitred_function_invocations"));
+    let counts = |name: &str| FunctionCounts {
+        name: name.to_owned(),
+        invocations: 10,
+        failures: 3,
+        timeouts: 1,
+        throttles: 2,
+        starts: 4,
+        busy: 1,
+        idle: 2,
+        starting: 1,
+        waiting: 5,
+        duration: 1_500_000,
+        init: 250_000,
+    };
+    let text = exposition(&metrics, &Extra { functions: vec![counts("dessert"), counts("soup")], ..extra() });
+    let samples = read_back(&text);
+    for (sample, value) in [
+        ("maitred_function_invocations_total{function=\"dessert\"}", 10.0),
+        ("maitred_function_failures_total{function=\"soup\"}", 3.0),
+        ("maitred_function_timeouts_total{function=\"dessert\"}", 1.0),
+        ("maitred_function_throttles_total{function=\"dessert\"}", 2.0),
+        ("maitred_function_starts_total{function=\"dessert\"}", 4.0),
+        ("maitred_function_duration_seconds_total{function=\"dessert\"}", 1.5),
+        ("maitred_function_init_seconds_total{function=\"dessert\"}", 0.25),
+        ("maitred_function_processes{function=\"dessert\",state=\"busy\"}", 1.0),
+        ("maitred_function_processes{function=\"dessert\",state=\"idle\"}", 2.0),
+        ("maitred_function_processes{function=\"dessert\",state=\"starting\"}", 1.0),
+        ("maitred_function_waiting{function=\"soup\"}", 5.0),
+    ] {
+        assert_eq!(samples.get(sample), Some(&value), "{sample}");
+    }
 }

@@ -27,7 +27,7 @@ impl NewKey {
     }
 }
 
-fn characters<const COUNT: usize>() -> Result<String, StoreError> {
+pub(crate) fn characters<const COUNT: usize>() -> Result<String, StoreError> {
     let mut text = String::with_capacity(COUNT);
     while text.len() < COUNT {
         // What is beyond the alphabet is thrown away: folded back, its first letters would come more often.

@@ -14,9 +14,20 @@ const FOLDERS_MAX: usize = 1024;
 /// Entries of one tree that are looked at, a hundred thousand stats being what a look may cost.
 const ENTRIES_MAX: usize = 100_000;
 
-/// What tools write beside code, and no code is.
-const NOISE: [&str; 10] =
-    ["__pycache__", ".cache", ".git", ".hg", ".idea", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".svn", ".vscode"];
+/// What tools write beside code, and no code is; and the folder in which the gateway has copies of it.
+const NOISE: [&str; 11] = [
+    "__pycache__",
+    ".cache",
+    ".git",
+    ".hg",
+    ".idea",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".svn",
+    ".vscode",
+    "maitred-functions",
+];
 /// What compilers, editors and finders leave: endings of names.
 const NOISY_ENDINGS: [&str; 6] = [".pyc", ".pyo", ".swp", ".swx", "~", ".DS_Store"];
 /// Folders of packages, where each package is seen but nothing in it: who installs another version changes `.package-lock.json` there.
@@ -34,22 +45,39 @@ pub fn is_noise(name: &OsStr) -> bool {
 
 /// What a tree holds. `None`: there is nothing there.
 pub fn fingerprint(root: &Path) -> Option<u64> {
+    fingerprint_without(root, &own_outputs())
+}
+
+fn fingerprint_without(root: &Path, outputs: &[FileId]) -> Option<u64> {
     let kind = fs::metadata(root).ok()?;
     let mut hasher = DefaultHasher::new();
     feel(&kind, &mut hasher);
-    walk(root, |entry| entry.hash(&mut hasher), |_| {});
+    walk(root, outputs, |entry| entry.hash(&mut hasher), |_| {});
     Some(hasher.finish())
+}
+
+/// Device and number.
+type FileId = (u64, u64);
+
+fn id(kind: &Metadata) -> FileId {
+    (kind.dev(), kind.ino())
+}
+
+/// Where this process writes. Should it be led into a file among the code, each line would say that the code has changed, and each
+/// change is a line.
+fn own_outputs() -> Vec<FileId> {
+    ["/dev/stdout", "/dev/stderr"].iter().filter_map(|path| fs::metadata(path).ok()).map(|kind| id(&kind)).collect()
 }
 
 /// Adds the folders of a tree to what is watched, and the way to its root.
 pub fn follow(root: &Path, trail: &mut Trail) {
     trail.follow(root);
     let Ok(root) = root.canonicalize() else { return };
-    walk(&root, |_| {}, |folder| trail.all_of(folder));
+    walk(&root, &[], |_| {}, |folder| trail.all_of(folder));
 }
 
 /// Breadth first, so that what is left out is what lies deepest. `held`: a number for each entry, in the order of the names.
-fn walk(root: &Path, mut held: impl FnMut(u64), mut inside: impl FnMut(&Path)) {
+fn walk(root: &Path, outputs: &[FileId], mut held: impl FnMut(u64), mut inside: impl FnMut(&Path)) {
     let mut folders: std::collections::VecDeque<PathBuf> = [root.to_owned()].into();
     let (mut known, mut entries) = (1, 0);
     while let Some(folder) = folders.pop_front() {
@@ -65,6 +93,9 @@ fn walk(root: &Path, mut held: impl FnMut(u64), mut inside: impl FnMut(&Path)) {
             }
             let path = folder.join(&name);
             let Ok(kind) = fs::symlink_metadata(&path) else { continue };
+            if outputs.contains(&id(&kind)) {
+                continue;
+            }
             let mut hasher = DefaultHasher::new();
             path.strip_prefix(root).unwrap_or(&path).hash(&mut hasher);
             // The time of a folder moves with the noise in it.
@@ -90,6 +121,21 @@ fn feel(kind: &Metadata, hasher: &mut DefaultHasher) {
 mod tests {
     use super::super::testing::folder;
     use super::*;
+
+    #[test]
+    fn what_the_gateway_itself_writes_is_no_change() {
+        let root = folder("tree-output");
+        for name in ["app.py", "log"] {
+            fs::write(root.join(name), "one").unwrap();
+        }
+        let outputs = [id(&fs::metadata(root.join("log")).unwrap())];
+        let held = || fingerprint_without(&root, &outputs).unwrap();
+        let before = held();
+        fs::write(root.join("log"), "one and two").unwrap();
+        assert_eq!(held(), before);
+        fs::write(root.join("app.py"), "one and two").unwrap();
+        assert_ne!(held(), before);
+    }
 
     #[test]
     fn what_a_tree_holds_changes_with_its_code_and_not_with_noise() {

@@ -6,6 +6,7 @@ use bytes::{Buf, BytesMut};
 use maitred_wire::{Chunked, ChunkedStep, Framing, Parsed, Refusal, RequestHead};
 use std::io;
 use tokio::net::TcpStream;
+use tokio::task::coop::consume_budget;
 
 /// Asked of the socket at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -117,7 +118,10 @@ impl Wire {
         while done < length {
             match self.stream.try_read(&mut all[done..]) {
                 Ok(0) => return Err(Broken::Cut),
-                Ok(count) => done += count,
+                Ok(count) => {
+                    done += count;
+                    consume_budget().await;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.stream.readable().await.map_err(|_| Broken::Cut)?;
                 }
@@ -195,7 +199,11 @@ impl Wire {
         loop {
             match self.try_fill(room) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.readable().await?,
-                done => return done,
+                done => {
+                    // A process that always has more to say must not be the only one that is heard.
+                    consume_budget().await;
+                    return done;
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ use maitred_wire::RequestHead;
 use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::coop::consume_budget;
 
 const MODE: &[u8] = b"Lambda-Runtime-Function-Response-Mode";
 const ERROR_TYPE: &[u8] = b"Lambda-Runtime-Function-Error-Type";
@@ -35,6 +36,8 @@ pub(crate) async fn serve(stream: TcpStream, instance: Rc<Instance>) {
 
 impl Connection {
     async fn call(&mut self) -> GoesOn {
+        // Calls may stand one behind another without end.
+        consume_budget().await;
         self.head.clear();
         if let Err(refused) = self.wire.head(&mut self.head).await? {
             self.out.clear();
@@ -107,7 +110,6 @@ impl Connection {
             return self.refuse(head, body, refused).await;
         }
         let mode = head.headers.get(MODE);
-        let content_type = head.headers.get(b"Content-Type").and_then(|kind| str::from_utf8(kind).ok()).map(Box::from);
         let streams = match mode {
             None => false,
             Some(mode) if mode.eq_ignore_ascii_case(b"streaming") => true,
@@ -116,6 +118,8 @@ impl Connection {
                 return self.refuse(head, body, Refused::ResponseMode).await;
             }
         };
+        let content_type = head.headers.get(b"Content-Type").filter(|_| streams);
+        let content_type = content_type.and_then(|kind| str::from_utf8(kind).ok()).map(Box::from);
         if streams && let Some(reply) = self.instance.streams_to() {
             self.proceed(head).await?;
             return self.stream(body, content_type, reply).await;
@@ -128,11 +132,7 @@ impl Connection {
         let gathered = if streams { self.gather(body).await } else { self.wire.whole(body, PAYLOAD_BYTES_MAX).await.map(Ok) };
         match gathered {
             Ok(Ok(payload)) => {
-                self.instance.conclude(Finished {
-                    payload,
-                    content_type: content_type.filter(|_| streams),
-                    ..Finished::default()
-                });
+                self.instance.conclude(Finished { payload, content_type, ..Finished::default() });
                 self.accepted(body, TAKEN).await
             }
             Ok(Err(error)) => {

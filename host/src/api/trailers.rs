@@ -11,7 +11,7 @@ const QUIRK: &[u8] = b"Lambda-Runtime-Function-Error-Type: ";
 pub(crate) const ERROR_BYTES_MAX: usize = 256 * 1024;
 
 /// Why a stream failed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamError {
     pub kind: String,
     /// The error as JSON; empty where it said nothing, or nothing that is base64.
@@ -45,7 +45,7 @@ impl Quirk {
     pub fn data(&mut self, begins_chunk: bool, bytes: BytesMut) -> [BytesMut; 2] {
         let nothing = BytesMut::new;
         if self.held.is_empty() {
-            if begins_chunk && is_start(&bytes) {
+            if begins_chunk && bytes.len() <= ERROR_BYTES_MAX && is_start(&bytes) {
                 self.held = bytes;
                 return [nothing(), nothing()];
             }
@@ -143,6 +143,8 @@ mod tests {
             }
         }
         let long = [QUIRK, &vec![b'a'; ERROR_BYTES_MAX]].concat();
-        assert_eq!(run(&[&long], 4096), (long.clone(), None));
+        for size in [4096, long.len()] {
+            assert_eq!(run(&[&long], size), (long.clone(), None));
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! Lambda says to its functions is said to ours, and what users write comes first where AWS leaves it to them.
 
 use super::interpreter::{self, Interpreter, USUAL_PATH};
-use super::user::User;
+use super::user::{User, user_of};
 use super::{Code, NotReady};
 use crate::process::Launch;
 use maitred_model::{FunctionRuntime, Hosted};
@@ -67,6 +67,20 @@ pub(crate) fn launch(hosted: &Hosted, code: &Code, user: User, told: &Surroundin
         user,
         memory: hosted.memory,
     })
+}
+
+/// What runs a handler, in words: `Python 3.11 (/usr/bin/python3.11)`. `None`: it runs by itself, or there is nothing to run it with, which
+/// is said when it is made ready. Asks the interpreter what it is, the first time; blocks.
+pub fn interpreter_of(hosted: &Hosted) -> Option<String> {
+    let user = user_of(hosted).ok()?;
+    let Interpreter { program, version } =
+        interpreter::find(hosted.runtime, &interpreter::search_path(variable(hosted, "PATH")), user).ok()?;
+    let name = match hosted.runtime {
+        FunctionRuntime::Python => "Python",
+        FunctionRuntime::Node => "Node.js",
+        FunctionRuntime::Provided => return None,
+    };
+    Some(format!("{name} {version} ({})", program.display()))
 }
 
 fn no_interpreter(hosted: &Hosted, passed_over: &[String]) -> NotReady {

@@ -1,7 +1,7 @@
 //! Python and Node.js: the first one in PATH that the function's user may run, asked what it is. A shim of a version manager is asked too,
 //! and what it stands for is taken, since it would not find its way without the gateway's environment.
 
-use super::user::{User, can_reach};
+use super::user::{User, can_reach, effective};
 use maitred_model::FunctionRuntime;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -83,9 +83,16 @@ fn ask(runtime: FunctionRuntime, program: &Path, user: User) -> io::Result<Inter
     };
     let mut command = Command::new(program);
     command.args(arguments).current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.env_clear().env("PATH", USUAL_PATH);
+    let is_own = user.is_none_or(|(user, _)| user == effective());
+    for name in ["PATH", "HOME"].into_iter().filter(|_| is_own) {
+        // What a version manager goes by. The rest of the gateway's environment is not told, since secrets are in it.
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
     if let Some((user, group)) = user {
-        // Who is not the gateway is told nothing of its environment.
-        command.env_clear().env("PATH", USUAL_PATH).gid(group).uid(user);
+        command.gid(group).uid(user);
     }
     let said = answer(command)?;
     let mut lines = said.lines();

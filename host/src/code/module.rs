@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const LISTED_MAX: usize = 5;
 /// What Python imports: source, compiled, and extension modules by the end of their names.
 const PYTHON_ENDS: &[&str] = &[".py", ".pyc", ".so"];
-const NODE_ENDS: &[&str] = &["", ".js", ".mjs", ".cjs"];
+const NODE_ENDS: &[&str] = &["", ".js", ".mjs", ".cjs", ".ts", ".mts", ".cts"];
 
 /// An executable in a folder, which may be a layer's.
 pub(super) fn bootstrap(code: &Spanned<PathBuf>, tree: &Tree, layers: &[Tree]) -> Result<(), NotReady> {

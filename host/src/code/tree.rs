@@ -18,8 +18,8 @@ pub(super) const ENTRIES_MAX: usize = 100_000;
 /// A folder is held open for each.
 pub(super) const DEPTH_MAX: usize = 64;
 const CHUNK_BYTES: usize = 128 * 1024;
-/// What no function is made of, and changes with every commit.
-const LEFT_OUT: &[&str] = &[".git", ".hg", ".svn"];
+/// What no function is made of: it changes with every commit, or holds the copies themselves, where the code lies beside the store.
+const LEFT_OUT: &[&str] = &[".git", ".hg", ".svn", "maitred-functions"];
 /// Made by whoever imports the code. Worth a copy, since a function then starts sooner; but the code is the same with and without.
 const DERIVED: &str = "__pycache__";
 /// Nobody changes a copy, its owner included.

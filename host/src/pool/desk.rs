@@ -28,6 +28,8 @@ const WARM_AGAIN_MAX: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_millis(10);
 /// Invocations for which nobody waits, with those that are to be tried again.
 pub(crate) const EVENTS_MAX: usize = 1000;
+/// Of all of them.
+pub(crate) const EVENTS_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// What a pool is asked for.
 #[derive(Debug)]
@@ -59,6 +61,7 @@ pub(crate) struct Desk {
     events: RefCell<VecDeque<Job>>,
     /// Of `events`, and those that are under way or to be tried again.
     pub(super) open_events: Cell<usize>,
+    pub(super) open_event_bytes: Cell<usize>,
     generation: Cell<u32>,
     numbers: Cell<u32>,
     /// Nobody can ask for more.
@@ -88,6 +91,7 @@ impl Desk {
             waiting: RefCell::default(),
             events: RefCell::default(),
             open_events: Cell::default(),
+            open_event_bytes: Cell::default(),
             generation: Cell::default(),
             numbers: Cell::default(),
             is_retired: Cell::default(),
@@ -158,8 +162,8 @@ impl Desk {
         loop {
             let Some(instance) = self.idle.borrow_mut().pop() else { break };
             match instance.give(job) {
-                Ok(()) => return,
-                Err(back) => job = back,
+                None => return,
+                Some(back) => job = back,
             }
         }
         if job.is_event {
@@ -251,6 +255,11 @@ impl Desk {
         self.warm_again.set(None);
     }
 
+    /// A process ended of itself while it had nothing to do: whatever it dies of, it is not started for that again and again.
+    pub fn died_idle(&self) {
+        self.warm_again.set(Some(Instant::now() + WARM_AGAIN_MIN));
+    }
+
     /// A process could not be started. Whoever waits longest is told, the second time.
     pub fn start_failed(self: &Rc<Self>, start: Start, why: &StartFailure) {
         let failures = self.warm_failures.get();
@@ -325,7 +334,7 @@ impl Desk {
         while !self.idle.borrow().is_empty() {
             let Some(job) = self.next_job() else { break };
             let Some(instance) = self.idle.borrow_mut().pop() else { break };
-            if let Err(job) = instance.give(job) {
+            if let Some(job) = instance.give(job) {
                 let queue = if job.is_event { &self.events } else { &self.waiting };
                 queue.borrow_mut().push_front(job);
             }

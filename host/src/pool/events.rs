@@ -1,6 +1,6 @@
 //! Invocations for which nobody waits: tried again when they fail, as AWS does with those of type `Event`.
 
-use super::desk::{Desk, EVENTS_MAX};
+use super::desk::{Desk, EVENTS_BYTES_MAX, EVENTS_MAX};
 use super::job::Job;
 use crate::answer::{Answer, NotRun};
 use crate::log::LogSource;
@@ -15,20 +15,28 @@ use tokio::time::{Instant, sleep};
 pub(crate) const RETRIES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
 /// The longest that one waits for its turn: AWS forgets an event after six hours.
 const AGE_MAX: Duration = Duration::from_secs(6 * 60 * 60);
+/// Bytes of such an event (reference: AWS Lambda quotas, asynchronous invocation).
+const EVENT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Takes one, where there is room for it.
 pub(super) fn submit(desk: &Rc<Desk>, invocation: Invocation) -> Result<(), NotRun> {
     if desk.is_closed() {
         return Err(NotRun::Closed);
     }
-    if desk.open_events.get() >= EVENTS_MAX {
+    let bytes = invocation.event.len();
+    if bytes > EVENT_BYTES_MAX {
+        return Err(NotRun::TooLarge);
+    }
+    if desk.open_events.get() >= EVENTS_MAX || desk.open_event_bytes.get() + bytes > EVENTS_BYTES_MAX {
         return Err(NotRun::QueueFull);
     }
     desk.open_events.set(desk.open_events.get() + 1);
+    desk.open_event_bytes.set(desk.open_event_bytes.get() + bytes);
     let desk = desk.clone();
     spawn_local(async move {
         run(&desk, invocation).await;
         desk.open_events.set(desk.open_events.get() - 1);
+        desk.open_event_bytes.set(desk.open_event_bytes.get() - bytes);
         desk.notice();
     });
     Ok(())

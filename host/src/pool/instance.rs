@@ -20,12 +20,14 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 /// From SIGTERM to SIGKILL: as AWS gives its runtimes.
 const GRACE: Duration = Duration::from_secs(2);
 /// Connections of one process at once: runtimes have two, and tracing libraries theirs.
 const CONNECTIONS_MAX: usize = 64;
+/// After a connection that could not be taken; the process's end and deadline wait no longer than that.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 /// For what a process wrote before it ended: it is here already, and read within milliseconds.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// An event whose connection ended under it is given to another process so often.
@@ -232,22 +234,19 @@ impl Instance {
         self.due_at(now + self.desk.settings.timeout);
     }
 
-    /// From here the job's time runs. `Err`: it cannot take it.
-    pub fn give(&self, job: Job) -> Result<(), Job> {
+    /// From here the job's time runs. One that it cannot take comes back.
+    pub fn give(&self, job: Job) -> Option<Job> {
         if !self.is_idle() {
-            return Err(job);
+            return Some(job);
         }
-        let State::Idle(give) = self.set(State::Busy) else { return Err(job) };
+        let State::Idle(give) = self.set(State::Busy) else { return Some(job) };
         let (now, timeout) = (Instant::now(), self.desk.settings.timeout);
         let (run, event) = job.begin(now, since_1970() + timeout);
         let is_there = give.send(Given { event });
         if let Err(Given { event }) = is_there {
             self.set(State::Between(now));
             self.due_at(now + timeout);
-            return match run.back(event) {
-                Some(job) => Err(job),
-                None => Ok(()),
-            };
+            return run.back(event);
         }
         self.output.begin(&run.invocation.id, run.invocation.log_tail);
         if self.desk.settings.reports {
@@ -256,7 +255,7 @@ impl Instance {
         *self.run.borrow_mut() = Some(run);
         self.invocations.set(self.invocations.get() + 1);
         self.due_at(now + timeout);
-        Ok(())
+        None
     }
 
     /// Nothing to do: it may go after a while.
@@ -389,9 +388,11 @@ impl Instance {
     /// Its whole life.
     pub async fn live(self: Rc<Self>) {
         let ended = self.clone().run_process().await;
-        let was_starting = self.is_starting();
-        self.set(State::Ending);
-        if was_starting {
+        let old = self.set(State::Ending);
+        if matches!(old, State::Idle(_)) {
+            self.desk.died_idle();
+        }
+        if matches!(old, State::Starting) {
             let failure = match &ended {
                 Ok(exit) => StartFailure::Exited(*exit),
                 Err(error) => StartFailure::NotStarted(error.to_string()),
@@ -401,8 +402,9 @@ impl Instance {
                 Err(error) => format!("The process cannot be started: {error}"),
             });
             self.output.close();
-            self.desk.gone(&self);
-            return self.desk.start_failed(self.start, &failure);
+            // Whoever waits is told before it is looked who else is to be started.
+            self.desk.start_failed(self.start, &failure);
+            return self.desk.gone(&self);
         }
         let exit = ended.unwrap_or(Exit::Code(0));
         if self.run.borrow().is_some() {
@@ -444,8 +446,8 @@ impl Instance {
             match event {
                 Event::Ended(exit) => break exit,
                 Event::Accepted(Ok((stream, peer))) => self.accept(stream, peer, local, &process, &mut connections),
-                // Out of descriptors: the client is refused, and may come again.
-                Event::Accepted(Err(_)) => tokio::task::yield_now().await,
+                // Out of descriptors, most likely: the client waits in the backlog.
+                Event::Accepted(Err(_)) => sleep(ACCEPT_AGAIN).await,
                 Event::Nothing => {}
             }
         };

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Read at once: then others have their turn.
-const TURN_BYTES: usize = 64 * 1024;
+/// Read at once while nothing happens: then others have their turn.
+const TURN_BYTES: usize = 16 * 1024;
+/// All that a pipe has room for (pipe(7)): what was written before an answer is told with it.
+const PIPE_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -56,7 +58,7 @@ impl Output {
 
     pub fn close(&self) {
         for pipe in &self.pipes {
-            self.drain(pipe);
+            self.drain(pipe, PIPE_BYTES);
             pipe.file.take();
             pipe.lines.borrow_mut().finish(|line| self.line(pipe.source, line));
         }
@@ -70,7 +72,7 @@ impl Output {
     async fn follow_one(&self, pipe: &Pipe) {
         let Some(file) = pipe.file.borrow().clone() else { return };
         while let Ok(mut ready) = file.readable().await {
-            match self.drain(pipe) {
+            match self.drain(pipe, TURN_BYTES) {
                 Drained::Empty => ready.clear_ready(),
                 Drained::More => {
                     drop(ready);
@@ -85,14 +87,14 @@ impl Output {
     /// Takes what was written up to now, so that it is told with the invocation that it belongs to.
     pub fn catch_up(&self) {
         for pipe in &self.pipes {
-            self.drain(pipe);
+            self.drain(pipe, PIPE_BYTES);
         }
     }
 
-    fn drain(&self, pipe: &Pipe) -> Drained {
+    fn drain(&self, pipe: &Pipe, most: usize) -> Drained {
         let Some(file) = pipe.file.borrow().clone() else { return Drained::Closed };
         let mut bytes = [0; 8 * 1024];
-        for _ in 0..TURN_BYTES / bytes.len() {
+        for _ in 0..most / bytes.len() {
             match file.get_ref().read(&mut bytes) {
                 Ok(0) => return Drained::Closed,
                 Ok(count) => {

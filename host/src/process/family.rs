@@ -1,15 +1,13 @@
 //! Who belongs to a process: its session, its group, its children's children, and those who left all of that and still have its mark in
 //! their environment. From /proc, which says all of it to root and to the user that runs them.
 
-use super::Launch;
+use super::{Launch, MARK};
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-/// A variable that every process of functions has, and no two have alike.
-pub(crate) const MARK: &str = "AWS_LAMBDA_LOG_STREAM_NAME";
 /// Who forks faster than it is killed is found again; none was seen to need three rounds.
 const ROUNDS_MAX: usize = 16;
 /// Of an environment, the most that is looked through.

@@ -1,6 +1,8 @@
 //! With `/bin/sh`, which is everywhere. As root the drop to another user is tested too.
 
 use super::*;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::unix::pipe::Receiver;
@@ -23,7 +25,7 @@ fn user() -> Option<(u32, u32)> {
 fn shell(script: &str) -> Launch {
     static MARKS: AtomicUsize = AtomicUsize::new(0);
     let mark = format!("{}-{}", std::process::id(), MARKS.fetch_add(1, Ordering::Relaxed));
-    let environment = [("PATH", "/usr/local/bin:/usr/bin:/bin"), (family::MARK, &mark)];
+    let environment = [("PATH", "/usr/local/bin:/usr/bin:/bin"), (MARK, &mark)];
     Launch {
         command: ["/bin/sh", "-c", script].map(OsString::from).to_vec(),
         environment: environment.map(|(name, value)| (name.into(), value.into())).to_vec(),
@@ -132,7 +134,7 @@ fn nothing_of_the_gateways_goes_with_it() {
     // The fourth is the folder that `ls` reads.
     let (descriptors, rest) = lines.split_at(4);
     assert_eq!(descriptors, ["0", "1", "2", "3"]);
-    assert_eq!(rest[..7], ["/dev/null", family::MARK, "PATH", "0022", "0", "1024", "/"]);
+    assert_eq!(rest[..7], ["/dev/null", MARK, "PATH", "0022", "0", "1024", "/"]);
     let ignored = rest[8].strip_prefix("SigIgn:\t").map(|mask| u64::from_str_radix(mask, 16).unwrap());
     assert_eq!((rest[7], ignored.unwrap() & !C_LIBRARYS), ("SigBlk:\t0000000000000000", 0));
     let capabilities = &rest[9..];
@@ -230,7 +232,7 @@ fn who_takes_more_memory_than_it_may_is_killed() {
 fn what_is_shown_of_a_launch_has_no_values_of_variables() {
     let launch = shell("exit 0");
     let shown = format!("{launch:?}");
-    assert!(!shown.contains(&std::process::id().to_string()) && shown.contains(family::MARK), "{shown}");
+    assert!(!shown.contains(&std::process::id().to_string()) && shown.contains(MARK), "{shown}");
 }
 
 #[test]
@@ -245,7 +247,7 @@ fn it_ends_with_the_thread_that_started_it() {
 fn a_folder_that_its_user_cannot_enter_is_an_error() {
     let closed = std::env::temp_dir().join(format!("maitred-closed-{}", std::process::id()));
     std::fs::create_dir(&closed).unwrap();
-    std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     let launch = Launch { directory: closed.clone(), ..shell("echo") };
     let error = block_on(async { Spawner::new().unwrap().spawn(launch).await.unwrap_err() });
     std::fs::remove_dir(&closed).unwrap();

@@ -6,14 +6,13 @@ use maitred_core::function::{Failure, PAYLOAD_BYTES_MAX};
 #[test]
 fn an_event_goes_in_and_a_result_comes_out() {
     block_on(async {
-        let house = house(settings(""));
+        let house = house(at_once(1, ""));
         assert_eq!(house.returned(json!({"return": {"a": [1, "ä"]}})).await, json!({"a": [1, "ä"]}));
         // A type on a buffered result means nothing: curl sends one of its own.
         assert_eq!(house.returned(json!({"return": 1, "curl": true})).await, json!(1));
         let finished = house.invoke(json!({})).await;
         assert_eq!((finished.payload.as_slice(), &*finished.version), (&b"null"[..], "$LATEST"));
         assert_eq!(finished.content_type, None);
-        assert_eq!(house.pool.view().await.instances.len(), 1, "one after another need one process");
     });
 }
 
@@ -43,7 +42,9 @@ fn an_event_comes_with_its_fields() {
         let fields: Value = serde_json::from_slice(&whole(house.pool.invoke(given).await).payload).unwrap();
         assert_eq!(fields["lambda-runtime-invoked-function-arn"], alias, "as it was invoked");
         assert_eq!(fields.get("lambda-runtime-trace-id"), None, "absent where there is none");
-        assert_eq!(fields.get("lambda-runtime-client-context"), None);
+        for absent in ["client-context", "cognito-identity", "aws-tenant-id"] {
+            assert_eq!(fields.get(format!("lambda-runtime-{absent}")), None);
+        }
     });
 }
 
@@ -99,6 +100,74 @@ fn calls_that_have_no_place_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn nothing_can_be_answered_before_there_was_a_question() {
+    block_on(async {
+        let house = house(at_once(1, "early"));
+        assert_eq!(house.returned(json!({"return": 1})).await, json!(1));
+        let lines = house.until_logged("invocation/some/error 403").await;
+        assert!(lines.iter().any(|line| line == "invocation/some/response 403"), "{lines:?}");
+    });
+}
+
+#[test]
+fn who_asks_on_two_connections_is_answered_on_the_second() {
+    block_on(async {
+        let house = house(Settings { min_instances: 1, ..at_once(1, "double") });
+        house.until_logged("the first was answered 403").await;
+        assert_eq!(house.returned(json!({"return": 1})).await, json!(1));
+        assert_eq!(house.returned(json!({"return": 2})).await, json!(2));
+    });
+}
+
+#[test]
+fn who_loses_its_connection_while_it_waits_may_come_again() {
+    block_on(async {
+        let house = house(Settings { min_instances: 1, ..at_once(1, "reconnect") });
+        house.until_logged("here again").await;
+        assert_eq!(house.returned(json!({"return": 1})).await, json!(1));
+        assert_eq!(house.pool.figures().starts.load(std::sync::atomic::Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn a_question_is_held_as_long_as_the_process_lives() {
+    block_on(async {
+        let house = house(at_once(1, "stubborn"));
+        house.returned(json!({})).await;
+        house.until_idle().await;
+        house.pool.reload();
+        house.until("it is gone", |view| view.instances.is_empty()).await;
+        let lines: Vec<String> = house.pool.log_after(0).iter().map(|line| line.text.to_string()).collect();
+        assert_eq!(lines, Vec::<String>::new(), "it was never answered, nor was its connection closed before it was killed");
+    });
+}
+
+#[test]
+fn a_stranger_is_given_no_event() {
+    use std::io::{Read, Write};
+    let port = Arc::new(std::sync::Mutex::new(None));
+    let (seen, launch) = (port.clone(), launcher(""));
+    let launch: Launcher = Box::new(move |api, is_ahead| {
+        *seen.lock().unwrap() = Some(api);
+        launch(api, is_ahead)
+    });
+    block_on(async {
+        let house = house(Settings { launch, ..at_once(1, "") });
+        house.returned(json!({})).await;
+        let api = port.lock().unwrap().unwrap();
+        assert!(api.ip().is_loopback());
+        let mut stranger = std::net::TcpStream::connect(api).unwrap();
+        // It may be cut off before it has said anything.
+        let _ = stranger.write_all(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut answer = Vec::new();
+        let _ = stranger.read_to_end(&mut answer);
+        assert_eq!(answer, b"");
+        assert_eq!(house.returned(json!({"return": 1})).await, json!(1));
+        house.until_logged("it is not from this process").await;
+    });
+}
+
+#[test]
 fn a_second_answer_to_the_same_event_is_refused() {
     block_on(async {
         let house = house(settings(""));
@@ -131,14 +200,14 @@ fn an_error_is_passed_on_as_it_is() {
 #[test]
 fn an_error_may_have_a_megabyte_of_cause_in_a_field() {
     block_on(async {
-        let house = house(settings(""));
+        let house = house(at_once(1, ""));
         let cause = format!("Lambda-Runtime-Function-XRay-Error-Cause: {}", "x".repeat(1024 * 1024));
         let fields = [cause.as_str(), "Content-Type: application/vnd.aws.lambda.error.cause+json"];
         let finished = house.invoke(json!({"error": {"errorMessage": "deep"}, "fields": fields})).await;
         assert_eq!(error_of(&finished)["errorMessage"], "deep");
         let pid = house.returned(json!({"pid": true})).await;
-        assert_eq!(house.pool.view().await.instances.len(), 1);
         assert!(is_running(pid.as_u64().unwrap() as u32));
+        assert_eq!(house.pool.figures().starts.load(std::sync::atomic::Ordering::Relaxed), 1, "the process is the same");
     });
 }
 

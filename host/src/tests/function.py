@@ -107,6 +107,15 @@ def run(link, request, fields, does):
         os.kill(os.getpid(), does["signal"])
     if "exit" in does:
         os._exit(does["exit"])
+    if "flood" in does:
+        # Calls without end, one behind another, while somebody else reads the answers.
+        if os.fork() == 0:
+            while link.socket.recv(1 << 20):
+                pass
+            os._exit(0)
+        calls = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
+        while True:
+            link.send(calls)
     if "garbage" in does:
         link.send(does["garbage"].encode())
         print("garbage was answered", link.answer()[0], flush=True)
@@ -164,6 +173,24 @@ def main():
             sys.exit(7)
         except FileExistsError:
             pass
+    if mode == "early":
+        for path, body in (("invocation/some/response", b"1"), ("invocation/some/error", b"{}")):
+            print(path, Link().call("POST", BASE + path, body)[0], flush=True)
+    if mode == "double":
+        # It asks twice, and then the first answer is read.
+        first, question = link, f"GET {BASE}invocation/next HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        first.send(question)
+        link = Link()
+        link.send(question)
+        print("the first was answered", first.answer()[0], flush=True)
+        _, fields, event = link.answer()
+        link = run(link, fields["lambda-runtime-aws-request-id"], fields, json.loads(event))
+    if mode == "reconnect":
+        link.send(f"GET {BASE}invocation/next HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        link.socket.shutdown(socket.SHUT_RDWR)
+        link.socket.close()
+        link = Link()
+        print("here again", flush=True)
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:

@@ -58,7 +58,7 @@ fn function(folder: &Folder) -> Function {
 }
 
 fn host(folder: &Folder) -> Host {
-    Host::new(HostOptions { folder: folder.0.join("copies"), endpoint: None, region: "eu-west-1".into() })
+    Host::new(HostOptions { folder: folder.0.join("copies"), key: None, region: "eu-west-1".into() })
 }
 
 async fn returned(pool: &Pool, event: Value) -> Value {
@@ -81,6 +81,40 @@ fn a_bootstrap_answers_and_has_its_environment_and_nothing_of_the_gateways() {
         assert_eq!(environment["CARGO_MANIFEST_DIR"], Value::Null, "as this test has it");
     });
     assert_eq!(pool.code().hash.len(), 64);
+}
+
+/// As AWS's guide to custom runtimes has it: each call is a connection of its own.
+const SHELL: &str = r#"#!/bin/sh
+set -eu
+API="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation"
+HEADERS="$(mktemp)"
+trap 'rm -f "$HEADERS"' EXIT
+while :; do
+  EVENT=$(curl -sS -LD "$HEADERS" "$API/next")
+  ID=$(grep -Fi Lambda-Runtime-Aws-Request-Id "$HEADERS" | tr -d '[:space:]' | cut -d: -f2)
+  printf '%s' "$EVENT" | curl -sS "$API/$ID/response" --data-binary @-
+done
+"#;
+
+#[test]
+fn a_shell_with_curl_is_a_runtime() {
+    let folder = folder();
+    let path = folder.0.join("code/bootstrap");
+    std::fs::write(&path, SHELL).unwrap();
+    let host = host(&folder);
+    let pool = host.pool("echo", &function(&folder)).unwrap();
+    block_on(async {
+        // curl asks before it sends the long one.
+        for length in [1, 2_000_000] {
+            let event = json!({"a": "x".repeat(length)});
+            assert_eq!(returned(&pool, event.clone()).await, event);
+        }
+        // Which curl shows.
+        while pool.log_after(0).len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert!(pool.log_after(0).iter().all(|line| &*line.text == "{\"status\":\"OK\"}"));
+    });
 }
 
 #[test]

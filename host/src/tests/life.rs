@@ -39,6 +39,7 @@ fn the_queue_has_an_end_and_a_time() {
         let queue = FunctionQueue { length: 1, timeout: Duration::from_millis(100) };
         let house = house(Settings { queue, ..at_once(1, "") });
         house.returned(json!({})).await;
+        house.until_idle().await;
         let long = house.pool.invoke(invocation(&json!({"sleep": 1.0})));
         let waits = house.pool.invoke(invocation(&json!({})));
         let too_many = house.pool.invoke(invocation(&json!({})));
@@ -61,6 +62,7 @@ fn whoever_goes_leaves_the_queue_and_what_runs_runs_on() {
         let queue = FunctionQueue { length: 1, timeout: PATIENCE };
         let house = house(Settings { queue, ..at_once(1, "") });
         let pid = house.returned(json!({"pid": true})).await;
+        house.until_idle().await;
         {
             let running = house.pool.invoke(invocation(&json!({"sleep": 0.3, "stdout": "ran on", "print": true})));
             let waiting = house.pool.invoke(invocation(&json!({"stdout": "never ran"})));
@@ -91,6 +93,20 @@ fn at_the_deadline_the_process_is_killed_with_all_that_it_started() {
         assert_eq!(house.returned(json!({"return": 1})).await, json!(1), "another is started");
         let figures = house.pool.figures();
         assert_eq!((figures.timeouts.load(Ordering::Relaxed), figures.failures.load(Ordering::Relaxed)), (1, 1));
+    });
+}
+
+#[test]
+fn one_that_calls_without_end_leaves_time_for_others_and_has_its_deadline() {
+    block_on(async {
+        let house = house(Settings { timeout: Duration::from_millis(1500), ..at_once(3, "") });
+        let mut flood = std::pin::pin!(house.invoke(json!({"flood": true})));
+        tokio::select! {
+            finished = &mut flood => panic!("it was to take longer: {finished:?}"),
+            _ = house.until("it is at work", |view| view.instances.iter().any(|one| one.state == "busy")) => {}
+        }
+        assert_eq!(house.returned(json!({"return": 1})).await, json!(1));
+        assert_eq!(flood.await.failure, Some(Failure::TimedOut));
     });
 }
 
@@ -184,11 +200,12 @@ fn an_idle_process_ends_after_a_while_and_those_kept_warm_do_not() {
     block_on(async {
         let house = house(Settings { idle: Duration::from_millis(100), min_instances: 1, ..at_once(3, "") });
         house.until("one is warm", |view| view.instances.iter().filter(|one| one.state == "idle").count() == 1).await;
-        let slow = || house.returned(json!({"pid": true, "sleep": 0.2}));
+        let slow = || house.returned(json!({"pid": true, "sleep": 1.5}));
         let (one, other) = tokio::join!(slow(), slow());
         assert_ne!(one, other);
         let view = house.until("one has ended", |view| view.instances.len() == 1).await;
         assert!([one, other].contains(&json!(view.instances[0].pid)));
+        house.until_idle().await;
         assert_eq!(house.pool.figures().idle.load(Ordering::Relaxed), 1);
     });
 }
@@ -219,12 +236,28 @@ fn a_warm_process_that_dies_is_replaced() {
 fn after_an_answer_a_process_is_busy_until_it_asks_again() {
     block_on(async {
         let house = house(at_once(1, ""));
+        house.returned(json!({})).await;
         let started = std::time::Instant::now();
-        house.returned(json!({"return": 1, "linger": 0.4})).await;
-        assert!(started.elapsed() < Duration::from_millis(400), "the caller does not wait for that");
+        house.returned(json!({"return": 1, "linger": 1.5})).await;
+        assert!(started.elapsed() < Duration::from_millis(1500), "the caller does not wait for that");
         assert_eq!(house.pool.view().await.instances[0].state, "busy");
         house.returned(json!({"return": 2})).await;
-        assert!(started.elapsed() >= Duration::from_millis(400));
+        assert!(started.elapsed() >= Duration::from_millis(1500));
+    });
+}
+
+#[test]
+fn one_that_has_just_answered_is_waited_for_and_one_that_lingers_is_not() {
+    block_on(async {
+        let house = house(at_once(50, ""));
+        for _ in 0..100 {
+            house.returned(json!({})).await;
+        }
+        let starts = house.pool.figures().starts.load(Ordering::Relaxed);
+        assert!(starts < 20, "one after another need one process, and a few more on a machine that has much to do: {starts}");
+        house.until_idle().await;
+        let pid = house.returned(json!({"pid": true, "linger": 1000})).await;
+        assert_ne!(house.returned(json!({"pid": true})).await, pid);
     });
 }
 
@@ -240,8 +273,9 @@ fn one_that_never_asks_again_is_ended_at_its_deadline() {
 #[test]
 fn new_code_is_new_processes_and_the_old_ones_end_their_work() {
     block_on(async {
-        let house = house(at_once(2, ""));
+        let house = house(at_once(1, ""));
         let old = house.returned(json!({"pid": true})).await;
+        house.until_idle().await;
         let slow = house.returned(json!({"pid": true, "sleep": 0.5}));
         let reload = async {
             house.until("it works", |view| view.instances.iter().any(|one| one.state == "busy")).await;
@@ -258,12 +292,10 @@ fn new_code_is_new_processes_and_the_old_ones_end_their_work() {
 #[test]
 fn a_pool_without_handles_ends_its_processes_and_those_at_work_after_it() {
     block_on(async {
-        let House { host, pool } = house(at_once(2, ""));
-        let house = House { host, pool };
+        let house = house(at_once(2, ""));
         let (one, other) =
             tokio::join!(house.returned(json!({"pid": true, "sleep": 0.2})), house.returned(json!({"pid": true, "sleep": 0.2})));
         let pids = [one, other].map(|pid| pid.as_u64().unwrap() as u32);
-        let mark = std::env::temp_dir().join(format!("maitred-last-{}", uuid::Uuid::now_v7()));
         let House { host, pool } = house;
         // The event is with the process; nobody waits for what comes of it.
         drop(tokio::time::timeout(Duration::from_millis(50), pool.invoke(invocation(&json!({"sleep": 0.3})))).await);
@@ -274,7 +306,6 @@ fn a_pool_without_handles_ends_its_processes_and_those_at_work_after_it() {
             tokio::task::yield_now().await;
         }
         drop(host);
-        let _ = mark;
     });
 }
 
@@ -319,6 +350,21 @@ fn events_for_which_nobody_waits_are_tried_three_times() {
         assert_eq!((count("well"), count("badly")), (1, 3));
         let figures = house.pool.figures();
         assert_eq!((figures.invocations.load(Ordering::Relaxed), figures.failures.load(Ordering::Relaxed)), (4, 3));
+    });
+}
+
+#[test]
+fn events_for_which_nobody_waits_have_bounds() {
+    block_on(async {
+        let house = house(at_once(1, ""));
+        let long = Invocation { event: vec![b' '; (1 << 20) + 1], ..invocation(&json!({})) };
+        assert_eq!(house.pool.submit(long).await, Err(NotRun::TooLarge));
+        house.returned(json!({})).await;
+        house.pool.submit(invocation(&json!({"sleep": 1000}))).await.unwrap();
+        for _ in 1..1000 {
+            house.pool.submit(invocation(&json!({}))).await.unwrap();
+        }
+        assert_eq!(house.pool.submit(invocation(&json!({}))).await, Err(NotRun::QueueFull));
     });
 }
 

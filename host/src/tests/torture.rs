@@ -68,7 +68,7 @@ async fn one(house: &House, number: usize) {
         Kind::Hangs => fails(json!({"child": true, "sleep": 1000}), Failure::TimedOut, "Sandbox.Timedout").await,
         Kind::Garbage => fails(json!({"garbage": "POST nonsense\r\n\r\n"}), Failure::Exited, "Runtime.ExitError").await,
         Kind::Oversized => {
-            let event = json!({"bytes": PAYLOAD_BYTES_MAX + 1, "dies": number % 2 == 0});
+            let event = json!({"bytes": PAYLOAD_BYTES_MAX + 1, "dies": number.is_multiple_of(2)});
             fails(event, Failure::TooLarge, "Function.ResponseSizeTooLarge").await;
         }
         Kind::Half => fails(json!({"half": true}), Failure::Raised, "Runtime.TruncatedResponse").await,

@@ -2,6 +2,7 @@
 //! processes here or in AWS, makes no difference to either.
 
 pub mod answer;
+pub mod aws;
 pub mod event;
 pub mod prelude;
 pub mod run;
@@ -9,7 +10,7 @@ mod trace;
 
 use crate::Reach;
 use answer::Malformed;
-use event::{Asked, Resource, Vouched};
+use event::{Asked, Resource};
 use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::function::{Finished, Invocation, PAYLOAD_BYTES_MAX};
 use maitred_core::{AddressText, Body, Exchange, Fault, HeldBody, Kind, Permit, Progress, Response, Stream};
@@ -21,7 +22,6 @@ use run::{Ran, Runner};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use trace::Trace;
 
@@ -31,8 +31,6 @@ pub struct Function {
     pub function: u32,
     pub form: Form,
     pub resource: Resource,
-    /// In whose way each authorizer of the configuration vouches.
-    pub vouched: Arc<[(Arc<str>, Vouched)]>,
 }
 
 /// How requests become events, and results responses.
@@ -148,15 +146,11 @@ impl Function {
             principal: exchange
                 .principal
                 .as_deref()
-                .and_then(|principal| Some((principal, self.vouched(&principal.authorizer)?))),
+                .filter(|principal| !principal.is_anonymous())
+                .map(|principal| (principal, principal.vouched)),
             body,
         };
         event::write(&self.form, &asked)
-    }
-
-    /// `None`: nobody has vouched.
-    fn vouched(&self, authorizer: &str) -> Option<Vouched> {
-        self.vouched.iter().find(|(name, _)| **name == *authorizer).map(|(_, vouched)| *vouched)
     }
 
     async fn response(

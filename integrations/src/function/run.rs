@@ -1,5 +1,6 @@
 //! Runs a function where it runs. Knows nothing of requests and responses: events go in, results come out.
 
+use super::aws::AwsFunction;
 use crate::Reach;
 use maitred_core::function::{Finished, Invocation};
 use maitred_core::{Fault, Invoked, Kind, Progress, Stream};
@@ -21,6 +22,7 @@ pub struct Runner {
 /// Where a function runs.
 pub enum Place {
     Hosted(Arc<Pool>),
+    Aws(Box<AwsFunction>),
     /// The configuration is only looked at: nothing runs.
     Nowhere,
 }
@@ -32,9 +34,10 @@ pub enum Ran {
 }
 
 impl Runner {
-    pub async fn run(&self, invocation: Invocation, _reach: &Reach) -> Result<Ran, Fault> {
+    pub async fn run(&self, invocation: Invocation, reach: &Reach) -> Result<Ran, Fault> {
         match &self.place {
             Place::Nowhere => Err(Fault::new(Kind::FunctionUnavailable, "nothing runs here")),
+            Place::Aws(function) => function.run(&self.name, invocation, self.timeout, reach).await,
             Place::Hosted(pool) => {
                 let answer = pool.invoke(invocation).await.map_err(|not_run| refused(&self.name, &not_run))?;
                 Ok(match answer {
@@ -48,22 +51,11 @@ impl Runner {
     }
 
     /// Leaves an event for the function. Nobody waits for its result; what goes wrong then is told to the log.
-    pub async fn send(self: &Arc<Self>, invocation: Invocation, _reach: &Rc<Reach>) -> Result<(), Fault> {
+    pub async fn send(self: &Arc<Self>, invocation: Invocation, reach: &Rc<Reach>) -> Result<(), Fault> {
         match &self.place {
             Place::Nowhere => Err(Fault::new(Kind::FunctionUnavailable, "nothing runs here")),
-            Place::Hosted(pool) => {
-                let (pool, name) = (pool.clone(), self.name.clone());
-                tokio::task::spawn_local(async move {
-                    match pool.invoke(invocation).await {
-                        Ok(Answer::Whole(Finished { failure: None, .. }) | Answer::Streamed(_)) => {}
-                        Ok(Answer::Whole(Finished { failure: Some(failure), .. })) => {
-                            tracing::warn!(function = %name, ?failure, "an event was not dealt with");
-                        }
-                        Err(not_run) => tracing::warn!(function = %name, ?not_run, "an event was not dealt with"),
-                    }
-                });
-                Ok(())
-            }
+            Place::Aws(function) => function.send(&self.name, invocation, self.timeout, reach).await,
+            Place::Hosted(pool) => pool.submit(invocation).await.map_err(|not_run| refused(&self.name, &not_run)),
         }
     }
 

@@ -25,9 +25,8 @@ struct Given<'a> {
 impl Trace {
     /// `amzn` and `traceparent`: the client's headers. What is not well-formed is not taken over.
     pub fn of(amzn: Option<&[u8]>, traceparent: Option<&[u8]>, since_1970: Duration, chance: &Chance) -> Trace {
-        let text = |field: Option<&'_ [u8]>| field.and_then(|field| std::str::from_utf8(field).ok().map(str::to_owned));
-        let (amzn, traceparent) = (text(amzn), text(traceparent));
-        let given = amzn.as_deref().and_then(read_amzn).or_else(|| traceparent.as_deref().and_then(read_traceparent));
+        let (amzn, traceparent) = (amzn.and_then(text), traceparent.and_then(text));
+        let given = amzn.and_then(read_amzn).or_else(|| traceparent.and_then(read_traceparent));
         let given = given.unwrap_or_default();
         let mut header = String::with_capacity(35);
         match given.root {
@@ -51,6 +50,10 @@ impl Trace {
         _ = write!(whole, ";Sampled={}", u8::from(given.sampled == Some(true)));
         Trace { header, whole }
     }
+}
+
+fn text(field: &[u8]) -> Option<&str> {
+    std::str::from_utf8(field).ok()
 }
 
 fn is_hex(text: &str, length: usize) -> bool {
@@ -100,9 +103,7 @@ mod tests {
 
     fn trace(amzn: Option<&str>, traceparent: Option<&str>) -> Trace {
         let chance = Chance::seeded(7);
-        let bytes = |text: Option<&'static str>| text.map(str::as_bytes);
-        let leak = |text: Option<&str>| text.map(|text| &*String::leak(text.to_owned()));
-        Trace::of(bytes(leak(amzn)), bytes(leak(traceparent)), Duration::from_secs(0x6789_1233), &chance)
+        Trace::of(amzn.map(str::as_bytes), traceparent.map(str::as_bytes), Duration::from_secs(0x6789_1233), &chance)
     }
 
     #[test]

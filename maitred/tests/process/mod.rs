@@ -105,7 +105,8 @@ impl Folder {
             }
             hearer.hear(None);
         });
-        let gateway = Maitred { child, is_reaped: false, said, hearing: Some(hearing), stdout: Some(stdout) };
+        let token = self.0.join("maitred.db-token");
+        let gateway = Maitred { child, is_reaped: false, said, hearing: Some(hearing), stdout: Some(stdout), token };
         gateway.wait_for("ready");
         gateway
     }
@@ -142,6 +143,8 @@ pub struct Maitred {
     said: Arc<Said>,
     hearing: Option<JoinHandle<()>>,
     stdout: Option<JoinHandle<String>>,
+    /// Where the admin token is, if one was made.
+    token: PathBuf,
 }
 
 impl Maitred {
@@ -172,7 +175,10 @@ impl Maitred {
 
     pub fn address(&self, what: &str) -> SocketAddr {
         let text = self.said.text.lock().unwrap().0.clone();
-        let line = text.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what:?} in:\n{text}"));
+        let line = text
+            .lines()
+            .find(|line| line.contains(what) && line.contains("127.0.0.1:"))
+            .unwrap_or_else(|| panic!("no {what:?} in:\n{text}"));
         let at = line.find("127.0.0.1:").unwrap();
         let end = line[at + 10..].find(|c: char| !c.is_ascii_digit()).map_or(line.len(), |end| at + 10 + end);
         line[at..end].parse().unwrap()
@@ -195,7 +201,9 @@ impl Maitred {
     }
 
     pub fn admin(&self, method: &str, path: &str) -> String {
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-maitred: 1\r\nconnection: close\r\n\r\n");
+        let token = std::fs::read_to_string(&self.token).ok();
+        let token = token.map_or_else(String::new, |token| format!("authorization: Bearer {}\r\n", token.trim()));
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-maitred: 1\r\n{token}connection: close\r\n\r\n");
         ask(self.address("admin"), &head)
     }
 

@@ -2,9 +2,10 @@
 
 use super::Checker;
 use crate::decode::suggest;
-use crate::document::{Authorizer, Document, FunctionAuthorizer, Integration, InvocationType, ResponseMode};
+use crate::document::{Authorizer, Document, FunctionAuthorizer, FunctionPlace, Integration, InvocationType, ResponseMode};
 use crate::span::{Span, Spanned};
 use std::collections::HashSet;
+use std::path::{Component, Path, PathBuf};
 
 pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
     let routes = document.apis.values().flat_map(|api| &api.routes);
@@ -15,6 +16,28 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
         let FunctionAuthorizer { function, .. } = authorizer;
         known(function, function.span, checker);
         unused_ways(document, function, checker);
+    }
+    apart(document, checker);
+}
+
+/// Functions could read what is in their code, and a store that changes all the time would be code that does.
+fn apart(document: &Document, checker: &mut Checker<'_>) {
+    // `./a` and `a` are one place; what leads up or begins elsewhere is compared as it is written.
+    let plain = |path: &Path| -> PathBuf { path.components().filter(|part| *part != Component::CurDir).collect() };
+    let store = plain(&document.store);
+    for (name, function) in &document.functions {
+        let FunctionPlace::Hosted(hosted) = &function.place else { continue };
+        let holds = |code: &&Spanned<PathBuf>| {
+            let code = plain(code);
+            let is_here = code.as_os_str().is_empty() && store.is_relative() && !store.starts_with("..");
+            is_here || (!code.as_os_str().is_empty() && store.starts_with(&code))
+        };
+        if let Some(code) = std::iter::once(&hosted.code).chain(&hosted.layers).find(holds) {
+            let message = format!("the store `{}` lies in the code of `{name}`, which could read it", document.store.display());
+            let hint =
+                "put the code into a folder of its own, such as `code: ./functions/NAME`, or the store elsewhere: `store: …`";
+            checker.error("contradiction", code.span, message, hint);
+        }
     }
 }
 
@@ -42,6 +65,14 @@ fn unused_ways(document: &Document, name: &Spanned<String>, checker: &mut Checke
     };
     let message = format!("an authorizer waits for the whole answer: {way} of `{}` has no effect here", name.value);
     checker.warning("no-effect", name.span, message, "give the authorizer a function of its own");
+}
+
+/// Whether any of them runs here.
+pub(super) fn are_hosted(document: &Document) -> bool {
+    document.functions.values().any(|function| match function.place {
+        FunctionPlace::Hosted(_) => true,
+        FunctionPlace::Aws(_) => false,
+    })
 }
 
 pub(super) fn unused(document: &Document, checker: &mut Checker<'_>) {

@@ -139,7 +139,8 @@ fn whole_service(name: &Spanned<Authority>, cx: &mut Cx<'_>) {
 }
 
 /// `http://host[:port][/path]`, the same with `https`, or `unix:/path`.
-pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, ValueError> {
+/// An endpoint as a URL says it.
+pub fn parse_endpoint(text: &str) -> Result<Endpoint, ValueError> {
     if let Some(path) = text.strip_prefix("unix:") {
         let authority = Authority::Unix(parse_socket(path)?);
         return Ok(Endpoint {

@@ -5,7 +5,6 @@ pub mod api_key;
 pub mod aws_signature;
 pub mod basic;
 mod bearer;
-mod body_hash;
 pub mod client_certificate;
 mod client_secret;
 mod failures;

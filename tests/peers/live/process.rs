@@ -129,6 +129,8 @@ pub struct Maitred {
     pub plain: String,
     pub tls: String,
     pub socket: PathBuf,
+    /// The admin listener.
+    pub admin: String,
     _process: Process,
 }
 
@@ -168,9 +170,15 @@ upstreams:\n",
             let path = if name.starts_with("grpc") { format!("/peers.{name}/{{method}}") } else { "/{path+}".to_owned() };
             text.push_str(&format!("  {name}: {{ {base}routes: [ \"ANY {path}\": {name} ] }}\n"));
         }
+        Maitred { socket, ..Maitred::run(folder, &text) }
+    }
+
+    /// With this configuration; what it does not listen on is an empty text.
+    pub fn run(folder: &Folder, text: &str) -> Maitred {
         std::fs::write(folder.path("maitred.yaml"), text).expect("a writable folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_maitred"));
         command.args(["run", "maitred.yaml"]).current_dir(folder.path(".")).env_remove("MAITRED_LOG").stdin(Stdio::null());
+        command.env("AWS_REGION", "eu-west-1");
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the gateway starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let process = Process { child, _stdin: None };
@@ -179,15 +187,15 @@ upstreams:\n",
             let line = lines.next().unwrap_or_else(|| panic!("the gateway ended:\n{}", said.join("\n")));
             said.push(line.expect("text"));
         }
-        let url = |scheme: &str| {
-            let line =
-                said.iter().find_map(|line| Some(line.split_once("listening on ")?.1).filter(|url| url.starts_with(scheme)));
-            line.unwrap_or_else(|| panic!("no {scheme} in {said:?}")).to_owned()
+        let listens = |words: &str, scheme: &str| {
+            let mut urls = said.iter().filter_map(|line| Some(line.split_once(words)?.1));
+            urls.find(|url| url.starts_with(scheme)).unwrap_or_default().to_owned()
         };
-        let (plain, tls) = (url("http://"), url("https://"));
+        let url = |scheme: &str| listens("listening on ", scheme);
+        let (plain, tls, admin) = (url("http://"), url("https://"), listens("admin on ", "http://"));
         // What it says must be read, or it would wait for that.
         std::thread::spawn(move || lines.for_each(drop));
-        Maitred { plain, tls, socket, _process: process }
+        Maitred { plain, tls, socket: PathBuf::new(), admin, _process: process }
     }
 }
 

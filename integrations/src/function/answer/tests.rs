@@ -370,6 +370,19 @@ fn a_result_that_is_no_response_is_the_body_of_a_function_that_is_no_handler() {
     check(EventForm::Raw, "null", 200, &[JSON], "null");
 }
 
+/// The crate decides by the event in which family it answers.
+#[test]
+fn what_lambda_http_answers_is_a_response_in_each_family() {
+    let rest = r#"{"statusCode":200,"headers":{},"multiValueHeaders":{"x-a":["1","2"]},"body":"hi","isBase64Encoded":false}"#;
+    check(EventForm::V1, rest, 200, &["x-a: 1", "x-a: 2", JSON], "hi");
+    let http = r#"{"statusCode":200,"headers":{"x-a":"1","content-type":"text/plain"},"multiValueHeaders":{},"body":"hi","isBase64Encoded":false,"cookies":["a=1"]}"#;
+    for event in [EventForm::V2, EventForm::Url] {
+        check(event, http, 200, &["x-a: 1", "content-type: text/plain", "set-cookie: a=1"], "hi");
+    }
+    let alb = r#"{"statusCode":200,"statusDescription":"200 OK","headers":{"x-a":"1"},"multiValueHeaders":{"x-a":["1"]},"body":"hi","isBase64Encoded":false}"#;
+    check(EventForm::Alb, alb, 200, &["x-a: 1", "content-type: application/octet-stream"], "hi");
+}
+
 #[test]
 fn nothing_of_a_header_becomes_another_header() {
     for event in [EventForm::V1, EventForm::V2, EventForm::Alb] {

@@ -18,6 +18,7 @@ use super::Form;
 use crate::proxy::is_vouched_for;
 use json::Object;
 use lists::{Groups, compare_names};
+pub use maitred_core::identity::Vouched;
 use maitred_core::{Principal, TlsInfo};
 use maitred_model::EventForm;
 use maitred_wire::{Headers, Name};
@@ -44,20 +45,6 @@ pub struct Resource {
     /// The template's parameters, and whether one takes all that remains.
     pub params: Vec<(String, bool)>,
     pub region: Arc<str>,
-}
-
-/// In whose way a principal was vouched for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vouched {
-    /// Claims of an issuer.
-    Claims,
-    ApiKey,
-    /// AWS's signature.
-    Iam,
-    /// A function, and what it says.
-    Lambda,
-    /// As no API of AWS knows it: told as a function's.
-    Other,
 }
 
 /// What is told of a request.
@@ -166,7 +153,7 @@ impl<'a> Fields<'a> {
 }
 
 /// REST APIs write two names in their own way, whatever a client sent.
-fn spelled<'a>(known: Name, name: &'a [u8], case: Case) -> &'a [u8] {
+fn spelled(known: Name, name: &[u8], case: Case) -> &[u8] {
     match (case, known) {
         (Case::Kept, Name::Authorization) => b"Authorization",
         (Case::Kept, Name::UserAgent) => b"User-Agent",

@@ -103,6 +103,13 @@ fn identity(context: &mut Object<'_>, asked: &Asked<'_>) {
         identity.text_or_null("apiKey", asked.headers.get(b"x-api-key"));
         identity.text_or_null("apiKeyId", principal.consumer_name().or(principal.subject.as_deref()));
     }
+    // Where a function said by which key its usage is counted.
+    if let Some((principal, Vouched::Lambda)) = asked.principal
+        && let Some(key) = &principal.usage_key
+    {
+        identity.text("apiKey", &**key);
+        identity.text_or_null("apiKeyId", principal.consumer_name());
+    }
     identity.text_or_null("caller", key_id);
     context::client_certificate(&mut identity, asked);
     for name in [

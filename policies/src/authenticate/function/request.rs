@@ -1,8 +1,8 @@
 //! A request as an authorizer function is told of it: without its body, and without what the gateway alone says.
 
-use super::super::aws_signature::stamp;
 use super::super::lambda::{self, Request, is_rest};
 use super::{ACCOUNT, STAGE};
+use maitred_core::aws::sigv4::stamp;
 use maitred_core::wire::{Name, path};
 use maitred_core::{Exchange, Matched, Ports};
 use maitred_model::{AuthorizerForm, Segment};

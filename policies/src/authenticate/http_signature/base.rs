@@ -1,6 +1,7 @@
 //! What is signed (RFC 9421 §2.5), made anew from the request. A component that is not understood is refused and never left out, and so is
 //! one that is not there.
 
+use maitred_core::wire::path::path_and_query;
 use maitred_core::wire::{base64, path, structured};
 use maitred_core::{Exchange, Scheme};
 use maitred_model::Component;
@@ -186,22 +187,6 @@ fn authority(exchange: &Exchange, out: &mut Vec<u8>) -> Result<(), &'static str>
     };
     out.extend(authority.strip_suffix(usual).unwrap_or(authority).iter().map(u8::to_ascii_lowercase));
     Ok(())
-}
-
-/// Of a target as it came: `/path?query`, or with scheme and authority before it. An empty path is `/` (§2.2.6).
-pub fn path_and_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let find = |text: &[u8], wanted: &dyn Fn(u8) -> bool| text.iter().position(|&byte| wanted(byte));
-    let origin = match target.first() {
-        Some(b'/' | b'*') | None => target,
-        Some(_) => {
-            let behind_scheme = target.windows(3).position(|three| three == b"://").map_or(target, |at| &target[at + 3..]);
-            let end = find(behind_scheme, &|byte| matches!(byte, b'/' | b'?')).unwrap_or(behind_scheme.len());
-            &behind_scheme[end..]
-        }
-    };
-    let question = find(origin, &|byte| byte == b'?');
-    let path = &origin[..question.unwrap_or(origin.len())];
-    (if path.is_empty() { b"/" } else { path }, question.map(|at| &origin[at + 1..]))
 }
 
 /// A parameter is read as forms are (`+` is a space) and written as §2.2.8 says. One that stands twice cannot be covered.

@@ -1,9 +1,10 @@
 //! Content-Digest (RFC 9530): what a signature says about the body is held against the body itself. Knows SHA-256 and SHA-512; a digest by
 //! anything else proves nothing here.
 
-use super::super::{Refusal, body_hash};
+use super::super::Refusal;
 use super::base::joined;
 use aws_lc_rs::digest::{Algorithm, SHA256, SHA512};
+use maitred_core::body_hash;
 use maitred_core::wire::structured::{Dictionary, Member};
 use maitred_core::{Exchange, Ports};
 use subtle::ConstantTimeEq;

@@ -11,7 +11,6 @@ pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub(super) use base::path_and_query;
 pub use keys::{Key, read_key};
 pub use seen::Seen;
 

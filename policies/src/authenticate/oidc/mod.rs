@@ -14,7 +14,7 @@ use super::{Authorizer, Decision, Making, Refusal, unauthenticated};
 use attempts::LoginCookies;
 use login::{Attempt, Brought, RANDOM_BYTES, Tokens, brought, form, of_id_token};
 use maitred_core::identity::{Generations, KeyCell, Remembered, Roll, Vouched};
-use maitred_core::ports::{Fetch, FetchRequest};
+use maitred_core::ports::{Asks, Fetch, FetchRequest};
 use maitred_core::wire::Method;
 use maitred_core::{Body, Exchange, Fault, Flow, Hook, Kind, Ports, Principal, Response, Scheme};
 use maitred_model::{self as model, LoginStep, SameSite};
@@ -221,7 +221,7 @@ impl Oidc {
         let request = FetchRequest {
             url: endpoints.token.clone(),
             headers,
-            form: Some(form(&fields)),
+            asks: Asks::Form(form(&fields)),
             time_max: self.configured.timeout,
             body_bytes_max: TOKENS_BYTES_MAX,
         };

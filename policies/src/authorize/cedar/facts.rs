@@ -2,9 +2,9 @@
 //! has room for. What does not fit the schema is an error, and never made to fit.
 
 use super::shape::{Field, PRINCIPAL, Shape};
-use crate::authenticate::aws_signature::stamp;
 use crate::authorize::given::{Budget, Given, TooMuch};
 use cedar_policy::RestrictedExpression as Value;
+use maitred_core::aws::sigv4::stamp;
 use maitred_core::wire::path;
 use serde_json::Value as Json;
 use std::borrow::Cow;

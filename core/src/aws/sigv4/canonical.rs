@@ -1,25 +1,22 @@
 //! What is signed, made anew from the request ("Create a signed AWS API request", AWS IAM User Guide): the canonical request, and the text
 //! that holds its hash. The host is the one that the client named, path and query are those that came.
 
-use super::super::http_signature::path_and_query;
-use super::TERMINATOR;
 use super::claim::{ALGORITHM, Claim, Shown};
-use aws_lc_rs::digest::{SHA256, digest};
-use maitred_core::Exchange;
-use maitred_core::wire::path;
+use super::request::Request;
+use super::{TERMINATOR, hash};
+use maitred_wire::path;
 
 /// All but its last line, which stands for the body: what is wrong here is found before one is read.
-pub fn request(exchange: &Exchange, claim: &Claim, is_s3: bool) -> Result<Vec<u8>, &'static str> {
+pub fn canonical_request(request: &impl Request, claim: &Claim) -> Result<Vec<u8>, &'static str> {
     let mut out = Vec::with_capacity(512);
-    out.extend_from_slice(exchange.request.method_text());
+    out.extend_from_slice(request.method());
     out.push(b'\n');
-    let (raw_path, raw_query) = path_and_query(exchange.request.target());
-    uri(raw_path, is_s3, &mut out);
+    uri(request.path(), claim.is_for_s3(), &mut out);
     out.push(b'\n');
-    query(raw_query.unwrap_or_default(), claim.shown, &mut out);
+    query(request.query(), claim.shown, &mut out);
     out.push(b'\n');
     for name in &claim.signed {
-        header(exchange, name, &mut out)?;
+        header(request, name, &mut out)?;
     }
     out.push(b'\n');
     out.extend_from_slice(claim.signed.join(";").as_bytes());
@@ -27,10 +24,11 @@ pub fn request(exchange: &Exchange, claim: &Claim, is_s3: bool) -> Result<Vec<u8
     Ok(out)
 }
 
+/// `request`: a canonical one, with its last line.
 pub fn string_to_sign(claim: &Claim, request: &[u8]) -> Vec<u8> {
     let (stamp, day) = (claim.stamp(), claim.day());
     let scope = [&day[..], claim.region.as_bytes(), claim.service.as_bytes(), TERMINATOR.as_bytes()].join(&b'/');
-    [ALGORITHM.as_bytes(), &stamp, &scope, &hex(digest(&SHA256, request).as_ref())].join(&b'\n')
+    [ALGORITHM.as_bytes(), &stamp, &scope, &hash(request)].join(&b'\n')
 }
 
 /// In lower case. `bytes` are 32.
@@ -106,15 +104,15 @@ fn query(raw: &[u8], shown: Shown, out: &mut Vec<u8>) {
 }
 
 /// Trimmed, runs of spaces as one, lines joined by commas.
-fn header(exchange: &Exchange, name: &str, out: &mut Vec<u8>) -> Result<(), &'static str> {
+fn header(request: &impl Request, name: &str, out: &mut Vec<u8>) -> Result<(), &'static str> {
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
     if name == "host" {
-        out.extend_from_slice(exchange.request.authority());
+        out.extend_from_slice(request.host());
         out.push(b'\n');
         return Ok(());
     }
-    let mut values = exchange.request.headers.get_all(name.as_bytes()).peekable();
+    let mut values = request.values(name.as_bytes()).peekable();
     if values.peek().is_none() {
         return Err("a signed header is not in the request");
     }

@@ -1,9 +1,12 @@
 //! What a request says about its signature: in `Authorization`, or in its query where the URL was signed for somebody else to use. Nothing
 //! is believed yet.
 
-use super::{PARAMETERS, TERMINATOR, TOKEN_HEADER, TOKEN_PARAMETER, parameter, stamp};
-use maitred_core::Exchange;
-use maitred_core::render::query_values;
+use super::request::Request;
+use super::{PARAMETERS, SecretKey, TERMINATOR, TOKEN_HEADER, TOKEN_PARAMETER, stamp, string_to_sign};
+use crate::render::query_values;
+use aws_lc_rs::hmac;
+use maitred_wire::path;
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -36,44 +39,41 @@ pub struct Claim {
 }
 
 /// Any version of AWS's scheme: one that is not verified here must not be taken for no credential.
-pub fn in_header(exchange: &Exchange) -> bool {
-    let values = exchange.request.headers.get_all(b"authorization");
-    values.map(<[u8]>::trim_ascii).any(|value| value.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"AWS4-")))
+pub fn in_header(request: &impl Request) -> bool {
+    let mut values = request.values(b"authorization");
+    values.any(|value| value.trim_ascii().get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"AWS4-")))
 }
 
-pub fn in_query(exchange: &Exchange) -> bool {
-    let query = exchange.request.query().unwrap_or_default();
-    let has = |name: &str| query_values(query, name.as_bytes()).next().is_some();
+pub fn in_query(request: &impl Request) -> bool {
+    let has = |name: &str| query_values(request.query(), name.as_bytes()).next().is_some();
     has("X-Amz-Algorithm") || has("X-Amz-Signature")
 }
 
 impl Claim {
-    pub fn read(exchange: &Exchange) -> Result<Claim, &'static str> {
-        let query = exchange.request.query().unwrap_or_default();
-        if exchange.request.headers.get(TOKEN_HEADER).is_some()
-            || query_values(query, TOKEN_PARAMETER.as_bytes()).next().is_some()
-        {
+    pub fn read(request: &impl Request) -> Result<Claim, &'static str> {
+        let query = request.query();
+        if request.values(TOKEN_HEADER).next().is_some() || query_values(query, TOKEN_PARAMETER.as_bytes()).next().is_some() {
             return Err("keys with a session token are not registered here");
         }
-        let claim = match (in_header(exchange), in_query(exchange)) {
+        let claim = match (in_header(request), in_query(request)) {
             (true, true) => return Err("the request is signed in its header and in its query"),
             (true, false) => {
-                let mut values = exchange.request.headers.get_all(b"authorization");
+                let mut values = request.values(b"authorization");
                 match (values.next(), values.next()) {
-                    (Some(value), None) => Claim::from_header(value, signed_at(exchange)?)?,
+                    (Some(value), None) => Claim::from_header(value, signed_at(request)?)?,
                     _ => return Err("more than one Authorization"),
                 }
             }
             (false, _) => Claim::from_query(query)?,
         };
-        let unsigned = exchange.request.headers.iter().map(|entry| exchange.request.headers.name(entry)).any(|name| {
+        let unsigned = request.names().any(|name| {
             let name = name.to_ascii_lowercase();
             name.starts_with(b"x-amz-") && !claim.signed.iter().any(|signed| signed.as_bytes() == name)
         });
         if unsigned {
             return Err("a header of the request begins with x-amz- and is not signed");
         }
-        if claim.shown == Shown::Header && exchange.request.headers.get(b"x-amz-date").is_none() && !claim.has_signed("date") {
+        if claim.shown == Shown::Header && request.values(b"x-amz-date").next().is_none() && !claim.has_signed("date") {
             return Err("the date is not signed");
         }
         Ok(claim)
@@ -155,6 +155,29 @@ impl Claim {
         self.signed.iter().any(|signed| signed == name)
     }
 
+    pub fn is_for_s3(&self) -> bool {
+        self.service == "s3"
+    }
+
+    /// Whether the time of it has come and is not over. `now`: since 1970.
+    pub fn check_time(&self, now: Duration, max_age: Duration) -> Result<(), &'static str> {
+        let signed = Duration::from_secs(self.time);
+        if signed > now + max_age {
+            return Err("the signature was made in the future");
+        }
+        let lasts = match self.shown {
+            Shown::Header => max_age,
+            Shown::Query { expires } => expires,
+        };
+        if now > signed + lasts { Err("the signature is too old") } else { Ok(()) }
+    }
+
+    /// Whether its signature is one with this key, of this canonical request. Takes as long for a wrong one.
+    pub fn is_by(&self, key: &SecretKey, request: &[u8]) -> bool {
+        let key = key.of_day(self.day(), &self.region, &self.service);
+        hmac::verify(&key, &string_to_sign(self, request), &self.signature).is_ok()
+    }
+
     pub fn stamp(&self) -> [u8; 16] {
         stamp::format(self.time)
     }
@@ -166,9 +189,9 @@ impl Claim {
 }
 
 /// X-Amz-Date, or Date where that is missing.
-fn signed_at(exchange: &Exchange) -> Result<u64, &'static str> {
+fn signed_at(request: &impl Request) -> Result<u64, &'static str> {
     let only = |name: &'static [u8]| {
-        let mut values = exchange.request.headers.get_all(name);
+        let mut values = request.values(name);
         match (values.next(), values.next()) {
             (Some(_), Some(_)) => Err("a date that stands twice"),
             (value, _) => Ok(value.map(<[u8]>::trim_ascii)),
@@ -184,6 +207,23 @@ fn signed_at(exchange: &Exchange) -> Result<u64, &'static str> {
     let date = std::str::from_utf8(date).ok().and_then(|text| httpdate::parse_http_date(text).ok());
     let since = date.and_then(|date: SystemTime| date.duration_since(UNIX_EPOCH).ok());
     since.map(|since| since.as_secs()).ok_or("Date is not a date")
+}
+
+/// The one value of a query parameter, decoded; `Err` if it stands there twice.
+fn parameter<'a>(query: &'a [u8], name: &str) -> Result<Option<Cow<'a, [u8]>>, &'static str> {
+    let mut values = query_values(query, name.as_bytes());
+    match (values.next(), values.next()) {
+        (Some(_), Some(_)) => Err("a parameter of the signature stands twice"),
+        (Some(value), None) => Ok(Some(match value.contains(&b'%') {
+            false => Cow::Borrowed(value),
+            true => {
+                let mut decoded = Vec::with_capacity(value.len());
+                path::decode(value, &mut decoded);
+                Cow::Owned(decoded)
+            }
+        })),
+        (None, _) => Ok(None),
+    }
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {

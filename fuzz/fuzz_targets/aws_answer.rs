@@ -1,0 +1,3 @@
+//! `maitred_fuzz::aws_answer` for cargo-fuzz; see fuzz/README.md.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| maitred_fuzz::aws_answer(data));

@@ -1,0 +1,203 @@
+//! `maitred function`, and the token that a gateway makes where it hosts functions. The function is a script that speaks the Runtime API by
+//! itself, as a process of its own.
+
+#![cfg(target_os = "linux")]
+
+#[expect(dead_code, reason = "what a drain shows is for upgrade.rs and systemd.rs")]
+mod process;
+
+use process::{Done, Folder, Maitred, ask, until};
+use serde_json::Value;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
+
+const BOOTSTRAP: &str = include_str!("../../tests/peers/live/bootstrap.py");
+
+/// A configuration whose functions have this code, and where its admin listener is.
+fn text(admin: u16, functions: &str) -> String {
+    format!(
+        "listen: 127.0.0.1:0
+admin: {{ listen: 127.0.0.1:{admin} }}
+telemetry: {{ access_log: none }}
+functions: {functions}
+apis: {{ all: {{ routes: [ {{ match: GET /, respond: {{ status: 200 }} }} ] }} }}
+"
+    )
+}
+
+const ECHO: &str = "{ echo: { runtime: provided, code: code, timeout: 2s } }";
+
+/// The file says where the admin listener is, as it does for a user: a port that is free now.
+fn hosting(test: &str, functions: &str) -> (Folder, Maitred) {
+    let folder = Folder::new(test);
+    code(&folder, BOOTSTRAP);
+    let admin = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
+    let gateway = folder.file("maitred.yaml", &text(admin, functions)).run(&["run"]);
+    (folder, gateway)
+}
+
+fn code(folder: &Folder, bootstrap: &str) {
+    let place = folder.path("code/bootstrap");
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    let new = folder.path("code/.new");
+    std::fs::write(&new, bootstrap).unwrap();
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::rename(new, place).unwrap();
+}
+
+#[track_caller]
+fn done(folder: &Folder, arguments: &[&str]) -> Done {
+    let done = folder.maitred(&[&["function"], arguments].concat());
+    assert_eq!(done.code, 0, "{arguments:?}: {}", done.stderr);
+    done
+}
+
+#[track_caller]
+fn refused(folder: &Folder, arguments: &[&str], words: &str) -> Done {
+    let done = folder.maitred(&[&["function"], arguments].concat());
+    assert!(done.code == 1 && done.stderr.contains(words), "{arguments:?}: {} {}", done.code, done.stderr);
+    done
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_function_is_run_and_says_what_came_of_it_and_what_it_wrote() {
+    let (folder, _gateway) = hosting("function-invoke", ECHO);
+    let result = json(&done(&folder, &["invoke", "echo", "--event", "{\"plum\": 1}"]).stdout);
+    assert_eq!(result["event"]["plum"], 1);
+    let first = result["request_id"].as_str().unwrap().to_owned();
+    folder.file("event.json", "[1, 2]");
+    assert_eq!(json(&done(&folder, &["invoke", "echo", "--event-file", "event.json"]).stdout)["event"][1], 2);
+    assert_eq!(json(&done(&folder, &["invoke", "echo"]).stdout)["event"], json("{}"));
+    let logged = done(&folder, &["invoke", "echo", "--event", "3", "--logs"]);
+    let second = json(&logged.stdout)["request_id"].as_str().unwrap().to_owned();
+    assert!(logged.stderr.contains(&format!("heard {second} b'3'")), "{}", logged.stderr);
+
+    let failed = refused(&folder, &["invoke", "echo", "--event", "\"fail\""], "`echo` failed");
+    assert_eq!(json(&failed.stdout)["errorType"], "Plums");
+    let late = refused(&folder, &["invoke", "echo", "--event", "\"sleep\""], "took longer than it may");
+    assert_eq!(json(&late.stdout)["errorType"], "Sandbox.Timedout");
+    let ended = refused(&folder, &["invoke", "echo", "--event", "\"exit\""], "its process ended");
+    assert_eq!(json(&ended.stdout)["errorType"], "Runtime.ExitError");
+    assert_eq!(refused(&folder, &["invoke", "soup"], "no function `soup`").stdout, "");
+    refused(&folder, &["invoke", "echo", "--event", "{"], "not JSON");
+    refused(&folder, &["invoke", "echo", "--event-file", "nothing.json"], "nothing.json");
+
+    let log = done(&folder, &["logs", "echo"]).stdout;
+    for id in [&first, &second] {
+        assert!(log.contains(&format!("heard {id}")), "{log}");
+    }
+    let one = done(&folder, &["logs", "echo", "--request-id", &first]).stdout;
+    assert!(one.contains(&first) && !one.contains(&second), "{one}");
+    let line = done(&folder, &["logs", "echo", "--request-id", &first, "--json"]).stdout;
+    assert_eq!(json(line.lines().next().unwrap())["request_id"], first.as_str());
+}
+
+#[test]
+fn an_event_may_come_from_stdin_and_a_log_is_followed() {
+    let (folder, _gateway) = hosting("function-pipes", ECHO);
+    let shell = |script: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(folder.path(".")).env("MAITRED", env!("CARGO_BIN_EXE_maitred"));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    for rest in ["-", "--event-file -"] {
+        let (code, out) = shell(&format!("echo 7 | \"$MAITRED\" function invoke echo {rest}"));
+        assert_eq!((code, &json(&out)["event"]), (Some(0), &json("7")));
+    }
+    // Ends with its reader, and shows what came after it began.
+    let script = "\"$MAITRED\" function logs echo -f | (read -r first; \"$MAITRED\" function invoke echo --event '\"new\"' >&2; grep -m 1 new)";
+    let (code, out) = shell(script);
+    assert!(code == Some(0) && out.contains("b'\"new\"'"), "{out}");
+}
+
+#[test]
+fn functions_are_listed_and_their_processes_replaced() {
+    let (folder, gateway) = hosting("function-list", ECHO);
+    done(&folder, &["invoke", "echo"]);
+    let list = done(&folder, &["list"]).stdout;
+    let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(
+        (rows[0][0], &rows[1][..2], &rows[1][3..9]),
+        ("FUNCTION", &["echo", "provided"][..], &["0", "1", "0", "0", "1", "0"][..])
+    );
+    let one = || json(&done(&folder, &["list", "echo", "--json"]).stdout);
+    let before = one();
+    let instance = &before["instances"][0];
+    assert_eq!((&instance["state"], &instance["invocations"]), (&json("\"idle\""), &json("1")));
+
+    assert!(done(&folder, &["reload", "echo"]).stdout.contains("has the same code"));
+    done(&folder, &["invoke", "echo"]);
+    let after = one();
+    assert_eq!(after["code"]["hash"], before["code"]["hash"]);
+    assert_ne!(after["instances"][0]["pid"], instance["pid"]);
+
+    code(&folder, &BOOTSTRAP.replace("\"event\": event", "\"event\": \"other\""));
+    assert!(done(&folder, &["reload", "echo"]).stdout.starts_with("echo has "));
+    until(|| json(&done(&folder, &["invoke", "echo"]).stdout)["event"] == "other");
+    assert_ne!(one()["code"]["hash"], before["code"]["hash"]);
+    refused(&folder, &["reload", "soup"], "no function `soup`");
+
+    let metrics = ask(gateway.address("admin"), "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    assert!(metrics.contains("\nmaitred_function_invocations_total{function=\"echo\"} "), "{metrics}");
+}
+
+#[test]
+fn the_token_is_asked_for_from_the_moment_that_a_function_is_hosted() {
+    let (folder, gateway) = hosting("function-token", "{}");
+    let bare = |path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        ask(gateway.address("admin"), &head)[9..12].to_owned()
+    };
+    assert_eq!((bare("/config"), folder.path("maitred.db-token").exists()), ("200".to_owned(), false));
+    let written = folder.read("maitred.yaml");
+    folder.file("maitred.yaml", &written.replace("functions: {}", &format!("functions: {ECHO}")));
+    until(|| bare("/config") == "401");
+    let file = folder.path("maitred.db-token");
+    assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    gateway.wait_for("maitred.db-token");
+    assert_eq!((bare("/readyz"), bare("/metrics"), bare("/functions")), ("200".to_owned(), "200".to_owned(), "401".to_owned()));
+    gateway.eventually("/functions", |functions| functions[0]["name"] == "echo");
+    done(&folder, &["invoke", "echo"]);
+
+    // Whoever has no file says it himself.
+    let admin = gateway.address("admin").to_string();
+    refused(&folder, &["list", "--admin", &admin], "wants its token");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_maitred"));
+    command.args(["function", "list", "--admin", &admin]).env("MAITRED_ADMIN_TOKEN", folder.read("maitred.db-token").trim());
+    assert!(command.output().unwrap().status.success());
+
+    // It is kept over a restart, and over a configuration that hosts nothing any more.
+    let token = folder.read("maitred.db-token");
+    folder.file("maitred.yaml", &written);
+    gateway.wait_for_times("reloaded:", 2);
+    assert_eq!(bare("/config"), "401");
+    assert_eq!(done(&folder, &["list"]).stdout.lines().count(), 1);
+    gateway.terminate();
+    assert_eq!(folder.read("maitred.db-token"), token);
+}
+
+#[test]
+fn a_token_that_others_may_read_keeps_a_gateway_from_starting_and_check_says_so() {
+    let folder = Folder::new("function-open-token");
+    code(&folder, BOOTSTRAP);
+    folder.file("maitred.yaml", &text(0, ECHO)).file("maitred.db-token", "0123456789abcdef0123456789abcdef0123456789a\n");
+    let file = folder.path("maitred.db-token");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for (arguments, code) in [(&["check"][..], 1), (&["run"], 3)] {
+        let done = folder.maitred(arguments);
+        assert!(done.code == code && done.stderr.contains("may be read by others"), "{} {}", done.code, done.stderr);
+    }
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let checked = folder.maitred(&["check"]);
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+    // A token of the configuration's own leaves the file alone.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    folder.file("maitred.yaml", &text(0, ECHO).replace("listen: 127.0.0.1:0 }", "listen: 127.0.0.1:0, token: of-my-own }"));
+    assert_eq!(folder.maitred(&["check"]).code, 0);
+}
