@@ -103,7 +103,7 @@ fn check_key(key: &Spanned<String>, cx: &mut Cx<'_>) {
     }
     if key.starts_with('$') && ![CONNECT, DISCONNECT, DEFAULT].contains(&key.as_str()) {
         let message = format!("`{}` is no route of a WebSocket", key.value);
-        let hint = crate::decode::suggest(key, [CONNECT, DISCONNECT, DEFAULT].into_iter(), "those with `$` are");
+        let hint = crate::decode::suggest(key, [CONNECT, DISCONNECT, DEFAULT], "those with `$` are");
         cx.push(Diagnostic::error("unknown-word", key.span, message).hint(hint));
     }
 }
