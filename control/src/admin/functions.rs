@@ -73,7 +73,7 @@ pub(super) async fn invoke(
 ) -> Response {
     let (function, processes) = match hosted(&app, &name) {
         Ok(found) => found,
-        Err(refused) => return refused,
+        Err(not_hosted) => return not_hosted.told(&name),
     };
     let event = match tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, PAYLOAD_BYTES_MAX)).await {
         Ok(Ok(event)) => event,
@@ -149,7 +149,7 @@ fn not_run(name: &str, why: &NotRun) -> Response {
 pub(super) async fn logs(State(app): State<App>, Path(name): Path<String>, RawQuery(query): RawQuery) -> Response {
     let (_, processes) = match hosted(&app, &name) {
         Ok(found) => found,
-        Err(refused) => return refused,
+        Err(not_hosted) => return not_hosted.told(&name),
     };
     let query = query.unwrap_or_default();
     let after = match in_query(&query, "after").map(|text| text.parse()) {
@@ -201,9 +201,24 @@ pub(super) async fn reload(State(app): State<App>, Path(name): Path<String>) -> 
     }
 }
 
-fn hosted(app: &App, name: &str) -> Result<(FunctionView, Arc<dyn Processes>), Response> {
-    let function = app.operations.function(name).ok_or_else(|| unknown(name))?;
-    let processes = function.processes.clone().ok_or_else(|| in_aws(name))?;
+/// Why there are no processes.
+enum NotHosted {
+    Unknown,
+    Elsewhere,
+}
+
+impl NotHosted {
+    fn told(&self, name: &str) -> Response {
+        match self {
+            NotHosted::Unknown => unknown(name),
+            NotHosted::Elsewhere => in_aws(name),
+        }
+    }
+}
+
+fn hosted(app: &App, name: &str) -> Result<(FunctionView, Arc<dyn Processes>), NotHosted> {
+    let function = app.operations.function(name).ok_or(NotHosted::Unknown)?;
+    let processes = function.processes.clone().ok_or(NotHosted::Elsewhere)?;
     Ok((function, processes))
 }
 
