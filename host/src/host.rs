@@ -57,6 +57,8 @@ pub struct Host {
 struct House {
     running: Option<Running>,
     is_stopped: bool,
+    /// Of the thread that is on its way out.
+    stopping: Option<watch::Sender<Option<Instant>>>,
     pools: Vec<(Made, Weak<Pool>)>,
 }
 
@@ -163,15 +165,26 @@ impl Host {
         Ok(Arc::new(pool))
     }
 
-    /// Waits for what is under way, no longer than that, and ends all processes.
+    /// Waits for what is under way, no longer than that, and ends all processes. Who asks while another waits may have less patience, and
+    /// does not wait for the end.
     pub fn stop(&self, patience: Duration) {
-        let running = {
+        let until = Instant::now() + patience;
+        let (running, stopping) = {
             let mut house = self.house();
             house.is_stopped = true;
-            house.running.take()
+            if let Some(running) = &house.running {
+                house.stopping = Some(running.stop.clone());
+            }
+            (house.running.take(), house.stopping.clone())
         };
-        if let Some(Running { births, stop, thread }) = running {
-            stop.send_replace(Some(Instant::now() + patience));
+        if let Some(stopping) = stopping {
+            stopping.send_if_modified(|last| {
+                let is_sooner = last.is_none_or(|last| until < last);
+                *last = last.filter(|_| !is_sooner).or(Some(until));
+                is_sooner
+            });
+        }
+        if let Some(Running { births, stop: _, thread }) = running {
             drop(births);
             if thread.join().is_err() {
                 tracing::error!("the thread that hosts functions has panicked");

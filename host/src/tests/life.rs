@@ -334,6 +334,26 @@ fn a_host_that_stops_waits_for_what_is_under_way_and_no_longer_than_it_may() {
     assert_eq!(after.unwrap_err(), NotRun::Closed);
 }
 
+#[test]
+fn who_has_less_patience_ends_a_stop_sooner() {
+    let House { host, pool } = house(at_once(1, ""));
+    let started = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        let runs = scope.spawn(|| block_on(pool.invoke(invocation(&json!({"sleep": 1000})))));
+        while pool.figures().busy.load(Ordering::Relaxed) == 0 {
+            std::thread::yield_now();
+        }
+        let stops = scope.spawn(|| host.stop(10 * PATIENCE));
+        while pool.figures().busy.load(Ordering::Relaxed) > 0 {
+            host.stop(Duration::from_millis(100));
+            std::thread::yield_now();
+        }
+        stops.join().unwrap();
+        assert_eq!(whole(runs.join().unwrap()).failure, Some(Failure::Exited));
+    });
+    assert!(started.elapsed() < PATIENCE);
+}
+
 async fn whole_of(pool: &Pool, event: Value) -> Finished {
     whole(pool.invoke(invocation(&event)).await)
 }
