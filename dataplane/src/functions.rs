@@ -117,4 +117,3 @@ pub(crate) fn websocket(document: &Document, socket: &model::WebSocket, (api, _)
     }
     Some(compiled)
 }
-
