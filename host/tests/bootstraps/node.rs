@@ -141,7 +141,8 @@ fn modules_of_every_kind_are_loaded() {
     let said_cjs = ("said.js", "exports.said = 'cjs';");
     let is_module = ("package.json", "{\"type\":\"module\"}");
     let package = ("node_modules/shop/package.json", "{\"name\":\"shop\",\"exports\":{\"./run\":\"./lib.js\"}}");
-    let rows: [(&[(&str, &str)], &str, &str); 9] = [
+    type Files<'a> = &'a [(&'a str, &'a str)];
+    let rows: [(Files, &str, &str); 9] = [
         (&[("app.js", esm), said_esm, is_module], "app.handler", "esm"),
         (&[("app.mjs", "export const handler = async () => 'mjs';")], "app.handler", "mjs"),
         (&[("app.mjs", "export default { handler: async () => 'default' };")], "app.handler", "default"),
