@@ -283,7 +283,8 @@ fn who_is_not_answered_is_told_so_and_stays() {
 
 #[test]
 fn of_every_end_the_function_is_told_once() {
-    let ends: [(&str, fn(Socket), u64); 7] = [
+    type Ending = fn(Socket);
+    let ends: [(&str, Ending, u64); 7] = [
         ("goodbye without a word", |mut socket| (socket.send(CLOSE, ""), _ = socket.closed()).1, 1005),
         ("FIN", |mut socket| (socket.client.finish(), socket.client.closed()).1, 1006),
         ("RST", |socket| socket.client.reset(), 1006),
@@ -453,10 +454,10 @@ fn over_http2_it_is_the_same() {
     assert_eq!(client.head(refused).status, 403);
     let stream = client.open_with(&fields, false);
     assert_eq!(client.head(stream).status, 200);
-    client.data(stream, &ws_frame(TEXT, br#"{"action":"join"}"#, true), false);
+    client.data(stream, ws_frame(TEXT, br#"{"action":"join"}"#, true), false);
     let wanted = ws_frame(TEXT, br#"join {"action":"join"}"#, false);
     assert_eq!(client.body(stream, wanted.len()), wanted);
-    client.data(stream, &ws_frame(CLOSE, &ws_close(1000, ""), true), true);
+    client.data(stream, ws_frame(CLOSE, &ws_close(1000, ""), true), true);
     let end = house.end();
     assert_eq!(end["requestContext"]["disconnectStatusCode"], 1000);
     let connect = &house.seen()[1];
