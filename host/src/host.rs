@@ -31,6 +31,8 @@ pub struct HostOptions {
     pub key: Option<FunctionKey>,
     /// What functions are told that they run in: AWS_REGION of the gateway, or `us-east-1`.
     pub region: String,
+    /// Files and folders of the gateway's own that no function may read or change, whoever it runs as. The first that is hosted settles it.
+    pub hidden: Vec<PathBuf>,
 }
 
 /// An access key as AWS has them, which opens nothing in AWS.
@@ -157,7 +159,7 @@ impl Host {
         }
         let running = match &mut house.running {
             Some(running) => running,
-            none => none.insert(start().map_err(|error| format!("the host cannot start: {error}"))?),
+            none => none.insert(start(self.options.hidden.clone()).map_err(|error| format!("the host cannot start: {error}"))?),
         };
         let (pool, orders) = Pool::new(name, code);
         let birth = Birth { shared: pool.shared().clone(), settings, orders };
@@ -262,8 +264,8 @@ fn settings(name: &str, function: &Function, hosted: &Hosted, region: &str, laun
     }
 }
 
-fn start() -> io::Result<Running> {
-    let spawner = Spawner::new()?;
+fn start(hidden: Vec<PathBuf>) -> io::Result<Running> {
+    let spawner = Spawner::hiding(hidden)?;
     let (births, inbox) = mpsc::channel(BIRTHS_MAX);
     let (stop, stopped) = watch::channel(None);
     let thread = thread::Builder::new().name("functions".into()).spawn(move || run(spawner, inbox, stopped))?;

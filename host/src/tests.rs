@@ -73,7 +73,7 @@ struct House {
 }
 
 fn house(settings: Settings) -> House {
-    let host = Host::new(HostOptions { folder: std::env::temp_dir(), key: None, region: "eu-west-1".into() });
+    let host = Host::new(HostOptions { folder: std::env::temp_dir(), key: None, region: "eu-west-1".into(), hidden: Vec::new() });
     let pool = host.open("test", Code::nowhere(), settings).unwrap();
     House { host, pool }
 }

@@ -11,6 +11,7 @@ mod demo;
 mod explain;
 mod functions;
 mod healthy;
+mod hosting;
 mod init;
 mod kitchen;
 mod lambda;

@@ -4,8 +4,9 @@
 use crate::changes::changes;
 use crate::check::summary;
 use crate::configuration::{compiled, read};
+use crate::hosting::settle;
 use crate::wire::{
-    House, fetch, follow, leads_to_admin, lock, now, plan, resolve, settings, settle, warn_unfetched, warn_unresolved, workers,
+    House, fetch, follow, leads_to_admin, lock, now, plan, resolve, settings, warn_unfetched, warn_unresolved, workers,
 };
 use jiff::Timestamp;
 use maitred_control::consumers;

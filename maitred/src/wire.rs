@@ -3,6 +3,7 @@
 
 use crate::cli::LogFormat;
 use crate::configuration::{Source, Watching, compiled, read};
+use crate::hosting;
 use crate::logging::Announcer;
 use crate::output::{Exit, error, in_color, say};
 use crate::reload::{Cause, LastReload};
@@ -15,7 +16,6 @@ use crate::upstreams;
 use crate::watchdog::Watchdog;
 use anyhow::Context;
 use jiff::Timestamp;
-use maitred_control::functions::keys::of_functions;
 use maitred_control::functions::token::Token;
 use maitred_control::{
     Acme, Admin, AdminConfig, AwsKeys, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, SystemResolver,
@@ -56,10 +56,6 @@ const DRAIN_SLICE: Duration = Duration::from_millis(50);
 const CONTROL_END_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often is looked whether it has ended.
 const CONTROL_END_LOOK: Duration = Duration::from_millis(5);
-/// Where copies of functions' code are kept, beside the store. Nobody's own folder has that name: what is not needed in it is removed.
-const CODE_FOLDER: &str = "maitred-functions";
-/// Where functions are told that they run, if nothing says so: SDKs do not work without a region.
-const REGION: &str = "us-east-1";
 
 /// All that is running, for those who ask and those who reload.
 pub struct House {
@@ -266,7 +262,7 @@ fn load(
     }
     .fetching_by(fetcher)
     .aws_by(Arc::new(maitred_control::aws::settings));
-    let host = Arc::new(Host::new(host_options(read.document.as_ref(), &state)));
+    let host = Arc::new(Host::new(hosting::options(&read, &state)));
     // A port that the system picks is not known yet.
     if let Some(listen) = read.document.as_ref().map(|document| document.admin.listen.value).filter(|listen| listen.port() != 0) {
         host.is_spoken_to(reachable(listen));
@@ -274,7 +270,7 @@ fn load(
     let state = state.hosting_by(host.clone());
     let token = Token::new(read.document.as_ref().and_then(|document| document.admin.token.clone()));
     if let Some(document) = &read.document {
-        settle(&token, document)?;
+        hosting::settle(&token, document)?;
     }
     let snapshot = compiled(&mut read, &state);
     if !read.diagnostics.is_empty() {
@@ -286,26 +282,6 @@ fn load(
     }
     let snapshot = snapshot.ok_or_else(|| NotStarted::Refused(read.render(false)))?;
     Ok(Loaded { state, host, snapshot, watched: read.watched, token })
-}
-
-/// Before any function is started: from then on the admin listener asks for a token, one that is made if the configuration has none.
-pub fn settle(token: &Token, document: &Document) -> anyhow::Result<()> {
-    let made = token.settle(document).context("functions are hosted, so that the admin listener needs a token")?;
-    if let Some(file) = made {
-        tracing::info!("the admin listener asks for the token in {}, since functions are hosted", file.display());
-    }
-    Ok(())
-}
-
-/// For the life of the process: what a reload changes of `store` and `admin` needs a restart here too.
-fn host_options(document: Option<&Document>, state: &State) -> HostOptions {
-    let beside = document.and_then(|document| document.store.parent()).unwrap_or(Path::new("")).join(CODE_FOLDER);
-    let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
-    HostOptions {
-        folder: std::path::absolute(&beside).unwrap_or(beside),
-        key: Some(of_functions(&state.ticket_secret())),
-        region: region.filter(|region| !region.is_empty()).unwrap_or_else(|| REGION.to_owned()),
-    }
 }
 
 /// Whoever was disabled in it must not come in because it cannot be read: then nothing starts.

@@ -132,7 +132,7 @@ fn host(document: &Document) -> Option<Arc<Host>> {
     document.functions.values().any(is_hosted).then(|| {
         let number = HOSTS.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("maitred-test-functions-{}-{number}", std::process::id()));
-        Arc::new(Host::new(HostOptions { folder, key: None, region: "eu-west-1".to_owned() }))
+        Arc::new(Host::new(HostOptions { folder, key: None, region: "eu-west-1".to_owned(), hidden: Vec::new() }))
     })
 }
 

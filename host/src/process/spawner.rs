@@ -70,10 +70,6 @@ pub(super) struct Child {
 }
 
 impl Spawner {
-    pub fn new() -> io::Result<Spawner> {
-        Spawner::hiding(Vec::new())
-    }
-
     /// As far as the kernel can, those files and folders are neither read nor changed by what is started, whoever it runs as.
     pub fn hiding(hidden: Vec<PathBuf>) -> io::Result<Spawner> {
         if !hidden.is_empty() && !sandbox::can_hide() {

@@ -58,7 +58,7 @@ async fn read(pipe: &OwnedFd, until_line: bool) -> String {
 
 /// What a script says, and how it ends.
 async fn run(launch: Launch) -> (String, Exit) {
-    let spawner = Spawner::new().unwrap();
+    let spawner = Spawner::hiding(Vec::new()).unwrap();
     let mut process = spawner.spawn(launch).await.unwrap();
     let said = read(process.stdout.as_ref().unwrap(), false).await;
     (said, process.ended().await)
@@ -86,17 +86,17 @@ fn it_says_what_it_says_and_ends_as_it_ends() {
 #[test]
 fn a_program_that_is_not_there_is_an_error() {
     let missing = Launch { command: vec!["/no/such/program".into()], ..shell("") };
-    let error = block_on(async { Spawner::new().unwrap().spawn(missing).await.unwrap_err() });
+    let error = block_on(async { Spawner::hiding(Vec::new()).unwrap().spawn(missing).await.unwrap_err() });
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     let nothing = Launch { command: Vec::new(), ..shell("") };
-    let error = block_on(async { Spawner::new().unwrap().spawn(nothing).await.unwrap_err() });
+    let error = block_on(async { Spawner::hiding(Vec::new()).unwrap().spawn(nothing).await.unwrap_err() });
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
 
 #[test]
 fn it_is_terminated_and_it_is_killed() {
     block_on(async {
-        let spawner = Spawner::new().unwrap();
+        let spawner = Spawner::hiding(Vec::new()).unwrap();
         for (script, ends) in [
             ("echo; exec sleep 1000", Exit::Signal(15)),
             ("trap 'exit 7' TERM; echo; while :; do sleep 0.01; done", Exit::Code(7)),
@@ -173,7 +173,7 @@ fn what_it_started_ends_with_it() {
     // One in the group, one in a session of its own with another parent, and one that ignores what can be ignored.
     let script = "trap '' TERM; (sleep 1000 & echo $!); (setsid sleep 1000 & echo $!); setsid sh -c '(sleep 1000 & echo $!)'; echo ready; exit 5";
     let (pids, exit) = block_on(async {
-        let spawner = Spawner::new().unwrap();
+        let spawner = Spawner::hiding(Vec::new()).unwrap();
         let mut process = spawner.spawn(shell(script)).await.unwrap();
         let mut said = String::new();
         while !said.contains("ready\n") {
@@ -190,7 +190,7 @@ fn what_it_started_ends_with_it() {
 #[test]
 fn who_is_forgotten_ends_and_so_do_all_when_the_spawner_ends() {
     block_on(async {
-        let spawner = Spawner::new().unwrap();
+        let spawner = Spawner::hiding(Vec::new()).unwrap();
         let forgotten = spawner.spawn(shell("sleep 1000")).await.unwrap();
         let pid = forgotten.pid.to_string();
         assert!(is_running(&pid));
@@ -210,7 +210,7 @@ fn who_is_forgotten_ends_and_so_do_all_when_the_spawner_ends() {
 #[test]
 fn whoever_stops_waiting_for_the_end_may_ask_again() {
     block_on(async {
-        let spawner = Spawner::new().unwrap();
+        let spawner = Spawner::hiding(Vec::new()).unwrap();
         let mut process = spawner.spawn(shell("read line; exit 4")).await.unwrap();
         for _ in 0..3 {
             let _ = tokio::time::timeout(Duration::ZERO, process.ended()).await;
@@ -249,7 +249,7 @@ fn a_folder_that_its_user_cannot_enter_is_an_error() {
     std::fs::create_dir(&closed).unwrap();
     std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     let launch = Launch { directory: closed.clone(), ..shell("echo") };
-    let error = block_on(async { Spawner::new().unwrap().spawn(launch).await.unwrap_err() });
+    let error = block_on(async { Spawner::hiding(Vec::new()).unwrap().spawn(launch).await.unwrap_err() });
     std::fs::remove_dir(&closed).unwrap();
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
 }
@@ -260,7 +260,7 @@ fn two_hundred_leave_nothing_behind() {
     // Other tests open and close descriptors at the same time, though never as many.
     let before = open();
     block_on(async {
-        let spawner = Spawner::new().unwrap();
+        let spawner = Spawner::hiding(Vec::new()).unwrap();
         for number in 0..200 {
             let mut process = spawner.spawn(shell("exit 1")).await.unwrap();
             if number % 2 == 0 {
@@ -288,7 +288,7 @@ fn a_connection_is_its_own_or_its_childrens_and_nobody_elses() {
         return;
     }
     block_on(async {
-        let spawner = Spawner::new().unwrap();
+        let spawner = Spawner::hiding(Vec::new()).unwrap();
         let other = spawner.spawn(shell("sleep 1000")).await.unwrap();
         for prefix in ["exec", "true;", "setsid -w", "setsid -f"] {
             let process = spawner.spawn(start(prefix)).await.unwrap();
@@ -307,7 +307,7 @@ fn a_connection_is_its_own_or_its_childrens_and_nobody_elses() {
 fn no_function_sees_into_another_nor_into_the_gateway() {
     let (has_domains, has_scopes) = sandbox::is_there();
     block_on(async {
-        let spawner = Spawner::new().unwrap();
+        let spawner = Spawner::hiding(Vec::new()).unwrap();
         let other = spawner.spawn(shell("sleep 1000")).await.unwrap();
         let look = |pid: u32| {
             format!(

@@ -58,7 +58,7 @@ fn function(folder: &Folder) -> Function {
 }
 
 fn host(folder: &Folder) -> Host {
-    Host::new(HostOptions { folder: folder.0.join("copies"), key: None, region: "eu-west-1".into() })
+    Host::new(HostOptions { folder: folder.0.join("copies"), key: None, region: "eu-west-1".into(), hidden: Vec::new() })
 }
 
 async fn returned(pool: &Pool, event: Value) -> Value {
