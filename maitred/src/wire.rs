@@ -23,7 +23,7 @@ use maitred_control::{
 };
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
-use maitred_host::{Host, HostOptions};
+use maitred_host::Host;
 use maitred_model::{Document, ListenAddress};
 use maitred_transport::UpstreamSpec;
 use std::fmt;
@@ -31,7 +31,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
