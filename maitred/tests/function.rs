@@ -97,6 +97,44 @@ fn a_function_is_run_and_says_what_came_of_it_and_what_it_wrote() {
     assert_eq!(json(line.lines().next().unwrap())["request_id"], first.as_str());
 }
 
+/// Tries to read the files that it is told of, and says what came of it.
+const CURIOUS: &str = r#"#!/usr/bin/env python3
+import http.client, json, os
+api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+while True:
+    api.request("GET", "/2018-06-01/runtime/invocation/next")
+    event = api.getresponse()
+    told = {}
+    for path in json.loads(event.read()):
+        try:
+            told[path] = len(open(path).read(1))
+        except OSError as error:
+            told[path] = error.strerror
+    name = event.headers["Lambda-Runtime-Aws-Request-Id"]
+    api.request("POST", f"/2018-06-01/runtime/invocation/{name}/response", json.dumps(told))
+    api.getresponse().read()
+"#;
+
+#[test]
+fn what_the_gateway_keeps_is_hidden_from_functions_of_its_own_user_too() {
+    let folder = Folder::within(env!("CARGO_TARGET_TMPDIR"), "function-hidden");
+    code(&folder, CURIOUS);
+    folder.file("other.txt", "open to all");
+    let admin = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
+    let functions = "{ echo: { runtime: provided, code: code, user: root } }";
+    let gateway = folder.file("maitred.yaml", &text(admin, functions)).run(&["run"]);
+    let path = |name: &str| folder.path(name).display().to_string();
+    let event = serde_json::json!([path("other.txt"), path("maitred.yaml"), path("maitred.db-token")]).to_string();
+    let told = json(&done(&folder, &["invoke", "echo", "--event", &event]).stdout);
+    assert_eq!(told[path("other.txt")], 1, "{told}");
+    if gateway.says("no Landlock") {
+        return;
+    }
+    for name in ["maitred.yaml", "maitred.db-token"] {
+        assert_eq!(told[path(name)], "Permission denied", "{name}: {told}");
+    }
+}
+
 #[test]
 fn an_event_may_come_from_stdin_and_a_log_is_followed() {
     let (folder, _gateway) = hosting("function-pipes", ECHO);

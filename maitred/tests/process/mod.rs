@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -49,7 +49,12 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new(test: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("maitred-cli-{}-{test}", std::process::id()));
+        Folder::within(std::env::temp_dir(), test)
+    }
+
+    /// Where not everybody may write.
+    pub fn within(place: impl AsRef<Path>, test: &str) -> Folder {
+        let path = place.as_ref().join(format!("maitred-cli-{}-{test}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Folder(path)
     }
