@@ -45,6 +45,6 @@ pub use identity::Principal;
 pub use policy::{Chain, Flow, Hook, Permit, Policy};
 pub use ports::{Call, Called, Calling, Invoked, Invoking, Ports, Waiting};
 pub use registry::Registry;
-pub use response::Response;
+pub use response::{Response, is_bodiless};
 
 pub use maitred_wire as wire;
