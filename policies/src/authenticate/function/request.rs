@@ -4,7 +4,7 @@ use super::super::lambda::{self, Request, is_rest};
 use super::{ACCOUNT, STAGE};
 use maitred_core::aws::sigv4::stamp;
 use maitred_core::wire::{Name, path};
-use maitred_core::{Exchange, Matched, Ports};
+use maitred_core::{Exchange, Matched, Ports, is_vouched_for_by_aws};
 use maitred_model::{AuthorizerForm, Segment};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -54,17 +54,19 @@ pub(super) fn route_key(exchange: &Exchange) -> String {
     }
 }
 
-/// What only a proxy that is trusted may say of the client is said by the gateway itself.
+/// What only a proxy that is trusted may say of the client is said by the gateway itself, or not at all.
 fn headers(exchange: &Exchange) -> Pairs {
     let headers = &exchange.request.headers;
     let is_ours = |name: &[u8]| {
-        let told = [&b"x-forwarded-for"[..], b"x-forwarded-proto", b"x-forwarded-port", b"forwarded", b"host"];
+        let told = [&b"x-forwarded-for"[..], b"x-forwarded-proto", b"x-forwarded-port", b"forwarded", b"host", b"proxy"];
         told.iter().any(|own| own.eq_ignore_ascii_case(name))
     };
-    let theirs = headers.iter().map(|entry| (headers.name(entry), headers.value(entry))).filter(|(name, _)| !is_ours(name));
+    let trusted = exchange.forwarded.trusted;
+    let theirs = headers.iter().map(|entry| (headers.name(entry), headers.value(entry)));
+    let theirs = theirs.filter(|(name, _)| !is_ours(name) && (trusted || !is_vouched_for_by_aws(name)));
     let mut told: Pairs = theirs.map(|(name, value)| (text(name), text(value))).collect();
     let authority = text(exchange.request.authority());
-    let proto = headers.known(Name::XForwardedProto).filter(|_| exchange.forwarded.trusted).map(text);
+    let proto = headers.known(Name::XForwardedProto).filter(|_| trusted).map(text);
     let own = [
         ("Host", authority),
         ("X-Forwarded-For", exchange.client_ip().to_string()),

@@ -406,3 +406,33 @@ fn a_function_is_told_of_the_request() {
     assert_eq!(v2["requestContext"]["http"]["sourceIp"], json!("10.0.0.7"));
     assert_eq!(v2["requestContext"]["timeEpoch"], json!(1_428_582_896_000u64));
 }
+
+#[test]
+fn a_function_is_told_by_strangers_nothing_that_a_proxy_says() {
+    const SAID: [&str; 11] = [
+        "X-Real-IP",
+        "X_Real_IP",
+        "X-Forwarded-Host",
+        "X-Forwarded-Client-Cert",
+        "x_forwarded_for",
+        "X-Amzn-Trace-Id",
+        "X_AMZN_TRACE_ID",
+        "X-Amzn-Oidc-Identity",
+        "x-amzn-mtls-clientcert",
+        "x-amzn-tls-version",
+        "X-Kept",
+    ];
+    let headers: String = SAID.iter().map(|name| format!("{name}: forged\r\n")).collect();
+    for form in ["event: rest", "event: v1", "event: v2"] {
+        for (trusted, wanted) in [(false, 1), (true, SAID.len())] {
+            let ports = ports(returning(&policy("Allow", "*")));
+            let mut exchange = exchange(&ports, "/", &format!("{TOKEN}Proxy: forged\r\n{headers}"));
+            exchange.forwarded.trusted = trusted;
+            assert!(decide(&authorizer(&format!("{{ name: checker, {form} }}")), &mut exchange, &ports).is_ok());
+            let (_, event) = ports.asked.borrow_mut().pop().expect("it was asked");
+            let told = event_of(&event)["headers"].as_object().expect("headers").clone();
+            let forged: Vec<&String> = told.iter().filter(|(_, value)| *value == "forged").map(|(name, _)| name).collect();
+            assert_eq!(forged.len(), wanted, "{form} {forged:?}");
+        }
+    }
+}
