@@ -20,11 +20,13 @@ pub(super) fn event(form: AuthorizerForm, (arn, values): (&str, &[String]), exch
     let resource = matched.map_or_else(|| text(exchange.local_path()), |matched| matched.path.source.clone());
     let (headers, query) = (headers(exchange), query(exchange));
     let parameters = parameters(matched.as_ref(), exchange, form);
-    let context = if is_http_v2(form) { context_v2(exchange, api, unix) } else { context_v1(exchange, (api, &resource), unix) };
+    // As the function behind it is told it.
+    let path = if is_http_v2(form) { decoded(exchange.local_path(), false) } else { text(request.path()) };
+    let context = if is_http_v2(form) { context_v2(exchange, (api, &path), unix) } else { context_v1(exchange, (api, &resource), unix) };
     let told = Request {
         arn,
         method: &text(request.method_text()),
-        path: &text(request.path()),
+        path: &path,
         resource: &resource,
         route_key: &route_key(exchange),
         raw_query: &text(request.query().unwrap_or_default()),
@@ -130,8 +132,8 @@ fn context_v1(exchange: &Exchange, (api, resource): (&str, &str), unix: Duration
     object(context)
 }
 
-fn context_v2(exchange: &Exchange, api: &str, unix: Duration) -> Map<String, Value> {
-    let (method, host, path) = facts(exchange);
+fn context_v2(exchange: &Exchange, (api, path): (&str, &str), unix: Duration) -> Map<String, Value> {
+    let (method, host, _) = facts(exchange);
     let context = json!({
         "accountId": ACCOUNT,
         "apiId": api,
