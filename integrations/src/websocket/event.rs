@@ -3,7 +3,7 @@
 
 use super::answer::Said;
 use super::connection::End;
-use crate::function::event::{Moment, Query, STAGE, passes};
+use crate::function::event::{Moment, OWN_NAMES, Query, STAGE, passes};
 use maitred_core::{Exchange, Principal, Scheme};
 use maitred_model::{CONNECT, DISCONNECT};
 use maitred_wire::{Name, base64};
@@ -157,13 +157,13 @@ fn text(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
-/// As an authorizer that is a function says it: everything as text.
+/// As an authorizer that is a function says it: everything as text. No claim says who it is.
 fn authorizer(principal: &Principal) -> Value {
     let mut all = Map::new();
     all.insert("principalId".to_owned(), principal.subject.as_deref().into());
     // Not known here, and expected to be there.
     all.insert("integrationLatency".to_owned(), 0.into());
-    for (name, claim) in &principal.claims {
+    for (name, claim) in principal.claims.iter().filter(|(name, _)| !OWN_NAMES.contains(&name.as_str())) {
         let claim = match claim {
             Value::String(text) => text.clone(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => claim.to_string(),
@@ -369,7 +369,9 @@ mod tests {
 
     #[test]
     fn who_was_vouched_for_is_told_in_every_event() {
-        let claims = json!({ "room": "north", "seats": 4, "vip": true, "dishes": ["soup"] });
+        let claims = json!({
+            "room": "north", "seats": 4, "vip": true, "dishes": ["soup"], "principalId": "owner", "integrationLatency": "x",
+        });
         let principal = Principal {
             authorizer: "door".into(),
             subject: Some("guest".into()),

@@ -11,7 +11,7 @@ mod tests;
 mod v1;
 mod v2;
 
-pub(crate) use context::Moment;
+pub(crate) use context::{Moment, OWN_NAMES};
 pub(crate) use lists::Query;
 
 use super::Form;
