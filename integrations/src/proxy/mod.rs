@@ -7,7 +7,6 @@ pub mod mirror;
 mod replay;
 mod retry;
 
-
 use crate::Reach;
 use maitred_core::queue::LANES;
 use maitred_core::render::Text;

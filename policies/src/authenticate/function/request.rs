@@ -22,7 +22,8 @@ pub(super) fn event(form: AuthorizerForm, (arn, values): (&str, &[String]), exch
     let parameters = parameters(matched.as_ref(), exchange, form);
     // As the function behind it is told it.
     let path = if is_http_v2(form) { decoded(exchange.local_path(), false) } else { text(request.path()) };
-    let context = if is_http_v2(form) { context_v2(exchange, (api, &path), unix) } else { context_v1(exchange, (api, &resource), unix) };
+    let context =
+        if is_http_v2(form) { context_v2(exchange, (api, &path), unix) } else { context_v1(exchange, (api, &resource), unix) };
     let told = Request {
         arn,
         method: &text(request.method_text()),

@@ -460,7 +460,8 @@ fn of_format_2_the_path_is_the_one_that_functions_are_told() {
         assert!(decide(&authorizer, &mut exchange, &ports).is_ok());
         let event = event_of(&ports.asked.borrow_mut().pop().expect("it was asked").1);
         let context = &event["requestContext"];
-        let told = if form == "event: v2" { (&event["rawPath"], &context["http"]["path"]) } else { (&event["path"], &context["path"]) };
+        let told =
+            if form == "event: v2" { (&event["rawPath"], &context["http"]["path"]) } else { (&event["path"], &context["path"]) };
         assert_eq!(told, (&json!(wanted), &json!(wanted)), "{form}");
     }
 }
