@@ -84,13 +84,13 @@ pub(super) fn rest_authorizer(context: &mut Object<'_>, asked: &Asked<'_>) {
     let Some((principal, vouched)) = asked.principal else { return };
     match vouched {
         Vouched::ApiKey | Vouched::Iam => {}
-        Vouched::Claims => texts(&mut context.object("authorizer").object("claims"), &principal.claims, (&[], in_commas)),
+        Vouched::Claims => texts(&mut context.object("authorizer").object("claims"), &principal.claims, &[], in_commas),
         Vouched::Lambda | Vouched::Other => {
             let mut authorizer = context.object("authorizer");
             authorizer.text_or_null("principalId", principal.subject.as_deref());
             // Not known here, and expected to be there.
             authorizer.number("integrationLatency", 0);
-            texts(&mut authorizer, &principal.claims, (&OWN_NAMES, in_commas));
+            texts(&mut authorizer, &principal.claims, &OWN_NAMES, in_commas);
         }
     }
 }
@@ -102,7 +102,7 @@ pub(super) fn http_authorizer(context: &mut Object<'_>, asked: &Asked<'_>) {
     match vouched {
         Vouched::Claims => {
             let mut jwt = authorizer.object("jwt");
-            texts(&mut jwt.object("claims"), &principal.claims, (&[], in_brackets));
+            texts(&mut jwt.object("claims"), &principal.claims, &[], in_brackets);
             match principal.scopes.is_empty() {
                 true => jwt.null("scopes"),
                 false => list(jwt.name("scopes"), principal.scopes.iter().map(|scope| scope.as_bytes())),
@@ -145,7 +145,7 @@ fn kept(object: &mut Object<'_>, claims: &Map<String, Value>, told: &[&str]) {
 }
 
 /// But those that are told already.
-fn texts(object: &mut Object<'_>, claims: &Map<String, Value>, (told, of_list): (&[&str], fn(&[Value]) -> String)) {
+fn texts(object: &mut Object<'_>, claims: &Map<String, Value>, told: &[&str], of_list: fn(&[Value]) -> String) {
     for (name, claim) in claims.iter().filter(|(name, _)| !told.contains(&name.as_str())) {
         text(object.foreign(name.as_bytes()), as_text(claim, of_list).as_bytes());
     }
