@@ -24,6 +24,24 @@ impl fmt::Display for Remote {
     }
 }
 
+/// What back ends believe because a proxy is thought to have written it; so nobody else may.
+pub fn is_vouched_for(name: &[u8]) -> bool {
+    matches!(name.first(), Some(b'x' | b'X')) && (begins(name, b"x-forwarded-") || begins(name, b"x-real-ip"))
+}
+
+/// The same of what functions believe, because in AWS a load balancer writes it: who signed in, what a certificate says, what TLS is spoken,
+/// and which trace it belongs to.
+pub fn is_vouched_for_by_aws(name: &[u8]) -> bool {
+    let families = [&b"x-amzn-oidc-"[..], b"x-amzn-mtls-", b"x-amzn-tls-", b"x-amzn-trace-id"];
+    is_vouched_for(name) || families.iter().any(|family| begins(name, family))
+}
+
+/// Back ends that make variables of names know no `-` from `_`.
+fn begins(name: &[u8], prefix: &[u8]) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() >= prefix.len() && name.iter().zip(prefix).all(|(&byte, &wanted)| fold(byte) == wanted)
+}
+
 /// What the peer and the headers it may set say about the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forwarded {

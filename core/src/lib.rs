@@ -32,7 +32,7 @@ pub mod retry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use address::{Forwarded, Remote};
+pub use address::{Forwarded, Remote, is_vouched_for, is_vouched_for_by_aws};
 pub use body::{Body, Duplex, Progress, Stream, Whole};
 pub use buffered::{Held as HeldBody, Room};
 pub use chance::Chance;
@@ -45,6 +45,6 @@ pub use identity::Principal;
 pub use policy::{Chain, Flow, Hook, Permit, Policy};
 pub use ports::{Call, Called, Calling, Invoked, Invoking, Ports, Waiting};
 pub use registry::Registry;
-pub use response::Response;
+pub use response::{Response, is_bodiless};
 
 pub use maitred_wire as wire;

@@ -1,7 +1,7 @@
 //! Keys that the machine has: a container's, by the address that its environment names (Amazon ECS, EKS Pod Identity), and an EC2 instance's, by
 //! its metadata (IMDSv2). Asks those addresses and no others: whoever could have a container's token sent elsewhere would have its keys.
 
-use super::search::{Found, Search};
+use super::search::{Found, Search, place};
 use super::settings::read_file;
 use http::Uri;
 use maitred_core::aws::Credentials;
@@ -27,7 +27,7 @@ const INSTANCE_TOKEN_SECONDS: &str = "60";
 pub async fn of_container(search: &Search<'_>) -> Result<Option<Found>, String> {
     let get = |name| search.settings.variable(name);
     let url = match (get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"), get("AWS_CONTAINER_CREDENTIALS_FULL_URI")) {
-        (Some(path), _) => format!("{CONTAINER}{path}"),
+        (Some(path), _) => of_path(path)?,
         (None, Some(url)) => allowed(url)?,
         (None, None) => return Ok(None),
     };
@@ -72,7 +72,7 @@ async fn keys(search: &Search<'_>, url: String, headers: Vec<(&'static str, Stri
 }
 
 async fn text(search: &Search<'_>, url: String, headers: Vec<(&'static str, String)>, asks: Asks) -> Result<String, String> {
-    let place = url.clone();
+    let place = place(&url);
     let request = FetchRequest { url, headers, asks, time_max: TIME_MAX, body_bytes_max: ANSWER_BYTES_MAX };
     let answer = search.ask(request).await?;
     if answer.status != 200 {
@@ -81,16 +81,24 @@ async fn text(search: &Search<'_>, url: String, headers: Vec<(&'static str, Stri
     String::from_utf8(answer.body).map_err(|_| format!("{place} answers with no text"))
 }
 
+/// Anything else than a path would name another host, and an error further on would say it whole.
+fn of_path(path: &str) -> Result<String, String> {
+    let url = format!("{CONTAINER}{path}");
+    let is_path = path.starts_with('/') && url.parse::<Uri>().is_ok();
+    is_path.then_some(url).ok_or_else(|| "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is no path".to_owned())
+}
+
 /// Without TLS only this machine, and the addresses that Amazon has for it.
 fn allowed(url: &str) -> Result<String, String> {
-    let uri: Uri = url.parse().map_err(|_| format!("AWS_CONTAINER_CREDENTIALS_FULL_URI, {url:?}, is no URL"))?;
+    let uri: Uri = url.parse().map_err(|_| "AWS_CONTAINER_CREDENTIALS_FULL_URI is no URL".to_owned())?;
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let is_here = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
     match uri.scheme_str() {
         Some("https") => Ok(url.to_owned()),
         Some("http") if is_here || CONTAINER_HOSTS.contains(&host) => Ok(url.to_owned()),
         Some(_) | None => Err(format!(
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI, {url:?}, is neither https nor an address of this machine: the token would go elsewhere"
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI, {}, is neither https nor an address of this machine: the token would go elsewhere",
+            place(url)
         )),
     }
 }
@@ -119,6 +127,23 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(allowed(url).is_ok(), good, "{url}");
+        }
+    }
+
+    #[test]
+    fn of_a_container_s_address_the_log_has_scheme_and_host_alone() {
+        for (url, wanted) in [
+            ("http://169.254.170.2/v2/credentials/secret?id=secret", "http://169.254.170.2"),
+            ("https://secret:secret@keys.example:8443/secret", "https://keys.example"),
+            ("/v2/secret", "no URL"),
+            ("http://keys.example/secret secret", "no URL"),
+        ] {
+            assert_eq!(place(url), wanted);
+            assert!(allowed(url).err().is_none_or(|why| !why.contains("secret")), "{url}");
+        }
+        for (path, good) in [("/v2/x?y=z", true), ("", false), ("@keys.example/secret", false), ("/secret secret", false)] {
+            assert_eq!(of_path(path).is_ok(), good, "{path}");
+            assert!(of_path(path).err().is_none_or(|why| !why.contains("secret")), "{path}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! since it would be somebody else who is let in.
 
 use super::{container, process, sts};
+use http::Uri;
 use maitred_core::aws::{CredentialSource, Credentials, Settings};
 use maitred_core::ports::{Fetch, FetchRequest, Fetched};
 use std::future::Future;
@@ -174,7 +175,14 @@ impl Search<'_> {
     }
 
     pub async fn ask(&self, request: FetchRequest) -> Result<Fetched, String> {
-        let place = request.url.clone();
+        let place = place(&request.url);
         self.fetch.fetch(request).await.map_err(|why| format!("{place}: {why}"))
     }
+}
+
+/// Scheme and host, for the log: what follows in a container's address is a secret of its own.
+pub fn place(url: &str) -> String {
+    let uri: Option<Uri> = url.parse().ok();
+    let parts = uri.as_ref().and_then(|uri| uri.scheme_str().zip(uri.host()));
+    parts.map_or_else(|| "no URL".to_owned(), |(scheme, host)| format!("{scheme}://{host}"))
 }

@@ -176,10 +176,11 @@ impl CredentialCell {
         self.skew.load(Ordering::Relaxed)
     }
 
-    /// AWS said what time it is. Whether that is news.
-    pub fn learn_skew(&self, seconds: i64) -> bool {
+    /// AWS said what time it is. Whether that is news to a request that was signed with `used`: others may have learned it before.
+    pub fn learn_skew(&self, seconds: i64, used: i64) -> bool {
         let seconds = seconds.clamp(-SKEW_SECONDS_MAX, SKEW_SECONDS_MAX);
-        self.skew.swap(seconds, Ordering::Relaxed) != seconds
+        self.skew.store(seconds, Ordering::Relaxed);
+        seconds != used
     }
 }
 
@@ -241,7 +242,10 @@ mod tests {
     #[test]
     fn a_clock_that_is_wrong_is_learned_once() {
         let cell = cell(Instant::now());
-        assert!(cell.learn_skew(600) && !cell.learn_skew(600) && cell.skew() == 600);
-        assert!(cell.learn_skew(i64::MIN) && cell.skew() == -SKEW_SECONDS_MAX);
+        // Two were under way with a wrong clock: each may be signed anew, once.
+        assert!(cell.learn_skew(600, 0) && cell.learn_skew(600, 0) && cell.skew() == 600);
+        assert!(!cell.learn_skew(600, 600));
+        assert!(cell.learn_skew(i64::MIN, 600) && cell.skew() == -SKEW_SECONDS_MAX);
+        assert!(!cell.learn_skew(i64::MIN, -SKEW_SECONDS_MAX));
     }
 }

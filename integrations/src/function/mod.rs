@@ -13,7 +13,7 @@ use answer::Malformed;
 use event::{Asked, Resource};
 use maitred_core::exchange::PARAMS_MAX;
 use maitred_core::function::{Finished, Invocation, PAYLOAD_BYTES_MAX};
-use maitred_core::{AddressText, Body, Exchange, Fault, HeldBody, Kind, Permit, Progress, Response, Stream};
+use maitred_core::{AddressText, Body, Exchange, Fault, HeldBody, Kind, Permit, Progress, Response, Stream, is_bodiless};
 use maitred_model::{EventForm, GatewayResponses, InvocationType, ResponseMode};
 use maitred_transport::Timer;
 use maitred_wire::{Framing, Name, ResponseHead, digits, path};
@@ -294,12 +294,8 @@ fn malformed_by(runner: &Runner, malformed: Malformed) -> Fault {
     Fault::new(Kind::FunctionMalformed, format!("`{}`: {}", runner.name, malformed.0))
 }
 
-fn is_bodiless(status: u16) -> bool {
-    matches!(status, 204 | 304)
-}
-
 fn framed(head: Box<ResponseHead>, body: Vec<u8>) -> Response {
-    let body = if body.is_empty() || is_bodiless(head.status) { Body::Empty } else { Body::Bytes(body.into()) };
+    let body = if body.is_empty() { Body::Empty } else { Body::Bytes(body.into()) };
     Response::framed(head, body)
 }
 

@@ -1,7 +1,7 @@
 //! Writes the head that a back end gets: never the client's bytes, always what was understood (RFC 9110 §7.6, RFC 7239).
 //! Says who asked; believes nobody but trusted proxies.
 
-use maitred_core::{Exchange, Scheme};
+use maitred_core::{Exchange, Scheme, is_vouched_for};
 use maitred_model::UpstreamHost;
 use maitred_transport::Target;
 use maitred_wire::{Framing, Headers, Name, Version, decimal, field, request_line, write_timeout};
@@ -69,22 +69,12 @@ fn is_ours(name: Name) -> bool {
         )
 }
 
-/// Whether a field goes on as it came.
+/// Whether a field goes on as it came. `Proxy` goes never: CGI makes an outgoing proxy's address of it.
 fn passes(known: Name, name: &[u8], trusted: bool) -> bool {
     if is_ours(known) || name.eq_ignore_ascii_case(b"proxy") {
         return false;
     }
     trusted || !is_vouched_for(name)
-}
-
-/// What back ends believe because a proxy is thought to have written it; so nobody else may. `Proxy` itself goes always: CGI makes
-/// an outgoing proxy's address of it.
-pub(crate) fn is_vouched_for(name: &[u8]) -> bool {
-    let begins = |prefix: &[u8]| {
-        let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-        name.len() >= prefix.len() && name.iter().zip(prefix).all(|(&byte, &wanted)| fold(byte) == wanted)
-    };
-    matches!(name.first(), Some(b'x' | b'X')) && (begins(b"x-forwarded-") || begins(b"x-real-ip"))
 }
 
 fn start_line(out: &mut Vec<u8>, exchange: &Exchange, target: &Target) {

@@ -7,8 +7,6 @@ pub mod mirror;
 mod replay;
 mod retry;
 
-pub(crate) use forward::is_vouched_for;
-
 use crate::Reach;
 use maitred_core::queue::LANES;
 use maitred_core::render::Text;

@@ -3,8 +3,7 @@
 
 use super::answer::Said;
 use super::connection::End;
-use crate::function::event::{Moment, Query, STAGE};
-use crate::proxy::is_vouched_for;
+use crate::function::event::{Moment, OWN_NAMES, Query, STAGE, passes};
 use maitred_core::{Exchange, Principal, Scheme};
 use maitred_model::{CONNECT, DISCONNECT};
 use maitred_wire::{Name, base64};
@@ -158,13 +157,13 @@ fn text(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
-/// As an authorizer that is a function says it: everything as text.
+/// As an authorizer that is a function says it: everything as text. No claim says who it is.
 fn authorizer(principal: &Principal) -> Value {
     let mut all = Map::new();
     all.insert("principalId".to_owned(), principal.subject.as_deref().into());
     // Not known here, and expected to be there.
     all.insert("integrationLatency".to_owned(), 0.into());
-    for (name, claim) in &principal.claims {
+    for (name, claim) in principal.claims.iter().filter(|(name, _)| !OWN_NAMES.contains(&name.as_str())) {
         let claim = match claim {
             Value::String(text) => text.clone(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => claim.to_string(),
@@ -212,9 +211,11 @@ fn headers(exchange: &Exchange) -> Lists {
     };
     add(b"Host", exchange.request.authority());
     for entry in headers.iter() {
-        let name = headers.name(entry);
-        if is_passed_on(entry.known, name, exchange.forwarded.trusted) {
-            add(name, headers.value(entry));
+        let (name, value) = (headers.name(entry), headers.value(entry));
+        // There is no body whose length it could be.
+        let is_length = entry.known == Name::ContentLength;
+        if !is_length && passes((entry.known, name, value), exchange.forwarded.trusted, exchange.request_id()) {
+            add(name, value);
         }
     }
     let mut chain = Vec::new();
@@ -231,15 +232,6 @@ fn headers(exchange: &Exchange) -> Lists {
     add(b"X-Forwarded-Port", port(exchange.request.authority(), proto == Scheme::Https.text().as_bytes()));
     add(b"X-Forwarded-Proto", proto);
     all.lists
-}
-
-/// Whether a field of the client is a function's business: not the connection's, none of those that are written here, and of those that only
-/// a proxy may write none that no proxy wrote.
-fn is_passed_on(known: Name, name: &[u8], trusted: bool) -> bool {
-    let is_ours = matches!(known, Name::Host | Name::XForwardedFor | Name::XForwardedProto)
-        || name.eq_ignore_ascii_case(b"x-forwarded-port")
-        || name.eq_ignore_ascii_case(b"proxy");
-    !known.is_hop_by_hop() && !is_ours && (trusted || !is_vouched_for(name))
 }
 
 /// That of the authority, or the scheme's.
@@ -307,7 +299,8 @@ mod tests {
         let exchange = exchange(
             "GET /chat?room=a%20b&room=c+d&x=%zz&y&=z&%F0%9F HTTP/1.1\r\nHost: shop.example:8443\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nAccept: a\r\naccept: b\r\n\
-             X-Forwarded-For: 10.9.9.9\r\nX-Forwarded-Port: 1\r\nX-Forwarded-Proto: https\r\nX-Odd: \u{fc}\r\n\r\n",
+             X-Forwarded-For: 10.9.9.9\r\nX-Forwarded-Port: 1\r\nX-Forwarded-Proto: https\r\nForwarded: for=10.9.9.9\r\n\
+             X-Amzn-Oidc-Identity: x\r\nX-Real-IP: x\r\nX-Amzn-Trace-Id: x\r\nProxy: x\r\nX-Odd: \u{fc}\r\n\r\n",
         );
         let event = value(&Told::new(&FACTS).connect(&exchange, &OCCASION));
         let single = |values: &[(&str, &str)]| -> Value {
@@ -376,7 +369,9 @@ mod tests {
 
     #[test]
     fn who_was_vouched_for_is_told_in_every_event() {
-        let claims = json!({ "room": "north", "seats": 4, "vip": true, "dishes": ["soup"] });
+        let claims = json!({
+            "room": "north", "seats": 4, "vip": true, "dishes": ["soup"], "principalId": "owner", "integrationLatency": "x",
+        });
         let principal = Principal {
             authorizer: "door".into(),
             subject: Some("guest".into()),

@@ -16,7 +16,7 @@ use event::{Facts, Occasion, Told, trouble};
 use maitred_core::{Body, Exchange, Fault, Kind, Permit, Principal, Response, while_wanted};
 use maitred_transport::Timer;
 use maitred_wire::{Method, Name, accept_key, is_websocket_key, reason};
-use registry::Listed;
+use registry::{Listed, Seat};
 use session::{Session, Verdict};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -61,10 +61,9 @@ impl WebSocket {
         reach: &Rc<Reach>,
     ) -> Result<Response, Fault> {
         let accept = handshake(exchange)?;
-        if !reach.sockets.has_room() {
-            return Err(Fault::new(Kind::Overloaded, "a worker has as many WebSockets as it may"));
-        }
-        let (session, connect) = self.session(exchange, reach);
+        let seat = reach.sockets.seat();
+        let seat = seat.ok_or_else(|| Fault::new(Kind::Overloaded, "a worker has as many WebSockets as it may"))?;
+        let (session, connect) = self.session(exchange, reach, seat);
         let id = session.listed.connection.id.clone();
         let (tell, told) = oneshot::channel();
         spawn_local(session.run(connect, tell));
@@ -96,7 +95,7 @@ impl WebSocket {
     }
 
     /// With the event for the door, if there is a function at it.
-    fn session(self: &Arc<Self>, exchange: &Exchange, reach: &Rc<Reach>) -> (Session, Option<(Vec<u8>, String)>) {
+    fn session(self: &Arc<Self>, exchange: &Exchange, reach: &Rc<Reach>, seat: Seat) -> (Session, Option<(Vec<u8>, String)>) {
         let (worker, desk) = (&reach.worker, &reach.sockets);
         let stay = Stay { idle: self.idle, lifetime: self.lifetime };
         let connection = Connection::new(desk.new_id(), worker, &stay, self.binary);
@@ -123,6 +122,7 @@ impl WebSocket {
         let offered = headers.get_all(b"sec-websocket-protocol").flat_map(|value| value.split(|&byte| byte == b','));
         let session = Session {
             socket: self.clone(),
+            seat,
             desk: desk.clone(),
             worker: worker.clone(),
             listed: Listed { connection, connected_at, source_ip: source_ip.into(), user_agent: user_agent.map(Into::into) },

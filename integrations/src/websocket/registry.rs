@@ -7,7 +7,7 @@ use crate::Reach;
 use maitred_core::{Clients, ConnectionView, Reaching, Unreached};
 use maitred_transport::Worker;
 use maitred_wire::base64;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -108,11 +108,22 @@ pub struct Desk {
     worker: Rc<Worker>,
     open: RefCell<HashMap<Box<str>, Listed>>,
     reach: RefCell<Weak<Reach>>,
+    /// Of those who are in, and of those who wait at the door: they cost as much.
+    sessions: Cell<usize>,
+}
+
+/// One connection's place at a worker, from before it is let in until its end has been told.
+pub(super) struct Seat(Rc<Desk>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.sessions.update(|sessions| sessions - 1);
+    }
 }
 
 impl Desk {
     pub fn new(worker: &Rc<Worker>) -> Rc<Desk> {
-        Rc::new(Desk { worker: worker.clone(), open: RefCell::default(), reach: RefCell::default() })
+        Rc::new(Desk { worker: worker.clone(), open: RefCell::default(), reach: RefCell::default(), sessions: Cell::new(0) })
     }
 
     /// From now on connections reach what this one does, however long they are open.
@@ -125,8 +136,13 @@ impl Desk {
         self.reach.borrow().upgrade()
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.open.borrow().len() < CONNECTIONS_MAX
+    /// `None`: there are as many as may be.
+    pub(super) fn seat(self: &Rc<Self>) -> Option<Seat> {
+        let has_room = self.sessions.get() < CONNECTIONS_MAX;
+        has_room.then(|| {
+            self.sessions.update(|sessions| sessions + 1);
+            Seat(self.clone())
+        })
     }
 
     /// An id that nobody has. Not secret: who may write to connections is another's business.
@@ -207,6 +223,17 @@ mod tests {
         {
             assert_eq!(worker_of(id), None, "{id}");
         }
+    }
+
+    #[test]
+    fn who_waits_at_the_door_takes_a_seat() {
+        let desk = Desk::new(&Worker::new(0, Clock::default(), Arc::new(Metrics::new(1))));
+        let mut seats: Vec<Seat> = (0..CONNECTIONS_MAX).map_while(|_| desk.seat()).collect();
+        assert!(seats.len() == CONNECTIONS_MAX && desk.seat().is_none());
+        seats.pop();
+        assert!(desk.seat().is_some(), "one has gone");
+        drop(seats);
+        assert_eq!(desk.sessions.get(), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::answer::{self, Answer, Said};
 use super::connection::{Connection, Endpoint};
 use super::event::{Occasion, Told, trouble};
-use super::registry::{Desk, Listed};
+use super::registry::{Desk, Listed, Seat};
 use super::{Target, WebSocket};
 use crate::function::run::Ran;
 use maitred_core::function::{Finished, Invocation};
@@ -23,6 +23,7 @@ pub(super) enum Verdict {
 
 pub(super) struct Session {
     pub socket: Arc<WebSocket>,
+    pub seat: Seat,
     pub desk: Rc<Desk>,
     pub worker: Rc<Worker>,
     pub listed: Listed,
@@ -41,7 +42,7 @@ impl Session {
             Ok(Err(refusal)) => return drop(verdict.send(Ok(Verdict::Out(refusal)))),
             Err(fault) => return drop(verdict.send(Err(fault))),
         };
-        let Session { socket, desk, worker, listed, told, host, .. } = self;
+        let Session { socket, seat: _seat, desk, worker, listed, told, host, .. } = self;
         let connection = listed.connection.clone();
         let line = Line { socket, desk, worker, connection: connection.clone(), told };
         line.desk.list(listed);

@@ -17,6 +17,15 @@ pub enum Found<'a> {
 }
 
 pub fn find<'a>(place: &'a KeyPlace, exchange: &'a Exchange) -> Found<'a> {
+    found(place, exchange, false)
+}
+
+/// The same as functions are told it: `+` in a query is a space.
+pub fn find_as_form<'a>(place: &'a KeyPlace, exchange: &'a Exchange) -> Found<'a> {
+    found(place, exchange, true)
+}
+
+fn found<'a>(place: &'a KeyPlace, exchange: &'a Exchange, is_form: bool) -> Found<'a> {
     let headers = &exchange.request.headers;
     match place {
         KeyPlace::Header(name) => one(headers.get_all(name.as_str().as_bytes()).map(|value| Cow::Borrowed(value.trim_ascii()))),
@@ -25,8 +34,9 @@ pub fn find<'a>(place: &'a KeyPlace, exchange: &'a Exchange) -> Found<'a> {
             one(query_values(query, name.as_bytes()).map(|value| match value.contains(&b'%') || value.contains(&b'+') {
                 false => Cow::Borrowed(value),
                 true => {
+                    let space = |&byte: &u8| if is_form && byte == b'+' { b' ' } else { byte };
                     let mut decoded = Vec::new();
-                    path::decode(value, &mut decoded);
+                    path::decode(&value.iter().map(space).collect::<Vec<u8>>(), &mut decoded);
                     Cow::Owned(decoded)
                 }
             }))

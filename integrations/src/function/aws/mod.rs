@@ -120,12 +120,13 @@ impl Asking<'_> {
         let mut keys = self.keys().await?;
         let mut again = true;
         loop {
-            let refused = match self.once(&invocation, (&event, &hash), &keys).await? {
+            let skew = self.function.keys.skew();
+            let refused = match self.once(&invocation, (&event, &hash), (&keys, skew)).await? {
                 Ok(answered) => return Ok(answered),
                 Err(refused) => refused,
             };
             // Nothing has run: it is asked again if it can be put right, once.
-            let is_put_right = std::mem::take(&mut again) && self.put_right(&refused, &keys).await;
+            let is_put_right = std::mem::take(&mut again) && self.put_right(&refused, (&keys, skew)).await;
             match is_put_right.then(|| self.function.keys.load()).flatten() {
                 Some(others) => keys = others,
                 None => return Err(refused.fault(self.name)),
@@ -138,10 +139,10 @@ impl Asking<'_> {
         &self,
         invocation: &Invocation,
         (event, hash): (&Rc<[u8]>, &[u8; 64]),
-        keys: &Credentials,
+        (keys, skew): (&Credentials, i64),
     ) -> Result<Result<Answered, Refused>, Fault> {
         let (function, reach) = (self.function, self.reach);
-        let time = reach.unix_time(reach.worker.now()).as_secs().saturating_add_signed(function.keys.skew());
+        let time = reach.unix_time(reach.worker.now()).as_secs().saturating_add_signed(skew);
         let request = Request::new(function, invocation, self.asked, (keys, time), hash)?;
         let headers = request.headers();
         let mut call = Call {
@@ -206,12 +207,12 @@ impl Asking<'_> {
         .await;
     }
 
-    /// Whether the same request may be taken now.
-    async fn put_right(&self, refused: &Refused, used: &Arc<Credentials>) -> bool {
+    /// Whether the same request may be taken now, with others than it was signed with.
+    async fn put_right(&self, refused: &Refused, (used, skew): (&Credentials, i64)) -> bool {
         let (cell, reach) = (&self.function.keys, self.reach);
         if let Some(time) = refused.clock() {
             let ours = reach.unix_time(reach.worker.now()).as_secs();
-            return cell.learn_skew(time.cast_signed().saturating_sub(ours.cast_signed()));
+            return cell.learn_skew(time.cast_signed().saturating_sub(ours.cast_signed()), skew);
         }
         if refused.is_for_keys() {
             let is_other = || cell.load().is_some_and(|found| found.key_id != used.key_id || found.token != used.token);

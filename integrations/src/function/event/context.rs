@@ -17,6 +17,9 @@ const ID_LENGTH: usize = 10;
 /// PEM has lines of so many characters (RFC 7468 §2).
 const PEM_LINE: usize = 64;
 
+/// What a REST API's `authorizer` says of its own; no claim says it instead.
+pub(crate) const OWN_NAMES: [&str; 2] = ["principalId", "integrationLatency"];
+
 /// When it was asked.
 pub(crate) struct Moment {
     since_1970: Duration,
@@ -81,13 +84,13 @@ pub(super) fn rest_authorizer(context: &mut Object<'_>, asked: &Asked<'_>) {
     let Some((principal, vouched)) = asked.principal else { return };
     match vouched {
         Vouched::ApiKey | Vouched::Iam => {}
-        Vouched::Claims => texts(&mut context.object("authorizer").object("claims"), &principal.claims, in_commas),
+        Vouched::Claims => texts(&mut context.object("authorizer").object("claims"), &principal.claims, &[], in_commas),
         Vouched::Lambda | Vouched::Other => {
             let mut authorizer = context.object("authorizer");
             authorizer.text_or_null("principalId", principal.subject.as_deref());
             // Not known here, and expected to be there.
             authorizer.number("integrationLatency", 0);
-            texts(&mut authorizer, &principal.claims, in_commas);
+            texts(&mut authorizer, &principal.claims, &OWN_NAMES, in_commas);
         }
     }
 }
@@ -99,7 +102,7 @@ pub(super) fn http_authorizer(context: &mut Object<'_>, asked: &Asked<'_>) {
     match vouched {
         Vouched::Claims => {
             let mut jwt = authorizer.object("jwt");
-            texts(&mut jwt.object("claims"), &principal.claims, in_brackets);
+            texts(&mut jwt.object("claims"), &principal.claims, &[], in_brackets);
             match principal.scopes.is_empty() {
                 true => jwt.null("scopes"),
                 false => list(jwt.name("scopes"), principal.scopes.iter().map(|scope| scope.as_bytes())),
@@ -116,17 +119,17 @@ pub(super) fn http_authorizer(context: &mut Object<'_>, asked: &Asked<'_>) {
             iam.text("userArn", user_arn(user(principal)));
             iam.text_or_null("userId", key_id);
         }
-        Vouched::Lambda => kept(&mut authorizer.object("lambda"), &principal.claims),
+        Vouched::Lambda => kept(&mut authorizer.object("lambda"), &principal.claims, &[]),
         Vouched::ApiKey | Vouched::Other => {
             let mut lambda = authorizer.object("lambda");
-            kept(&mut lambda, &principal.claims);
             let own = [
                 ("principalId", principal.subject.as_deref()),
                 ("consumer", principal.consumer_name()),
                 ("authorizer", Some(&*principal.authorizer)),
             ];
+            kept(&mut lambda, &principal.claims, &own.map(|(name, _)| name));
             for (name, value) in own {
-                if let Some(value) = value.filter(|_| !principal.claims.contains_key(name)) {
+                if let Some(value) = value {
                     lambda.text(name, value);
                 }
             }
@@ -134,15 +137,16 @@ pub(super) fn http_authorizer(context: &mut Object<'_>, asked: &Asked<'_>) {
     }
 }
 
-/// Types as they are.
-fn kept(object: &mut Object<'_>, claims: &Map<String, Value>) {
-    for (name, claim) in claims {
+/// Types as they are; without what is told already.
+fn kept(object: &mut Object<'_>, claims: &Map<String, Value>, told: &[&str]) {
+    for (name, claim) in claims.iter().filter(|(name, _)| !told.contains(&name.as_str())) {
         value(object.foreign(name.as_bytes()), claim);
     }
 }
 
-fn texts(object: &mut Object<'_>, claims: &Map<String, Value>, of_list: fn(&[Value]) -> String) {
-    for (name, claim) in claims {
+/// But those that are told already.
+fn texts(object: &mut Object<'_>, claims: &Map<String, Value>, told: &[&str], of_list: fn(&[Value]) -> String) {
+    for (name, claim) in claims.iter().filter(|(name, _)| !told.contains(&name.as_str())) {
         text(object.foreign(name.as_bytes()), as_text(claim, of_list).as_bytes());
     }
 }

@@ -11,15 +11,14 @@ mod tests;
 mod v1;
 mod v2;
 
-pub(crate) use context::Moment;
+pub(crate) use context::{Moment, OWN_NAMES};
 pub(crate) use lists::Query;
 
 use super::Form;
-use crate::proxy::is_vouched_for;
 use json::Object;
 use lists::{Groups, compare_names};
 pub use maitred_core::identity::Vouched;
-use maitred_core::{Principal, TlsInfo};
+use maitred_core::{Principal, TlsInfo, is_vouched_for_by_aws};
 use maitred_model::EventForm;
 use maitred_wire::{Headers, Name};
 use std::sync::Arc;
@@ -129,7 +128,7 @@ impl<'a> Fields<'a> {
         let mut all: Vec<(&[u8], &[u8])> = Vec::with_capacity(asked.headers.len() + 5);
         for entry in asked.headers.iter() {
             let (name, value) = (asked.headers.name(entry), asked.headers.value(entry));
-            if passes(entry.known, name, value, asked) && takes(entry.known, name) {
+            if passes((entry.known, name, value), asked.trusted, asked.request_id) && takes(entry.known, name) {
                 all.push((spelled(entry.known, name, case), value));
             }
         }
@@ -163,16 +162,16 @@ fn spelled(known: Name, name: &[u8], case: Case) -> &[u8] {
 
 /// Whether a client's field is a function's business: neither the connection's, nor one that the gateway writes, nor one that only a proxy
 /// that is trusted may write.
-fn passes(known: Name, name: &[u8], value: &[u8], asked: &Asked<'_>) -> bool {
+pub(crate) fn passes((known, name, value): (Name, &[u8], &[u8]), trusted: bool, request_id: &[u8]) -> bool {
     const OTHERS: [&[u8]; 6] =
         [b"content-md5", b"max-forwards", b"proxy", b"www-authenticate", b"x-forwarded-port", b"x-amzn-trace-id"];
     match known {
         Name::ContentLength => true,
         Name::Host | Name::Server | Name::Trailer | Name::XForwardedFor | Name::XForwardedProto => false,
-        Name::Forwarded => asked.trusted,
-        Name::XRequestId => value == asked.request_id,
+        Name::Forwarded => trusted,
+        Name::XRequestId => value == request_id,
         _ if known.is_hop_by_hop() => false,
         _ if OTHERS.iter().any(|other| name.eq_ignore_ascii_case(other)) => false,
-        _ => asked.trusted || !is_vouched_for(name),
+        _ => trusted || !is_vouched_for_by_aws(name),
     }
 }

@@ -7,6 +7,9 @@ use super::{ACCOUNT, Asked, Case, Fields, STAGE, media};
 use maitred_wire::{Name, path};
 use std::borrow::Cow;
 
+/// Of Function URLs.
+const TLS_VERSION: &str = "x-amzn-tls-version";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Api,
@@ -57,13 +60,15 @@ fn cookies(event: &mut Object<'_>, asked: &Asked<'_>) {
 }
 
 fn headers(event: &mut Object<'_>, asked: &Asked<'_>, kind: Kind) {
-    let fields = Fields::of(asked, Case::Lower, |known, _| known != Name::Cookie);
+    let tls = asked.tls.filter(|_| kind == Kind::Url);
+    let is_ours = |name: &[u8]| tls.is_some() && name.eq_ignore_ascii_case(TLS_VERSION.as_bytes());
+    let fields = Fields::of(asked, Case::Lower, |known, name| known != Name::Cookie && !is_ours(name));
     let mut headers = event.object("headers");
     for (name, values) in fields.each() {
         joined(headers.foreign_lower(name), values);
     }
-    if let (Kind::Url, Some(tls)) = (kind, asked.tls) {
-        headers.text("x-amzn-tls-version", tls.version);
+    if let Some(tls) = tls {
+        headers.text(TLS_VERSION, tls.version);
     }
 }
 

@@ -8,7 +8,7 @@ mod tests;
 use super::lambda::policy::{Circumstances, Verdict};
 use super::lambda::result::{Judgement, Said};
 use super::lambda::{ARN_BYTES_MAX, Answer, EXPLICITLY_DENIED, is_rest, judge, read, timeout};
-use super::place::{Found, find, strip};
+use super::place::{Found, find_as_form, strip};
 use super::{Answer as Ready, Authorizer, Decision, Making, Problem, Refusal};
 use maitred_core::identity::{Finding, Generations, Remembered, Roll, Vouched};
 use maitred_core::wire::Name;
@@ -238,7 +238,7 @@ fn denied(exchange: &Exchange) -> Refusal {
 fn value<'a>(source: &'a IdentitySource, exchange: &'a Exchange) -> Option<Cow<'a, [u8]>> {
     let request = &exchange.request;
     let found = match source {
-        IdentitySource::Place(place) => match find(place, exchange) {
+        IdentitySource::Place(place) => match find_as_form(place, exchange) {
             Found::One(value) => value,
             Found::Nothing | Found::Several => return None,
         },
@@ -260,7 +260,7 @@ impl Authorizer for FunctionAuthorizer {
     /// Without a place to look in, it is about every request.
     fn finds(&self, exchange: &Exchange) -> bool {
         let mut places = self.identity.iter().filter_map(place).peekable();
-        places.peek().is_none() || places.any(|place| find(place, exchange) != Found::Nothing)
+        places.peek().is_none() || places.any(|place| find_as_form(place, exchange) != Found::Nothing)
     }
 
     fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision> {

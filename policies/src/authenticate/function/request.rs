@@ -4,7 +4,7 @@ use super::super::lambda::{self, Request, is_rest};
 use super::{ACCOUNT, STAGE};
 use maitred_core::aws::sigv4::stamp;
 use maitred_core::wire::{Name, path};
-use maitred_core::{Exchange, Matched, Ports};
+use maitred_core::{Exchange, Matched, Ports, is_vouched_for_by_aws};
 use maitred_model::{AuthorizerForm, Segment};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -20,11 +20,14 @@ pub(super) fn event(form: AuthorizerForm, (arn, values): (&str, &[String]), exch
     let resource = matched.map_or_else(|| text(exchange.local_path()), |matched| matched.path.source.clone());
     let (headers, query) = (headers(exchange), query(exchange));
     let parameters = parameters(matched.as_ref(), exchange, form);
-    let context = if is_http_v2(form) { context_v2(exchange, api, unix) } else { context_v1(exchange, (api, &resource), unix) };
+    // As the function behind it is told it.
+    let path = if is_http_v2(form) { decoded(exchange.local_path(), false) } else { text(request.path()) };
+    let context =
+        if is_http_v2(form) { context_v2(exchange, (api, &path), unix) } else { context_v1(exchange, (api, &resource), unix) };
     let told = Request {
         arn,
         method: &text(request.method_text()),
-        path: &text(request.path()),
+        path: &path,
         resource: &resource,
         route_key: &route_key(exchange),
         raw_query: &text(request.query().unwrap_or_default()),
@@ -54,17 +57,19 @@ pub(super) fn route_key(exchange: &Exchange) -> String {
     }
 }
 
-/// What only a proxy that is trusted may say of the client is said by the gateway itself.
+/// What only a proxy that is trusted may say of the client is said by the gateway itself, or not at all.
 fn headers(exchange: &Exchange) -> Pairs {
     let headers = &exchange.request.headers;
     let is_ours = |name: &[u8]| {
-        let told = [&b"x-forwarded-for"[..], b"x-forwarded-proto", b"x-forwarded-port", b"forwarded", b"host"];
+        let told = [&b"x-forwarded-for"[..], b"x-forwarded-proto", b"x-forwarded-port", b"forwarded", b"host", b"proxy"];
         told.iter().any(|own| own.eq_ignore_ascii_case(name))
     };
-    let theirs = headers.iter().map(|entry| (headers.name(entry), headers.value(entry))).filter(|(name, _)| !is_ours(name));
+    let trusted = exchange.forwarded.trusted;
+    let theirs = headers.iter().map(|entry| (headers.name(entry), headers.value(entry)));
+    let theirs = theirs.filter(|(name, _)| !is_ours(name) && (trusted || !is_vouched_for_by_aws(name)));
     let mut told: Pairs = theirs.map(|(name, value)| (text(name), text(value))).collect();
     let authority = text(exchange.request.authority());
-    let proto = headers.known(Name::XForwardedProto).filter(|_| exchange.forwarded.trusted).map(text);
+    let proto = headers.known(Name::XForwardedProto).filter(|_| trusted).map(text);
     let own = [
         ("Host", authority),
         ("X-Forwarded-For", exchange.client_ip().to_string()),
@@ -128,8 +133,8 @@ fn context_v1(exchange: &Exchange, (api, resource): (&str, &str), unix: Duration
     object(context)
 }
 
-fn context_v2(exchange: &Exchange, api: &str, unix: Duration) -> Map<String, Value> {
-    let (method, host, path) = facts(exchange);
+fn context_v2(exchange: &Exchange, (api, path): (&str, &str), unix: Duration) -> Map<String, Value> {
+    let (method, host, _) = facts(exchange);
     let context = json!({
         "accountId": ACCOUNT,
         "apiId": api,

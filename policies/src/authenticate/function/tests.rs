@@ -406,3 +406,62 @@ fn a_function_is_told_of_the_request() {
     assert_eq!(v2["requestContext"]["http"]["sourceIp"], json!("10.0.0.7"));
     assert_eq!(v2["requestContext"]["timeEpoch"], json!(1_428_582_896_000u64));
 }
+
+#[test]
+fn a_function_is_told_by_strangers_nothing_that_a_proxy_says() {
+    const SAID: [&str; 11] = [
+        "X-Real-IP",
+        "X_Real_IP",
+        "X-Forwarded-Host",
+        "X-Forwarded-Client-Cert",
+        "x_forwarded_for",
+        "X-Amzn-Trace-Id",
+        "X_AMZN_TRACE_ID",
+        "X-Amzn-Oidc-Identity",
+        "x-amzn-mtls-clientcert",
+        "x-amzn-tls-version",
+        "X-Kept",
+    ];
+    let headers: String = SAID.iter().map(|name| format!("{name}: forged\r\n")).collect();
+    for form in ["event: rest", "event: v1", "event: v2"] {
+        for (trusted, wanted) in [(false, 1), (true, SAID.len())] {
+            let ports = ports(returning(&policy("Allow", "*")));
+            let mut exchange = exchange(&ports, "/", &format!("{TOKEN}Proxy: forged\r\n{headers}"));
+            exchange.forwarded.trusted = trusted;
+            assert!(decide(&authorizer(&format!("{{ name: checker, {form} }}")), &mut exchange, &ports).is_ok());
+            let (_, event) = ports.asked.borrow_mut().pop().expect("it was asked");
+            let told = event_of(&event)["headers"].as_object().expect("headers").clone();
+            let forged: Vec<&String> = told.iter().filter(|(_, value)| *value == "forged").map(|(name, _)| name).collect();
+            assert_eq!(forged.len(), wanted, "{form} {forged:?}");
+        }
+    }
+}
+
+#[test]
+fn a_plus_is_the_same_to_what_is_remembered_and_to_what_is_told() {
+    let authorizer = authorizer("{ name: checker, event: v2, identity: [\"query:q\"] }");
+    let ports = ports(returning(&policy("Allow", "*")));
+    for (target, value, calls) in [("/?q=a+b", "a b", 1), ("/?q=a%20b", "a b", 1), ("/?q=a%2Bb", "a+b", 2)] {
+        assert!(decide(&authorizer, &mut exchange(&ports, target, ""), &ports).is_ok(), "{target}");
+        let asked = ports.asked.borrow();
+        let event = event_of(&asked.last().expect("it was asked").1);
+        assert_eq!((&event["identitySource"], &event["queryStringParameters"]["q"]), (&json!([value]), &json!(value)));
+        assert_eq!(asked.len(), calls, "{target}");
+    }
+}
+
+#[test]
+fn of_format_2_the_path_is_the_one_that_functions_are_told() {
+    for (form, wanted) in [("event: v1", "/api/pets/7%2F8%20a"), ("event: v2", "/pets/7/8 a")] {
+        let ports = ports(returning(&policy("Allow", "*")));
+        let authorizer = authorizer(&format!("{{ name: checker, {form} }}"));
+        let mut exchange = exchange(&ports, "/api/pets/7%2F8%20a", TOKEN);
+        exchange.local_path = exchange.request.headers.stash(b"/pets/7%2F8%20a");
+        assert!(decide(&authorizer, &mut exchange, &ports).is_ok());
+        let event = event_of(&ports.asked.borrow_mut().pop().expect("it was asked").1);
+        let context = &event["requestContext"];
+        let told =
+            if form == "event: v2" { (&event["rawPath"], &context["http"]["path"]) } else { (&event["path"], &context["path"]) };
+        assert_eq!(told, (&json!(wanted), &json!(wanted)), "{form}");
+    }
+}

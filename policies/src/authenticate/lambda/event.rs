@@ -2,7 +2,9 @@
 //! body, and never who it is: that is the question.
 
 use super::Request;
+use serde_json::map::Entry;
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
 /// These never arrive at a function.
 const HOP_BY_HOP: [&str; 12] = [
@@ -101,11 +103,12 @@ fn is_hop_by_hop(name: &str) -> bool {
 /// The last value of each name, and all of them. Names of headers have no case, and keep that of the first.
 fn maps(list: &[(String, String)], are_headers: bool) -> (Value, Value) {
     let (mut last, mut all) = (Map::new(), Map::new());
+    // Looked up and not searched for: clients choose how many there are.
+    let mut first = HashMap::new();
     for (name, value) in list.iter().filter(|(name, _)| !are_headers || !is_hop_by_hop(name)) {
-        let known = all.keys().find(|known| **known == *name || (are_headers && known.eq_ignore_ascii_case(name))).cloned();
-        let name = known.unwrap_or_else(|| name.clone());
+        let name = if are_headers { *first.entry(name.to_ascii_lowercase()).or_insert(name) } else { name };
         last.insert(name.clone(), value.as_str().into());
-        if let Some(values) = all.entry(name).or_insert_with(|| Value::Array(Vec::new())).as_array_mut() {
+        if let Value::Array(values) = all.entry(name.as_str()).or_insert_with(|| Value::Array(Vec::new())) {
             values.push(value.as_str().into());
         }
     }
@@ -117,11 +120,15 @@ fn plain(list: &[(String, String)]) -> Value {
 }
 
 fn join(map: &mut Map<String, Value>, name: String, value: &str) {
-    let joined = match map.get(&name).and_then(Value::as_str) {
-        Some(before) => format!("{before},{value}"),
-        None => value.to_owned(),
-    };
-    map.insert(name, joined.into());
+    match map.entry(name) {
+        Entry::Vacant(vacant) => _ = vacant.insert(value.into()),
+        Entry::Occupied(mut occupied) => {
+            if let Value::String(joined) = occupied.get_mut() {
+                joined.push(',');
+                joined.push_str(value);
+            }
+        }
+    }
 }
 
 /// Without `authorizer`: nobody has said yet who it is.

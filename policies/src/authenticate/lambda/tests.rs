@@ -176,6 +176,11 @@ fn the_function_is_told_what_aws_tells() {
             "stageVariables": { "v": "w" },
         })
     );
+    let many: Vec<(String, String)> = (0..100_000).map(|at| (format!("q{}", at / 2), "x".to_owned())).collect();
+    let many = Asked { query: [many, pairs(&[("a", ""); 100_000])].concat(), ..Asked::new(&[]) };
+    assert_eq!(many.event(AuthorizerForm::Rest)["multiValueQueryStringParameters"]["q49999"], json!(["x", "x"]));
+    let joined = many.event(AuthorizerForm::HttpV2 { simple: true })["queryStringParameters"].take();
+    assert_eq!((&joined["q7"], joined["a"].as_str().map(str::len)), (&json!("x,x"), Some(99_999)));
     let bare = Asked::new(&[("Authorization", "t")]);
     assert_eq!(bare.event(AuthorizerForm::Rest)["pathParameters"], json!({}), "empty, and not null");
     let plain = bare.event(AuthorizerForm::HttpV2 { simple: true });

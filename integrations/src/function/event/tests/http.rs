@@ -119,8 +119,13 @@ fn who_has_signed_is_told_as_iam_s_user() {
 
 #[test]
 fn what_no_api_of_aws_knows_is_told_as_a_function_s_words() {
-    let principal = Principal { consumer: Some(Arc::new(north())), claims: claims(json!({ "consumer": "own" })), ..alice() };
-    let event = by(Vouched::Other, principal).v2();
-    let told = json!({ "consumer": "own", "principalId": "alice", "authorizer": "shop" });
-    assert_eq!(event["requestContext"]["authorizer"], json!({ "lambda": told }));
+    let said = claims(json!({ "seat": 4, "consumer": "south", "principalId": "owner", "authorizer": "other" }));
+    for (consumer, mut told) in [
+        (Some(Arc::new(north())), json!({ "seat": 4, "consumer": "north", "principalId": "alice" })),
+        (None, json!({ "seat": 4, "principalId": "alice" })),
+    ] {
+        told["authorizer"] = "shop".into();
+        let event = by(Vouched::Other, Principal { consumer, claims: said.clone(), ..alice() }).v2();
+        assert_eq!(event["requestContext"]["authorizer"], json!({ "lambda": told }), "no claim says who it is");
+    }
 }

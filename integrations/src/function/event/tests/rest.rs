@@ -231,7 +231,10 @@ fn claims_are_texts_as_cognito_s() {
 
 #[test]
 fn what_a_function_says_of_a_caller_is_texts_beside_its_id() {
-    let event = by(Vouched::Lambda, Principal { claims: claims(json!({ "tenant": 7, "is": true })), ..alice() }).v1();
+    let said = claims(json!({ "tenant": 7, "is": true, "principalId": "owner", "integrationLatency": "x" }));
+    let request = by(Vouched::Lambda, Principal { claims: said, ..alice() });
+    assert!(!String::from_utf8_lossy(&request.bytes(&form(EventForm::V1))).contains("owner"), "it is not said twice");
+    let event = request.v1();
     assert_eq!(
         event["requestContext"]["authorizer"],
         json!({ "principalId": "alice", "integrationLatency": 0, "tenant": "7", "is": "true" })

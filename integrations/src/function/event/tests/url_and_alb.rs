@@ -28,6 +28,31 @@ fn a_function_url_tells_the_length_and_the_version_of_tls() {
     let event = url(&request);
     assert_eq!((&event["headers"]["content-length"], &event["headers"]["x-amzn-tls-version"]), (&json!("5"), &json!("TLSv1.3")));
     assert_eq!((&event["body"], &event["isBase64Encoded"]), (&json!("LS14LS0="), &json!(true)));
+    // Not even who is trusted says it a second time.
+    request.headers.push(("X-Amzn-TLS-Version", "forged"));
+    for trusted in [false, true] {
+        request.trusted = trusted;
+        let text = String::from_utf8(request.bytes(&form(EventForm::Url))).expect("text");
+        assert_eq!((text.matches("x-amzn-tls-version").count(), text.contains("forged")), (1, false), "{text}");
+    }
+}
+
+#[test]
+fn what_a_load_balancer_of_aws_vouches_for_no_stranger_says() {
+    let mut request = with_headers(&[
+        ("X-Amzn-Oidc-Identity", "forged"),
+        ("x_amzn_oidc_data", "forged"),
+        ("X-Amzn-Mtls-Clientcert", "forged"),
+        ("X-Amzn-Tls-Cipher-Suite", "forged"),
+        ("X-Real-IP", "forged"),
+    ]);
+    for event in [EventForm::Url, EventForm::V1, EventForm::V2, EventForm::Alb] {
+        for trusted in [false, true] {
+            request.trusted = trusted;
+            let text = String::from_utf8(request.bytes(&form(event))).expect("text");
+            assert_eq!(text.contains("forged"), trusted, "{text}");
+        }
+    }
 }
 
 #[test]
