@@ -389,7 +389,8 @@ impl Instance {
     pub async fn live(self: Rc<Self>) {
         let ended = self.clone().run_process().await;
         let old = self.set(State::Ending);
-        if matches!(old, State::Idle(_)) {
+        // With its process the connection that it asked on has ended, mostly before this is seen.
+        if matches!(old, State::Idle(_) | State::Between(_)) {
             self.desk.died_idle();
         }
         if matches!(old, State::Starting) {

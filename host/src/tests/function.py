@@ -191,6 +191,9 @@ def main():
         link.socket.close()
         link = Link()
         print("here again", flush=True)
+    if mode == "mortal":
+        link.send(f"GET {BASE}invocation/next HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        os._exit(0)
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:

@@ -233,6 +233,19 @@ fn a_warm_process_that_dies_is_replaced() {
 }
 
 #[test]
+fn warm_ones_that_die_of_themselves_are_not_started_without_pause() {
+    block_on(async {
+        let started = std::time::Instant::now();
+        let house = house(Settings { min_instances: 1, ..at_once(2, "mortal") });
+        while house.pool.figures().starts.load(Ordering::Relaxed) < 3 {
+            assert!(started.elapsed() < PATIENCE);
+            tokio::task::yield_now().await;
+        }
+        assert!(started.elapsed() >= Duration::from_secs(2), "a second after each: {:?}", started.elapsed());
+    });
+}
+
+#[test]
 fn after_an_answer_a_process_is_busy_until_it_asks_again() {
     block_on(async {
         let house = house(at_once(1, ""));
