@@ -57,6 +57,18 @@ fn the_queue_has_an_end_and_a_time() {
 }
 
 #[test]
+fn who_waits_for_one_that_never_asks_again_waits_no_longer_than_the_queue_allows() {
+    block_on(async {
+        let queue = FunctionQueue { length: 1, timeout: Duration::from_millis(100) };
+        let house = house(Settings { queue, timeout: PATIENCE / 2, ..at_once(1, "") });
+        house.returned(json!({"linger": 1000})).await;
+        let started = std::time::Instant::now();
+        assert_eq!(house.pool.invoke(invocation(&json!({}))).await.unwrap_err(), NotRun::Waited);
+        assert!(started.elapsed() < PATIENCE / 4, "{:?}", started.elapsed());
+    });
+}
+
+#[test]
 fn whoever_goes_leaves_the_queue_and_what_runs_runs_on() {
     block_on(async {
         let queue = FunctionQueue { length: 1, timeout: PATIENCE };
