@@ -312,6 +312,11 @@ impl Instance {
         }
     }
 
+    /// Whether its caller takes the result as it is written.
+    pub fn is_streamed(&self) -> bool {
+        self.run.borrow().as_ref().is_some_and(|run| run.invocation.streamed)
+    }
+
     /// To whom the result goes as it is written; `None`: it is wanted whole.
     pub fn streams_to(&self) -> Option<Reply> {
         let mut run = self.run.borrow_mut();
