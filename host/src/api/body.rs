@@ -107,15 +107,20 @@ impl Wire {
         Ok(all)
     }
 
-    /// What is there is copied, and all else read to where it stays.
+    /// What is there is copied, and all else read behind it.
     async fn exactly(&mut self, length: usize) -> Result<Vec<u8>, Broken> {
-        let mut all = Vec::with_capacity(length);
+        let mut all = Vec::new();
         let there = self.buffer.len().min(length);
         all.extend_from_slice(&self.buffer[..there]);
         self.buffer.advance(there);
-        all.resize(length, 0);
         let mut done = there;
         while done < length {
+            if done == all.len() {
+                // Twice what came, and not what was announced: only who sends it takes memory.
+                let room = all.len().max(PIECE_BYTES_MAX).min(length - done);
+                all.reserve_exact(room);
+                all.resize(done + room, 0);
+            }
             match self.stream.try_read(&mut all[done..]) {
                 Ok(0) => return Err(Broken::Cut),
                 Ok(count) => {

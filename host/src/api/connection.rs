@@ -166,14 +166,19 @@ impl Connection {
     }
 
     async fn init_error(&mut self, head: &RequestHead, body: &mut Body) -> GoesOn {
-        if !self.instance.is_starting() {
-            return self.refuse(head, body, Refused::State).await;
+        if let Err(refused) = self.instance.begins_init_error() {
+            return self.refuse(head, body, refused).await;
         }
         if !self.fits(head) {
+            self.instance.ends_init_error();
             return self.refuse(head, body, Refused::TooLarge).await;
         }
-        self.proceed(head).await?;
-        match self.wire.whole(body, PAYLOAD_BYTES_MAX).await {
+        let gathered = match self.proceed(head).await {
+            Some(()) => self.wire.whole(body, PAYLOAD_BYTES_MAX).await,
+            None => Err(Broken::Cut),
+        };
+        self.instance.ends_init_error();
+        match gathered {
             Ok(payload) => {
                 let payload = errors::or_named(payload, error_type(head.headers.get(ERROR_TYPE)));
                 let goes_on = self.accepted(body, TAKEN).await;

@@ -49,6 +49,8 @@ pub(crate) struct Instance {
     /// How long it took to ask for work first, until that is told.
     init: Cell<Option<Duration>>,
     start: Start,
+    /// Why it cannot start is being read.
+    is_telling: Cell<bool>,
     /// By when something must have happened.
     due: Cell<Option<Instant>>,
     /// When the timer fires, which may be before.
@@ -109,6 +111,7 @@ impl Instance {
             born: now,
             init: Cell::default(),
             start,
+            is_telling: Cell::default(),
             due: Cell::new(Some(now + start.limit)),
             armed: Cell::default(),
             wake: Notify::new(),
@@ -376,6 +379,16 @@ impl Instance {
             line += &format!("\tInit Duration: {:.2} ms", init.as_secs_f64() * 1000.0);
         }
         self.output.say(&line);
+    }
+
+    /// Whether it may say why it cannot start: once at a time, since what it says is kept until it is whole.
+    pub fn begins_init_error(&self) -> Result<(), Refused> {
+        let may = self.is_starting() && !self.is_telling.replace(true);
+        if may { Ok(()) } else { Err(Refused::State) }
+    }
+
+    pub fn ends_init_error(&self) {
+        self.is_telling.set(false);
     }
 
     /// The process says that it cannot start, and will end.

@@ -110,6 +110,15 @@ fn nothing_can_be_answered_before_there_was_a_question() {
 }
 
 #[test]
+fn while_one_says_why_it_cannot_start_another_is_not_heard() {
+    block_on(async {
+        let house = house(Settings { min_instances: 1, ..at_once(1, "telling") });
+        house.until_logged("a second was answered 403").await;
+        assert_eq!(house.returned(json!({"return": 1})).await, json!(1), "the first was never told whole");
+    });
+}
+
+#[test]
 fn who_asks_on_two_connections_is_answered_on_the_second() {
     block_on(async {
         let house = house(Settings { min_instances: 1, ..at_once(1, "double") });
