@@ -69,7 +69,7 @@ impl Process {
         exit
     }
 
-    /// Whether the peer of a connection on loopback, which ends at `local`, is this process or one that it started. Tens of microseconds
+    /// Whether the peer of a connection on loopback, which ends at `local`, is this process, of its session or group, or descends from it. Tens of microseconds
     /// where it is the process itself, and milliseconds where it is none of them.
     pub fn owns(&self, peer: SocketAddr, local: SocketAddr) -> bool {
         let Some(peer) = peer::of(peer, local).filter(|peer| self.family.may_be(peer.user)) else { return false };
@@ -79,6 +79,6 @@ impl Process {
         let has_open = |pid: u32| peer::has_open(pid, peer.inode);
         has_open(self.pid)
             || peer::descendants(self.pid).into_iter().any(has_open)
-            || self.family.members(&Processes::read()).into_iter().any(has_open)
+            || self.family.kin(&Processes::read()).into_iter().any(has_open)
     }
 }
