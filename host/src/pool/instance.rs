@@ -28,6 +28,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const CONNECTIONS_MAX: usize = 64;
 /// After a connection that could not be taken; the process's end and deadline wait no longer than that.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
+/// Of refused connections one is told so often: the last thousand lines are the function's own.
+const REFUSED_EVERY: Duration = Duration::from_secs(1);
 /// For what a process wrote before it ended: it is here already, and read within milliseconds.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// An event whose connection ended under it is given to another process so often.
@@ -51,6 +53,8 @@ pub(crate) struct Instance {
     start: Start,
     /// Why it cannot start is being read.
     is_telling: Cell<bool>,
+    /// When it was last said that somebody else's connection was.
+    refused: Cell<Option<Instant>>,
     /// By when something must have happened.
     due: Cell<Option<Instant>>,
     /// When the timer fires, which may be before.
@@ -112,6 +116,7 @@ impl Instance {
             init: Cell::default(),
             start,
             is_telling: Cell::default(),
+            refused: Cell::default(),
             due: Cell::new(Some(now + start.limit)),
             armed: Cell::default(),
             wake: Notify::new(),
@@ -492,7 +497,8 @@ impl Instance {
     ) {
         if process.owns(peer, local) {
             connections.spawn_local(serve(stream, self.clone()));
-        } else {
+        } else if self.refused.get().is_none_or(|last| last.elapsed() >= REFUSED_EVERY) {
+            self.refused.set(Some(Instant::now()));
             self.output.say("A connection to the Runtime API was refused: it is not from this process");
         }
     }

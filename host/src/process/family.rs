@@ -19,6 +19,7 @@ pub(super) struct Family {
     pid: u32,
     /// `NAME=value`, as it stands in an environment.
     mark: Option<Vec<u8>>,
+    /// `None`: root, who may become anybody.
     user: Option<u32>,
 }
 
@@ -48,7 +49,9 @@ impl Family {
     pub(super) fn new(pid: u32, launch: &Launch) -> Family {
         let mark = launch.environment.iter().find(|(name, _)| name == MARK);
         let mark = mark.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
-        Family { pid, mark, user: launch.user.map(|(user, _)| user) }
+        // SAFETY: takes nothing, returns a number.
+        let gateway = Some(unsafe { libc::geteuid() }).filter(|user| *user != 0);
+        Family { pid, mark, user: launch.user.map(|(user, _)| user).or(gateway) }
     }
 
     /// All but the process itself, and those that have ended.

@@ -297,6 +297,16 @@ fn a_connection_is_its_own_or_its_childrens_and_nobody_elses() {
             assert_eq!((process.owns(peer, local), other.owns(peer, local)), (is_own, false), "{prefix}");
             drop(accepted);
         }
+        // What is quickly seen is seen though a stranger came just now.
+        let process = spawner.spawn(start("true;")).await.unwrap();
+        let (_accepted, peer) = listener.accept().unwrap();
+        let stranger = spawner.spawn(start("exec")).await.unwrap();
+        let (_accepted, strange) = listener.accept().unwrap();
+        assert!(!process.owns(strange, local));
+        let came = process.stranger_came.get().unwrap();
+        assert_eq!((process.owns(strange, local), process.owns(peer, local)), (false, true));
+        assert!(process.stranger_came.get() == Some(came) || came.elapsed() >= running::LOOK_AGAIN, "it was looked again");
+        drop(stranger);
         let own = std::net::TcpStream::connect(local).unwrap();
         let (_, peer) = listener.accept().unwrap();
         assert!(!other.owns(peer, local) && !other.owns(local, peer), "the gateway itself is no function");
