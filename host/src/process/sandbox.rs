@@ -21,8 +21,15 @@ const CREATE_RULESET_VERSION: u32 = 1;
 const RULE_PATH_BENEATH: i32 = 1;
 const WRITE_FILE: u64 = 1 << 1;
 const READ_FILE: u64 = 1 << 2;
+const REMOVE_FOLDER: u64 = 1 << 4;
 const REMOVE_FILE: u64 = 1 << 5;
+const MAKE_FOLDER: u64 = 1 << 7;
 const MAKE_FILE: u64 = 1 << 8;
+const MAKE_SOCKET: u64 = 1 << 9;
+const MAKE_PIPE: u64 = 1 << 10;
+const MAKE_LINK: u64 = 1 << 12;
+/// Where a folder above what is hidden could be moved away, another could be put in its place.
+const IN_FOLDERS: u64 = REMOVE_FILE | REMOVE_FOLDER | MAKE_FILE | MAKE_FOLDER | MAKE_SOCKET | MAKE_PIPE | MAKE_LINK;
 /// A domain has to forbid something: devices are nothing that a function makes.
 const MAKE_CHAR: u64 = 1 << 6;
 const MAKE_BLOCK: u64 = 1 << 11;
@@ -66,7 +73,7 @@ impl Sandbox {
         }
         let hidden: Vec<PathBuf> = hidden.iter().filter_map(|path| hideable(path)).collect();
         let in_files = READ_FILE | WRITE_FILE | if version >= VERSION_TRUNCATE { TRUNCATE } else { 0 };
-        let in_folders = in_files | REMOVE_FILE | MAKE_FILE;
+        let in_folders = in_files | IN_FOLDERS;
         let handled = if hidden.is_empty() { 0 } else { in_folders };
         let scopes = if version >= VERSION_SCOPES { SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS } else { 0 };
         let ruleset = Ruleset { files: MAKE_CHAR | MAKE_BLOCK | REFER | handled, network: 0, scopes };

@@ -370,23 +370,26 @@ fn the_gateways_own_files_are_neither_read_nor_changed() {
         return;
     }
     let at = |name: &str| folder.join(name);
-    for folder in ["keys", "free"] {
+    for folder in ["keys", "free", "above"] {
         std::fs::create_dir(at(folder)).unwrap();
     }
-    for file in ["store.db", "store.db-wal", "keys/one.pem", "free/data", "beside", "keys-of-others"] {
+    for file in ["store.db", "store.db-wal", "keys/one.pem", "above/key", "free/data", "beside", "keys-of-others"] {
         std::fs::write(at(file), "words").unwrap();
         std::fs::set_permissions(at(file), std::fs::Permissions::from_mode(0o666)).unwrap();
     }
-    for open in [folder.clone(), at("free"), at("keys")] {
+    for open in [folder.clone(), at("free"), at("keys"), at("above")] {
         std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o777)).unwrap();
     }
     std::os::unix::fs::symlink(at("store.db"), at("free/link")).unwrap();
-    let hidden = ["store.db", "keys", "later.db", "none/yet"].map(at).to_vec();
+    let hidden = ["store.db", "keys", "above/key", "later.db", "none/yet"].map(at).to_vec();
     let script = format!(
         "cd {}; for f in store.db store.db-wal keys/one.pem free/link beside free/data keys-of-others; do cat $f >/dev/null 2>&1 && echo read $f; done
          for f in store.db keys/one.pem free/link free/data; do (echo x >> $f) 2>/dev/null && echo wrote $f; done
          rm -f store.db 2>/dev/null; mv free/data store.db 2>/dev/null; rm -f keys/one.pem 2>/dev/null
          (echo x > free/new) && cat free/new; (echo x > later.db) 2>/dev/null; (echo x > other) 2>/dev/null
+         mv above moved 2>/dev/null && echo moved; mv keys moved 2>/dev/null && echo moved; mkdir made 2>/dev/null && echo made
+         ln -s free linked 2>/dev/null && echo linked; mkfifo pipe 2>/dev/null && echo piped
+         mkdir free/made && ln -s made free/linked && mv free/made free/moved && mkfifo free/pipe && rm free/linked free/pipe && rmdir free/moved && echo freely
          t=$(mktemp) && echo tmp > $t && cat $t && rm $t; echo out > /dev/stdout; echo nothing > /dev/null; ls / > /dev/null && echo listed",
         folder.display()
     );
@@ -403,7 +406,7 @@ fn the_gateways_own_files_are_neither_read_nor_changed() {
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(
             lines,
-            ["read beside", "read free/data", "read keys-of-others", "wrote free/data", "x", "tmp", "out", "listed"],
+            ["read beside", "read free/data", "read keys-of-others", "wrote free/data", "x", "freely", "tmp", "out", "listed"],
             "{user:?}"
         );
         for kept in ["store.db", "keys/one.pem"] {
