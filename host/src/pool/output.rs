@@ -99,10 +99,7 @@ impl Output {
                         ready.clear_ready();
                     }
                 }
-                Drained::More => {
-                    drop(ready);
-                    tokio::task::yield_now().await;
-                }
+                Drained::More => tokio::task::yield_now().await,
                 Drained::Closed => break,
             }
         }
