@@ -162,7 +162,7 @@ impl Host {
         }
         let running = match &mut house.running {
             Some(running) => running,
-            none => none.insert(start(self.options.hidden.clone()).map_err(|error| format!("the host cannot start: {error}"))?),
+            none => none.insert(start(&self.options).map_err(|error| format!("the host cannot start: {error}"))?),
         };
         let (pool, orders) = Pool::new(name, code);
         let birth = Birth { shared: pool.shared().clone(), settings, orders };
@@ -267,8 +267,8 @@ fn settings(name: &str, function: &Function, hosted: &Hosted, region: &str, laun
     }
 }
 
-fn start(hidden: Vec<PathBuf>) -> io::Result<Running> {
-    let spawner = Spawner::hiding(hidden)?;
+fn start(options: &HostOptions) -> io::Result<Running> {
+    let spawner = Spawner::hiding(options.hidden.clone(), Some(options.folder.clone()))?;
     let (births, inbox) = mpsc::channel(BIRTHS_MAX);
     let (stop, stopped) = watch::channel(None);
     let thread = thread::Builder::new().name("functions".into()).spawn(move || run(spawner, inbox, stopped))?;

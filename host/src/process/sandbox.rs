@@ -65,8 +65,8 @@ impl Sandbox {
     /// when it is made later. `None`: this kernel has none.
     ///
     /// Landlock can only allow. So all that stands beside what is hidden, and beside the folders above it, is allowed; what is put
-    /// there after the start of a process is hidden from it too.
-    pub(super) fn new(hidden: &[PathBuf]) -> Option<Sandbox> {
+    /// there after the start of a process is hidden from it too. Of `copies` among it only reading is.
+    pub(super) fn new(hidden: &[PathBuf], copies: Option<&Path>) -> Option<Sandbox> {
         let version = version();
         if version < VERSION_MIN {
             return None;
@@ -89,6 +89,7 @@ impl Sandbox {
         };
         let sandbox = Sandbox(own);
         sandbox.allow(&File::open("/").ok()?, REFER).ok()?;
+        let copies = copies.and_then(|folder| folder.canonicalize().ok());
         for path in beside(&hidden) {
             let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(&path);
             // Gone meanwhile.
@@ -96,7 +97,12 @@ impl Sandbox {
             let Ok(metadata) = opened.metadata() else { continue };
             // Links are gone through to where they lead, and that counts.
             if !metadata.is_symlink() {
-                let _ = sandbox.allow(&opened, if metadata.is_dir() { in_folders } else { in_files });
+                let allowed = match metadata.is_dir() {
+                    true if Some(&path) == copies.as_ref() => READ_FILE,
+                    true => in_folders,
+                    false => in_files,
+                };
+                let _ = sandbox.allow(&opened, allowed);
             }
         }
         Some(sandbox)
