@@ -315,6 +315,17 @@ fn a_connection_is_its_own_or_its_childrens_and_nobody_elses() {
 }
 
 #[test]
+fn only_who_may_become_anybody_may_be_anybody() {
+    // SAFETY: takes nothing, returns a number.
+    let own = unsafe { libc::geteuid() };
+    for (user, other, may) in
+        [(Some((7, 7)), 7, true), (Some((7, 7)), 8, false), (Some((0, 0)), 8, true), (None, own, true), (None, own + 1, own == 0)]
+    {
+        assert_eq!(family::Family::new(1, &Launch { user, ..shell("") }).may_be(other), may, "{user:?} {other}");
+    }
+}
+
+#[test]
 fn no_function_sees_into_another_nor_into_the_gateway() {
     let (has_domains, has_scopes) = sandbox::is_there();
     block_on(async {
