@@ -13,7 +13,7 @@ mod user;
 use aws_lc_rs::digest::{Context, SHA256};
 use copies::Holds;
 pub use environment::interpreter_of;
-pub(crate) use environment::{Surroundings, launch};
+pub(crate) use environment::{Surroundings, interpreter_for, launch};
 use maitred_model::{FunctionRuntime, Hosted, Span, Spanned};
 use std::path::{Path, PathBuf};
 use tree::{Refused, Tree};

@@ -66,7 +66,7 @@ fn lines(data: &[u8]) {
     let cut = |size: usize| {
         let (mut lines, mut all) = (Lines::default(), Vec::new());
         for piece in data.chunks(size) {
-            lines.take(piece, |line| all.push(line.to_owned()));
+            lines.take(piece, &mut { usize::MAX }, |line| all.push(line.to_owned()));
         }
         lines.finish(|line| all.push(line.to_owned()));
         all

@@ -141,11 +141,14 @@ impl Host {
     fn launcher(&self, name: &str, hosted: &Hosted, code: &Code, user: Option<(u32, u32)>) -> Result<Launcher, NotReady> {
         let (name, region, hosted, code) = (name.to_owned(), self.options.region.clone(), hosted.clone(), code.clone());
         let (spoken, key) = (self.spoken.clone(), self.options.key.clone());
+        // Here and once: whoever waits for an interpreter to say what it is must not be the thread of all functions.
+        let interpreter = code::interpreter_for(&hosted, user)?;
         let launch = move |api: SocketAddr, is_ahead: bool| {
             let id = uuid::Uuid::now_v7().simple().to_string();
             let (name, region, now) = (name.as_str(), region.as_str(), since_1970());
             let invoke = spoken.0.get().zip(key.as_ref()).map(|(address, key)| (*address, &*key.id, key.secret.expose()));
-            code::launch(&hosted, &code, user, &Surroundings { name, region, api, invoke, is_ahead, now, id: &id })
+            let surroundings = Surroundings { name, region, api, invoke, is_ahead, now, id: &id };
+            code::launch(&hosted, &code, user, interpreter.as_ref(), &surroundings)
         };
         launch(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false)?;
         Ok(Box::new(move |api, is_ahead| launch(api, is_ahead).map_err(|refused| io::Error::other(refused.message))))
@@ -159,7 +162,7 @@ impl Host {
         }
         let running = match &mut house.running {
             Some(running) => running,
-            none => none.insert(start(self.options.hidden.clone()).map_err(|error| format!("the host cannot start: {error}"))?),
+            none => none.insert(start(&self.options).map_err(|error| format!("the host cannot start: {error}"))?),
         };
         let (pool, orders) = Pool::new(name, code);
         let birth = Birth { shared: pool.shared().clone(), settings, orders };
@@ -264,8 +267,8 @@ fn settings(name: &str, function: &Function, hosted: &Hosted, region: &str, laun
     }
 }
 
-fn start(hidden: Vec<PathBuf>) -> io::Result<Running> {
-    let spawner = Spawner::hiding(hidden)?;
+fn start(options: &HostOptions) -> io::Result<Running> {
+    let spawner = Spawner::hiding(options.hidden.clone(), Some(options.folder.clone()))?;
     let (births, inbox) = mpsc::channel(BIRTHS_MAX);
     let (stop, stopped) = watch::channel(None);
     let thread = thread::Builder::new().name("functions".into()).spawn(move || run(spawner, inbox, stopped))?;

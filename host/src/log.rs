@@ -91,13 +91,19 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub fn take(&mut self, mut bytes: &[u8], mut line: impl FnMut(&str)) {
+    /// No more than `most` lines, of which it takes off what it took; returns what is left of the bytes.
+    pub fn take<'a>(&mut self, mut bytes: &'a [u8], most: &mut usize, mut line: impl FnMut(&str)) -> &'a [u8] {
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
+            if *most == 0 {
+                return bytes;
+            }
+            *most -= 1;
             self.keep(&bytes[..end], &mut line);
             self.end(&mut line);
             bytes = &bytes[end + 1..];
         }
         self.keep(bytes, &mut line);
+        &[]
     }
 
     /// What stands there without an end is a line too.
@@ -156,7 +162,7 @@ mod tests {
         for size in 1..text.len() {
             let (mut lines, mut found) = (Lines::default(), Vec::new());
             for piece in text.chunks(size) {
-                lines.take(piece, |line| found.push(line.to_owned()));
+                lines.take(piece, &mut { usize::MAX }, |line| found.push(line.to_owned()));
             }
             lines.finish(|line| found.push(line.to_owned()));
             assert_eq!(found, ["one", "two", "three\u{fffd}", "", "fo\nur"], "in pieces of {size}");
@@ -164,9 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn no_more_lines_are_taken_than_may_be() {
+        let (mut lines, mut found, mut most) = (Lines::default(), Vec::new(), 2);
+        let left = lines.take(b"one\ntwo\nthree\nfo", &mut most, |line| found.push(line.to_owned()));
+        assert_eq!((left, most), (&b"three\nfo"[..], 0));
+        assert_eq!(lines.take(left, &mut 1, |line| found.push(line.to_owned())), b"");
+        lines.finish(|line| found.push(line.to_owned()));
+        assert_eq!(found, ["one", "two", "three", "fo"]);
+    }
+
+    #[test]
     fn a_line_without_end_is_cut() {
         let (mut lines, mut found) = (Lines::default(), Vec::new());
-        lines.take(&vec![b'a'; 2 * LINE_BYTES_MAX + 5], |line| found.push(line.len()));
+        lines.take(&vec![b'a'; 2 * LINE_BYTES_MAX + 5], &mut { usize::MAX }, |line| found.push(line.len()));
         lines.finish(|line| found.push(line.len()));
         assert_eq!(found, [LINE_BYTES_MAX, LINE_BYTES_MAX, 5]);
     }

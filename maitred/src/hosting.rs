@@ -44,9 +44,16 @@ fn hidden(document: &Document, files: &[PathBuf]) -> Vec<PathBuf> {
     let public: Vec<&PemFile> = listeners
         .clone()
         .flat_map(|tls| tls.certificates.iter().map(|pair| &pair.cert.value).chain(tls.client_ca.as_deref()))
-        .chain(upstreams.flat_map(|tls| certificates(tls)))
+        .chain(upstreams.clone().flat_map(|tls| certificates(tls)))
         .collect();
-    let is_secret = |file: &&PathBuf| file.is_file() && !public.iter().any(|public| public.path == **file);
+    let keys: Vec<&PemFile> = listeners
+        .clone()
+        .flat_map(|tls| tls.certificates.iter().map(|pair| &pair.key.value))
+        .chain(upstreams.filter_map(|tls| tls.key.as_deref()))
+        .collect();
+    // Certificate and key may be one file.
+    let is_public = |file: &Path| public.iter().any(|public| public.path == file) && !keys.iter().any(|key| key.path == file);
+    let is_secret = |file: &&PathBuf| file.is_file() && !is_public(file);
     let storage = listeners.filter_map(|tls| tls.acme.as_ref()).map(|acme| acme.storage.clone());
     let kept = [document.store.clone(), token::path(&document.store)].into_iter().chain(storage);
     files.iter().filter(is_secret).cloned().chain(kept).map(|path| absolute(&path)).collect()

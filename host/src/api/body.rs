@@ -12,6 +12,8 @@ use tokio::task::coop::consume_budget;
 const READ_BYTES: usize = 16 * 1024;
 /// Of a body as it streams, taken at once.
 pub(crate) const PIECE_BYTES_MAX: usize = 64 * 1024;
+/// Of `\r\n\r\n`.
+const HEAD_END_BYTES: usize = 4;
 /// A client that sends so much more than it may is not listened to for the sake of its next call.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -66,8 +68,9 @@ impl Wire {
 
     /// `None`: the client has gone. What is read belongs to `head`, and what stands behind it is its body.
     pub async fn head(&mut self, head: &mut RequestHead) -> Option<Result<(), Refused>> {
+        let mut seen = 0;
         loop {
-            if !self.buffer.is_empty() {
+            if !self.buffer.is_empty() && is_to_be_parsed(&self.buffer, seen) {
                 match head.parse(&self.buffer, &LIMITS) {
                     Ok(Parsed::Complete(length)) => {
                         self.buffer.advance(length);
@@ -77,7 +80,7 @@ impl Wire {
                     Err(refusal) => return Some(Err(Refused::Malformed(status(refusal)))),
                 }
             }
-            // A long head is parsed again with each piece: the longer it is, the more is asked for.
+            seen = self.buffer.len();
             let room = READ_BYTES.max(self.buffer.len()).min(HEAD_BYTES_MAX);
             if !matches!(self.fill(room).await, Ok(1..)) {
                 return None;
@@ -107,15 +110,20 @@ impl Wire {
         Ok(all)
     }
 
-    /// What is there is copied, and all else read to where it stays.
+    /// What is there is copied, and all else read behind it.
     async fn exactly(&mut self, length: usize) -> Result<Vec<u8>, Broken> {
-        let mut all = Vec::with_capacity(length);
+        let mut all = Vec::new();
         let there = self.buffer.len().min(length);
         all.extend_from_slice(&self.buffer[..there]);
         self.buffer.advance(there);
-        all.resize(length, 0);
         let mut done = there;
         while done < length {
+            if done == all.len() {
+                // Twice what came, and not what was announced: only who sends it takes memory.
+                let room = all.len().max(PIECE_BYTES_MAX).min(length - done);
+                all.reserve_exact(room);
+                all.resize(done + room, 0);
+            }
             match self.stream.try_read(&mut all[done..]) {
                 Ok(0) => return Err(Broken::Cut),
                 Ok(count) => {
@@ -246,6 +254,15 @@ impl Wire {
     }
 }
 
+/// The first time, since it may be nonsense or whole; then once more when its end has come, or too much. A head that comes byte by byte
+/// would be parsed as often as it has bytes.
+fn is_to_be_parsed(buffer: &[u8], seen: usize) -> bool {
+    let new = &buffer[seen.saturating_sub(HEAD_END_BYTES - 1)..];
+    // A line that ends without `\r` is refused, which is to be said as well.
+    let ends = || new.windows(2).any(|two| two == b"\n\n") || new.windows(3).any(|three| three == b"\n\r\n");
+    seen == 0 || buffer.len() >= HEAD_BYTES_MAX || ends()
+}
+
 fn status(refusal: Refusal) -> u16 {
     match refusal {
         Refusal::Bad(_) | Refusal::Malformed(_) => 400,
@@ -253,5 +270,22 @@ fn status(refusal: Refusal) -> u16 {
         Refusal::TargetTooLong => 414,
         Refusal::NotImplemented(_) => 501,
         Refusal::Version => 505,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_parsed_when_it_begins_and_when_it_may_have_ended() {
+        let head = b"GET / HTTP/1.1\r\nA: b\r\n\r\n";
+        for cut in 1..head.len() {
+            assert!(is_to_be_parsed(&head[..cut], 0), "{cut}");
+            assert!(is_to_be_parsed(head, cut), "its end is seen wherever it was cut: {cut}");
+            assert!(cut == 1 || !is_to_be_parsed(&head[..cut], cut - 1), "{cut}");
+        }
+        assert!(is_to_be_parsed(b"GET / HTTP/1.1\n\n", 15), "which is then refused");
+        assert!(is_to_be_parsed(&vec![b'a'; HEAD_BYTES_MAX], HEAD_BYTES_MAX - 1), "too much");
     }
 }

@@ -120,15 +120,17 @@ impl Connection {
         };
         let content_type = head.headers.get(b"Content-Type").filter(|_| streams);
         let content_type = content_type.and_then(|kind| str::from_utf8(kind).ok()).map(Box::from);
-        if streams && let Some(reply) = self.instance.streams_to() {
-            self.proceed(head).await?;
-            return self.stream(body, content_type, reply).await;
-        }
-        if !self.fits(head) {
+        let is_streamed = streams && self.instance.is_streamed();
+        if !is_streamed && !self.fits(head) {
             self.conclude(errors::TOO_LARGE.into(), Some(Failure::TooLarge)).await;
             return self.refuse(head, body, Refused::TooLarge).await;
         }
-        self.proceed(head).await?;
+        if self.proceed(head).await.is_none() {
+            return self.broken(head, body, Broken::Cut).await;
+        }
+        if is_streamed && let Some(reply) = self.instance.streams_to() {
+            return self.stream(body, content_type, reply).await;
+        }
         let gathered = if streams { self.gather(body).await } else { self.wire.whole(body, PAYLOAD_BYTES_MAX).await.map(Ok) };
         match gathered {
             Ok(Ok(payload)) => {
@@ -151,7 +153,9 @@ impl Connection {
             self.conclude(errors::TOO_LARGE.into(), Some(Failure::TooLarge)).await;
             return self.refuse(head, body, Refused::TooLarge).await;
         }
-        self.proceed(head).await?;
+        if self.proceed(head).await.is_none() {
+            return self.broken(head, body, Broken::Cut).await;
+        }
         match self.wire.whole(body, PAYLOAD_BYTES_MAX).await {
             Ok(payload) => {
                 self.conclude(errors::or_named(payload, error_type(head.headers.get(ERROR_TYPE))), Some(Failure::Raised)).await;
@@ -162,14 +166,19 @@ impl Connection {
     }
 
     async fn init_error(&mut self, head: &RequestHead, body: &mut Body) -> GoesOn {
-        if !self.instance.is_starting() {
-            return self.refuse(head, body, Refused::State).await;
+        if let Err(refused) = self.instance.begins_init_error() {
+            return self.refuse(head, body, refused).await;
         }
         if !self.fits(head) {
+            self.instance.ends_init_error();
             return self.refuse(head, body, Refused::TooLarge).await;
         }
-        self.proceed(head).await?;
-        match self.wire.whole(body, PAYLOAD_BYTES_MAX).await {
+        let gathered = match self.proceed(head).await {
+            Some(()) => self.wire.whole(body, PAYLOAD_BYTES_MAX).await,
+            None => Err(Broken::Cut),
+        };
+        self.instance.ends_init_error();
+        match gathered {
             Ok(payload) => {
                 let payload = errors::or_named(payload, error_type(head.headers.get(ERROR_TYPE)));
                 let goes_on = self.accepted(body, TAKEN).await;

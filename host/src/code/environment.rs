@@ -49,20 +49,29 @@ pub(crate) struct Surroundings<'a> {
     pub id: &'a str,
 }
 
-/// How to start one process of a function. The first time for an interpreter this asks it what it is, which blocks.
-pub(crate) fn launch(hosted: &Hosted, code: &Code, user: User, told: &Surroundings<'_>) -> Result<Launch, NotReady> {
-    let own_path = variable(hosted, "PATH");
-    let interpreter = match hosted.runtime {
-        FunctionRuntime::Provided => None,
+/// What runs its handler; `None`: it runs by itself. The first time for an interpreter this asks it what it is, which blocks.
+pub(crate) fn interpreter_for(hosted: &Hosted, user: User) -> Result<Option<Interpreter>, NotReady> {
+    match hosted.runtime {
+        FunctionRuntime::Provided => Ok(None),
         FunctionRuntime::Python | FunctionRuntime::Node => {
-            let path = interpreter::search_path(own_path);
+            let path = interpreter::search_path(variable(hosted, "PATH"));
             let found = interpreter::find(hosted.runtime, &path, user);
-            Some(found.map_err(|passed_over| no_interpreter(hosted, &passed_over))?)
+            Ok(Some(found.map_err(|passed_over| no_interpreter(hosted, &passed_over))?))
         }
-    };
+    }
+}
+
+/// How to start one process of a function. Waits for nobody.
+pub(crate) fn launch(
+    hosted: &Hosted,
+    code: &Code,
+    user: User,
+    interpreter: Option<&Interpreter>,
+    told: &Surroundings<'_>,
+) -> Result<Launch, NotReady> {
     Ok(Launch {
-        command: command(hosted, code, interpreter.as_ref())?,
-        environment: environment(hosted, code, interpreter.as_ref(), told),
+        command: command(hosted, code, interpreter)?,
+        environment: environment(hosted, code, interpreter, told),
         directory: code.root.clone(),
         user,
         memory: hosted.memory,

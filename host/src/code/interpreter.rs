@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 const ANSWER_BYTES_MAX: u64 = 8 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Interpreter {
+pub(crate) struct Interpreter {
     pub program: PathBuf,
     /// `3.12` of Python, `22` of Node.js.
     pub version: String,

@@ -1,6 +1,7 @@
 //! Folders as users have them, in the temporary folder. As root the drop to another user is tested too.
 
 use super::*;
+use crate::process::Launch;
 use maitred_model::{FunctionQueue, Secret};
 use std::collections::BTreeMap;
 use std::fs;
@@ -308,6 +309,10 @@ fn told<'a>() -> Surroundings<'a> {
     }
 }
 
+fn launch(hosted: &Hosted, code: &Code, user: Option<(u32, u32)>, told: &Surroundings<'_>) -> Result<Launch, NotReady> {
+    super::launch(hosted, code, user, interpreter_for(hosted, user)?.as_ref(), told)
+}
+
 fn told_to(hosted: &Hosted, code: &Code, told: &Surroundings<'_>) -> BTreeMap<String, String> {
     let launch = launch(hosted, code, None, told).unwrap_or_else(|error| panic!("{error:?}"));
     let text = |text: std::ffi::OsString| text.into_string().unwrap();
@@ -464,6 +469,11 @@ fn an_interpreter_that_cannot_be_run_is_passed_over_and_named() {
     hosted.environment = vec![("PATH".into(), Secret::new(path(&["bin", "late"])))];
     let found = launch(&hosted, &code, user_of(&hosted).unwrap(), &told()).unwrap();
     assert_eq!(found.command[0], "/late/python");
+    let user = user_of(&hosted).unwrap();
+    let interpreter = interpreter_for(&hosted, user).unwrap();
+    folder.write("late/python3", "#!/bin/sh\nexit 1\n");
+    let found = super::launch(&hosted, &code, user, interpreter.as_ref(), &told()).unwrap();
+    assert_eq!(found.command[0], "/late/python", "it is not asked for each process");
     if is_root() {
         fs::create_dir(folder.at("closed")).unwrap();
         fs::copy(folder.at("late/python3"), folder.at("closed/python3")).unwrap();

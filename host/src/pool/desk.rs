@@ -379,7 +379,7 @@ impl Desk {
         }
         let Census { alive, coming, soon } = self.census();
         let waits = waiting.get(coming).map(|job| job.until);
-        let soon = soon.filter(|_| alive < self.concurrency() && !(waiting.is_empty() && events.is_empty()));
+        let soon = soon.filter(|_| !(waiting.is_empty() && events.is_empty()));
         let warms = self.warm_again.get().filter(|_| alive < min_instances && !self.is_retired.get());
         waits.into_iter().chain(warms).chain(soon).min()
     }

@@ -28,6 +28,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const CONNECTIONS_MAX: usize = 64;
 /// After a connection that could not be taken; the process's end and deadline wait no longer than that.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
+/// Of refused connections one is told so often: the last thousand lines are the function's own.
+const REFUSED_EVERY: Duration = Duration::from_secs(1);
 /// For what a process wrote before it ended: it is here already, and read within milliseconds.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// An event whose connection ended under it is given to another process so often.
@@ -49,6 +51,10 @@ pub(crate) struct Instance {
     /// How long it took to ask for work first, until that is told.
     init: Cell<Option<Duration>>,
     start: Start,
+    /// Why it cannot start is being read.
+    is_telling: Cell<bool>,
+    /// When it was last said that somebody else's connection was.
+    refused: Cell<Option<Instant>>,
     /// By when something must have happened.
     due: Cell<Option<Instant>>,
     /// When the timer fires, which may be before.
@@ -109,6 +115,8 @@ impl Instance {
             born: now,
             init: Cell::default(),
             start,
+            is_telling: Cell::default(),
+            refused: Cell::default(),
             due: Cell::new(Some(now + start.limit)),
             armed: Cell::default(),
             wake: Notify::new(),
@@ -312,6 +320,11 @@ impl Instance {
         }
     }
 
+    /// Whether its caller takes the result as it is written.
+    pub fn is_streamed(&self) -> bool {
+        self.run.borrow().as_ref().is_some_and(|run| run.invocation.streamed)
+    }
+
     /// To whom the result goes as it is written; `None`: it is wanted whole.
     pub fn streams_to(&self) -> Option<Reply> {
         let mut run = self.run.borrow_mut();
@@ -373,6 +386,16 @@ impl Instance {
         self.output.say(&line);
     }
 
+    /// Whether it may say why it cannot start: once at a time, since what it says is kept until it is whole.
+    pub fn begins_init_error(&self) -> Result<(), Refused> {
+        let may = self.is_starting() && !self.is_telling.replace(true);
+        if may { Ok(()) } else { Err(Refused::State) }
+    }
+
+    pub fn ends_init_error(&self) {
+        self.is_telling.set(false);
+    }
+
     /// The process says that it cannot start, and will end.
     pub fn init_failed(&self, payload: Vec<u8>) {
         if !self.is_starting() {
@@ -389,7 +412,8 @@ impl Instance {
     pub async fn live(self: Rc<Self>) {
         let ended = self.clone().run_process().await;
         let old = self.set(State::Ending);
-        if matches!(old, State::Idle(_)) {
+        // With its process the connection that it asked on has ended, mostly before this is seen.
+        if matches!(old, State::Idle(_) | State::Between(_)) {
             self.desk.died_idle();
         }
         if matches!(old, State::Starting) {
@@ -473,7 +497,8 @@ impl Instance {
     ) {
         if process.owns(peer, local) {
             connections.spawn_local(serve(stream, self.clone()));
-        } else {
+        } else if self.refused.get().is_none_or(|last| last.elapsed() >= REFUSED_EVERY) {
+            self.refused.set(Some(Instant::now()));
             self.output.say("A connection to the Runtime API was refused: it is not from this process");
         }
     }

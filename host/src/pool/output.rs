@@ -9,11 +9,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
 
 /// Read at once while nothing happens: then others have their turn.
 const TURN_BYTES: usize = 16 * 1024;
 /// All that a pipe has room for (pipe(7)): what was written before an answer is told with it.
 const PIPE_BYTES: usize = 64 * 1024;
+/// The same in lines, each of which costs as much as a hundred bytes: who writes nothing but line ends would hold the thread for long.
+const TURN_LINES: usize = 256;
+/// A full pipe, of lines that say something.
+const PIPE_LINES: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -33,11 +38,21 @@ struct Pipe {
     /// `None` before there is a process, and when it has closed it.
     file: RefCell<Option<std::rc::Rc<AsyncFd<File>>>>,
     lines: RefCell<Lines>,
+    /// Read, and more lines than could be told at once.
+    rest: RefCell<Vec<u8>>,
+    /// There is some of that, which the system does not say.
+    again: Notify,
 }
 
 impl Output {
     pub fn new(log: Arc<Log>, instance: u32) -> Output {
-        let pipe = |source| Pipe { source, file: RefCell::default(), lines: RefCell::default() };
+        let pipe = |source| Pipe {
+            source,
+            file: RefCell::default(),
+            lines: RefCell::default(),
+            rest: RefCell::default(),
+            again: Notify::new(),
+        };
         Output {
             log,
             instance,
@@ -58,8 +73,9 @@ impl Output {
 
     pub fn close(&self) {
         for pipe in &self.pipes {
-            self.drain(pipe, PIPE_BYTES);
+            self.drain(pipe, PIPE_BYTES, PIPE_LINES);
             pipe.file.take();
+            pipe.rest.take();
             pipe.lines.borrow_mut().finish(|line| self.line(pipe.source, line));
         }
     }
@@ -71,13 +87,19 @@ impl Output {
 
     async fn follow_one(&self, pipe: &Pipe) {
         let Some(file) = pipe.file.borrow().clone() else { return };
-        while let Ok(mut ready) = file.readable().await {
-            match self.drain(pipe, TURN_BYTES) {
-                Drained::Empty => ready.clear_ready(),
-                Drained::More => {
-                    drop(ready);
-                    tokio::task::yield_now().await;
+        loop {
+            let ready = tokio::select! {
+                ready = file.readable() => Some(ready),
+                () = pipe.again.notified() => None,
+            };
+            let Ok(mut ready) = ready.transpose() else { break };
+            match self.drain(pipe, TURN_BYTES, TURN_LINES) {
+                Drained::Empty => {
+                    if let Some(ready) = &mut ready {
+                        ready.clear_ready();
+                    }
                 }
+                Drained::More => tokio::task::yield_now().await,
                 Drained::Closed => break,
             }
         }
@@ -87,18 +109,24 @@ impl Output {
     /// Takes what was written up to now, so that it is told with the invocation that it belongs to.
     pub fn catch_up(&self) {
         for pipe in &self.pipes {
-            self.drain(pipe, PIPE_BYTES);
+            self.drain(pipe, PIPE_BYTES, PIPE_LINES);
         }
     }
 
-    fn drain(&self, pipe: &Pipe, most: usize) -> Drained {
+    fn drain(&self, pipe: &Pipe, most: usize, mut lines: usize) -> Drained {
         let Some(file) = pipe.file.borrow().clone() else { return Drained::Closed };
+        let rest = pipe.rest.take();
+        if !self.tell(pipe, &rest, &mut lines) {
+            return Drained::More;
+        }
         let mut bytes = [0; 8 * 1024];
         for _ in 0..most / bytes.len() {
             match file.get_ref().read(&mut bytes) {
                 Ok(0) => return Drained::Closed,
                 Ok(count) => {
-                    pipe.lines.borrow_mut().take(&bytes[..count], |line| self.line(pipe.source, line));
+                    if !self.tell(pipe, &bytes[..count], &mut lines) {
+                        return Drained::More;
+                    }
                     if count < bytes.len() {
                         return Drained::Empty;
                     }
@@ -109,6 +137,16 @@ impl Output {
             }
         }
         Drained::More
+    }
+
+    /// Whether those were all told; if not, the rest is kept.
+    fn tell(&self, pipe: &Pipe, bytes: &[u8], most: &mut usize) -> bool {
+        let rest = pipe.lines.borrow_mut().take(bytes, most, |line| self.line(pipe.source, line));
+        if !rest.is_empty() {
+            *pipe.rest.borrow_mut() = rest.to_vec();
+            pipe.again.notify_one();
+        }
+        rest.is_empty()
     }
 
     /// It asks for work: what it writes from here on belongs to no invocation.
@@ -170,4 +208,41 @@ enum Drained {
     Empty,
     More,
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    #[test]
+    fn lines_are_told_some_at_once_and_none_is_forgotten() {
+        const ALL: usize = 3 * PIPE_LINES;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let log = Arc::new(Log::new("f".into()));
+            let output = Output::new(log.clone(), 1);
+            let (reader, mut writer) = UnixStream::pair().unwrap();
+            reader.set_nonblocking(true).unwrap();
+            output.open(Some(reader.into()), None).unwrap();
+            let told = || log.after(0).last().map_or(0, |line| line.number as usize);
+            let mut follow = std::pin::pin!(output.follow_one(&output.pipes[0]));
+            let _ = tokio::time::timeout(Duration::ZERO, &mut follow).await;
+            writer.write_all(&[b'\n'; ALL]).unwrap();
+            output.catch_up();
+            assert_eq!(told(), PIPE_LINES);
+            let all = async {
+                while told() < ALL {
+                    tokio::task::yield_now().await;
+                }
+            };
+            // All of it was read, so that nothing more is to be read that could wake who follows.
+            tokio::select! {
+                () = &mut follow => panic!("it is open"),
+                done = tokio::time::timeout(Duration::from_secs(20), all) => done.unwrap(),
+            }
+        });
+    }
 }

@@ -25,7 +25,7 @@ impl Spawner {
         Ok(Spawner)
     }
 
-    pub fn hiding(_: Vec<PathBuf>) -> io::Result<Spawner> {
+    pub fn hiding(_: Vec<PathBuf>, _: Option<PathBuf>) -> io::Result<Spawner> {
         Ok(Spawner)
     }
 

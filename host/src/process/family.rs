@@ -19,6 +19,7 @@ pub(super) struct Family {
     pid: u32,
     /// `NAME=value`, as it stands in an environment.
     mark: Option<Vec<u8>>,
+    /// `None`: root, who may become anybody.
     user: Option<u32>,
 }
 
@@ -48,13 +49,28 @@ impl Family {
     pub(super) fn new(pid: u32, launch: &Launch) -> Family {
         let mark = launch.environment.iter().find(|(name, _)| name == MARK);
         let mark = mark.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
-        Family { pid, mark, user: launch.user.map(|(user, _)| user) }
+        // SAFETY: takes nothing, returns a number.
+        let gateway = Some(unsafe { libc::geteuid() }).filter(|user| *user != 0);
+        Family { pid, mark, user: launch.user.map(|(user, _)| user).or(gateway) }
     }
 
     /// All but the process itself, and those that have ended.
     pub(super) fn members(&self, processes: &Processes) -> HashSet<u32> {
-        let mut members = HashSet::from([self.pid]);
+        let mut members = self.kin(processes);
         let first = processes.0.get(&self.pid).map_or(0, |own| own.start);
+        if let Some(mark) = &self.mark {
+            // Whoever was left by its parent has another: the first process, or one that takes in orphans.
+            let is_stranger = |pid: u32| pid != self.pid && !members.contains(&pid);
+            let strangers = processes.0.iter().filter(|(pid, seen)| seen.start >= first && is_stranger(**pid));
+            let marked: Vec<u32> = strangers.map(|(pid, _)| *pid).filter(|pid| self.has_mark(*pid, mark)).collect();
+            members.extend(marked);
+        }
+        members
+    }
+
+    /// Those that the kernel says are its own. The mark is no secret, and so opens nothing: anybody can write it into an environment.
+    pub(super) fn kin(&self, processes: &Processes) -> HashSet<u32> {
+        let mut members = HashSet::from([self.pid]);
         loop {
             let before = members.len();
             for (pid, seen) in &processes.0 {
@@ -66,12 +82,6 @@ impl Family {
             if members.len() == before {
                 break;
             }
-        }
-        if let Some(mark) = &self.mark {
-            // Whoever was left by its parent has another: the first process, or one that takes in orphans.
-            let strangers = processes.0.iter().filter(|(pid, seen)| seen.start >= first && !members.contains(pid));
-            let marked: Vec<u32> = strangers.map(|(pid, _)| *pid).filter(|pid| self.has_mark(*pid, mark)).collect();
-            members.extend(marked);
         }
         members.remove(&self.pid);
         members

@@ -5,12 +5,17 @@ use super::family::{Family, Processes};
 use super::peer;
 pub use super::spawner::Spawner;
 use super::spawner::{Child, Started};
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
+
+/// A port of the Runtime API is open to everybody: whoever calls there for nothing must not keep the host's thread reading /proc.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A process, and all that it may have started: its session is its own. Killed when it is dropped.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub struct Process {
     exit: Option<oneshot::Receiver<Exit>>,
     ended: Option<Exit>,
     family: Family,
+    /// When all that runs was last looked through for nothing.
+    pub(super) stranger_came: Cell<Option<Instant>>,
 }
 
 impl Process {
@@ -34,7 +41,7 @@ impl Process {
         let pid = child.pid();
         // SAFETY: a child has the one descriptor, which it opened, from its start until it is dropped.
         let child = unsafe { AsyncFd::register_with_interest(child, Interest::READABLE)? };
-        Ok(Process { pid, stdout, stderr, child, exit: None, ended: None, family })
+        Ok(Process { pid, stdout, stderr, child, exit: None, ended: None, family, stranger_came: Cell::default() })
     }
 
     /// SIGTERM to all of it.
@@ -69,16 +76,23 @@ impl Process {
         exit
     }
 
-    /// Whether the peer of a connection on loopback, which ends at `local`, is this process or one that it started. Tens of microseconds
-    /// where it is the process itself, and milliseconds where it is none of them.
+    /// Whether the peer of a connection on loopback, which ends at `local`, is this process, of its session or group, or descends
+    /// from it. Tens of microseconds where it is the process itself; milliseconds where it has left its parent or is none of them, which is
+    /// looked into seldom once a stranger came.
     pub fn owns(&self, peer: SocketAddr, local: SocketAddr) -> bool {
         let Some(peer) = peer::of(peer, local).filter(|peer| self.family.may_be(peer.user)) else { return false };
         if self.ended.is_some() {
             return false;
         }
         let has_open = |pid: u32| peer::has_open(pid, peer.inode);
-        has_open(self.pid)
-            || peer::descendants(self.pid).into_iter().any(has_open)
-            || self.family.members(&Processes::read()).into_iter().any(has_open)
+        if has_open(self.pid) || peer::descendants(self.pid).into_iter().any(has_open) {
+            return true;
+        }
+        if self.stranger_came.get().is_some_and(|came| came.elapsed() < LOOK_AGAIN) {
+            return false;
+        }
+        let is_own = self.family.kin(&Processes::read()).into_iter().any(has_open);
+        self.stranger_came.set(Some(Instant::now()).filter(|_| !is_own));
+        is_own
     }
 }

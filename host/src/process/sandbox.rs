@@ -21,8 +21,15 @@ const CREATE_RULESET_VERSION: u32 = 1;
 const RULE_PATH_BENEATH: i32 = 1;
 const WRITE_FILE: u64 = 1 << 1;
 const READ_FILE: u64 = 1 << 2;
+const REMOVE_FOLDER: u64 = 1 << 4;
 const REMOVE_FILE: u64 = 1 << 5;
+const MAKE_FOLDER: u64 = 1 << 7;
 const MAKE_FILE: u64 = 1 << 8;
+const MAKE_SOCKET: u64 = 1 << 9;
+const MAKE_PIPE: u64 = 1 << 10;
+const MAKE_LINK: u64 = 1 << 12;
+/// Where a folder above what is hidden could be moved away, another could be put in its place.
+const IN_FOLDERS: u64 = REMOVE_FILE | REMOVE_FOLDER | MAKE_FILE | MAKE_FOLDER | MAKE_SOCKET | MAKE_PIPE | MAKE_LINK;
 /// A domain has to forbid something: devices are nothing that a function makes.
 const MAKE_CHAR: u64 = 1 << 6;
 const MAKE_BLOCK: u64 = 1 << 11;
@@ -58,15 +65,15 @@ impl Sandbox {
     /// when it is made later. `None`: this kernel has none.
     ///
     /// Landlock can only allow. So all that stands beside what is hidden, and beside the folders above it, is allowed; what is put
-    /// there after the start of a process is hidden from it too.
-    pub(super) fn new(hidden: &[PathBuf]) -> Option<Sandbox> {
+    /// there after the start of a process is hidden from it too. Of `copies` among it only reading is.
+    pub(super) fn new(hidden: &[PathBuf], copies: Option<&Path>) -> Option<Sandbox> {
         let version = version();
         if version < VERSION_MIN {
             return None;
         }
         let hidden: Vec<PathBuf> = hidden.iter().filter_map(|path| hideable(path)).collect();
         let in_files = READ_FILE | WRITE_FILE | if version >= VERSION_TRUNCATE { TRUNCATE } else { 0 };
-        let in_folders = in_files | REMOVE_FILE | MAKE_FILE;
+        let in_folders = in_files | IN_FOLDERS;
         let handled = if hidden.is_empty() { 0 } else { in_folders };
         let scopes = if version >= VERSION_SCOPES { SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS } else { 0 };
         let ruleset = Ruleset { files: MAKE_CHAR | MAKE_BLOCK | REFER | handled, network: 0, scopes };
@@ -82,6 +89,7 @@ impl Sandbox {
         };
         let sandbox = Sandbox(own);
         sandbox.allow(&File::open("/").ok()?, REFER).ok()?;
+        let copies = copies.and_then(|folder| folder.canonicalize().ok());
         for path in beside(&hidden) {
             let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(&path);
             // Gone meanwhile.
@@ -89,7 +97,12 @@ impl Sandbox {
             let Ok(metadata) = opened.metadata() else { continue };
             // Links are gone through to where they lead, and that counts.
             if !metadata.is_symlink() {
-                let _ = sandbox.allow(&opened, if metadata.is_dir() { in_folders } else { in_files });
+                let allowed = match metadata.is_dir() {
+                    true if Some(&path) == copies.as_ref() => READ_FILE,
+                    true => in_folders,
+                    false => in_files,
+                };
+                let _ = sandbox.allow(&opened, allowed);
             }
         }
         Some(sandbox)

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::fchown;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Open files, as AWS gives a function (reference: AWS Lambda quotas). The gateway itself may have raised its own by far.
@@ -28,7 +28,7 @@ pub(super) struct Begun {
 }
 
 /// To be called from the thread that lives longest: the kernel kills the process when that thread ends.
-pub(super) fn begin(launch: &Launch, hidden: &[PathBuf]) -> io::Result<Begun> {
+pub(super) fn begin(launch: &Launch, hidden: &[PathBuf], copies: Option<&Path>) -> io::Result<Begun> {
     let (program, arguments) = launch.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
     command.args(arguments).env_clear().current_dir(&launch.directory);
@@ -42,7 +42,7 @@ pub(super) fn begin(launch: &Launch, hidden: &[PathBuf]) -> io::Result<Begun> {
     }
     // SAFETY: takes nothing and returns a number.
     let gateway = unsafe { libc::getpid() };
-    let sandbox = Sandbox::new(hidden);
+    let sandbox = Sandbox::new(hidden, copies);
     // SAFETY: both make system calls only: they neither allocate nor lock.
     unsafe {
         command.pre_exec(move || {

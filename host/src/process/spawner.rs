@@ -70,15 +70,16 @@ pub(super) struct Child {
 }
 
 impl Spawner {
-    /// As far as the kernel can, those files and folders are neither read nor changed by what is started, whoever it runs as.
-    pub fn hiding(hidden: Vec<PathBuf>) -> io::Result<Spawner> {
+    /// As far as the kernel can, those files and folders are neither read nor changed by what is started, whoever it runs as; and what is in
+    /// `copies` is only read, where that folder is beside one of them.
+    pub fn hiding(hidden: Vec<PathBuf>, copies: Option<PathBuf>) -> io::Result<Spawner> {
         if !hidden.is_empty() && !sandbox::can_hide() {
             tracing::warn!("this kernel has no Landlock: functions of the gateway's own user may read what the gateway may");
         }
         let (orders, inbox) = sync_channel(ORDERS_MAX);
         let own = orders.clone();
         let thread = thread::Builder::new().name("spawner".into()).spawn(move || {
-            Nursery { orders: own, hidden, children: HashMap::new(), memory_seen: Instant::now() }.run(&inbox);
+            Nursery { orders: own, hidden, copies, children: HashMap::new(), memory_seen: Instant::now() }.run(&inbox);
         })?;
         Ok(Spawner { orders, thread: Some(thread) })
     }
@@ -152,6 +153,7 @@ impl Drop for Child {
 struct Nursery {
     orders: SyncSender<Order>,
     hidden: Vec<PathBuf>,
+    copies: Option<PathBuf>,
     children: HashMap<u32, Known>,
     memory_seen: Instant,
 }
@@ -199,7 +201,7 @@ impl Nursery {
     }
 
     fn spawn(&mut self, launch: &Launch) -> io::Result<Started> {
-        let Begun { pid, stdout, stderr } = setup::begin(launch, &self.hidden)?;
+        let Begun { pid, stdout, stderr } = setup::begin(launch, &self.hidden, self.copies.as_deref())?;
         let forgotten = Arc::new(AtomicBool::new(false));
         let family = Family::new(pid, launch);
         let known = family.clone();

@@ -58,7 +58,7 @@ async fn read(pipe: &OwnedFd, until_line: bool) -> String {
 
 /// What a script says, and how it ends.
 async fn run(launch: Launch) -> (String, Exit) {
-    let spawner = Spawner::hiding(Vec::new()).unwrap();
+    let spawner = Spawner::hiding(Vec::new(), None).unwrap();
     let mut process = spawner.spawn(launch).await.unwrap();
     let said = read(process.stdout.as_ref().unwrap(), false).await;
     (said, process.ended().await)
@@ -86,17 +86,17 @@ fn it_says_what_it_says_and_ends_as_it_ends() {
 #[test]
 fn a_program_that_is_not_there_is_an_error() {
     let missing = Launch { command: vec!["/no/such/program".into()], ..shell("") };
-    let error = block_on(async { Spawner::hiding(Vec::new()).unwrap().spawn(missing).await.unwrap_err() });
+    let error = block_on(async { Spawner::hiding(Vec::new(), None).unwrap().spawn(missing).await.unwrap_err() });
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     let nothing = Launch { command: Vec::new(), ..shell("") };
-    let error = block_on(async { Spawner::hiding(Vec::new()).unwrap().spawn(nothing).await.unwrap_err() });
+    let error = block_on(async { Spawner::hiding(Vec::new(), None).unwrap().spawn(nothing).await.unwrap_err() });
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
 
 #[test]
 fn it_is_terminated_and_it_is_killed() {
     block_on(async {
-        let spawner = Spawner::hiding(Vec::new()).unwrap();
+        let spawner = Spawner::hiding(Vec::new(), None).unwrap();
         for (script, ends) in [
             ("echo; exec sleep 1000", Exit::Signal(15)),
             ("trap 'exit 7' TERM; echo; while :; do sleep 0.01; done", Exit::Code(7)),
@@ -173,7 +173,7 @@ fn what_it_started_ends_with_it() {
     // One in the group, one in a session of its own with another parent, and one that ignores what can be ignored.
     let script = "trap '' TERM; (sleep 1000 & echo $!); (setsid sleep 1000 & echo $!); setsid sh -c '(sleep 1000 & echo $!)'; echo ready; exit 5";
     let (pids, exit) = block_on(async {
-        let spawner = Spawner::hiding(Vec::new()).unwrap();
+        let spawner = Spawner::hiding(Vec::new(), None).unwrap();
         let mut process = spawner.spawn(shell(script)).await.unwrap();
         let mut said = String::new();
         while !said.contains("ready\n") {
@@ -190,7 +190,7 @@ fn what_it_started_ends_with_it() {
 #[test]
 fn who_is_forgotten_ends_and_so_do_all_when_the_spawner_ends() {
     block_on(async {
-        let spawner = Spawner::hiding(Vec::new()).unwrap();
+        let spawner = Spawner::hiding(Vec::new(), None).unwrap();
         let forgotten = spawner.spawn(shell("sleep 1000")).await.unwrap();
         let pid = forgotten.pid.to_string();
         assert!(is_running(&pid));
@@ -210,7 +210,7 @@ fn who_is_forgotten_ends_and_so_do_all_when_the_spawner_ends() {
 #[test]
 fn whoever_stops_waiting_for_the_end_may_ask_again() {
     block_on(async {
-        let spawner = Spawner::hiding(Vec::new()).unwrap();
+        let spawner = Spawner::hiding(Vec::new(), None).unwrap();
         let mut process = spawner.spawn(shell("read line; exit 4")).await.unwrap();
         for _ in 0..3 {
             let _ = tokio::time::timeout(Duration::ZERO, process.ended()).await;
@@ -237,7 +237,7 @@ fn what_is_shown_of_a_launch_has_no_values_of_variables() {
 
 #[test]
 fn it_ends_with_the_thread_that_started_it() {
-    let begun = std::thread::spawn(|| setup::begin(&shell("echo; exec sleep 1000"), &[]).unwrap()).join().unwrap();
+    let begun = std::thread::spawn(|| setup::begin(&shell("echo; exec sleep 1000"), &[], None).unwrap()).join().unwrap();
     gone(&begun.pid.to_string());
     // SAFETY: a child of this process that nobody else waits for, and no status is wanted.
     assert_eq!(unsafe { libc::waitpid(begun.pid as i32, std::ptr::null_mut(), 0) }, begun.pid as i32);
@@ -249,7 +249,7 @@ fn a_folder_that_its_user_cannot_enter_is_an_error() {
     std::fs::create_dir(&closed).unwrap();
     std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     let launch = Launch { directory: closed.clone(), ..shell("echo") };
-    let error = block_on(async { Spawner::hiding(Vec::new()).unwrap().spawn(launch).await.unwrap_err() });
+    let error = block_on(async { Spawner::hiding(Vec::new(), None).unwrap().spawn(launch).await.unwrap_err() });
     std::fs::remove_dir(&closed).unwrap();
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
 }
@@ -260,7 +260,7 @@ fn two_hundred_leave_nothing_behind() {
     // Other tests open and close descriptors at the same time, though never as many.
     let before = open();
     block_on(async {
-        let spawner = Spawner::hiding(Vec::new()).unwrap();
+        let spawner = Spawner::hiding(Vec::new(), None).unwrap();
         for number in 0..200 {
             let mut process = spawner.spawn(shell("exit 1")).await.unwrap();
             if number % 2 == 0 {
@@ -288,14 +288,25 @@ fn a_connection_is_its_own_or_its_childrens_and_nobody_elses() {
         return;
     }
     block_on(async {
-        let spawner = Spawner::hiding(Vec::new()).unwrap();
+        let spawner = Spawner::hiding(Vec::new(), None).unwrap();
         let other = spawner.spawn(shell("sleep 1000")).await.unwrap();
-        for prefix in ["exec", "true;", "setsid -w", "setsid -f"] {
+        // Who has left all of it is known by its mark alone, which anybody could have.
+        for (prefix, is_own) in [("exec", true), ("true;", true), ("setsid -w", true), ("setsid -f", false)] {
             let process = spawner.spawn(start(prefix)).await.unwrap();
             let (accepted, peer) = listener.accept().unwrap();
-            assert_eq!((process.owns(peer, local), other.owns(peer, local)), (true, false), "{prefix}");
+            assert_eq!((process.owns(peer, local), other.owns(peer, local)), (is_own, false), "{prefix}");
             drop(accepted);
         }
+        // What is quickly seen is seen though a stranger came just now.
+        let process = spawner.spawn(start("true;")).await.unwrap();
+        let (_accepted, peer) = listener.accept().unwrap();
+        let stranger = spawner.spawn(start("exec")).await.unwrap();
+        let (_accepted, strange) = listener.accept().unwrap();
+        assert!(!process.owns(strange, local));
+        let came = process.stranger_came.get().unwrap();
+        assert_eq!((process.owns(strange, local), process.owns(peer, local)), (false, true));
+        assert!(process.stranger_came.get() == Some(came) || came.elapsed() >= running::LOOK_AGAIN, "it was looked again");
+        drop(stranger);
         let own = std::net::TcpStream::connect(local).unwrap();
         let (_, peer) = listener.accept().unwrap();
         assert!(!other.owns(peer, local) && !other.owns(local, peer), "the gateway itself is no function");
@@ -304,10 +315,21 @@ fn a_connection_is_its_own_or_its_childrens_and_nobody_elses() {
 }
 
 #[test]
+fn only_who_may_become_anybody_may_be_anybody() {
+    // SAFETY: takes nothing, returns a number.
+    let own = unsafe { libc::geteuid() };
+    for (user, other, may) in
+        [(Some((7, 7)), 7, true), (Some((7, 7)), 8, false), (Some((0, 0)), 8, true), (None, own, true), (None, own + 1, own == 0)]
+    {
+        assert_eq!(family::Family::new(1, &Launch { user, ..shell("") }).may_be(other), may, "{user:?} {other}");
+    }
+}
+
+#[test]
 fn no_function_sees_into_another_nor_into_the_gateway() {
     let (has_domains, has_scopes) = sandbox::is_there();
     block_on(async {
-        let spawner = Spawner::hiding(Vec::new()).unwrap();
+        let spawner = Spawner::hiding(Vec::new(), None).unwrap();
         let other = spawner.spawn(shell("sleep 1000")).await.unwrap();
         let look = |pid: u32| {
             format!(
@@ -359,23 +381,27 @@ fn the_gateways_own_files_are_neither_read_nor_changed() {
         return;
     }
     let at = |name: &str| folder.join(name);
-    for folder in ["keys", "free"] {
+    for folder in ["keys", "free", "above", "copies"] {
         std::fs::create_dir(at(folder)).unwrap();
     }
-    for file in ["store.db", "store.db-wal", "keys/one.pem", "free/data", "beside", "keys-of-others"] {
+    for file in ["store.db", "store.db-wal", "keys/one.pem", "above/key", "copies/code", "free/data", "beside", "keys-of-others"]
+    {
         std::fs::write(at(file), "words").unwrap();
         std::fs::set_permissions(at(file), std::fs::Permissions::from_mode(0o666)).unwrap();
     }
-    for open in [folder.clone(), at("free"), at("keys")] {
+    for open in [folder.clone(), at("free"), at("keys"), at("above"), at("copies")] {
         std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o777)).unwrap();
     }
     std::os::unix::fs::symlink(at("store.db"), at("free/link")).unwrap();
-    let hidden = ["store.db", "keys", "later.db", "none/yet"].map(at).to_vec();
+    let hidden = ["store.db", "keys", "above/key", "later.db", "none/yet"].map(at).to_vec();
     let script = format!(
-        "cd {}; for f in store.db store.db-wal keys/one.pem free/link beside free/data keys-of-others; do cat $f >/dev/null 2>&1 && echo read $f; done
-         for f in store.db keys/one.pem free/link free/data; do (echo x >> $f) 2>/dev/null && echo wrote $f; done
+        "cd {}; for f in store.db store.db-wal keys/one.pem free/link beside free/data keys-of-others copies/code; do cat $f >/dev/null 2>&1 && echo read $f; done
+         for f in store.db keys/one.pem free/link free/data copies/code; do (echo x >> $f) 2>/dev/null && echo wrote $f; done
          rm -f store.db 2>/dev/null; mv free/data store.db 2>/dev/null; rm -f keys/one.pem 2>/dev/null
-         (echo x > free/new) && cat free/new; (echo x > later.db) 2>/dev/null; (echo x > other) 2>/dev/null
+         (echo x > free/new) && cat free/new; (echo x > later.db) 2>/dev/null; (echo x > copies/new) 2>/dev/null && echo put; rm -f copies/code 2>/dev/null; (echo x > other) 2>/dev/null
+         mv above moved 2>/dev/null && echo moved; mv keys moved 2>/dev/null && echo moved; mkdir made 2>/dev/null && echo made
+         ln -s free linked 2>/dev/null && echo linked; mkfifo pipe 2>/dev/null && echo piped
+         mkdir free/made && ln -s made free/linked && mv free/made free/moved && mkfifo free/pipe && rm free/linked free/pipe && rmdir free/moved && echo freely
          t=$(mktemp) && echo tmp > $t && cat $t && rm $t; echo out > /dev/stdout; echo nothing > /dev/null; ls / > /dev/null && echo listed",
         folder.display()
     );
@@ -383,7 +409,7 @@ fn the_gateways_own_files_are_neither_read_nor_changed() {
     for user in users {
         std::fs::write(at("free/data"), "words").unwrap();
         let said = block_on(async {
-            let spawner = Spawner::hiding(hidden.clone()).unwrap();
+            let spawner = Spawner::hiding(hidden.clone(), Some(at("copies"))).unwrap();
             let mut process = spawner.spawn(Launch { user, ..shell(&script) }).await.unwrap();
             let said = read(process.stdout.as_ref().unwrap(), false).await;
             process.ended().await;
@@ -392,10 +418,21 @@ fn the_gateways_own_files_are_neither_read_nor_changed() {
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(
             lines,
-            ["read beside", "read free/data", "read keys-of-others", "wrote free/data", "x", "tmp", "out", "listed"],
+            [
+                "read beside",
+                "read free/data",
+                "read keys-of-others",
+                "read copies/code",
+                "wrote free/data",
+                "x",
+                "freely",
+                "tmp",
+                "out",
+                "listed"
+            ],
             "{user:?}"
         );
-        for kept in ["store.db", "keys/one.pem"] {
+        for kept in ["store.db", "keys/one.pem", "copies/code"] {
             assert_eq!(std::fs::read_to_string(at(kept)).unwrap(), "words", "{kept}");
         }
         assert!(!at("later.db").exists() && !at("none").exists());

@@ -110,6 +110,15 @@ fn nothing_can_be_answered_before_there_was_a_question() {
 }
 
 #[test]
+fn while_one_says_why_it_cannot_start_another_is_not_heard() {
+    block_on(async {
+        let house = house(Settings { min_instances: 1, ..at_once(1, "telling") });
+        house.until_logged("a second was answered 403").await;
+        assert_eq!(house.returned(json!({"return": 1})).await, json!(1), "the first was never told whole");
+    });
+}
+
+#[test]
 fn who_asks_on_two_connections_is_answered_on_the_second() {
     block_on(async {
         let house = house(Settings { min_instances: 1, ..at_once(1, "double") });
@@ -256,6 +265,44 @@ fn a_client_that_asks_before_it_sends_is_told() {
         assert_eq!(finished.failure, Some(Failure::TooLarge), "without a byte of it");
         assert_eq!(house.returned(json!({"return": 1})).await, json!(1), "on another connection");
     });
+}
+
+#[test]
+fn a_client_that_cannot_be_told_to_go_on_has_answered() {
+    use crate::pool::desk::Desk;
+    use crate::pool::instance::{Instance, Start};
+    use std::io::Write;
+    use std::rc::Rc;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (call, streamed) in [("response", false), ("response", true), ("error", false)] {
+        let told = tokio::task::LocalSet::new().block_on(&runtime, async {
+            let (pool, orders) = Pool::new("test", Code::nowhere());
+            let spawner = Rc::new(crate::process::Spawner::hiding(Vec::new(), None).unwrap());
+            let desk = Desk::new(pool.shared().clone(), settings(""), spawner);
+            let (_stop, stopped) = tokio::sync::watch::channel(None);
+            tokio::task::spawn_local(desk.clone().run(orders, stopped));
+            let instance = Instance::new(&desk, 1, 0, Start { limit: PATIENCE, is_again: false, is_ahead: false });
+            let given = instance.park().unwrap();
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            // Whatever is written to it fails.
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let event = Invocation { streamed, ..invocation(&json!({})) };
+            let mode = if streamed { "Lambda-Runtime-Function-Response-Mode: streaming\r\n" } else { "" };
+            let path = format!("/2018-06-01/runtime/invocation/{}/{call}", event.id);
+            let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{mode}Expect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+            client.write_all(head.as_bytes()).unwrap();
+            let served = async {
+                given.await.unwrap();
+                crate::api::connection::serve(tokio::net::TcpStream::from_std(stream).unwrap(), instance).await;
+            };
+            let both = async { tokio::join!(pool.invoke(event), served).0 };
+            tokio::time::timeout(PATIENCE / 6, both).await.expect("nobody was told")
+        });
+        assert_eq!(whole(told).failure, Some(Failure::Raised), "{call} {streamed}");
+    }
 }
 
 #[test]

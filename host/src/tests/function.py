@@ -176,6 +176,11 @@ def main():
     if mode == "early":
         for path, body in (("invocation/some/response", b"1"), ("invocation/some/error", b"{}")):
             print(path, Link().call("POST", BASE + path, body)[0], flush=True)
+    if mode == "telling":
+        first = Link()
+        first.send(f"POST {BASE}init/error HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n".encode())
+        first.answer()
+        print("a second was answered", Link().call("POST", BASE + "init/error", b"{}")[0], flush=True)
     if mode == "double":
         # It asks twice, and then the first answer is read.
         first, question = link, f"GET {BASE}invocation/next HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -191,6 +196,9 @@ def main():
         link.socket.close()
         link = Link()
         print("here again", flush=True)
+    if mode == "mortal":
+        link.send(f"GET {BASE}invocation/next HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        os._exit(0)
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:

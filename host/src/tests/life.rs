@@ -57,6 +57,18 @@ fn the_queue_has_an_end_and_a_time() {
 }
 
 #[test]
+fn who_waits_for_one_that_never_asks_again_waits_no_longer_than_the_queue_allows() {
+    block_on(async {
+        let queue = FunctionQueue { length: 1, timeout: Duration::from_millis(100) };
+        let house = house(Settings { queue, timeout: PATIENCE / 2, ..at_once(1, "") });
+        house.returned(json!({"linger": 1000})).await;
+        let started = std::time::Instant::now();
+        assert_eq!(house.pool.invoke(invocation(&json!({}))).await.unwrap_err(), NotRun::Waited);
+        assert!(started.elapsed() < PATIENCE / 4, "{:?}", started.elapsed());
+    });
+}
+
+#[test]
 fn whoever_goes_leaves_the_queue_and_what_runs_runs_on() {
     block_on(async {
         let queue = FunctionQueue { length: 1, timeout: PATIENCE };
@@ -229,6 +241,19 @@ fn a_warm_process_that_dies_is_replaced() {
         Command::new("kill").arg("-9").arg(pid.to_string()).status().unwrap();
         house.until("another is warm", |view| view.instances.iter().any(|one| one.state == "idle" && one.pid != pid)).await;
         assert_eq!(house.returned(json!({"return": 1})).await, json!(1));
+    });
+}
+
+#[test]
+fn warm_ones_that_die_of_themselves_are_not_started_without_pause() {
+    block_on(async {
+        let started = std::time::Instant::now();
+        let house = house(Settings { min_instances: 1, ..at_once(2, "mortal") });
+        while house.pool.figures().starts.load(Ordering::Relaxed) < 3 {
+            assert!(started.elapsed() < PATIENCE);
+            tokio::task::yield_now().await;
+        }
+        assert!(started.elapsed() >= Duration::from_secs(2), "a second after each: {:?}", started.elapsed());
     });
 }
 
