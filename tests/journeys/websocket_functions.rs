@@ -219,6 +219,9 @@ fn the_function_at_the_door_refuses() {
     assert!(body["connectionId"].is_string() && body["requestId"].is_string(), "{body}");
     let refused = house.refusal("?status=401&body=no%20soup");
     assert_eq!((refused.status, refused.text().as_str(), refused.header("content-type")), (401, "no soup", Some("text/plain")));
+    // What followed it would be the next response.
+    let refused = house.refusal("?status=304&body=no%20soup");
+    assert_eq!((refused.status, refused.text().as_str(), refused.header("content-length")), (304, "", None));
     for (query, name) in
         [("?raise", "function_failed"), ("?garbage", "function_malformed"), ("?status=101", "function_malformed")]
     {
@@ -226,7 +229,7 @@ fn the_function_at_the_door_refuses() {
         assert_eq!(refused.status, 502, "{query}: {}", refused.text());
         assert!(refused.text().contains(name), "{query}: {}", refused.text());
     }
-    assert_eq!(house.kinds(), ["CONNECT"; 5], "of who was never in there is no end to tell");
+    assert_eq!(house.kinds(), ["CONNECT"; 6], "of who was never in there is no end to tell");
 }
 
 #[test]
