@@ -66,3 +66,30 @@ fn certificates(tls: &UpstreamTls) -> impl Iterator<Item = &PemFile> {
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use maitred_model::{Disk, load_text};
+
+    #[test]
+    fn certificates_are_public_unless_their_keys_are_in_them() {
+        let folder = std::env::temp_dir().join(format!("maitred-kept-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (certificate, key) = ("-----BEGIN CERTIFICATE-----\n", "-----BEGIN PRIVATE KEY-----\n");
+        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+        write("both.pem", &format!("{certificate}{key}"));
+        write("cert.pem", certificate);
+        write("key.pem", key);
+        let at = folder.display();
+        let text = format!(
+            "listen: [ {{ address: 127.0.0.1:8443, tls: {{ certificates: [ {{ cert: {at}/cert.pem, key: {at}/key.pem }}, {{ cert: {at}/both.pem, key: {at}/both.pem }} ] }} }} ]\n\
+             upstreams: {{ kitchen: http://127.0.0.1:9001 }}\napis: {{ shop: {{ routes: [ GET /menu: kitchen ] }} }}\n"
+        );
+        let document = load_text("test.yaml", &text, &Disk).document.unwrap();
+        let kept = hidden(&document, &["both.pem", "cert.pem", "key.pem"].map(|name| folder.join(name)));
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(kept[..2], ["both.pem", "key.pem"].map(|name| folder.join(name)));
+        assert!(!kept.contains(&folder.join("cert.pem")));
+    }
+}
