@@ -2,16 +2,14 @@
 //! control side; nothing here touches the network, and nothing prints a secret.
 
 use super::sigv4::SecretKey;
-use crate::identity::keys::Bell;
+use crate::identity::keys::{Asking, Bell};
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Between two searches that requests asked for: a refusal by AWS for every request is no reason to ask STS for every request.
-pub const COOLDOWN: Duration = Duration::from_secs(10);
 /// Characters of an access key id, a secret or a token. A session token has a thousand or two.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Farther off is no clock.
@@ -87,12 +85,7 @@ pub struct CredentialCell {
     found: ArcSwapOption<Credentials>,
     /// Why there are none.
     lacking: ArcSwapOption<String>,
-    born: Instant,
-    /// From when on a request may ask for a search, in nanoseconds after `born`.
-    asking_from: AtomicU64,
-    under_way: AtomicBool,
-    wanted: Arc<Bell>,
-    told: Bell,
+    asking: Asking,
     /// What AWS's clock is ahead of ours, in seconds, as it said.
     skew: AtomicI64,
 }
@@ -104,11 +97,7 @@ impl CredentialCell {
             source,
             found: ArcSwapOption::empty(),
             lacking: ArcSwapOption::empty(),
-            born: now,
-            asking_from: AtomicU64::new(0),
-            under_way: AtomicBool::new(false),
-            wanted: Arc::default(),
-            told: Bell::default(),
+            asking: Asking::new(now),
             skew: AtomicI64::new(0),
         }
     }
@@ -128,34 +117,22 @@ impl CredentialCell {
 
     /// Rings when a request wants others than there are.
     pub fn wanted(&self) -> &Arc<Bell> {
-        &self.wanted
+        self.asking.wanted()
     }
 
     /// Rings when a search is over, however it went.
     pub fn told(&self) -> &Bell {
-        &self.told
+        self.asking.over()
     }
 
     /// A request wants others than there are. Whether a search is under way that may bring them.
     pub fn ask(&self, now: Instant) -> bool {
-        if self.under_way.load(Ordering::Acquire) {
-            return true;
-        }
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let now = nanos(now.saturating_duration_since(self.born));
-        let from = self.asking_from.load(Ordering::Relaxed);
-        let next = now.saturating_add(nanos(COOLDOWN));
-        let is_first = now >= from && self.asking_from.compare_exchange(from, next, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if is_first {
-            self.under_way.store(true, Ordering::Release);
-            self.wanted.ring();
-        }
-        is_first || self.under_way.load(Ordering::Acquire)
+        self.asking.ask(now)
     }
 
     /// A search begins, asked for or not.
     pub fn begin(&self) {
-        self.under_way.store(true, Ordering::Release);
+        self.asking.begin();
     }
 
     /// A search is over. Where it brought nothing, what was there stays until it expires.
@@ -167,8 +144,7 @@ impl CredentialCell {
             }
             Err(why) => self.lacking.store(Some(Arc::new(why))),
         }
-        self.under_way.store(false, Ordering::Release);
-        self.told.ring();
+        self.asking.end();
     }
 
     /// By how much AWS's clock is ahead of ours, in seconds.
@@ -187,6 +163,7 @@ impl CredentialCell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::keys::COOLDOWN;
 
     fn cell(now: Instant) -> CredentialCell {
         let source = CredentialSource { profile: None, partition: "aws".into(), region: "eu-west-1".into() };

@@ -8,7 +8,7 @@ pub mod sigv4;
 pub mod sts;
 mod words;
 
-pub use credentials::{COOLDOWN, CredentialCell, CredentialSource, Credentials, moment};
+pub use credentials::{CredentialCell, CredentialSource, Credentials, moment};
 pub use profiles::Profiles;
 pub use settings::Settings;
 pub use words::Words;

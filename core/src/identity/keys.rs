@@ -1,20 +1,19 @@
 //! The keys that tokens are verified with: a set as it was read, and the cell in which workers find the one of the moment. The set is
 //! fetched and put there by the control side; nothing here touches the network.
 
+mod asking;
 mod bell;
 mod jwk;
 
+pub use asking::{Asking, COOLDOWN};
 pub use bell::Bell;
 pub use jwk::{JWKS_BYTES_MAX, Key, KeySet};
 
 use arc_swap::ArcSwapOption;
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
-/// Between two fetches that tokens asked for: whoever invents names of keys cannot have the issuer asked more often.
-pub const COOLDOWN: Duration = Duration::from_secs(10);
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Where keys are fetched from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,12 +33,7 @@ pub struct KeyCell {
     /// What the issuer says of itself, where that was asked for.
     document: ArcSwapOption<Map<String, Value>>,
     generation: AtomicU64,
-    born: Instant,
-    /// From when on a token may ask for a fetch, in nanoseconds after `born`.
-    asking_from: AtomicU64,
-    under_way: AtomicBool,
-    wanted: Arc<Bell>,
-    fetched: Bell,
+    asking: Asking,
 }
 
 impl KeyCell {
@@ -50,11 +44,7 @@ impl KeyCell {
             set: ArcSwapOption::empty(),
             document: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
-            born: now,
-            asking_from: AtomicU64::new(0),
-            under_way: AtomicBool::new(false),
-            wanted: Arc::default(),
-            fetched: Bell::default(),
+            asking: Asking::new(now),
         }
     }
 
@@ -89,38 +79,22 @@ impl KeyCell {
 
     /// Rings when a token wants keys that are not there.
     pub fn wanted(&self) -> &Arc<Bell> {
-        &self.wanted
+        self.asking.wanted()
     }
 
     /// Rings when a fetch is over, however it went.
     pub fn fetched(&self) -> &Bell {
-        &self.fetched
+        self.asking.over()
     }
 
     /// A token wants keys that are not there. Whether a fetch is under way that may bring them.
     pub fn ask(&self, now: Instant) -> bool {
-        if self.source.is_none() {
-            return false;
-        }
-        if self.under_way.load(Ordering::Acquire) {
-            return true;
-        }
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let now = nanos(now.saturating_duration_since(self.born));
-        let from = self.asking_from.load(Ordering::Relaxed);
-        let next = now.saturating_add(nanos(COOLDOWN));
-        let is_first = now >= from && self.asking_from.compare_exchange(from, next, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if is_first {
-            self.under_way.store(true, Ordering::Release);
-            self.wanted.ring();
-        }
-        // Of many at one moment one has asked, and the others wait with it.
-        is_first || self.under_way.load(Ordering::Acquire)
+        self.source.is_some() && self.asking.ask(now)
     }
 
     /// A fetch begins, asked for or not.
     pub fn begin(&self) {
-        self.under_way.store(true, Ordering::Release);
+        self.asking.begin();
     }
 
     /// A fetch is over. `None`: it brought nothing, and what was there stays. True if there are other keys now.
@@ -130,8 +104,7 @@ impl KeyCell {
             self.set.store(Some(Arc::new(set)));
             self.generation.fetch_add(1, Ordering::Release);
         }
-        self.under_way.store(false, Ordering::Release);
-        self.fetched.ring();
+        self.asking.end();
         is_other
     }
 }
@@ -139,6 +112,7 @@ impl KeyCell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const ONE: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"one","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 

@@ -12,7 +12,6 @@ use crate::span::{Span, Spanned};
 use crate::values::{FunctionArn, Secret, ValueError};
 use crate::yaml::{Kind, Node};
 use serde_json::{Value, json};
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time;
 
@@ -190,7 +189,7 @@ impl Shape for FunctionForm {
         if !cx.is_mapping(node, "a function", "write `{ runtime: python, code: ./functions/NAME, handler: app.handler }`") {
             return None;
         }
-        let raw = RawFunction::decode(node, cx)?;
+        let mut raw = RawFunction::decode(node, cx)?;
         let is_aws = node.get("arn").is_some();
         let (foreign, place) = if is_aws { (HOSTED_KEYS, "`arn`") } else { (AWS_KEYS, "a function that runs here") };
         for key in foreign {
@@ -200,46 +199,30 @@ impl Shape for FunctionForm {
             }
         }
         let default = if is_aws { AWS_TIMEOUT } else { HOSTED_TIMEOUT };
-        let timeout = raw.timeout.map(|timeout| {
+        let timeout = raw.timeout.take().map(|timeout| {
             if timeout.value > TIMEOUT_MAX {
                 cx.error("out-of-range", timeout.span, "a function takes 15 minutes at most", "write `timeout: 15min` or less");
             }
             timeout.value
         });
-        misplaced(node, (raw.event, raw.response, raw.invocation), cx);
+        let RawFunction { event, response, invocation, multi_value_headers, .. } = raw;
+        let binary_media_types = std::mem::take(&mut raw.binary_media_types);
+        misplaced(node, (event, response, invocation), cx);
         let place = if is_aws {
             let client_context = raw.client_context.and_then(|context| client_context(context, cx));
             let aws = AwsFunction { arn: raw.arn?, endpoint: raw.endpoint, profile: raw.profile, client_context };
             FunctionPlace::Aws(Box::new(aws))
         } else {
-            FunctionPlace::Hosted(Box::new(hosted(
-                node,
-                RawHosted {
-                    runtime: raw.runtime,
-                    code: raw.code,
-                    handler: raw.handler,
-                    init_timeout: raw.init_timeout,
-                    concurrency: raw.concurrency,
-                    min_instances: raw.min_instances,
-                    idle: raw.idle,
-                    queue: raw.queue,
-                    environment: raw.environment,
-                    memory: raw.memory,
-                    user: raw.user,
-                    layers: raw.layers,
-                    reports: raw.reports,
-                },
-                cx,
-            )?))
+            FunctionPlace::Hosted(Box::new(hosted(node, raw, cx)?))
         };
         Some(Function {
             place,
-            event: raw.event,
+            event,
             timeout: timeout.unwrap_or(default),
-            response: raw.response,
-            invocation: raw.invocation,
-            binary_media_types: raw.binary_media_types,
-            multi_value_headers: raw.multi_value_headers,
+            response,
+            invocation,
+            binary_media_types,
+            multi_value_headers,
         })
     }
 
@@ -248,24 +231,7 @@ impl Shape for FunctionForm {
     }
 }
 
-/// What is written of a function that runs here.
-struct RawHosted {
-    runtime: Option<Spanned<FunctionRuntime>>,
-    code: Option<Spanned<PathBuf>>,
-    handler: Option<Spanned<String>>,
-    init_timeout: time::Duration,
-    concurrency: NonZeroU32,
-    min_instances: u32,
-    idle: time::Duration,
-    queue: FunctionQueue,
-    environment: Vec<(String, Secret)>,
-    memory: Option<u64>,
-    user: Option<Spanned<String>>,
-    layers: Vec<Spanned<PathBuf>>,
-    reports: bool,
-}
-
-fn hosted(node: &Node, raw: RawHosted, cx: &mut Cx<'_>) -> Option<Hosted> {
+fn hosted(node: &Node, raw: RawFunction, cx: &mut Cx<'_>) -> Option<Hosted> {
     for (key, example) in [("runtime", "runtime: python"), ("code", "code: ./functions/NAME")] {
         if node.get(key).is_none() {
             let message = format!("a function needs the key `{key}`, or `arn` for one in AWS");

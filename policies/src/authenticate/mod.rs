@@ -33,6 +33,7 @@ use maitred_model::{self as model, AuthorizerKind, LoginStep, Span};
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -360,8 +361,7 @@ impl Policy for Authenticate {
         Hook::Pending(Box::pin(async move {
             let (client, deadline) = (exchange.client.clone(), exchange.deadline);
             if let Err(over) = checked {
-                while_wanted(client, ports.until(ports.now() + PAUSE)).await?;
-                return Err(over);
+                return Err(after_a_pause(over, client, ports).await);
             }
             // Whom the worker knows goes first, however many others there are.
             let turn = while_wanted(client.clone(), in_time(ports.turn(), deadline, ports)).await?;
@@ -379,10 +379,7 @@ impl Policy for Authenticate {
             }
             let is_costly = choice.authorizer.is_costly();
             let look = match self.failures.as_ref().map(|failures| failures.admit(exchange, ports, is_costly)) {
-                Some(Err(over)) => {
-                    while_wanted(client, ports.until(ports.now() + PAUSE)).await?;
-                    return Err(over);
-                }
+                Some(Err(over)) => return Err(after_a_pause(over, client, ports).await),
                 Some(Ok(look)) => Some(look),
                 None => None,
             };
@@ -410,6 +407,11 @@ impl Policy for Authenticate {
             response.head.headers.add(b"set-cookie", cookie.as_bytes());
         }
     }
+}
+
+/// The refusal of who is not looked at; or that he did not wait for it.
+async fn after_a_pause(over: Fault, client: Option<Rc<dyn maitred_core::Client>>, ports: &dyn Ports) -> Fault {
+    while_wanted(client, ports.until(ports.now() + PAUSE)).await.err().unwrap_or(over)
 }
 
 /// `None`: the time of the request was over first.
