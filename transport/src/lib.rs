@@ -33,6 +33,7 @@ pub use tls::{
     CertificateNames, ClientTls, ClientTlsSpec, Expiry, IssuedCertificates, Part, ServerTls, ServerTlsSpec, TicketKeys,
     TlsProblem, expiries,
 };
+pub use tunnel::Open as OpenTunnel;
 pub use upstream::{
     AffinityCookie, Avoid, Breaker, BreakerView, Dial, Lease, Order, Picked, Pools, ProxyVersion, RequestPlace, Target,
     TargetCell, TargetSet, Upstream, UpstreamShared, UpstreamSpec, Wanted,

@@ -44,7 +44,7 @@ pub struct Relayed {
 pub struct Open(Rc<Worker>);
 
 impl Open {
-    fn new(worker: &Rc<Worker>) -> Open {
+    pub fn new(worker: &Rc<Worker>) -> Open {
         worker.shard().tunnels_open.add(1);
         Open(worker.clone())
     }

@@ -9,7 +9,7 @@ use super::{Target, WebSocket};
 use crate::function::run::Ran;
 use maitred_core::function::{Finished, Invocation};
 use maitred_core::{Fault, Kind};
-use maitred_transport::Worker;
+use maitred_transport::{OpenTunnel, Worker};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -125,7 +125,8 @@ impl Line {
     async fn end(&self, host: &str) {
         self.desk.forget(&self.connection.id);
         let Some(function) = &self.socket.disconnect else { return };
-        let _open = Open::new(&self.worker);
+        // A gateway that goes waits a moment for what is told of those who left.
+        let _open = OpenTunnel::new(&self.worker);
         let request_id = new_id(&self.worker);
         let occasion = Occasion { request_id: &request_id, time: self.worker.unix_time(self.worker.now()) };
         let event = self.told.disconnect(host, &self.connection.end(), &occasion);
@@ -148,22 +149,6 @@ impl WebSocket {
         };
         let found = wanted.and_then(|wanted| self.routes.get_key_value(&*wanted)).map(|(key, target)| (&**key, target));
         found.or_else(|| self.default.as_ref().map(|target| (maitred_model::DEFAULT, target)))
-    }
-}
-
-/// Counted with the tunnels: a gateway that goes waits a moment for what is told of those who left.
-struct Open(Rc<Worker>);
-
-impl Open {
-    fn new(worker: &Rc<Worker>) -> Open {
-        worker.shard().tunnels_open.add(1);
-        Open(worker.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.shard().tunnels_open.sub(1);
     }
 }
 
