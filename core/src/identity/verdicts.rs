@@ -135,11 +135,11 @@ fn is_same(a: &[u8], b: &[u8]) -> bool {
         return false;
     }
     let mut differ = [0; STRIDE];
-    let ((strides, rest), (other_strides, other_rest)) = (a.as_chunks(), b.as_chunks());
+    let ((strides, rest), (other_strides, other_rest)) = (a.as_chunks::<STRIDE>(), b.as_chunks::<STRIDE>());
     for (a, b) in strides.iter().zip(other_strides) {
         compare(&mut differ, a, b);
     }
-    match (a.last_chunk::<STRIDE>(), b.last_chunk()) {
+    match (a.last_chunk::<STRIDE>(), b.last_chunk::<STRIDE>()) {
         // What no stride is left for is seen with bytes that were.
         (Some(a), Some(b)) => compare(&mut differ, a, b),
         _ => compare(&mut differ, rest, other_rest),
