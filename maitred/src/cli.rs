@@ -157,12 +157,12 @@ With --admin, and where there is no file, a token is taken from MAITRED_ADMIN_TO
 #[derive(Debug, Args)]
 #[command(after_help = UPGRADE_HELP)]
 pub struct Remote {
-    /// Its configuration, which names the admin listener [default: ./maitred.yaml, or 127.0.0.1:9080 where there is none]
+    /// The gateway's configuration, which names its admin listener [default: ./maitred.yaml; without one the `lambda serve` of this folder, or 127.0.0.1:9080]
     file: Option<PathBuf>,
     /// The same, as every verb takes it
     #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "file")]
     named: Option<PathBuf>,
-    /// Its admin listener
+    /// The gateway's admin listener
     #[arg(long, value_name = "ADDR", value_parser = parse_address, conflicts_with_all = ["file", "named"])]
     admin: Option<SocketAddr>,
 }
@@ -219,10 +219,10 @@ pub struct Which {
 /// Which gateway is meant, for verbs that have arguments of their own.
 #[derive(Debug, Args)]
 pub struct Place {
-    /// Its configuration, which names the admin listener [default: ./maitred.yaml, or 127.0.0.1:9080 where there is none]
+    /// The gateway's configuration, which names its admin listener [default: ./maitred.yaml; without one the `lambda serve` of this folder, or 127.0.0.1:9080]
     #[arg(short, long, global = true)]
     pub file: Option<PathBuf>,
-    /// Its admin listener
+    /// The gateway's admin listener
     #[arg(long, value_name = "ADDR", global = true, value_parser = parse_address, conflicts_with = "file")]
     pub admin: Option<SocketAddr>,
 }

@@ -13,7 +13,9 @@ Examples:
   maitred function invoke dessert --event-file event.json --logs
   echo '{}' | maitred function invoke dessert -
   maitred function logs dessert -f                  what it writes, as it comes
-  maitred function reload dessert                   reads its code again, and starts other processes
+  maitred function reload dessert                   reads its code again, for new processes
+
+Where `maitred lambda serve` runs, and no maitred.yaml is, they find it by themselves.
 
 A result is written to stdout as the function gave it, a log to stderr.
 
@@ -44,6 +46,7 @@ pub enum FunctionVerb {
     Logs(Logs),
     /// Reads the code of a function again, and has other processes take the places of those that it has
     Reload {
+        /// The function
         name: String,
         #[command(flatten)]
         place: Place,
@@ -52,6 +55,7 @@ pub enum FunctionVerb {
 
 #[derive(Debug, Args)]
 pub struct Invoke {
+    /// The function
     pub name: String,
     /// `-` reads the event from stdin; without any it is {}
     #[arg(value_name = "-", value_parser = ["-"], conflicts_with_all = ["event", "event_file"])]
@@ -71,20 +75,21 @@ pub struct Invoke {
 
 #[derive(Debug, Args)]
 pub struct Logs {
+    /// The function
     pub name: String,
     /// Goes on with what it writes from now on, until Ctrl-C
     #[arg(short = 'f', long)]
     pub follow: bool,
-    /// Of this invocation alone
+    /// Of this invocation alone, by the id that `--json` tells
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
     /// Writes a line of JSON for each
     #[arg(long)]
     pub json: bool,
-    /// The configuration of the gateway, which names the admin listener [default: ./maitred.yaml, or 127.0.0.1:9080 where there is none]
+    /// The gateway's configuration, which names its admin listener [default: ./maitred.yaml; without one the `lambda serve` of this folder, or 127.0.0.1:9080]
     #[arg(long)]
     file: Option<PathBuf>,
-    /// Its admin listener
+    /// The gateway's admin listener
     #[arg(long, value_name = "ADDR", value_parser = parse_address, conflicts_with = "file")]
     admin: Option<SocketAddr>,
 }

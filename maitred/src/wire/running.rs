@@ -4,6 +4,7 @@ use super::{House, lock};
 use crate::upgrade::{End, Stage};
 use crate::watchdog::Watchdog;
 use maitred_control::Admin;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
@@ -29,6 +30,11 @@ pub struct Running {
 impl Running {
     pub fn house(&self) -> &House {
         &self.house
+    }
+
+    /// Where it really is, if any port was asked for.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
     }
 
     pub fn tell_ready(&self) {
