@@ -7,10 +7,10 @@ pub mod served;
 use crate::cli::{DEFAULT_FILE, EventWord, Lambda, LambdaVerb, Serve};
 use crate::configuration::Source;
 use crate::logging::{self, Announcer};
-use crate::output::{Exit, print};
+use crate::output::{self, Exit, print, say};
 use crate::upgrade::Inheritance;
-use crate::wire::{self, is_free};
-use anyhow::{Context, bail};
+use crate::wire::{self, NotStarted, is_free};
+use anyhow::{Context, anyhow};
 use code::Code;
 use maitred_model::{FunctionPlace, FunctionRuntime};
 use serde_json::{Map, Value, json};
@@ -36,10 +36,11 @@ fn serve(arguments: &Serve) -> anyhow::Result<Exit> {
     if let Err(error) = is_free(arguments.listen) {
         let next = SocketAddr::new(arguments.listen.ip(), arguments.listen.port().saturating_add(1));
         let path = arguments.path.display();
-        bail!(
+        output::error(&anyhow!(
             "cannot listen on {}: {error}; to listen elsewhere:\n\n  maitred lambda serve {path} --listen {next}",
             arguments.listen
-        );
+        ));
+        return Ok(Exit::CannotStart);
     }
     logging::start(&arguments.log)?;
     // Nothing is left where the function is.
@@ -52,7 +53,14 @@ fn serve(arguments: &Serve) -> anyhow::Result<Exit> {
     Announcer(format).start(SOURCE);
     let running = match wire::start(source, format, Inheritance::default()) {
         Ok(running) => running,
-        Err(not_started) => return Ok(not_started.tell()),
+        Err(not_started) => {
+            if matches!(not_started, NotStarted::Refused(_)) {
+                say(
+                    "\nThese lines were made of the command line: \"code\" is the path, \"environment\" is --env, the others are called as their options.\n",
+                );
+            }
+            return Ok(not_started.tell());
+        }
     };
     let house = running.house();
     let address = house.gateway.addresses().first().copied().context("the gateway has no listener")?;

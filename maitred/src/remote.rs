@@ -114,7 +114,7 @@ impl By {
         match self {
             By::Address | By::Serve => String::new(),
             By::Default => format!(
-                ", where one is by default; this folder has no {DEFAULT_FILE}, and no `maitred lambda serve` runs in it: start one, or name a gateway with -f FILE or --admin ADDRESS"
+                ", where one is by default; this folder has no {DEFAULT_FILE}, and no `maitred lambda serve` of yours runs in it: start one, or name a gateway with -f FILE or --admin ADDRESS"
             ),
             // A gateway keeps the admin listener that it started with, whatever its file says by now.
             By::File(file) => {

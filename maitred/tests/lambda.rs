@@ -148,8 +148,11 @@ fn lambda_serve_says_what_is_wrong_before_it_starts() {
     ];
     for (arguments, words) in rows {
         let done = folder.maitred(&[&["lambda", "serve"], arguments].concat());
-        assert!(done.code != 0 && done.stderr.contains(words), "{arguments:?}: {}", done.stderr);
+        let code = if arguments.contains(&"--listen") { 3 } else { 1 };
+        assert!(done.code == code && done.stderr.contains(words), "{arguments:?}: {} {}", done.code, done.stderr);
     }
+    let done = folder.maitred(&["lambda", "serve", "main.py", "--handler", "main.greet", "--timeout", "0s"]);
+    assert!(done.code == 1 && done.stderr.contains("the others are called as their options"), "{}", done.stderr);
 }
 
 const ORDERS: &str = "def handler(event, context):\n    print('heard', event['dish'])\n    return event['dish'] + ' it is'\n";

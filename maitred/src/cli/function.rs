@@ -15,7 +15,7 @@ Examples:
   maitred function logs dessert -f                  what it writes, as it comes
   maitred function reload dessert                   reads its code again, for new processes
 
-Where `maitred lambda serve` runs, and no maitred.yaml is, they find it by themselves.
+Where there is no maitred.yaml, they ask the `maitred lambda serve` that runs in this folder.
 
 A result is written to stdout as the function gave it, a log to stderr.
 
