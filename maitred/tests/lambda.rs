@@ -186,7 +186,7 @@ fn the_commands_find_a_lambda_serve_that_runs_in_their_folder() {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
     folder.file("maitred.yaml", &format!("listen: 127.0.0.1:0\nadmin: {{ listen: \"{free}\" }}\napis: {{}}\n"));
     let done = folder.maitred(&invoke);
-    assert!(done.code == 1 && done.stderr.contains(&format!("in this folder, --admin {admin}: ")), "{}", done.stderr);
+    assert!(done.code == 1 && done.stderr.contains(&format!("in this folder, --admin {admin}")), "{}", done.stderr);
     fs::remove_file(folder.path("maitred.yaml")).unwrap();
 
     let second = folder.run(&SERVE);
