@@ -119,7 +119,7 @@ fn trees(hosted: &Hosted) -> Result<(Tree, Vec<Tree>), NotReady> {
         FunctionRuntime::Provided => module::executable(code)?,
         FunctionRuntime::Python | FunctionRuntime::Node => {
             if let Some(handler) = &hosted.handler {
-                module::find(hosted.runtime, handler, code, &tree, &layers)?;
+                module::find(hosted, handler, &tree, &layers)?;
             }
         }
     }

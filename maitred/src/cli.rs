@@ -1,5 +1,7 @@
 //! The command line as a user reads it: verbs, arguments, help. Does nothing: each verb has a file of its own.
 
+mod consumer;
+mod function;
 mod lambda;
 
 use crate::logging;
@@ -10,6 +12,8 @@ use maitred_model::parse_address;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use consumer::{Consumer, ConsumerVerb, Identified, Usage, UsageVerb};
+pub use function::{Function, FunctionVerb, Invoke, Logs};
 pub use lambda::{EventWord, Init, InitFunction, InitVerb, Lambda, LambdaVerb, Serve};
 
 /// The file that is meant where none is named.
@@ -153,12 +157,12 @@ With --admin, and where there is no file, a token is taken from MAITRED_ADMIN_TO
 #[derive(Debug, Args)]
 #[command(after_help = UPGRADE_HELP)]
 pub struct Remote {
-    /// Its configuration, which names the admin listener [default: ./maitred.yaml, or 127.0.0.1:9080 where there is none]
+    /// The gateway's configuration, which names its admin listener [default: ./maitred.yaml; without one the `lambda serve` of this folder, or 127.0.0.1:9080]
     file: Option<PathBuf>,
     /// The same, as every verb takes it
     #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "file")]
     named: Option<PathBuf>,
-    /// Its admin listener
+    /// The gateway's admin listener
     #[arg(long, value_name = "ADDR", value_parser = parse_address, conflicts_with_all = ["file", "named"])]
     admin: Option<SocketAddr>,
 }
@@ -215,10 +219,10 @@ pub struct Which {
 /// Which gateway is meant, for verbs that have arguments of their own.
 #[derive(Debug, Args)]
 pub struct Place {
-    /// Its configuration, which names the admin listener [default: ./maitred.yaml, or 127.0.0.1:9080 where there is none]
+    /// The gateway's configuration, which names its admin listener [default: ./maitred.yaml; without one the `lambda serve` of this folder, or 127.0.0.1:9080]
     #[arg(short, long, global = true)]
     pub file: Option<PathBuf>,
-    /// Its admin listener
+    /// The gateway's admin listener
     #[arg(long, value_name = "ADDR", global = true, value_parser = parse_address, conflicts_with = "file")]
     pub admin: Option<SocketAddr>,
 }
@@ -241,225 +245,6 @@ pub struct Limits {
     pub json: bool,
     #[command(flatten)]
     pub place: Place,
-}
-
-const CONSUMER_HELP: &str = "\
-Examples:
-  maitred consumer add shop-app --group partners    writes its key, once, to stdout
-  maitred consumer set-plan shop-app gold
-  maitred consumer list
-  maitred consumer disable shop-app                 its keys are right, and it does not come in
-  maitred consumer rotate-key shop-app --grace 24h  a new key; those from before end tomorrow
-  maitred consumer add-identity shop-app --identity corporate=shop-app@example.com
-
-What is changed is in force at once, and kept in the store over restarts. Consumers that stand in the configuration are listed, \
-and changed there.
-
-Exits with 0 when it is done, with 1 when it is refused, or no gateway answers.";
-
-#[derive(Debug, Args)]
-#[command(after_help = CONSUMER_HELP)]
-pub struct Consumer {
-    #[command(subcommand)]
-    pub verb: ConsumerVerb,
-    /// Writes what comes of it as JSON
-    #[arg(long, global = true)]
-    pub json: bool,
-    #[command(flatten)]
-    pub place: Place,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ConsumerVerb {
-    /// Lists them
-    List,
-    /// Shows one, with its keys and identities
-    Show { name: String },
-    /// Adds one, and makes it a key, which is written to stdout and cannot be seen again
-    Add {
-        /// Letters, digits, `-` and `_`
-        name: String,
-        /// A group that it belongs to; may be repeated
-        #[arg(long = "group", value_name = "GROUP")]
-        groups: Vec<String>,
-        /// What it is given, as `plans` of the configuration calls it
-        #[arg(long, value_name = "PLAN")]
-        plan: Option<String>,
-        /// What an authorizer calls it; may be repeated
-        #[arg(long = "identity", value_name = "AUTHORIZER=SUBJECT", value_parser = identity)]
-        identities: Vec<(String, String)>,
-        /// Makes no key
-        #[arg(long)]
-        no_key: bool,
-    },
-    /// Sets the groups that it belongs to; none takes all away
-    SetGroups { name: String, groups: Vec<String> },
-    /// Sets what it is given, as `plans` of the configuration calls it; none takes it away
-    SetPlan { name: String, plan: Option<String> },
-    /// Lets it in no more, whatever it shows
-    Disable { name: String },
-    /// Lets it in again
-    Enable { name: String },
-    /// Removes it, with its keys and identities
-    Remove { name: String },
-    /// Makes it another key
-    AddKey { name: String },
-    /// Makes it a new key, and ends those from before
-    RotateKey {
-        name: String,
-        /// They go on for so long, as in 24h [default: they end at once]
-        #[arg(long, value_name = "TIME", value_parser = grace)]
-        grace: Option<String>,
-    },
-    /// Ends one of its keys
-    RemoveKey {
-        name: String,
-        /// As `show` tells it
-        id: String,
-    },
-    /// Adds what an authorizer calls it
-    AddIdentity(Identified),
-    /// Takes that away
-    RemoveIdentity(Identified),
-}
-
-#[derive(Debug, Args)]
-pub struct Identified {
-    pub name: String,
-    #[arg(long, value_name = "AUTHORIZER=SUBJECT", value_parser = identity)]
-    pub identity: (String, String),
-}
-
-fn identity(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((authorizer, subject)) if !authorizer.is_empty() && !subject.is_empty() => {
-            Ok((authorizer.to_owned(), subject.to_owned()))
-        }
-        Some(_) | None => Err("write `authorizer=subject`".to_owned()),
-    }
-}
-
-fn grace(text: &str) -> Result<String, String> {
-    maitred_model::parse_duration(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
-}
-
-const USAGE_HELP: &str = "\
-Examples:
-  maitred usage                                     of every consumer that has a plan
-  maitred usage shop-app                            with the periods that have passed
-  maitred usage reset shop-app                      as if it had used nothing of its own quotas
-  maitred usage --json --admin 127.0.0.1:9080
-
-Exits with 0 when it is done, with 1 when it is refused, or no gateway answers.";
-
-#[derive(Debug, Args)]
-#[command(after_help = USAGE_HELP, args_conflicts_with_subcommands = true)]
-pub struct Usage {
-    #[command(subcommand)]
-    pub verb: Option<UsageVerb>,
-    /// Of this consumer alone
-    pub name: Option<String>,
-    /// Writes JSON
-    #[arg(long, global = true)]
-    pub json: bool,
-    #[command(flatten)]
-    pub place: Place,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum UsageVerb {
-    /// As if a consumer had used nothing in the periods that last
-    Reset { name: String },
-}
-
-const FUNCTION_HELP: &str = "\
-Examples:
-  maitred function list
-  maitred function invoke dessert --event '{\"plum\": 1}'
-  maitred function invoke dessert --event-file event.json --logs
-  echo '{}' | maitred function invoke dessert -
-  maitred function logs dessert -f                  what it writes, as it comes
-  maitred function reload dessert                   reads its code again, and starts other processes
-
-A result is written to stdout as the function gave it, a log to stderr.
-
-Exits with 0 when it is done, with 1 when the function failed, there is none of that name, or no gateway answers.";
-
-#[derive(Debug, Args)]
-#[command(after_help = FUNCTION_HELP)]
-pub struct Function {
-    #[command(subcommand)]
-    pub verb: FunctionVerb,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum FunctionVerb {
-    /// Lists them, with their processes
-    List {
-        /// Of this function alone
-        name: Option<String>,
-        /// Writes JSON
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        place: Place,
-    },
-    /// Runs a function once, and prints its result
-    Invoke(Invoke),
-    /// Shows what a function wrote; the last thousand lines are kept
-    Logs(Logs),
-    /// Reads the code of a function again, and has other processes take the places of those that it has
-    Reload {
-        name: String,
-        #[command(flatten)]
-        place: Place,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct Invoke {
-    pub name: String,
-    /// `-` reads the event from stdin; without any it is {}
-    #[arg(value_name = "-", value_parser = ["-"], conflicts_with_all = ["event", "event_file"])]
-    pub stdin: Option<String>,
-    /// The event, as JSON
-    #[arg(long, value_name = "JSON", conflicts_with = "event_file")]
-    pub event: Option<String>,
-    /// A file that holds it; `-` is stdin
-    #[arg(long, value_name = "FILE")]
-    pub event_file: Option<PathBuf>,
-    /// Writes the end of its log to stderr, 4 KB at most
-    #[arg(long)]
-    pub logs: bool,
-    #[command(flatten)]
-    pub place: Place,
-}
-
-#[derive(Debug, Args)]
-pub struct Logs {
-    pub name: String,
-    /// Goes on with what it writes from now on, until Ctrl-C
-    #[arg(short = 'f', long)]
-    pub follow: bool,
-    /// Of this invocation alone
-    #[arg(long, value_name = "ID")]
-    pub request_id: Option<String>,
-    /// Writes a line of JSON for each
-    #[arg(long)]
-    pub json: bool,
-    /// The configuration of the gateway, which names the admin listener [default: ./maitred.yaml, or 127.0.0.1:9080 where there is none]
-    #[arg(long)]
-    file: Option<PathBuf>,
-    /// Its admin listener
-    #[arg(long, value_name = "ADDR", value_parser = parse_address, conflicts_with = "file")]
-    admin: Option<SocketAddr>,
-}
-
-impl Logs {
-    /// Here `-f` follows, as everywhere where logs are read.
-    pub fn place(&self) -> Place {
-        Place { file: self.file.clone(), admin: self.admin }
-    }
 }
 
 const HEALTHY_HELP: &str = "\
@@ -630,25 +415,6 @@ mod tests {
         for words in ["run -f a.yaml --upstream http://a", "upgrade -f a.yaml --admin 127.0.0.1:1", "token --fetc"] {
             assert!(!fits(words), "{words}");
         }
-    }
-
-    #[test]
-    fn an_event_is_said_in_one_way_only() {
-        let fits = |words: &str| Cli::try_parse_from("maitred function".split(' ').chain(words.split(' '))).is_ok();
-        for words in
-            ["invoke a", "invoke a -", "invoke a --event {}", "invoke a --event-file -", "logs a -f", "logs a -f --file b"]
-        {
-            assert!(fits(words), "{words}");
-        }
-        for words in ["invoke a - --event {}", "invoke a --event {} --event-file b", "invoke a b", "logs a --file b --admin :1"] {
-            assert!(!fits(words), "{words}");
-        }
-    }
-
-    #[test]
-    fn an_identity_is_split_at_its_first_equals_sign() {
-        assert_eq!(identity("corporate=cn=a,o=b"), Ok(("corporate".to_owned(), "cn=a,o=b".to_owned())));
-        assert!(identity("corporate").is_err() && identity("=a").is_err() && identity("corporate=").is_err());
     }
 
     #[test]

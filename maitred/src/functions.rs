@@ -33,8 +33,13 @@ pub fn main(arguments: &Function) -> anyhow::Result<Exit> {
 
 fn asked(place: &Place, method: &str, path: &str, time: Duration) -> anyhow::Result<Answer> {
     let answer = remote::ask(place, method, path, time)?;
-    ensure!(answer.status == 200, "{}", answer.detail());
+    ensure!(answer.status == 200, "{}", refusal(&answer));
     Ok(answer)
+}
+
+/// As whoever types commands goes on, and not whoever sends requests.
+fn refusal(answer: &Answer) -> String {
+    answer.detail().replace("`GET /functions` lists them", "`maitred function list` lists them")
 }
 
 fn list(name: Option<&str>, is_json: bool, place: &Place) -> anyhow::Result<Exit> {
@@ -85,7 +90,7 @@ fn invoke(arguments: &Invoke) -> anyhow::Result<Exit> {
     let path = format!("/functions/{}/invoke{query}", escaped(name));
     let answer = remote::carry(place, ("POST", &path), &event, RESULT_TIME_MAX)?;
     // Without it nothing ran.
-    ensure!(answer.raw.header("x-maitred-request-id").is_some(), "{}", answer.detail());
+    ensure!(answer.raw.header("x-maitred-request-id").is_some(), "{}", refusal(&answer));
     if let Some(log) = answer.raw.header("x-maitred-function-log").and_then(|log| base64::decode(log.as_bytes())) {
         say(&String::from_utf8_lossy(&log));
     }
@@ -140,6 +145,9 @@ fn logs(arguments: &Logs) -> anyhow::Result<Exit> {
         let lines = answer.body["lines"].as_array().map_or(&[][..], Vec::as_slice);
         let text: String = lines.iter().map(|line| if *json { format!("{line}\n") } else { told(line) }).collect();
         if !written(text.as_bytes())? || !follow {
+            if let Some(id) = request_id.as_ref().filter(|_| lines.is_empty()) {
+                say(&format!("`{name}` wrote nothing in an invocation {id}, or it is kept no more; `--json` tells their ids\n"));
+            }
             return Ok(Exit::Fine);
         }
         after = answer.body["last"].as_u64().unwrap_or(after);

@@ -2,15 +2,15 @@
 //! the function is, it looks at, and all else is the gateway's.
 
 mod code;
+pub mod served;
 
-use crate::cli::{EventWord, Lambda, LambdaVerb, Serve};
+use crate::cli::{DEFAULT_FILE, EventWord, Lambda, LambdaVerb, Serve};
 use crate::configuration::Source;
 use crate::logging::{self, Announcer};
-use crate::output::{Exit, print};
-use crate::place::Place;
+use crate::output::{self, Exit, print, say};
 use crate::upgrade::Inheritance;
-use crate::wire::{self, is_free};
-use anyhow::{Context, bail};
+use crate::wire::{self, NotStarted, is_free};
+use anyhow::{Context, anyhow};
 use code::Code;
 use maitred_model::{FunctionPlace, FunctionRuntime};
 use serde_json::{Map, Value, json};
@@ -36,23 +36,31 @@ fn serve(arguments: &Serve) -> anyhow::Result<Exit> {
     if let Err(error) = is_free(arguments.listen) {
         let next = SocketAddr::new(arguments.listen.ip(), arguments.listen.port().saturating_add(1));
         let path = arguments.path.display();
-        bail!(
+        output::error(&anyhow!(
             "cannot listen on {}: {error}; to listen elsewhere:\n\n  maitred lambda serve {path} --listen {next}",
             arguments.listen
-        );
+        ));
+        return Ok(Exit::CannotStart);
     }
     logging::start(&arguments.log)?;
     // Nothing is left where the function is.
-    let place = Place::new("lambda").context("there is no place for a copy of the code")?;
+    let place = served::new_place().context("there is no place for a copy of the code")?;
     let name = name(&arguments.path);
     let admin = arguments.admin.unwrap_or_else(|| if is_free(ADMIN).is_ok() { ADMIN } else { SocketAddr::new(ADMIN.ip(), 0) });
-    let text = text(arguments, &code, &name, admin, &place.path("maitred.db"));
+    let text = text(arguments, &code, &name, admin, &served::store(place.folder()));
     let source = Source::Text { name: SOURCE, text, watched: vec![code.path.clone()] };
     let format = arguments.log.log_format;
     Announcer(format).start(SOURCE);
     let running = match wire::start(source, format, Inheritance::default()) {
         Ok(running) => running,
-        Err(not_started) => return Ok(not_started.tell()),
+        Err(not_started) => {
+            if matches!(not_started, NotStarted::Refused(_)) {
+                say(
+                    "\nThese lines were made of the command line: \"code\" is the path, \"environment\" is --env, the others are called as their options.\n",
+                );
+            }
+            return Ok(not_started.tell());
+        }
     };
     let house = running.house();
     let address = house.gateway.addresses().first().copied().context("the gateway has no listener")?;
@@ -60,7 +68,13 @@ fn serve(arguments: &Serve) -> anyhow::Result<Exit> {
         Some(FunctionPlace::Hosted(hosted)) => maitred_host::interpreter_of(hosted),
         Some(FunctionPlace::Aws(_)) | None => None,
     };
+    let admin = running.admin_address().context("the gateway has no admin listener")?;
+    // Without it all else works: the commands can be told.
+    let _note = served::leave_note(place.folder(), admin).inspect_err(
+        |error| tracing::warn!(%error, "`maitred function` does not find this by itself: it wants --admin and the token"),
+    );
     print(&what_to_try(arguments, &code, address, interpreter.as_deref()))?;
+    print(&what_else(&name, admin))?;
     Announcer(format).line("ready");
     running.tell_ready();
     running.wait();
@@ -136,9 +150,18 @@ fn what_to_try(arguments: &Serve, code: &Code, address: SocketAddr, interpreter:
         ],
     };
     format!(
-        "\n{what} answers at {url}/{by}\n\n  {}\n\nOf each request it is told {}. A change of the code is in force as soon as it is\nsaved. What the function writes, and each request, is logged below. Ctrl-C ends.\n\n",
+        "\n{what} answers at {url}/{by}\n\n  {}\n\nOf each request it is told {}. A change of the code is in force as soon as it is\nsaved. What the function writes, and each request, is logged below. Ctrl-C ends.\n",
         tries.join("\n  "),
         arguments.event.says(),
+    )
+}
+
+/// What finds it from another terminal.
+fn what_else(name: &str, admin: SocketAddr) -> String {
+    // Where there is a file, commands ask the gateway that it is for.
+    let place = if Path::new(DEFAULT_FILE).exists() { format!(" --admin {admin}") } else { String::new() };
+    format!(
+        "\nIn this folder, from another terminal:\n\n  maitred function invoke {name} --event-file FILE{place}\n  maitred function logs {name} -f{place}\n\n"
     )
 }
 

@@ -3,6 +3,7 @@
 
 use crate::cli::{DEFAULT_FILE, Place};
 use crate::configuration::{Source, read};
+use crate::lambda::served::{self, Served};
 use anyhow::{Context, bail, ensure};
 use maitred_control::functions::token;
 use maitred_model::Secret;
@@ -62,55 +63,82 @@ pub fn send(place: &Place, line: (&str, &str), body: Option<&Value>, time: Durat
 
 /// With a body of any kind.
 pub fn carry(place: &Place, line: (&str, &str), body: &[u8], time: Duration) -> anyhow::Result<Answer> {
-    let Asked { address, token, file } = asked(place)?;
-    let answer = exchange(address, token.as_ref(), line, body, time).with_context(|| {
-        let hint = file.as_deref().map(|file| elsewhere(file, token.is_some())).unwrap_or_default();
-        format!("no answer from the admin listener on {address}{hint}")
-    })?;
-    ensure!(answer.status != UNAUTHORIZED, "the admin listener on {address} {}", unauthorized(token.is_some(), file.as_deref()));
+    let Asked { address, token, by } = asked(place)?;
+    let answer = exchange(address, token.as_ref(), line, body, time)
+        .with_context(|| format!("no answer from the admin listener on {address}{}", by.unanswered(token.is_some())))?;
+    ensure!(answer.status != UNAUTHORIZED, "the admin listener on {address} {}", by.unauthorized(token.is_some()));
     Ok(answer)
-}
-
-/// What to do about it here, where nobody sends headers.
-fn unauthorized(has_token: bool, file: Option<&Path>) -> String {
-    let by_hand = format!("name it with --admin ADDRESS, and its token in {TOKEN_VARIABLE}");
-    match (has_token, file) {
-        (false, None) => {
-            format!(
-                "wants its token: put it in {TOKEN_VARIABLE}, or name the configuration that has it with -f FILE instead of --admin"
-            )
-        }
-        (true, None) => format!("does not take the token in {TOKEN_VARIABLE}"),
-        (false, Some(file)) => {
-            format!(
-                "wants a token, and {} has none, nor is one beside its store; if that was changed since the gateway started, {by_hand}",
-                file.display()
-            )
-        }
-        (true, Some(file)) => {
-            format!(
-                "does not take the token of {}, or the one beside its store; if that was changed since the gateway started, {by_hand}",
-                file.display()
-            )
-        }
-    }
-}
-
-/// A gateway keeps the admin listener that it started with, whatever its file says by now.
-fn elsewhere(file: &Path, has_token: bool) -> String {
-    let token = if has_token { format!(", and its token in {TOKEN_VARIABLE}") } else { String::new() };
-    format!(
-        ", where {} says that it is; if that was changed, the gateway that runs is still on its old address: name it with --admin ADDRESS{token}",
-        file.display()
-    )
 }
 
 /// Where to ask, and with what.
 struct Asked {
     address: SocketAddr,
     token: Option<Secret>,
-    /// That said so.
-    file: Option<PathBuf>,
+    by: By,
+}
+
+/// What said so.
+enum By {
+    Address,
+    File(PathBuf),
+    /// The note of a `lambda serve`.
+    Serve,
+    /// Nothing.
+    Default,
+}
+
+impl By {
+    /// What to do about it here, where nobody sends headers.
+    fn unauthorized(&self, has_token: bool) -> String {
+        let by_hand = format!("name it with --admin ADDRESS, and its token in {TOKEN_VARIABLE}");
+        match (self, has_token) {
+            (By::Address | By::Default, false) => format!(
+                "wants its token: put it in {TOKEN_VARIABLE}, or name the configuration that has it with -f FILE instead of --admin"
+            ),
+            (By::Address | By::Default, true) => format!("does not take the token in {TOKEN_VARIABLE}"),
+            (By::Serve, _) => format!("does not take the token of the `maitred lambda serve` in this folder; {by_hand}"),
+            (By::File(file), false) => format!(
+                "wants a token, and {} has none, nor is one beside its store; if that was changed since the gateway started, {by_hand}{}",
+                file.display(),
+                also_here()
+            ),
+            (By::File(file), true) => format!(
+                "does not take the token of {}, or the one beside its store; if that was changed since the gateway started, {by_hand}{}",
+                file.display(),
+                also_here()
+            ),
+        }
+    }
+
+    fn unanswered(&self, has_token: bool) -> String {
+        match self {
+            By::Address | By::Serve => String::new(),
+            By::Default => format!(
+                ", where one is by default; this folder has no {DEFAULT_FILE}, and no `maitred lambda serve` of yours runs in it: start one, or name a gateway with -f FILE or --admin ADDRESS"
+            ),
+            // A gateway keeps the admin listener that it started with, whatever its file says by now.
+            By::File(file) => {
+                let token = if has_token { format!(", and its token in {TOKEN_VARIABLE}") } else { String::new() };
+                format!(
+                    ", where {} says that it is; if that was changed, the gateway that runs is still on its old address: name it with --admin ADDRESS{token}{}",
+                    file.display(),
+                    also_here()
+                )
+            }
+        }
+    }
+}
+
+/// Where a file is, the gateway that it is for is asked; who serves a function beside it may mean that one.
+fn also_here() -> String {
+    let running = here().into_iter().filter(|served| served.is_running);
+    running.map(|served| format!("; for the `maitred lambda serve` in this folder, --admin {}", served.admin)).collect()
+}
+
+/// What `lambda serve` was started in this folder.
+fn here() -> Vec<Served> {
+    let Ok(folder) = std::env::current_dir() else { return Vec::new() };
+    served::all().into_iter().filter(|served| served.folder == folder).collect()
 }
 
 /// For a segment of a path or a value of a query (RFC 3986, section 2.3): what is unreserved stays.
@@ -151,13 +179,42 @@ fn parse(answer: &[u8]) -> Option<Answer> {
 }
 
 fn asked(place: &Place) -> anyhow::Result<Asked> {
-    let from_environment = || std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()).map(Secret::new);
-    let unconfigured = |address| Asked { address, token: from_environment(), file: None };
     match (&place.admin, &place.file) {
-        (Some(address), _) => Ok(unconfigured(reachable(*address))),
+        (Some(address), _) => at(*address, By::Address),
         (None, Some(file)) => configured(file),
         (None, None) if Path::new(DEFAULT_FILE).exists() => configured(&PathBuf::from(DEFAULT_FILE)),
-        (None, None) => Ok(unconfigured(DEFAULT_ADMIN)),
+        (None, None) => unconfigured(),
+    }
+}
+
+/// By the token that somebody said, or the one of this user's `lambda serve` that is there.
+fn at(address: SocketAddr, by: By) -> anyhow::Result<Asked> {
+    let address = reachable(address);
+    let token = match std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()) {
+        Some(token) => Some(Secret::new(token)),
+        None => {
+            let is_there = |served: &Served| served.is_running && reachable(served.admin) == address;
+            served::all().into_iter().find(is_there).map(|served| served.token()).transpose()?.flatten()
+        }
+    };
+    Ok(Asked { address, token, by })
+}
+
+/// Where there is no file: the `lambda serve` of this folder, or whoever listens where most do.
+fn unconfigured() -> anyhow::Result<Asked> {
+    let (mut running, ended): (Vec<Served>, Vec<Served>) = here().into_iter().partition(|served| served.is_running);
+    match (running.pop(), running.is_empty(), ended.first()) {
+        (Some(only), true, _) => Ok(Asked { address: reachable(only.admin), token: only.token()?, by: By::Serve }),
+        (Some(one), false, _) => {
+            let all: String = running.iter().chain([&one]).map(|served| format!("\n  --admin {}", served.admin)).collect();
+            bail!("more than one `maitred lambda serve` runs in this folder; say which one is meant:\n{all}")
+        }
+        // Who listens where it was is somebody else.
+        (None, _, Some(ended)) => bail!(
+            "the `maitred lambda serve` of this folder was killed, and left {}; start it again, remove that, or name a gateway with -f FILE or --admin ADDRESS",
+            ended.place.display()
+        ),
+        (None, _, None) => at(DEFAULT_ADMIN, By::Default),
     }
 }
 
@@ -178,7 +235,7 @@ fn configured(file: &Path) -> anyhow::Result<Asked> {
         // Made at a start, where functions are hosted; it stays there when they are gone.
         None => token::read(&document.store)?,
     };
-    Ok(Asked { address: reachable(address), token, file: Some(file.to_owned()) })
+    Ok(Asked { address: reachable(address), token, by: By::File(file.to_owned()) })
 }
 
 /// A listener on every address is asked on this machine's own.
@@ -206,14 +263,14 @@ mod tests {
 
     #[test]
     fn who_has_no_right_token_is_told_where_to_put_it() {
-        let file = Some(Path::new("gate.yaml"));
-        for (has_token, file, words) in [
-            (false, None, ["put it in MAITRED_ADMIN_TOKEN", "-f FILE"]),
-            (true, None, ["does not take", "the token in MAITRED_ADMIN_TOKEN"]),
-            (false, file, ["gate.yaml has none", "its token in MAITRED_ADMIN_TOKEN"]),
-            (true, file, ["the token of gate.yaml", "its token in MAITRED_ADMIN_TOKEN"]),
+        let file = || By::File("gate.yaml".into());
+        for (has_token, by, words) in [
+            (false, By::Address, ["put it in MAITRED_ADMIN_TOKEN", "-f FILE"]),
+            (true, By::Default, ["does not take", "the token in MAITRED_ADMIN_TOKEN"]),
+            (false, file(), ["gate.yaml has none", "its token in MAITRED_ADMIN_TOKEN"]),
+            (true, file(), ["the token of gate.yaml", "its token in MAITRED_ADMIN_TOKEN"]),
         ] {
-            let said = unauthorized(has_token, file);
+            let said = by.unauthorized(has_token);
             assert!(words.iter().all(|part| said.contains(part)), "{said}");
         }
     }

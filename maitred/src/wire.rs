@@ -1,5 +1,7 @@
 //! Puts the house together in its order: watch → read → host → compile → names → keys → certificates → bind → the word of the process before → admin;
-//! and takes it apart again. What each part does is that part's own affair.
+//! `running.rs` takes it apart again. What each part does is that part's own affair.
+
+mod running;
 
 use crate::cli::LogFormat;
 use crate::configuration::{Source, Watching, compiled, read};
@@ -11,7 +13,7 @@ use crate::remote::reachable;
 use crate::signals;
 use crate::sockets::Sockets;
 use crate::systemd::Notifier;
-use crate::upgrade::{End, Inheritance, Invocation, Predecessor, Stage, Succession};
+use crate::upgrade::{Inheritance, Invocation, Predecessor, Stage, Succession};
 use crate::upstreams;
 use crate::watchdog::Watchdog;
 use anyhow::Context;
@@ -31,11 +33,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
+
+pub use running::Running;
 
 /// For the names of all upstreams at a start or a reload: who waits longer wonders whether it hangs.
 const NAMES_TIME_MAX: Duration = Duration::from_secs(5);
@@ -49,12 +52,6 @@ const RELOADS_WAITING_MAX: usize = 4;
 const UPGRADES_WAITING_MAX: usize = 1;
 /// Stop signals not looked at yet: the first drains, the second ends. An upgrade may be waiting with them.
 const ENDS_WAITING_MAX: usize = 3;
-/// How often a drain looks for the second signal.
-const DRAIN_SLICE: Duration = Duration::from_millis(50);
-/// For control work under way at the end, such as a list that is being written.
-const CONTROL_END_TIME_MAX: Duration = Duration::from_secs(1);
-/// How often is looked whether it has ended.
-const CONTROL_END_LOOK: Duration = Duration::from_millis(5);
 
 /// All that is running, for those who ask and those who reload.
 pub struct House {
@@ -83,15 +80,6 @@ pub struct House {
     pub turn: Mutex<()>,
     pub notifier: Arc<Notifier>,
     pub succession: Succession,
-}
-
-/// A house, and who must be asked to end it.
-pub struct Running {
-    house: Arc<House>,
-    runtime: Runtime,
-    admin: Option<Admin>,
-    ends: Receiver<End>,
-    watchdog: Option<Watchdog>,
 }
 
 /// Why nothing runs.
@@ -455,136 +443,6 @@ fn upgrade_when_asked(house: Weak<House>, asked: Receiver<()>) -> anyhow::Result
     };
     std::thread::Builder::new().name("upgrades".to_owned()).spawn(work).context("cannot start the upgrade thread")?;
     Ok(())
-}
-
-impl Running {
-    pub fn house(&self) -> &House {
-        &self.house
-    }
-
-    pub fn tell_ready(&self) {
-        self.house.tell_ready();
-    }
-
-    /// Until a signal says stop, or another process serves; then drains.
-    pub fn wait(mut self) {
-        // An error is a runtime that is gone, and with it all that could stop us.
-        let first = self.ends.recv();
-        let stage = self.house.succession.conclude();
-        let gateway = &self.house.gateway;
-        let timeout = gateway.snapshot().document.limits.drain_timeout;
-        gateway.begin_drain();
-        self.house.acme.stop();
-        let answering = match stage {
-            Stage::HandedOver => self.leave_admin(),
-            Stage::Stopping | Stage::Serving => {
-                self.house.notifier.stopping(timeout);
-                None
-            }
-        };
-        // Whoever stops the service signals all its processes, and that is the first signal for one that is drained already.
-        let mut signals = match first {
-            Ok(End::HandedOver(closed)) => {
-                // Nobody waits for it any more: then it took too long.
-                let _ = closed.try_send(());
-                2
-            }
-            Ok(End::Stop) | Err(_) => 1,
-        };
-        let left = self.drain(timeout, &mut signals);
-        self.end_functions(left, signals);
-        if let Some(answering) = answering {
-            // It ends by itself, after two seconds at most.
-            let _ = self.runtime.block_on(answering);
-        }
-        self.stop();
-    }
-
-    /// The next process answers for the service from here on, and on the admin listener. Whoever asked this one is answered still: most
-    /// of all, how the upgrade went.
-    fn leave_admin(&mut self) -> Option<JoinHandle<()>> {
-        self.watchdog = None;
-        let mut admin = self.admin.take()?;
-        self.runtime.block_on(admin.close());
-        Some(self.runtime.spawn(admin.stop()))
-    }
-
-    /// Until the last connection ended, the time is over, or so many signals came. Gives the time that is left.
-    fn drain(&self, timeout: Duration, signals: &mut u32) -> Duration {
-        tracing::info!(?timeout, "draining; a second signal stops at once");
-        let until = Instant::now() + timeout;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if self.house.gateway.drain(left.min(DRAIN_SLICE)) {
-                tracing::info!("stopped: every connection ended by itself");
-                return until.saturating_duration_since(Instant::now());
-            }
-            if left.is_zero() {
-                self.house.gateway.say_goodbye();
-                tracing::warn!(cut = self.house.open_connections(), "stopped: the drain timeout passed");
-                return Duration::ZERO;
-            }
-            *signals -= self.signalled(*signals);
-            if *signals == 0 {
-                tracing::warn!(cut = self.house.open_connections(), "stopped at once, by a second signal");
-                return Duration::ZERO;
-            }
-        }
-    }
-
-    /// How many stop signals came of so many that are waited for.
-    fn signalled(&self, signals: u32) -> u32 {
-        match self.ends.try_recv() {
-            Ok(End::Stop) => 1,
-            Ok(End::HandedOver(_)) | Err(TryRecvError::Empty) => 0,
-            Err(TryRecvError::Disconnected) => signals,
-        }
-    }
-
-    /// What nobody waits for may run on in functions: until the time is over, or so many signals came. Then they end with the process.
-    fn end_functions(&self, patience: Duration, mut signals: u32) {
-        if signals == 0 || patience.is_zero() {
-            return self.house.host.stop(Duration::ZERO);
-        }
-        let host = self.house.host.clone();
-        let (done, ended) = sync_channel(1);
-        let end = move || {
-            host.stop(patience);
-            let _ = done.send(());
-        };
-        if let Err(error) = std::thread::Builder::new().name("functions-end".to_owned()).spawn(end) {
-            return tracing::warn!(%error, "functions end at once: no thread can be started");
-        }
-        while signals > 0 && ended.recv_timeout(DRAIN_SLICE) == Err(RecvTimeoutError::Timeout) {
-            signals -= self.signalled(signals);
-        }
-    }
-
-    /// Ends everything, whatever is under way.
-    pub fn stop(self) {
-        let Running { house, runtime, admin, ends: _, watchdog } = self;
-        house.succession.conclude();
-        house.gateway.begin_drain();
-        house.acme.stop();
-        house.host.stop(Duration::ZERO);
-        drop((admin, watchdog));
-        // An upgrade that is under way sees that it comes too late, and ends what it started.
-        drop(lock(&house.succession.turn));
-        runtime.shutdown_timeout(CONTROL_END_TIME_MAX);
-        let until = Instant::now() + CONTROL_END_TIME_MAX;
-        let mut house = Some(house);
-        while let Some(shared) = house.take() {
-            match Arc::try_unwrap(shared) {
-                // Dropping the gateway ends its workers and writes the rest of the access log.
-                Ok(house) => drop(house),
-                Err(shared) if Instant::now() < until => {
-                    std::thread::park_timeout(CONTROL_END_LOOK);
-                    house = Some(shared);
-                }
-                Err(_) => tracing::warn!("a reload was under way at the end; lines of the access log may be lost"),
-            }
-        }
-    }
 }
 
 impl House {

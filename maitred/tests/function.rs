@@ -84,7 +84,7 @@ fn a_function_is_run_and_says_what_came_of_it_and_what_it_wrote() {
     assert_eq!(json(&late.stdout)["errorType"], "Sandbox.Timedout");
     let ended = refused(&folder, &["invoke", "echo", "--event", "\"exit\""], "its process ended");
     assert_eq!(json(&ended.stdout)["errorType"], "Runtime.ExitError");
-    assert_eq!(refused(&folder, &["invoke", "soup"], "no function `soup`").stdout, "");
+    assert_eq!(refused(&folder, &["invoke", "soup"], "no function `soup`; `maitred function list` lists them").stdout, "");
     refused(&folder, &["invoke", "echo", "--event", "{"], "not JSON");
     refused(&folder, &["invoke", "echo", "--event-file", "nothing.json"], "nothing.json");
 
@@ -94,6 +94,8 @@ fn a_function_is_run_and_says_what_came_of_it_and_what_it_wrote() {
     }
     let one = done(&folder, &["logs", "echo", "--request-id", &first]).stdout;
     assert!(one.contains(&first) && !one.contains(&second), "{one}");
+    let none = done(&folder, &["logs", "echo", "--request-id", "another"]);
+    assert!(none.stdout.is_empty() && none.stderr.contains("nothing in an invocation another"), "{}", none.stderr);
     let line = done(&folder, &["logs", "echo", "--request-id", &first, "--json"]).stdout;
     assert_eq!(json(line.lines().next().unwrap())["request_id"], first.as_str());
 }

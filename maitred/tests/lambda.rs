@@ -4,8 +4,11 @@
 #[expect(dead_code, reason = "what follows a process that replaces itself is for upgrade.rs and systemd.rs")]
 mod process;
 
-use process::{Folder, ask, until};
+use process::{Folder, Maitred, ask, until};
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A note at home, a failure in CI.
@@ -131,7 +134,7 @@ fn lambda_serve_takes_plain_json_and_names_the_interpreter() {
 fn lambda_serve_says_what_is_wrong_before_it_starts() {
     let folder = Folder::new("serve-wrong");
     folder.file("main.py", "def greet(event, context): pass\n").file("notes.txt", "");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let rows: [(&[&str], &str); 5] = [
         (&["app.py"], "there is no app.py; beside it there is main.py"),
@@ -145,6 +148,86 @@ fn lambda_serve_says_what_is_wrong_before_it_starts() {
     ];
     for (arguments, words) in rows {
         let done = folder.maitred(&[&["lambda", "serve"], arguments].concat());
-        assert!(done.code != 0 && done.stderr.contains(words), "{arguments:?}: {}", done.stderr);
+        let code = if arguments.contains(&"--listen") { 3 } else { 1 };
+        assert!(done.code == code && done.stderr.contains(words), "{arguments:?}: {} {}", done.code, done.stderr);
     }
+    let done = folder.maitred(&["lambda", "serve", "main.py", "--handler", "main.greet", "--timeout", "0s"]);
+    assert!(done.code == 1 && done.stderr.contains("the others are called as their options"), "{}", done.stderr);
+}
+
+const ORDERS: &str = "def handler(event, context):\n    print('heard', event['dish'])\n    return event['dish'] + ' it is'\n";
+const SERVE: [&str; 7] = ["lambda", "serve", "./orders.py", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+
+/// Where it keeps what others keep beside their file.
+fn place(gateway: &Maitred) -> PathBuf {
+    std::env::temp_dir().join(format!("maitred-lambda-{}", gateway.pid()))
+}
+
+#[test]
+fn the_commands_find_a_lambda_serve_that_runs_in_their_folder() {
+    if !has("python3") {
+        return;
+    }
+    let folder = Folder::new("serve-found");
+    let gateway = folder.file("orders.py", ORDERS).run(&SERVE);
+    let invoke = ["function", "invoke", "orders", "--event", "{\"dish\": \"soup\"}"];
+    let done = folder.maitred(&invoke);
+    assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (0, "\"soup it is\"\n", ""));
+    assert!(folder.maitred(&["function", "list"]).stdout.contains("\norders "));
+    assert!(folder.maitred(&["function", "logs", "orders"]).stdout.contains("stdout heard soup"));
+    for name in ["served", "maitred.db-token"] {
+        assert_eq!(fs::metadata(place(&gateway).join(name)).unwrap().mode() & 0o777, 0o600, "{name}");
+    }
+
+    // From elsewhere by its address, and beside a file that is for another gateway.
+    let elsewhere = Folder::new("serve-elsewhere");
+    let admin = gateway.address("admin").to_string();
+    assert_eq!(elsewhere.maitred(&[&invoke[..], &["--admin", &admin]].concat()).stdout, "\"soup it is\"\n");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
+    folder.file("maitred.yaml", &format!("listen: 127.0.0.1:0\nadmin: {{ listen: \"{free}\" }}\napis: {{}}\n"));
+    let done = folder.maitred(&invoke);
+    assert!(done.code == 1 && done.stderr.contains(&format!("in this folder, --admin {admin}")), "{}", done.stderr);
+    fs::remove_file(folder.path("maitred.yaml")).unwrap();
+
+    let second = folder.run(&SERVE);
+    let done = folder.maitred(&invoke);
+    let (one, other) = (format!("\n  --admin {admin}"), format!("\n  --admin {}", second.address("admin")));
+    assert!(done.code == 1 && done.stderr.contains("more than one"), "{}", done.stderr);
+    assert!(done.stderr.contains(&one) && done.stderr.contains(&other), "{}", done.stderr);
+    assert_eq!(second.terminate().code, 0);
+    assert_eq!(folder.maitred(&invoke).code, 0);
+    let said = gateway.terminate().stdout;
+    assert!(said.contains("  maitred function logs orders -f\n"), "{said}");
+}
+
+#[test]
+fn a_lambda_serve_that_was_killed_is_not_taken_for_one_that_runs() {
+    if !has("python3") {
+        return;
+    }
+    let folder = Folder::new("serve-killed");
+    folder.file("orders.py", ORDERS).file("tmp/.keep", "");
+    // A temporary folder of its own: the next one of any other test would tidy up there.
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maitred"));
+        command.args(arguments).current_dir(folder.path(".")).env("TMPDIR", folder.path("tmp")).stdout(Stdio::piped());
+        command
+    };
+    let list = || {
+        let output = command(&["function", "list"]).output().unwrap();
+        (output.status.code(), [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()))
+    };
+    let gateway = folder.start(command(&SERVE));
+    let left = folder.path("tmp").join(format!("maitred-lambda-{}", gateway.pid()));
+    assert!(list().1[0].contains("\norders "));
+    gateway.signal(libc::SIGKILL);
+    gateway.end();
+    let (code, [out, words]) = list();
+    let wanted = format!("was killed, and left {}", left.display());
+    assert!(code == Some(1) && out.is_empty() && words.contains(&wanted), "{words}");
+    // The next one tidies up, and is found.
+    let gateway = folder.start(command(&SERVE));
+    assert!(!left.exists());
+    assert!(list().1[0].contains("\norders "));
+    assert_eq!(gateway.terminate().code, 0);
 }

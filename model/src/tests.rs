@@ -1,34 +1,19 @@
-//! What holds for the whole crate: the schema says what the decoder does, no bytes bring it down, and large files load in time.
+//! What holds for the whole crate: what is printed, what a file depends on, what its values become.
 
+mod hostile;
 mod protection;
+mod schema;
 
-use crate::decode::basic::to_json;
-use crate::diagnostics::Diagnostics;
 use crate::document::*;
-use crate::language::RawDocument;
 use crate::sources::{Memory, Sources};
-use crate::span::FileId;
 use crate::values::*;
-use crate::{fuzz_load, load, load_text, render, schema, yaml};
-use proptest::prelude::*;
+use crate::{load, load_text, render};
+use schema::check;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 fn config_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/config")
-}
-
-/// Every golden file that loads.
-fn valid_cases() -> Vec<(PathBuf, String)> {
-    let mut cases: Vec<(PathBuf, String)> = std::fs::read_dir(config_folder())
-        .expect("tests/config is there")
-        .map(|entry| entry.expect("readable").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
-        .filter(|path| std::fs::read_to_string(path.with_extension("expected")).is_ok_and(|text| text.ends_with("ok\n")))
-        .map(|path| (path.clone(), std::fs::read_to_string(&path).expect("readable")))
-        .collect();
-    cases.sort();
-    cases
 }
 
 /// The folder of golden files, with an environment in which those that are good load.
@@ -52,106 +37,6 @@ impl Sources for ConfigFolder {
     }
 }
 
-/// As much of JSON Schema as ours uses. An unknown keyword is a mistake in this checker, and fails.
-fn check(schema: &Value, value: &Value, root: &Value, at: &str) -> Result<(), String> {
-    for (keyword, rule) in schema.as_object().expect("a schema is an object") {
-        let good = match keyword.as_str() {
-            "$schema" | "title" | "description" | "default" | "$defs" => true,
-            "$ref" => {
-                let name = rule.as_str().and_then(|name| name.strip_prefix("#/$defs/")).expect("a local reference");
-                check(&root["$defs"][name], value, root, at)?;
-                true
-            }
-            "anyOf" => {
-                let tried: Vec<_> =
-                    rule.as_array().expect("a list").iter().map(|schema| check(schema, value, root, at)).collect();
-                if tried.iter().all(Result::is_err) {
-                    return Err(format!("{at}: none of {tried:?}"));
-                }
-                true
-            }
-            "oneOf" => {
-                rule.as_array().expect("a list").iter().filter(|schema| check(schema, value, root, at).is_ok()).count() == 1
-            }
-            "const" => rule == value,
-            "enum" => rule.as_array().expect("a list").contains(value),
-            "type" => {
-                let is = |name: &Value| match name.as_str().expect("a type") {
-                    "object" => value.is_object(),
-                    "array" => value.is_array(),
-                    "string" => value.is_string(),
-                    "integer" => value.is_u64() || value.is_i64(),
-                    "number" => value.is_number(),
-                    "boolean" => value.is_boolean(),
-                    "null" => value.is_null(),
-                    other => panic!("type {other}"),
-                };
-                rule.as_array().map_or_else(|| is(rule), |types| types.iter().any(is))
-            }
-            "pattern" => value.as_str().is_none_or(|text| pattern(rule).is_match(text)),
-            "minimum" => value.as_u64().is_none_or(|number| number >= rule.as_u64().expect("a number")),
-            "maximum" => value.as_u64().is_none_or(|number| number <= rule.as_u64().expect("a number")),
-            "minLength" => value.as_str().is_none_or(|text| text.len() as u64 >= rule.as_u64().expect("a number")),
-            "minProperties" => value.as_object().is_none_or(|map| map.len() as u64 >= rule.as_u64().expect("a number")),
-            "maxProperties" => value.as_object().is_none_or(|map| map.len() as u64 <= rule.as_u64().expect("a number")),
-            "required" => {
-                let keys = rule.as_array().expect("a list").iter().map(|key| key.as_str().expect("a key"));
-                value.as_object().is_none_or(|map| keys.clone().all(|key| map.contains_key(key)))
-            }
-            "items" => {
-                for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-                    check(rule, item, root, &format!("{at}[{index}]"))?;
-                }
-                true
-            }
-            "propertyNames" => value.as_object().is_none_or(|map| map.keys().all(|key| pattern(&rule["pattern"]).is_match(key))),
-            "properties" | "patternProperties" => true,
-            "additionalProperties" => {
-                for (key, item) in value.as_object().into_iter().flatten() {
-                    let at = format!("{at}.{key}");
-                    let named = schema["properties"].get(key);
-                    let patterned = schema["patternProperties"]
-                        .as_object()
-                        .into_iter()
-                        .flatten()
-                        .find(|(p, _)| pattern(&Value::from(p.as_str())).is_match(key));
-                    match named.or(patterned.map(|(_, schema)| schema)) {
-                        Some(schema) => check(schema, item, root, &at)?,
-                        None if *rule == Value::Bool(false) => return Err(format!("{at}: not a key")),
-                        None => check(rule, item, root, &at)?,
-                    }
-                }
-                true
-            }
-            "minItems" => value.as_array().is_none_or(|list| list.len() as u64 >= rule.as_u64().unwrap_or(u64::MAX)),
-            other => panic!("the checker does not know `{other}`"),
-        };
-        if !good {
-            return Err(format!("{at}: {value} against {keyword} {rule}"));
-        }
-    }
-    Ok(())
-}
-
-fn pattern(rule: &Value) -> regex::Regex {
-    regex::Regex::new(rule.as_str().expect("a pattern")).expect("a good pattern")
-}
-
-fn tree(text: &str) -> Value {
-    let mut diagnostics = Diagnostics::new();
-    to_json(&yaml::parse(text, FileId(0), &mut diagnostics).expect("parses"))
-}
-
-#[test]
-fn what_loads_fits_the_schema() {
-    let schema = schema();
-    let cases = valid_cases();
-    assert!(cases.len() >= 7, "only {} valid cases", cases.len());
-    for (path, text) in cases {
-        check(&schema, &tree(&text), &schema, "").unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    }
-}
-
 #[test]
 fn what_is_printed_loads_again_and_prints_the_same() {
     for name in [
@@ -164,7 +49,7 @@ fn what_is_printed_loads_again_and_prints_the_same() {
         "ok_cedar.yaml",
     ] {
         let mut first = crate::to_json(&load(Path::new(name), &ConfigFolder).document.expect("loads"));
-        check(&schema(), &first, &schema(), "").expect("what is printed fits the schema");
+        check(&crate::schema(), &first, &crate::schema(), "").expect("what is printed fits the schema");
         // Stars are too few.
         first.as_object_mut().and_then(|map| map.remove("secret_key"));
         let again = load_text(name, &first.to_string(), &ConfigFolder);
@@ -236,72 +121,6 @@ fn a_file_of_certificates_has_a_limit() {
     let loaded = load_text("x.yaml", &text, &memory);
     assert_eq!(codes(&loaded), ["unreadable"]);
     assert!(render(&loaded.diagnostics, &loaded.files, false).contains("more than 64 MiB"));
-}
-
-#[test]
-fn the_schema_refuses_what_the_decoder_refuses() {
-    let schema = schema();
-    for text in [
-        "workers: 1",
-        "listen: 127.0.0.1:8080\nlimits: { hedaers: 1 }",
-        "listen: 127.0.0.1:8080\nlimits: { header_timeout: 10 }",
-        "listen: 127.0.0.1:8080\nlimits: { headers: 0 }",
-        "listen: 127.0.0.1:8080\nlimits: { half_close: maybe }",
-        "listen: 127.0.0.1:8080\nversion: 2",
-        "listen: 127.0.0.1:8080\nupstreams: { a: ftp://x }",
-        "listen: 127.0.0.1:8080\nupstreams: { a.b: http://x }",
-        "listen: { address: 127.0.0.1:8080, tls: true }",
-        "listen: { address: 127.0.0.1:8080, redirect_https: 1 }",
-        "listen: { address: 127.0.0.1:8080, tls: { acme: { domains: [a.example] }, min_version: 1.1 } }",
-        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [https://x], protocol: h3 } }",
-        "listen: 127.0.0.1:8080\napis: { a: { routes: [ { match: GET /x, proxy: http://x, mirror: { to: http://y, share: 10 } } ] } }",
-        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], concurrency: { limit: adaptiv } } }",
-        "listen: 127.0.0.1:8080\nplans: { a: { rate_limit: { rate: 10/s, by: ip } } }",
-        "listen: 127.0.0.1:8080\nplans: { a: { quota: 1000 } }",
-        "listen: 127.0.0.1:8080\napis: { a: { policies: { rate_limit: { rate: 10/s } }, routes: [] } }",
-        "listen: 127.0.0.1:8080\napis: { a: { policies: { rate_limit: { rate: 10/s, by: somebody } }, routes: [] } }",
-        "listen: 127.0.0.1:8080\napis: { a: { policies: { rate_limit: { rate: 10/s, by: ip, wait: 0s } }, routes: [] } }",
-        "listen: 127.0.0.1:8080\napis: { a: { policies: { rate_limit_headers: modern }, routes: [] } }",
-        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], hedge: 50ms } }",
-        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], hedge: { after: 0s } } }",
-        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], retry: { attempts: 11 } } }",
-        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [http://x], health_check: { expect: 2xx } } }",
-        "listen: 127.0.0.1:8080\nupstreams: { a: { endpoints: [ { srv: \"_http._tcp.x:80\" } ] } }",
-        "listen: 127.0.0.1:8080\napis: { a: { routes: [ { match: GET /x, proxy: http://x, priority: 16 } ] } }",
-        "listen: 127.0.0.1:8080\napis: { a: { maintenance: 5min, routes: [] } }",
-        "listen: 127.0.0.1:8080\napis: { a: { routes: [ get /x: k ] } }",
-        "listen: 127.0.0.1:8080\napis: { a: { routes: [ { match: GET /x, proxy: k, extra: 1 } ] } }",
-        "listen: 127.0.0.1:8080\napis: { a: { routes: [ { proxy: k } ] } }",
-    ] {
-        assert!(check(&schema, &tree(text), &schema, "").is_err(), "the schema takes {text}");
-        assert!(load_text("x.yaml", text, &Memory::default()).document.is_none(), "the decoder takes {text}");
-    }
-}
-
-#[test]
-fn schema_and_decoder_know_the_same_keys() {
-    let schema = schema();
-    let keys = |at: &Value| -> Vec<String> { at["properties"].as_object().expect("a record").keys().cloned().collect() };
-    assert_eq!(keys(&schema), RawDocument::KEYS);
-    for (name, known) in [
-        ("Limits", Limits::KEYS),
-        ("Admin", Admin::KEYS),
-        ("Telemetry", Telemetry::KEYS),
-        ("Api", Api::KEYS),
-        ("Policies", Policies::KEYS),
-        ("Cors", Cors::KEYS),
-        ("IpRules", IpRules::KEYS),
-        ("When", When::KEYS),
-        ("Redirect", Redirect::KEYS),
-        ("UpstreamTimeouts", UpstreamTimeouts::KEYS),
-        ("CertificateFiles", CertificateFiles::KEYS),
-    ] {
-        assert_eq!(keys(&schema["$defs"][name]), known, "{name}");
-        let described = schema["$defs"][name]["properties"].as_object().expect("a record");
-        assert!(described.values().all(|field| field["description"].as_str().is_some_and(|text| !text.is_empty())), "{name}");
-    }
-    let text = schema.to_string();
-    assert!(!text.contains("null,") && !text.contains(":null"), "a definition was never filled in");
 }
 
 #[test]
@@ -410,18 +229,6 @@ fn codes(loaded: &crate::Loaded) -> Vec<&'static str> {
 }
 
 #[test]
-fn what_is_too_large_is_refused() {
-    let text = "#".repeat(yaml::FILE_BYTES_MAX + 1);
-    assert_eq!(codes(&load_text("x.yaml", &text, &Memory::default())), ["file-too-large"]);
-    let mut memory = Memory::default();
-    for number in 0..10_001 {
-        memory = memory.file(format!("{number}.yml"), "apis: {}");
-    }
-    let loaded = load_text("x.yaml", "listen: 127.0.0.1:8080\ninclude: '*.yml'", &memory);
-    assert_eq!(codes(&loaded).iter().filter(|code| **code == "include-size").count(), 1);
-}
-
-#[test]
 fn what_a_file_says_cannot_steer_a_terminal() {
     let loaded = load_text(
         "x.yaml",
@@ -441,166 +248,4 @@ fn values_from_elsewhere_are_text_in_a_template() {
     let (_, template) = &transform.request.set[0];
     assert_eq!(template.parts, [Part::Literal("x{id}".to_owned()), Part::Variable(Variable::ClientIp)]);
     assert_eq!(template.source, "x${env:V}{client.ip}");
-}
-
-#[test]
-fn a_hundred_thousand_mistakes_are_counted_and_not_all_shown() {
-    let mut text = "listen: 127.0.0.1:8080\nupstreams: { kitchen: http://x:1 }\napis:\n  a:\n    routes:\n".to_owned();
-    for number in 0..20_000 {
-        text.push_str(&format!("      - GET /{number}: kitchn\n"));
-    }
-    let loaded = load_text("x.yaml", &text, &Memory::default());
-    assert_eq!(loaded.diagnostics.len(), 20_000);
-    let shown = render(&loaded.diagnostics, &loaded.files, true);
-    assert!(shown.contains("… and 19800 more") && shown.len() < 200_000);
-}
-
-/// Run with `--release --nocapture` for the time; the bar of half a second holds there.
-#[test]
-fn a_hundred_thousand_routes_load() {
-    let mut text = "listen: 127.0.0.1:8080\nupstreams: { kitchen: http://127.0.0.1:9001 }\napis:\n  a:\n    routes:\n".to_owned();
-    for number in 0..100_000 {
-        text.push_str(&format!("      - GET /orders/{number}/{{id}}/lines: kitchen\n"));
-    }
-    let start = std::time::Instant::now();
-    let loaded = load_text("x.yaml", &text, &Memory::default());
-    println!("{} bytes: {:?}", text.len(), start.elapsed());
-    assert_eq!(loaded.document.map(|document| document.apis["a"].routes.len()), Some(100_000));
-}
-
-#[test]
-fn wide_and_hostile_files_are_answered() {
-    for text in [
-        "x: ".to_owned() + &"[".repeat(100_000),
-        "{".repeat(100_000),
-        "- ".repeat(100_000),
-        "? ".repeat(10_000),
-        "a: {".repeat(1_000),
-        format!("listen: [{}]", "x,".repeat(50_000)),
-        format!("listen: {}", "é".repeat(100_000)),
-        format!("apis: {{ a: {{ routes: [ {{ match: GET {} }} ] }} }}", "/{a}".repeat(200)),
-        (0..20_000).map(|number| format!("k{number}: 1\n")).collect(),
-        "listen: \"${env:${env:${\"".to_owned(),
-        "listen: $${env:X}${".to_owned(),
-    ] {
-        fuzz_load(text.as_bytes());
-    }
-    fuzz_load(&vec![b' '; yaml::FILE_BYTES_MAX + 1]);
-}
-
-/// Pieces that make a configuration, so that chance reaches behind the parser.
-const WORDS: &[&str] = &[
-    "listen",
-    "upstreams",
-    "apis",
-    "routes",
-    "limits",
-    "admin",
-    "match",
-    "proxy",
-    "respond",
-    "redirect",
-    "rewrite",
-    "cors",
-    "ip",
-    "none",
-    "GET /a/{id}",
-    "http://x:1",
-    "https://x",
-    "unix:/x",
-    "tls",
-    "acme",
-    "certificates",
-    "proxy_protocol",
-    "from",
-    "mirror",
-    "health_check",
-    "retry",
-    "hedge",
-    "p95",
-    "concurrency",
-    "adaptive",
-    "maintenance",
-    "srv",
-    "zone",
-    "5%",
-    "127.0.0.1:8080",
-    "${env:X}",
-    "$${",
-    "{",
-    "}",
-    "[",
-    "]",
-    ": ",
-    ":\n  ",
-    "\n",
-    "\n    - ",
-    ", ",
-    "\"",
-    "'",
-    "|\n",
-    "#",
-    "*",
-    "&a",
-    "!t",
-    "---\n",
-    "\t",
-    "é",
-    "\u{feff}",
-    "\0",
-    "5s",
-    "10MiB",
-    "true",
-    "yes",
-    "~",
-    "a",
-];
-
-proptest! {
-    #[test]
-    fn no_bytes_bring_it_down(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        fuzz_load(&bytes);
-    }
-
-    #[test]
-    fn no_words_bring_it_down(words in proptest::collection::vec(proptest::sample::select(WORDS), 0..60)) {
-        fuzz_load(words.concat().as_bytes());
-    }
-
-    #[test]
-    fn no_cut_of_a_good_file_brings_it_down(at in 0usize..4000, to in 0usize..40, word in proptest::sample::select(WORDS)) {
-        let mut text = include_str!("../../tests/config/ok_everything.yaml").as_bytes().to_vec();
-        let at = at.min(text.len());
-        let to = (at + to).min(text.len());
-        text.splice(at..to, word.bytes());
-        fuzz_load(&text);
-    }
-
-    #[test]
-    fn a_canonical_path_is_its_own_canonical_path(path in "/[a-zA-Z0-9/._~%!$&'()*+,;=:@-]{0,40}") {
-        if let Ok(canonical) = canonical_path(&path) {
-            prop_assert_eq!(canonical_path(&canonical), Ok(canonical.clone()));
-        }
-    }
-
-    #[test]
-    fn no_text_brings_a_value_down(text in "\\PC{0,40}") {
-        let _ = (PathTemplate::parse(&text), Template::parse(&text), Template::parse_rewrite(&text), Template::parse_redirect(&text));
-        let _ = (IpNet::parse(&text), HostPattern::parse(&text), HeaderName::parse(&text), HeaderValue::parse(&text));
-        let _ = (parse_duration(&text), parse_size(&text), parse_method(&text), Share::parse(&text));
-    }
-
-    #[test]
-    fn durations_and_sizes_read_what_they_write(ms in 0u64..10_000_000_000, bytes in 0u64..u64::MAX / 2) {
-        let duration = std::time::Duration::from_millis(ms);
-        prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
-        prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
-    }
-
-    #[test]
-    fn shares_read_what_they_write(ppm in 1u32..=1_000_000) {
-        let share = Share::parse(&format!("{}.{:04}%", ppm / 10_000, ppm % 10_000));
-        prop_assert_eq!(share.as_ref().map(|share| share.ppm()), Ok(ppm));
-        prop_assert_eq!(Share::parse(&share.expect("read").to_string()).map(Share::ppm), Ok(ppm));
-    }
 }

@@ -142,7 +142,8 @@ fn wrapper_of(written: &str, hosted: &Hosted, code: &Code) -> Result<PathBuf, No
     })
 }
 
-fn variable<'a>(hosted: &'a Hosted, name: &str) -> Option<&'a str> {
+/// As the user wrote it.
+pub(super) fn variable<'a>(hosted: &'a Hosted, name: &str) -> Option<&'a str> {
     hosted.environment.iter().find(|(own, _)| own == name).map(|(_, value)| value.expose())
 }
 

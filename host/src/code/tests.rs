@@ -250,6 +250,49 @@ fn what_cannot_be_made_ready_says_what_to_do() {
 }
 
 #[test]
+fn a_handler_may_lie_where_the_users_own_variable_leads() {
+    let folder = Folder::new();
+    folder
+        .write("code/lib/inner.py", "")
+        .write("code/lib/inner.mjs", "")
+        .write("shared/outer.py", "")
+        .write("shared/pkg/__init__.py", "")
+        .write("shared/outer.js", "")
+        .write("shared/pkg/index.js", "")
+        .write("packed.zip", "");
+    let at = |path: &str| folder.at(path).display().to_string();
+    let (shared, packed) = (at("shared"), at("packed.zip"));
+    use FunctionRuntime::{Node, Python};
+    let rows: [(FunctionRuntime, &str, &str, bool); 12] = [
+        (Python, "lib", "inner.handler", true),
+        (Python, "./lib/", "inner.handler", true),
+        (Python, &format!("/nowhere:{shared}"), "outer.handler", true),
+        (Python, &shared, "pkg.handler", true),
+        (Python, &shared, "pkg/missing.handler", false),
+        (Python, &shared, "inner.handler", false),
+        (Python, "../shared", "outer.handler", false),
+        (Python, "", "inner.handler", false),
+        // What is in an archive is for Python to say.
+        (Python, &packed, "any.handler", true),
+        (Node, &shared, "outer.handler", true),
+        (Node, &format!("lib:{shared}"), "pkg.handler", true),
+        (Node, "lib", "outer.handler", false),
+    ];
+    for (runtime, list, handler, is_found) in rows {
+        let mut hosted = hosted(runtime, folder.at("code"), Some(handler));
+        let name = if runtime == Python { "PYTHONPATH" } else { "NODE_PATH" };
+        hosted.environment = vec![(name.into(), Secret::new(list))];
+        match check(&hosted) {
+            Ok(()) => assert!(is_found, "{list} {handler}"),
+            Err(error) => {
+                let told = error.message.contains(&format!("nor where `{name}` leads"));
+                assert!(!is_found && told, "{list} {handler}: {error:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn there_is_a_limit_of_depth_and_of_bytes() {
     let folder = Folder::new();
     let hosted = python(&folder);

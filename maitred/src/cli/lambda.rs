@@ -12,7 +12,7 @@ pub const LISTEN: &str = "127.0.0.1:8080";
 const INIT_HELP: &str = "\
 Examples:
   maitred init                                      ./maitred.yaml
-  maitred init function --python hello              functions/hello, and a maitred.yaml that has it on /hello
+  maitred init function --python hello              functions/hello, and a maitred.yaml for it
 
 A file that is there is never overwritten.";
 
@@ -84,9 +84,9 @@ Examples:
   maitred lambda serve ./app.mjs --streamed         sends on what it writes as it comes
   maitred lambda serve ./functions/orders --handler shop/app.create
   maitred lambda serve ./target/release/bootstrap   a program that speaks the Lambda Runtime API
-  maitred lambda serve ./app.py --event raw         the request's body is the event, the result is the response
+  maitred lambda serve ./app.py --event raw         body in, result out, without HTTP
 
-A change of the code is in force as soon as it is saved.";
+A change of the code is in force as soon as it is saved. `maitred function list|invoke|logs`, run in the same folder, find it.";
 
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_HELP)]
