@@ -8,6 +8,7 @@ use crate::world::head_limits;
 use maitred_core::{Exchange, Fault};
 use maitred_integrations::Integration;
 use maitred_model::{Authenticate, Authorize, AuthorizerKind};
+use maitred_policies::authenticate::{Choice, Listed};
 use maitred_policies::cors::{self, CorsPolicy};
 use maitred_wire::Parsed;
 use std::time::Instant;
@@ -134,9 +135,11 @@ fn asked<'a>(snapshot: &'a Snapshot, (api, position): (u32, u32), exchange: &Exc
     // Who is on the way to a login is nobody yet.
     let decides = identity::decides(api, route).filter(|_| !route.is_login())?;
     let Authenticate::Any { authorizers, anonymous } = decides else { return None };
-    let finds = |name: &&str| snapshot.identity.choice(name).is_some_and(|choice| choice.authorizer.finds(exchange));
+    let choices: Vec<Choice> = authorizers.iter().filter_map(|name| snapshot.identity.choice(&name.value)).cloned().collect();
+    let listed = Listed::all(&choices);
+    let decider = Listed::decider(&listed, exchange).map(|choice| choice.authorizer.name());
     let authorizers: Vec<&str> = authorizers.iter().map(|name| name.value.as_str()).collect();
-    let decides = authorizers.iter().copied().find(finds);
+    let decides = decider.and_then(|decider| authorizers.iter().copied().find(|name| **name == **decider));
     let is_login = |name: &&str| {
         let authorizer = snapshot.document.authorizers.get(*name);
         authorizer.is_some_and(|authorizer| matches!(authorizer.kind, AuthorizerKind::Oidc(_)))

@@ -7,6 +7,7 @@ mod limits;
 mod logins;
 mod protection;
 mod routes;
+mod shadows;
 
 use crate::decode::{nearest, suggest};
 use crate::diagnostics::{Diagnostic, Diagnostics};
@@ -93,6 +94,7 @@ pub(crate) fn check(document: &Document, written: &Written<'_>, diagnostics: &mu
         unused(document, &used, &mut checker);
         functions::unused(document, &mut checker);
         identity::unused(document, &mut checker);
+        shadows::check(document, &mut checker);
         protection::without_effect(document, &mut checker);
         limits::without_effect(document, &mut checker);
     }

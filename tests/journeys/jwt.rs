@@ -239,7 +239,7 @@ fn an_issuer_that_is_slow_holds_up_nobody_it_need_not() {
         gateway.turn(Duration::from_secs(2));
         for waiting in waiting {
             let (status, at) = waiting.join().expect("an answer");
-            assert_eq!(status, 401);
+            assert_eq!(status, 503, "it may be a good one: nobody could find out");
             assert!(at.saturating_duration_since(begun) < PATIENCE);
         }
     });
@@ -292,6 +292,85 @@ fn an_issuer_that_is_down_or_serves_garbage_takes_no_key_away() {
         assert_eq!(ask(gateway, &key.token(&long)).status, 200, "after {status}");
         assert_eq!(ask(gateway, &Key::new("one").token(&long)).status, 401);
     }
+}
+
+#[test]
+fn a_token_of_a_key_that_cannot_be_fetched_may_be_shown_again_later() {
+    let (key, new) = (Key::new("one"), Key::new("new"));
+    let House { gateway, issuer, kitchen, .. } = &house_with(&[&key]);
+    assert_eq!(ask(gateway, &key.good("alice")).status, 200);
+    issuer.answers(500, "");
+    let refused = ask(gateway, &new.good("alice"));
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("10")));
+    assert!(refused.text().contains("authorizer_unavailable"));
+    let wrong = Key::new("one");
+    assert_eq!(ask(gateway, &wrong.good("alice")).status, 401, "its key is known, and did not sign it");
+    issuer.answers(200, jwks(&[&key, &new]));
+    gateway.turn(Duration::from_secs(11));
+    assert_eq!(ask(gateway, &new.good("alice")).status, 200);
+    assert_eq!(ask(gateway, &Key::new("nobodys").good("alice")).status, 401, "the keys are all there");
+    assert_eq!(kitchen.count(), 2);
+}
+
+#[test]
+fn tokens_of_two_issuers_and_of_none_find_who_knows_them() {
+    let (first, second) = (Key::new("one"), Key::new("one"));
+    let kitchen = Backend::status(200);
+    let (joe, sue) = (Issuer::default(), Issuer::default());
+    joe.answers(200, jwks(&[&first]));
+    sue.answers(200, jwks(&[&second]));
+    let server = Backend::new(|_, conn| {
+        let known = conn.body().windows(6).any(|bytes| bytes == b"opaque");
+        conn.answer(200, "content-type: application/json\r\n", format!("{{\"active\":{known},\"sub\":\"someone\"}}"));
+    });
+    let (joes, sues) = (joe.serve(), sue.serve());
+    let text = "upstreams: { kitchen: \"http://$kitchen\" }
+authorizers:
+  joe: { jwt: { jwks: \"http://$joe/keys\", issuer: joe, audience: kitchen, timeout: 1s } }
+  sue: { jwt: { jwks: \"http://$sue/keys\", issuer: sue, audience: kitchen, timeout: 1s } }
+  opaque: { introspection: { endpoint: \"http://$server/introspect\", client_id: gateway, client_secret: a-secret-of-a-test } }
+apis:
+  all:
+    policies: { authenticate: [joe, sue, anonymous] }
+    routes:
+      - GET /: kitchen
+      - { match: GET /any, authenticate: [joe, sue, opaque], proxy: kitchen }
+";
+    let gateway = gateway(
+        text,
+        &[("kitchen", kitchen.address()), ("joe", joes.address()), ("sue", sues.address()), ("server", server.address())],
+    );
+    let issued = |key: &Key, issuer: &str| {
+        let mut claims = claims("alice");
+        claims["iss"] = issuer.into();
+        key.token(&claims)
+    };
+    let ask = |path: &str, token: &str| {
+        let refused = gateway.ask("GET", path, &format!("Authorization: Bearer {token}\r\n"), "");
+        (refused.status, refused.header("www-authenticate").unwrap_or_default().split(',').next().unwrap_or_default().to_owned())
+    };
+    let (by_joe, by_sue, by_opaque) = ("Bearer realm=\"joe\"", "Bearer realm=\"sue\"", "Bearer realm=\"opaque\"");
+    for (path, token, wanted) in [
+        ("/", issued(&first, "joe"), (200, "")),
+        ("/", issued(&second, "sue"), (200, "")),
+        // Signed by one and told to be of another: whose name stands in it looks at it.
+        ("/", issued(&second, "joe"), (401, by_joe)),
+        ("/", issued(&first, "sue"), (401, by_sue)),
+        // Nobody's: it is wrong, and not none.
+        ("/", issued(&first, "eve"), (401, by_sue)),
+        ("/", "opaque".to_owned(), (401, by_sue)),
+        ("/any", issued(&second, "sue"), (200, "")),
+        ("/any", "opaque".to_owned(), (200, "")),
+        ("/any", "another".to_owned(), (401, by_opaque)),
+        ("/any", issued(&first, "sue"), (401, by_sue)),
+    ] {
+        // And once more, when it is remembered.
+        for _ in 0..2 {
+            assert_eq!(ask(path, &token), (wanted.0, wanted.1.to_owned()), "{path} {token}");
+        }
+    }
+    let twice = format!("Authorization: Bearer {0}\r\nAuthorization: Bearer {0}\r\n", issued(&second, "sue"));
+    assert_eq!(gateway.ask("GET", "/", &twice, "").status, 401, "one of them might be read by somebody else");
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub use jwk::{JWKS_BYTES_MAX, Key, KeySet};
 use arc_swap::ArcSwapOption;
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Where keys are fetched from.
@@ -33,6 +33,8 @@ pub struct KeyCell {
     /// What the issuer says of itself, where that was asked for.
     document: ArcSwapOption<Map<String, Value>>,
     generation: AtomicU64,
+    /// The last fetch brought nothing.
+    has_failed: AtomicBool,
     asking: Asking,
 }
 
@@ -44,6 +46,7 @@ impl KeyCell {
             set: ArcSwapOption::empty(),
             document: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
+            has_failed: AtomicBool::new(false),
             asking: Asking::new(now),
         }
     }
@@ -92,6 +95,12 @@ impl KeyCell {
         self.source.is_some() && self.asking.ask(now)
     }
 
+    /// Whether these are all keys that there are, as far as anybody could find out: some are there, the last fetch brought them, and none is
+    /// under way.
+    pub fn is_current(&self) -> bool {
+        self.set.load().is_some() && !self.has_failed.load(Ordering::Acquire) && !self.asking.is_under_way()
+    }
+
     /// A fetch begins, asked for or not.
     pub fn begin(&self) {
         self.asking.begin();
@@ -99,11 +108,13 @@ impl KeyCell {
 
     /// A fetch is over. `None`: it brought nothing, and what was there stays. True if there are other keys now.
     pub fn end(&self, set: Option<KeySet>) -> bool {
+        let has_failed = set.is_none();
         let is_other = set.as_ref().is_some_and(|set| self.set.load().as_ref().is_none_or(|known| known.text() != set.text()));
         if let Some(set) = set.filter(|_| is_other) {
             self.set.store(Some(Arc::new(set)));
             self.generation.fetch_add(1, Ordering::Release);
         }
+        self.has_failed.store(has_failed, Ordering::Release);
         self.asking.end();
         is_other
     }
@@ -140,14 +151,19 @@ mod tests {
         cell.begin();
         assert!(cell.end(Some(set())) && cell.generation() == 1);
         assert!(!cell.end(Some(set())) && cell.generation() == 1);
-        assert!(!cell.end(None) && cell.load().is_some());
+        assert!(cell.is_current());
+        assert!(!cell.end(None) && cell.load().is_some() && !cell.is_current());
         assert_eq!(cell.fetched().count(), 3);
+        cell.end(Some(set()));
+        assert!(cell.is_current());
+        cell.begin();
+        assert!(!cell.is_current(), "there may be others in a moment");
     }
 
     #[test]
     fn nobody_is_asked_for_keys_of_a_file() {
         let now = Instant::now();
         let cell = KeyCell::fixed(set(), now);
-        assert!(!cell.ask(now) && cell.wanted().count() == 0 && cell.load().is_some());
+        assert!(!cell.ask(now) && cell.wanted().count() == 0 && cell.load().is_some() && cell.is_current());
     }
 }

@@ -3,11 +3,16 @@
 use super::place::{self, Found};
 use maitred_core::Exchange;
 use maitred_core::wire::Name;
-use maitred_model::KeyPlace;
+use maitred_model::{HeaderName, KeyPlace};
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 const SCHEME: &[u8; 6] = b"bearer";
 const AUTHORIZATION: &str = "authorization";
+
+/// Where most tokens are.
+pub static IN_AUTHORIZATION: LazyLock<KeyPlace> =
+    LazyLock::new(|| KeyPlace::Header(HeaderName::parse(AUTHORIZATION).expect("a name")));
 
 fn is_behind_scheme(place: &KeyPlace) -> bool {
     match place {

@@ -29,7 +29,7 @@ use maitred_core::wire::Name;
 use maitred_core::{
     Body, Compute, Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Principal, Registry, Response, while_wanted,
 };
-use maitred_model::{self as model, AuthorizerKind, LoginStep, Span};
+use maitred_model::{self as model, AuthorizerKind, KeyPlace, LoginStep, Span};
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -99,6 +99,17 @@ pub trait Authorizer: Send + Sync {
 
     /// Whether the request carries its kind of credential, right or wrong.
     fn finds(&self, exchange: &Exchange) -> bool;
+
+    /// Where it looks for a bearer token, if that is what it takes.
+    fn bearer_place(&self) -> Option<&KeyPlace> {
+        None
+    }
+
+    /// Whether what it finds is plainly for somebody else: a token that names another issuer, or that is none of its kind. Believes nothing of it.
+    /// Asked only where another of the list looks for tokens in the same place.
+    fn is_anothers(&self, _exchange: &Exchange) -> bool {
+        false
+    }
 
     /// What is known of its credential without effort: from this worker's memory. Allocates nothing. `None`: nothing, or there is none.
     fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision>;
@@ -208,8 +219,45 @@ pub struct Choice {
     pub series: Arc<AuthorizerSeries>,
 }
 
+/// An authorizer in its place among those of its route.
+pub struct Listed {
+    choice: Choice,
+    /// One behind it takes tokens from the same place: those that are plainly not its own are left to that one.
+    yields: bool,
+}
+
+impl Listed {
+    /// In the order of the list.
+    pub fn all(choices: &[Choice]) -> Box<[Listed]> {
+        let place = |choice: &Choice| choice.authorizer.bearer_place().cloned();
+        let listed = choices.iter().enumerate().map(|(at, choice)| {
+            let yields =
+                place(choice).is_some_and(|own| choices[at + 1..].iter().any(|later| place(later).as_ref() == Some(&own)));
+            Listed { choice: choice.clone(), yields }
+        });
+        listed.collect()
+    }
+
+    /// Whether it is this one that decides, if nobody before it does.
+    fn takes(&self, exchange: &Exchange) -> bool {
+        let authorizer = &self.choice.authorizer;
+        authorizer.finds(exchange) && !(self.yields && authorizer.is_anothers(exchange))
+    }
+
+    /// Who decides about a request; `None`: it shows nothing.
+    pub fn decider<'a>(all: &'a [Listed], exchange: &Exchange) -> Option<&'a Choice> {
+        let taker = all.iter().find(|listed| listed.takes(exchange));
+        taker.or_else(|| Listed::left_over(all, exchange)).map(|listed| &listed.choice)
+    }
+
+    /// What everybody took for another's is a wrong credential, and not none.
+    fn left_over<'a>(all: &'a [Listed], exchange: &Exchange) -> Option<&'a Listed> {
+        all.iter().find(|listed| listed.yields && listed.choice.authorizer.finds(exchange))
+    }
+}
+
 pub struct Authenticate {
-    choices: Box<[Choice]>,
+    choices: Box<[Listed]>,
     /// Who comes in without a credential, where somebody may.
     anonymous: Option<Arc<Principal>>,
     failures: Option<Failures>,
@@ -231,7 +279,7 @@ impl Authenticate {
         let anonymous = anonymous.then(|| Arc::new(Principal::anonymous()));
         let stripped = choices.iter().filter(|choice| choice.strip && !choice.authorizer.always_strips());
         let stripped = stripped.map(|choice| &choice.authorizer).chain(sessions).cloned().collect();
-        Authenticate { choices: choices.into(), anonymous, failures, stripped, has_plans }
+        Authenticate { choices: Listed::all(choices), anonymous, failures, stripped, has_plans }
     }
 
     fn conclude(
@@ -331,16 +379,16 @@ impl Policy for Authenticate {
     fn enter<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
         // Whom memory knows, of him the credential is there: it is not looked for twice.
         let mut found = None;
-        for choice in &self.choices {
-            if let Some(known) = choice.authorizer.recall(exchange, ports) {
-                return Hook::Ready(self.conclude(choice, exchange, ports, known));
+        for listed in &self.choices {
+            if let Some(known) = listed.choice.authorizer.recall(exchange, ports) {
+                return Hook::Ready(self.conclude(&listed.choice, exchange, ports, known));
             }
-            if choice.authorizer.finds(exchange) {
-                found = Some(choice);
+            if listed.takes(exchange) {
+                found = Some(listed);
                 break;
             }
         }
-        let Some(choice) = found else {
+        let Some(Listed { choice, .. }) = found.or_else(|| Listed::left_over(&self.choices, exchange)) else {
             return Hook::Ready(match &self.anonymous {
                 Some(nobody) => {
                     self.stripped.iter().for_each(|authorizer| authorizer.strip(exchange));
@@ -348,10 +396,11 @@ impl Policy for Authenticate {
                     Ok(Flow::Go(()))
                 }
                 None => {
-                    if let Some(invited) = self.choices.iter().find_map(|choice| choice.authorizer.invite(exchange, ports)) {
+                    if let Some(invited) = self.choices.iter().find_map(|listed| listed.choice.authorizer.invite(exchange, ports))
+                    {
                         return Hook::Ready(invited.map(Flow::Reply));
                     }
-                    let challenges = self.choices.iter().filter_map(|choice| choice.authorizer.challenge());
+                    let challenges = self.choices.iter().filter_map(|listed| listed.choice.authorizer.challenge());
                     Err(unauthenticated("the request has no credential that this route takes", challenges))
                 }
             });

@@ -42,7 +42,7 @@ impl Asking {
 
     /// A request wants what is not there. Whether something is under way that may bring it.
     pub fn ask(&self, now: Instant) -> bool {
-        if self.under_way.load(Ordering::Acquire) {
+        if self.is_under_way() {
             return true;
         }
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -55,7 +55,11 @@ impl Asking {
             self.wanted.ring();
         }
         // Of many at one moment one has asked, and the others wait with it.
-        is_first || self.under_way.load(Ordering::Acquire)
+        is_first || self.is_under_way()
+    }
+
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.load(Ordering::Acquire)
     }
 
     /// It is being asked for, wanted or not.

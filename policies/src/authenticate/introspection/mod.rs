@@ -10,7 +10,7 @@ use answer::{Answer, Demands, Meaning};
 use maitred_core::identity::{Finding, Generations, Remembered, Roll, Vouched};
 use maitred_core::wire::path;
 use maitred_core::{Call, Exchange, Fault, Hook, Kind, Ports, Principal};
-use maitred_model as model;
+use maitred_model::{self as model, KeyPlace};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -175,6 +175,11 @@ impl Authorizer for Introspection {
 
     fn finds(&self, exchange: &Exchange) -> bool {
         find(&exchange.request.headers) != Found::Nothing
+    }
+
+    /// It takes every token: who knows which are not for its server is the server.
+    fn bearer_place(&self) -> Option<&KeyPlace> {
+        Some(&bearer::IN_AUTHORIZATION)
     }
 
     fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision> {

@@ -14,6 +14,7 @@ pub use token::{TOKEN_BYTES_MAX, Token};
 use super::bearer;
 use super::place::Found;
 use super::{Authorizer, Decision, Making, Refusal};
+use maitred_core::identity::keys::COOLDOWN;
 use maitred_core::identity::{Generations, KeyCell, Remembered, Roll};
 use maitred_core::{Exchange, Fault, Hook, Kind, Ports, Principal};
 use maitred_model::{self as model, KeyPlace};
@@ -156,8 +157,14 @@ impl Jwt {
     }
 
     fn conclude(&self, judged: Result<Arc<Principal>, Flaw>) -> Decision {
-        judged.map_err(|flaw| match flaw == Flaw::NoKeys {
-            true => Refusal::Failed(Fault::new(Kind::AuthorizerUnavailable, flaw.detail().to_owned())),
+        judged.map_err(|flaw| match flaw.is_want_of_keys() && !self.keys.is_current() {
+            true => {
+                let fault = Fault::new(
+                    Kind::AuthorizerUnavailable,
+                    format!("{}, and its issuer's keys cannot be fetched", flaw.detail()),
+                );
+                Refusal::Failed(Fault { retry_after: Some(COOLDOWN), ..fault })
+            }
             false => self.refusal(&flaw),
         })
     }
@@ -189,6 +196,17 @@ impl Authorizer for Jwt {
 
     fn finds(&self, exchange: &Exchange) -> bool {
         bearer::find(&self.place, exchange) != Found::Nothing
+    }
+
+    fn bearer_place(&self) -> Option<&KeyPlace> {
+        Some(&self.place)
+    }
+
+    fn is_anothers(&self, exchange: &Exchange) -> bool {
+        match bearer::find(&self.place, exchange) {
+            Found::One(token) => !token::claims_unverified(&token).is_ok_and(|claims| self.rules.issuer(&claims).is_ok()),
+            Found::Several | Found::Nothing => false,
+        }
     }
 
     fn recall(&self, exchange: &Exchange, ports: &dyn Ports) -> Option<Decision> {

@@ -8,6 +8,7 @@ mod refreshes;
 mod seal;
 mod session;
 
+use super::bearer;
 use super::client_secret;
 use super::jwt::Jwt;
 use super::{Authorizer, Decision, Making, Refusal, unauthenticated};
@@ -447,7 +448,7 @@ fn rules_of(configured: &model::Oidc) -> model::Jwt {
         required_claims: vec!["sub".to_owned(), "iat".to_owned()],
         typ: None,
         // It comes from the provider, and never from a request.
-        place: model::KeyPlace::Header(model::HeaderName::parse("authorization").expect("a name")),
+        place: bearer::IN_AUTHORIZATION.clone(),
         subject_claim: "sub".to_owned(),
         scopes_claim: Vec::new(),
         groups_claim: configured.groups_claim.clone(),
