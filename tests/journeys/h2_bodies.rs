@@ -1,7 +1,8 @@
 //! HTTP/2 towards clients: bodies, windows and back-pressure, who gives up and who notices. The last minutes of a
 //! connection stand in `h2_ends.rs`.
 
-use maitred_testkit::h2::{code, setting};
+use crate::breaking::{GET, plain, with_limits};
+use maitred_testkit::h2::{Frame, code, hpack, setting};
 use maitred_testkit::{Backend, Gateway, H2Broken, H2Client, Latch, Stream, eventually, gateway, gateway_to, stays};
 use std::time::Duration;
 
@@ -212,6 +213,116 @@ fn an_early_answer_to_an_upload_is_delivered() {
     let reset = client.was_reset(stream);
     assert!(matches!(reset, None | Some(code::NO_ERROR | code::CANCEL)), "{reset:?}");
     assert_eq!(client.get("/").status, 403, "and the connection goes on");
+}
+
+/// A request that is answered before its body has ended, and what its client still sends.
+fn answered_early(client: &mut H2Client, headers: &[(&str, &str)]) -> u32 {
+    let stream = client.open("POST", "/", headers);
+    assert_eq!(client.response(stream).text(), "x");
+    stream
+}
+
+#[test]
+fn the_rest_of_an_answered_request_is_let_through() {
+    let gateway = plain();
+    let mut client = gateway.h2();
+    let bare = answered_early(&mut client, &[]);
+    client.data(bare, [0; 10_000], false);
+    client.data(bare, "the end", true);
+    let counted = answered_early(&mut client, &[("content-length", "5")]);
+    client.data(counted, "three", true);
+    let trailed = answered_early(&mut client, &[]);
+    client.trailers(trailed, &[("x-sum", "1")]);
+    gateway.turn(Duration::from_secs(5));
+    for stream in [bare, counted, trailed] {
+        client.ping();
+        assert_eq!(client.was_reset(stream), None, "RFC 9113 section 8.1: it may be told to stop, and need not be");
+    }
+    assert_eq!(client.get("/").text(), "x");
+}
+
+#[test]
+fn the_rest_of_an_answered_request_is_held_against_the_rules() {
+    let gateway = plain();
+    let window = Frame::window(1, 0x7fff_ffff);
+    let malformed = Frame::headers(1, hpack::block(&[(":method", "POST")]), true);
+    for (what, headers, frames, code) in [
+        ("section 6.9: an increment of 0", &[][..], vec![Frame::window(1, 0)], code::PROTOCOL_ERROR),
+        ("section 6.9.1: a window of more than 2^31-1", &[], vec![window.clone(), window], code::FLOW_CONTROL_ERROR),
+        (
+            "section 8.1: a second head",
+            &[],
+            vec![Frame::headers(1, hpack::block(&[("x-sum", "1")]), false)],
+            code::PROTOCOL_ERROR,
+        ),
+        ("section 8.1: a pseudo-field in trailers", &[], vec![malformed], code::PROTOCOL_ERROR),
+        (
+            "section 8.1.1: more than was stated",
+            &[("content-length", "1")],
+            vec![Frame::data(1, "test", true)],
+            code::PROTOCOL_ERROR,
+        ),
+        (
+            "section 8.1.1: less than was stated",
+            &[("content-length", "9")],
+            vec![Frame::data(1, "test", true)],
+            code::PROTOCOL_ERROR,
+        ),
+        (
+            "section 5.1: anything behind a reset",
+            &[],
+            vec![Frame::reset(1, code::CANCEL), Frame::headers(1, hpack::block(&GET), true)],
+            code::STREAM_CLOSED,
+        ),
+    ] {
+        let mut client = gateway.h2();
+        let stream = answered_early(&mut client, headers);
+        assert_eq!(stream, 1);
+        client.send_all(&[], &frames);
+        assert_eq!(client.stream_error(stream), Some(code), "{what}");
+        assert_eq!(client.get("/").text(), "x", "{what}: and the connection goes on");
+    }
+}
+
+#[test]
+fn a_rest_that_goes_on_is_told_to_stop() {
+    let gateway = plain();
+    let mut client = gateway.h2();
+    let silent = answered_early(&mut client, &[]);
+    client.ping();
+    assert_eq!(client.was_reset(silent), None);
+    gateway.turn(Duration::from_millis(1100));
+    assert_eq!(client.stream_error(silent), Some(code::NO_ERROR), "it had its time");
+
+    let large = answered_early(&mut client, &[("content-length", "1000000")]);
+    assert_eq!(client.stream_error(large), Some(code::NO_ERROR), "more than could be on its way");
+
+    let endless = answered_early(&mut client, &[]);
+    assert_eq!(client.data_that_fits(endless, &[0; 64 * 1024]), 64 * 1024);
+    assert_eq!(client.stream_error(endless), Some(code::NO_ERROR), "as much as is taken");
+    // All of it was given back to the connection.
+    for _ in 0..200 {
+        let stream = answered_early(&mut client, &[]);
+        client.data(stream, [0; 40_000], true);
+    }
+}
+
+#[test]
+fn nobody_is_refused_for_what_nobody_wants() {
+    let gateway = with_limits("h2_streams: 3");
+    let mut client = gateway.h2();
+    let streams: Vec<u32> = (0..10).map(|_| answered_early(&mut client, &[])).collect();
+    assert_eq!(client.stream_error(streams[0]), Some(code::NO_ERROR));
+}
+
+#[test]
+fn what_nobody_wants_delays_no_farewell() {
+    let gateway = plain();
+    let mut client = gateway.h2();
+    let stream = answered_early(&mut client, &[]);
+    client.send(Frame::goaway(0, code::NO_ERROR));
+    assert_eq!(client.ending().map(|goaway| goaway.code), Some(code::NO_ERROR));
+    assert_eq!(client.was_reset(stream), Some(code::NO_ERROR));
 }
 
 #[test]

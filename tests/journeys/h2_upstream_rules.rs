@@ -283,6 +283,21 @@ fn nothing_follows_the_end_of_an_answer() {
 }
 
 #[test]
+fn a_connection_ends_behind_its_goaway() {
+    let backend = H2Backend::new(|_, stream| {
+        stream.frames(&[Frame { stream: stream.id(), ..Frame::ping([0; 8]) }]);
+        stream.cancelled();
+    });
+    let gateway = gateway_to_h2c(&backend);
+    assert_eq!(gateway.get("/").status, 502);
+    eventually("the back end is told", || backend.goaways().iter().any(|goaway| goaway.code == code::PROTOCOL_ERROR));
+    // Section 5.4.1. Nobody asks anew, which would make the gateway look at what it keeps, and now and then it looks by itself.
+    let told = Instant::now();
+    eventually("the connection is closed", || backend.open() == 0);
+    assert!(told.elapsed() < SOON, "closed after {:?}", told.elapsed());
+}
+
+#[test]
 fn settings_come_first() {
     for greeting in [Frame::ping([0; 8]), Frame::window(0, 1), Frame::settings_ack(), Frame::goaway(0, code::NO_ERROR)] {
         let what = format!("{greeting:?}");

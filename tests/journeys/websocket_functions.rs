@@ -345,7 +345,15 @@ fn bytes_travel_as_base64_where_they_are_taken() {
     socket.send(BINARY, [0xff, 0, 1]);
     assert_eq!(socket.next(), (BINARY, vec![1, 0, 0xff]));
     socket.send(BINARY, "abc");
-    assert_eq!(socket.next(), (TEXT, b"cba".to_vec()), "what is text goes as text");
+    assert_eq!(
+        socket.next(),
+        (BINARY, b"cba".to_vec()),
+        "bytes are what the function says they are, and not what they look like"
+    );
+    socket.send(BINARY, "");
+    assert_eq!(socket.next(), (BINARY, vec![]));
+    socket.send(TEXT, "abc");
+    assert_eq!(socket.next().0, TEXT);
 }
 
 #[test]

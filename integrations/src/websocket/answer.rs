@@ -35,8 +35,9 @@ impl Said {
     }
 }
 
-/// `None`: it is no response.
-pub(super) fn read(result: &[u8]) -> Option<Answer> {
+/// `None`: it is no response. `bytes`: who is connected may say bytes, and hears them where the result says so; text otherwise, wherever
+/// that is possible.
+pub(super) fn read(result: &[u8], bytes: bool) -> Option<Answer> {
     let Ok(Value::Object(mut result)) = serde_json::from_slice(result) else { return None };
     let status = match result.get("statusCode")? {
         Value::Number(number) => number.as_u64(),
@@ -47,7 +48,10 @@ pub(super) fn read(result: &[u8]) -> Option<Answer> {
     let is_base64 = matches!(result.get("isBase64Encoded"), Some(Value::Bool(true)));
     let body = match result.remove("body") {
         None | Some(Value::Null) => None,
-        Some(Value::String(text)) if is_base64 => Some(Said::of(base64::decode(text.as_bytes())?)),
+        Some(Value::String(text)) if is_base64 => {
+            let body = base64::decode(text.as_bytes())?;
+            Some(if bytes { Said::Bytes(body) } else { Said::of(body) })
+        }
         Some(Value::String(text)) => Some(Said::Text(text)),
         Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => return None,
     };
@@ -115,7 +119,19 @@ mod tests {
             ("null", None),
             ("", None),
         ] {
-            assert_eq!(read(result.as_bytes()), wanted, "{result}");
+            assert_eq!(read(result.as_bytes(), false), wanted, "{result}");
+        }
+    }
+
+    #[test]
+    fn bytes_where_they_are_taken() {
+        let bytes = |bytes: &[u8]| Some(Said::Bytes(bytes.to_vec()));
+        for (result, wanted) in [
+            (r#"{"statusCode":200,"body":"aGVsbG8=","isBase64Encoded":true}"#, bytes(b"hello")),
+            (r#"{"statusCode":200,"body":"","isBase64Encoded":true}"#, bytes(b"")),
+            (r#"{"statusCode":200,"body":"hello","isBase64Encoded":false}"#, Some(Said::Text("hello".to_owned()))),
+        ] {
+            assert_eq!(read(result.as_bytes(), true), Some(Answer { body: wanted, ..answer(200) }), "{result}");
         }
     }
 }

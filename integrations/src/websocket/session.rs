@@ -62,7 +62,7 @@ impl Session {
             return Err(failure.fault(format!("`{function}` failed at $connect")));
         }
         let malformed = |why: &str| Fault::new(Kind::FunctionMalformed, format!("`{function}` {why} at $connect"));
-        let answer = answer::read(&finished.payload).ok_or_else(|| malformed("gave no response"))?;
+        let answer = answer::read(&finished.payload, false).ok_or_else(|| malformed("gave no response"))?;
         if answer.status >= 300 {
             return Ok(Err(answer));
         }
@@ -100,7 +100,7 @@ impl Line {
     }
 
     fn respond(&self, result: &[u8], request_id: &str) {
-        match answer::read(result) {
+        match answer::read(result, self.socket.binary) {
             // Whoever takes nothing misses it.
             Some(Answer { body: Some(body), .. }) => _ = self.connection.say(&body),
             Some(Answer { body: None, .. }) => {}

@@ -167,8 +167,17 @@ struct Driven {
 }
 
 impl Driven {
-    /// Reads and writes until the back end, or the last user, is gone.
     async fn run(self) {
+        let connection = self.connection.clone();
+        self.drive().await;
+        // The pool may keep the link for a while: a back end that broke the rules sees the end behind its GOAWAY (RFC 9113 §5.4.1).
+        if connection.is_condemned() {
+            connection.linger().await;
+        }
+    }
+
+    /// Reads and writes until the back end, or the last user, is gone.
+    async fn drive(self) {
         let Driven { link, connection, worker, _open } = &self;
         let mut settled = false;
         poll_fn(|cx| {

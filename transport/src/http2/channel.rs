@@ -73,6 +73,8 @@ pub(crate) struct Channel {
     pub(super) send_window: Cell<i64>,
     /// Body bytes to come, where a length was stated.
     pub(super) left: Cell<Option<u64>>,
+    /// The request is answered, and so much of what still comes is taken and forgotten.
+    pub(super) rest: Cell<Option<u32>>,
     /// The request was HEAD.
     pub(super) to_head: Cell<bool>,
     /// The response's own head came, after which only trailers are headers.
@@ -98,6 +100,7 @@ impl Channel {
             owed: Cell::new(0),
             send_window: Cell::new(send_window),
             left: Cell::new(None),
+            rest: Cell::new(None),
             to_head: Cell::new(false),
             answered: Cell::new(false),
             queued: Cell::new(false),

@@ -503,9 +503,21 @@ impl Connection {
         let state = &mut *self.state.borrow_mut();
         let before = state.out.len();
         state.abandon(channel);
+        // What is still to come of it has its time.
+        if state.out.len() > before || channel.rest.get().is_some() {
+            self.tell_driver();
+        }
+    }
+
+    /// Tells clients to stop whose answered requests have gone on for long enough, and gives when the next will have.
+    pub fn end_rests(&self, now: Instant) -> Option<Instant> {
+        let state = &mut *self.state.borrow_mut();
+        let before = state.out.len();
+        state.end_rests(Some(now));
         if state.out.len() > before {
             self.tell_driver();
         }
+        state.rest_due()
     }
 
     /// A stream for a request of ours. Its head is to be sent at once: numbers only grow.

@@ -14,7 +14,7 @@ use maitred_wire::{
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Streams that were reset, remembered so that what was on its way to them is no error.
 const RESETS_KEPT: usize = 256;
@@ -32,6 +32,10 @@ const ROOM_MIN: i64 = 1024;
 const SPARE_HEADS: usize = 4;
 /// Memory for decoding that is kept from one header block to the next.
 const SPARE_BYTES_MAX: usize = 4096;
+/// The rest of a request that is answered is waited for so long, and so much of it, before its client is told to stop. Of a client that was
+/// nearly through nothing is reset, and one that breaks a rule in the rest is told so.
+const REST_TIME: Duration = Duration::from_secs(1);
+const REST_BYTES_MAX: u32 = 64 * 1024;
 /// Answered by the client, it has seen that a goodbye is coming.
 const FAREWELL_PING: [u8; 8] = *b"farewell";
 
@@ -98,6 +102,8 @@ pub(super) struct State {
     pub arrivals: VecDeque<Arrival>,
     #[allow(clippy::vec_box, reason = "a head moves between here and its stream; boxed it is a pointer")]
     spare_heads: Vec<Box<ResponseHead>>,
+    /// Streams that are answered and still sent to, oldest first, since when. Those that have ended are not taken out at once.
+    rests: VecDeque<(u32, Instant)>,
     /// Streams that wait for the connection's window.
     pub waiting: VecDeque<Rc<Channel>>,
     /// Streams that wait for what there is to be sent.
@@ -165,6 +171,7 @@ impl State {
             flood: Flood::new(now),
             arrivals: VecDeque::new(),
             spare_heads: Vec::new(),
+            rests: VecDeque::new(),
             waiting: VecDeque::new(),
             crowded: VecDeque::new(),
             goodbye: Goodbye::No,
@@ -197,9 +204,9 @@ impl State {
         self.out.len() - self.written
     }
 
-    /// Something of a request is still to come.
+    /// Something of a request is still to come that somebody wants.
     pub fn is_receiving(&self) -> bool {
-        self.streams.values().any(|channel| channel.receiving.get())
+        self.streams.values().any(|channel| channel.receiving.get() && channel.rest.get().is_none())
     }
 
     /// Gives back what unusually large blocks needed; connections that wait for the next are many.
@@ -319,9 +326,11 @@ impl State {
         if unread > 0 {
             self.release(unread);
         }
-        // Who has answered wants no more of the request, and says that this is no error (§8.1).
-        let code = if channel.sending.get() || !self.terms.server { H2Code::CANCEL } else { H2Code::NO_ERROR };
-        self.reset(channel, code);
+        if !self.waits_for_rest(channel) {
+            // Who has answered wants no more of the request, and says that this is no error (§8.1).
+            let code = if channel.sending.get() || !self.terms.server { H2Code::CANCEL } else { H2Code::NO_ERROR };
+            self.reset(channel, code);
+        }
         for head in channel.heads.borrow_mut().drain(..) {
             self.keep_head(head);
         }
@@ -329,6 +338,41 @@ impl State {
         if channel.queued.replace(false) {
             self.waiting.retain(|other| other.id != channel.id);
             self.crowded.retain(|other| other.id != channel.id);
+        }
+    }
+
+    /// Whether what is missing of a request that is answered may well be on its way: then it is taken, and forgotten.
+    fn waits_for_rest(&mut self, channel: &Channel) -> bool {
+        let is_answered =
+            self.terms.server && !channel.sending.get() && channel.receiving.get() && channel.broken.get().is_none();
+        let room = u32::try_from(channel.receive_window.get()).unwrap_or(0).min(REST_BYTES_MAX);
+        // One that says goodbye waits for nothing, and what does not fit is not on its way.
+        let is_near = room > 0 && channel.left.get().is_none_or(|left| left <= room.into());
+        if !is_answered || !is_near || matches!(self.goodbye, Goodbye::Said(_)) {
+            return false;
+        }
+        // No more of them than streams are there at once, but for some that have ended.
+        if self.rests.len() >= 2 * self.terms.streams as usize {
+            let streams = &self.streams;
+            self.rests.retain(|(id, _)| streams.contains_key(id));
+        }
+        channel.rest.set(Some(room));
+        self.rests.push_back((channel.id, self.worker.now()));
+        true
+    }
+
+    /// When the first rest has been waited for long enough.
+    pub fn rest_due(&self) -> Option<Instant> {
+        self.rests.front().map(|(_, since)| *since + REST_TIME)
+    }
+
+    /// Tells clients to stop whose rest has had its time; all of them, if `now` is not said.
+    pub fn end_rests(&mut self, now: Option<Instant>) {
+        while self.rest_due().is_some_and(|due| now.is_none_or(|now| due <= now)) {
+            let ended = self.rests.pop_front().and_then(|(id, _)| self.streams.get(&id).cloned());
+            if let Some(channel) = ended {
+                self.reset(&channel, H2Code::NO_ERROR);
+            }
         }
     }
 
@@ -356,6 +400,7 @@ impl State {
     pub fn say_goodbye(&mut self) {
         if !matches!(self.goodbye, Goodbye::Said(_)) {
             self.goodbye = Goodbye::Said(self.begun_by_peer);
+            self.end_rests(None);
             h2_goaway(&mut self.out, self.begun_by_peer, H2Code::NO_ERROR);
         }
     }
@@ -393,6 +438,7 @@ impl State {
         for arrival in self.arrivals.drain(..) {
             self.worker.give_exchange(arrival.exchange);
         }
+        self.rests.clear();
         self.waiting.clear();
         self.crowded.clear();
     }

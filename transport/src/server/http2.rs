@@ -105,6 +105,7 @@ pub(super) async fn serve<S: Service>(
         pace: ARRIVALS_PER_TURN,
         put_off: None,
         room: None,
+        rest: None,
     }
     .run()
     .await;
@@ -136,6 +137,8 @@ struct Serving<S: Service> {
     put_off: Option<Instant>,
     /// Of requests that wait for their client to make room.
     room: Option<Timer>,
+    /// Of those that are answered and not yet whole.
+    rest: Option<Timer>,
 }
 
 impl<S: Service> Serving<S> {
@@ -164,6 +167,7 @@ impl<S: Service> Serving<S> {
         }
         self.give_up_some(cx, now);
         self.begin_some(cx, now);
+        self.end_rests(cx, now);
         self.poll_patience(cx, now)
     }
 
@@ -192,6 +196,14 @@ impl<S: Service> Serving<S> {
         if since + patience <= now {
             connection.give_up_cramped(now - patience, H2Code::CANCEL);
         }
+        let _ = timer.poll(cx);
+    }
+
+    /// What is still to come of an answered request has its time.
+    fn end_rests(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(due) = self.shared.connection.end_rests(now) else { return };
+        let timer = self.rest.get_or_insert_with(|| Timer::new(&self.shared.worker.timers));
+        timer.arm(due);
         let _ = timer.poll(cx);
     }
 

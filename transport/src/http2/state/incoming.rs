@@ -130,6 +130,11 @@ impl State {
             return Ok(());
         }
         channel.left.set(left.flatten());
+        if let Some(room) = channel.rest.get() {
+            self.release(charge);
+            self.rest_came(&channel, room.saturating_sub(charge), end);
+            return Ok(());
+        }
         if !bytes.is_empty() {
             let mut inbox = channel.inbox.borrow_mut();
             if inbox.capacity() == 0 {
@@ -153,6 +158,16 @@ impl State {
         }
         channel.tell(News::Incoming);
         Ok(())
+    }
+
+    /// Something came that nobody wants; so much more of it is taken.
+    fn rest_came(&mut self, channel: &Rc<Channel>, room: u32, end: bool) {
+        channel.rest.set(Some(room));
+        if end {
+            self.received(channel);
+        } else if room == 0 {
+            self.reset(channel, H2Code::NO_ERROR);
+        }
     }
 
     /// The peer has sent all of a stream.
@@ -191,6 +206,10 @@ impl State {
         self.begun_by_peer = stream;
         if self.is_above_goodbye(stream) {
             return self.decode_away(block);
+        }
+        if self.streams.len() >= self.terms.streams as usize {
+            // Nobody is refused for what nobody wants.
+            self.end_rests(None);
         }
         if self.streams.len() >= self.terms.streams as usize {
             self.decode_away(block)?;

@@ -251,6 +251,7 @@ impl Play {
     /// Nobody uses any stream any more: nothing is left of them.
     pub(super) fn finish(&mut self) {
         self.used.drain(..).for_each(|used| self.connection.abandon(&used.channel));
+        self.connection.state.borrow_mut().end_rests(None);
         self.book();
         let state = self.connection.state.borrow();
         assert!(state.streams.is_empty() && state.waiting.is_empty() && state.crowded.is_empty());
