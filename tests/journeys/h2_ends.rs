@@ -137,6 +137,49 @@ fn a_drain_says_goaway_and_lets_streams_end() {
 }
 
 #[test]
+fn who_asks_one_after_another_hears_of_a_drain_with_the_answer() {
+    let latch = Latch::new();
+    let seen = latch.clone();
+    let backend = Backend::new(move |_, conn| {
+        conn.wait(&seen);
+        conn.answer(200, "", "late");
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let stream = client.ask("GET", "/", &[]);
+    backend.wait_for(1);
+    gateway.begin_drain();
+    // Whoever answers this knows of the drain.
+    client.ping();
+    latch.open();
+    assert_eq!(client.response(stream).text(), "late");
+    let heard = |client: &mut H2Client| client.goaways().iter().map(|goaway| (goaway.last, goaway.code)).collect::<Vec<_>>();
+    client.expect_closed();
+    assert_eq!(heard(&mut client), [(stream, code::NO_ERROR)], "one word, behind the answer");
+}
+
+#[test]
+fn who_asks_for_much_at_once_hears_of_a_drain_at_once() {
+    let latch = Latch::new();
+    let seen = latch.clone();
+    let backend = Backend::new(move |_, conn| {
+        conn.wait(&seen);
+        conn.answer(200, "", "late");
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.h2();
+    let streams = [client.ask("GET", "/", &[]), client.ask("GET", "/", &[])];
+    backend.wait_for(2);
+    gateway.begin_drain();
+    eventually("it says so", || !client.goaways().is_empty());
+    latch.open();
+    for stream in streams {
+        assert_eq!(client.response(stream).text(), "late");
+    }
+    assert_eq!(client.expect_goaway(code::NO_ERROR), streams[1], "the last word names the last stream");
+}
+
+#[test]
 fn a_request_that_crosses_the_drain_is_served() {
     let backend = Backend::named("x");
     let gateway = gateway_to(&backend);

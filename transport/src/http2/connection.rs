@@ -317,6 +317,11 @@ impl Connection {
         self.tell_driver();
     }
 
+    /// Whether the goodbye is said with the answer that is under way.
+    pub fn plan_goodbye(&self) -> bool {
+        self.state.borrow_mut().plan_goodbye()
+    }
+
     /// Says that no further request is wanted; those that are on their way are answered.
     pub fn announce_goodbye(&self) {
         self.state.borrow_mut().announce_goodbye();

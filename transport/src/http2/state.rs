@@ -109,11 +109,15 @@ pub(super) struct State {
     /// Streams that wait for what there is to be sent.
     pub crowded: VecDeque<Rc<Channel>>,
     goodbye: Goodbye,
+    /// The peer had several streams open at once.
+    is_shared: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Goodbye {
     No,
+    /// To be said with the end of the one answer that is under way.
+    Planned,
     /// Announced; what the client sent before it heard of it is answered.
     Announced,
     /// Said; nothing above this stream is.
@@ -175,6 +179,7 @@ impl State {
             waiting: VecDeque::new(),
             crowded: VecDeque::new(),
             goodbye: Goodbye::No,
+            is_shared: false,
             terms,
         };
         state.introduce();
@@ -223,6 +228,7 @@ impl State {
     fn settle(&mut self, channel: &Channel) {
         if !channel.receiving.get() && !channel.sending.get() {
             self.streams.remove(&channel.id);
+            self.part();
         }
     }
 
@@ -387,12 +393,40 @@ impl State {
         self.settle(channel);
     }
 
+    /// A client that has one request after another is told with the answer that it waits for, before it begins the next: there are clients that
+    /// take nothing more from whoever said GOAWAY. False: it is not one of those, or waits for nothing.
+    pub fn plan_goodbye(&mut self) -> bool {
+        if self.goodbye == Goodbye::No && !self.is_shared && !self.streams.is_empty() {
+            self.goodbye = Goodbye::Planned;
+        }
+        self.goodbye == Goodbye::Planned
+    }
+
     /// Tells the client that a goodbye is coming: what it sends until it has heard of it is answered (§6.8).
     pub fn announce_goodbye(&mut self) {
-        if self.goodbye == Goodbye::No {
+        if matches!(self.goodbye, Goodbye::No | Goodbye::Planned) {
             self.goodbye = Goodbye::Announced;
             h2_goaway(&mut self.out, WINDOW_MAX, H2Code::NO_ERROR);
-            h2_ping(&mut self.out, FAREWELL_PING, false);
+            // Whoever has one request after another says by the next that it has not heard of it.
+            if self.is_shared {
+                h2_ping(&mut self.out, FAREWELL_PING, false);
+            }
+        }
+    }
+
+    /// The last stream was answered.
+    fn part(&mut self) {
+        let is_waiting = matches!(self.goodbye, Goodbye::Planned | Goodbye::Announced);
+        if is_waiting && !self.is_shared && self.streams.is_empty() && self.arrivals.is_empty() {
+            self.say_goodbye();
+        }
+    }
+
+    /// A stream more was begun by the client.
+    fn joined(&mut self) {
+        self.is_shared |= self.streams.len() > 1;
+        if self.is_shared && self.goodbye == Goodbye::Planned {
+            self.announce_goodbye();
         }
     }
 

@@ -102,6 +102,8 @@ pub(super) async fn serve<S: Service>(
         timer,
         greeted: false,
         farewell: false,
+        planned: None,
+        parted: false,
         pace: ARRIVALS_PER_TURN,
         put_off: None,
         room: None,
@@ -130,8 +132,12 @@ struct Serving<S: Service> {
     timer: Timer,
     /// The client has sent its preface.
     greeted: bool,
-    /// GOAWAY was said.
+    /// GOAWAY was said, or will be with the answer that is under way.
     farewell: bool,
+    /// For how long that is waited for.
+    planned: Option<Timer>,
+    /// The last word was said, and nobody asked for more time.
+    parted: bool,
     /// How many requests a turn begins, and since when others wait for theirs.
     pace: usize,
     put_off: Option<Instant>,
@@ -155,9 +161,17 @@ impl<S: Service> Serving<S> {
         let now = self.shared.worker.now();
         if !self.farewell && (self.service.is_draining() || drain.as_mut().poll(cx).is_ready()) {
             self.farewell = true;
-            self.shared.connection.announce_goodbye();
+            if self.shared.connection.plan_goodbye() {
+                self.planned.get_or_insert_with(|| Timer::new(&self.shared.worker.timers)).arm(now + Worker::FAREWELL_TIME);
+            } else {
+                self.shared.connection.announce_goodbye();
+            }
             // The time for the farewell is shorter than the idle time that may be running.
             self.timer.disarm();
+        }
+        if self.planned.as_ref().is_some_and(|planned| planned.poll(cx).is_ready()) {
+            self.planned = None;
+            self.shared.connection.announce_goodbye();
         }
         let limits = self.service.limits();
         match self.shared.connection.poll_turn(cx, Some(&limits.h2), now) {
@@ -214,7 +228,7 @@ impl<S: Service> Serving<S> {
             shared.worker.shard().h2_floods.add(1);
         }
         tracing::debug!(peer = %shared.ends.peer, %code, "an HTTP/2 connection was closed for what its client sent");
-        self.farewell = true;
+        (self.farewell, self.parted) = (true, true);
         self.timer.arm(now + Connection::LAST_WORDS_TIME);
         // If its last words are out, it is over.
         cx.waker().wake_by_ref();
@@ -229,7 +243,7 @@ impl<S: Service> Serving<S> {
         }
         if connection.is_half_closed() && self.shared.streams.is_empty() && !self.farewell {
             // Everything is answered; what is still to be written is, before the connection ends.
-            self.farewell = true;
+            (self.farewell, self.parted) = (true, true);
             connection.say_goodbye();
             self.timer.arm(now + Worker::FAREWELL_TIME);
         }
@@ -247,8 +261,16 @@ impl<S: Service> Serving<S> {
         if self.timer.poll(cx).is_pending() {
             return Poll::Pending;
         }
-        if self.farewell || !self.greeted {
+        if self.parted || !self.greeted {
             return Poll::Ready(());
+        }
+        if self.farewell {
+            // It has had the time to hear of it; what it sends from here on is not answered.
+            self.parted = true;
+            connection.say_goodbye();
+            self.timer.arm(now + Worker::FAREWELL_TIME);
+            let _ = self.timer.poll(cx);
+            return Poll::Pending;
         }
         self.farewell = true;
         connection.announce_goodbye();

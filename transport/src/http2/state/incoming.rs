@@ -237,6 +237,7 @@ impl State {
         decoder.decode(block, scratch, |name, value| fields.field(head, name, value, &terms.head)).map_err(undecoded)?;
         let read = fields.finish(head, end, &terms.head);
         let channel = self.begin(stream);
+        self.joined();
         channel.receiving.set(!end);
         channel.left.set(match head.framing {
             Framing::Length(length) => Some(length),
