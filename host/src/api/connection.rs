@@ -106,10 +106,10 @@ impl Connection {
     }
 
     async fn response(&mut self, head: &RequestHead, id: &[u8], body: &mut Body) -> GoesOn {
-        if let Err(refused) = self.instance.begins_answer(id) {
+        let mode = head.headers.get(MODE);
+        if let Err(refused) = self.instance.begins_answer(id, mode.is_none()) {
             return self.refuse(head, body, refused).await;
         }
-        let mode = head.headers.get(MODE);
         let streams = match mode {
             None => false,
             Some(mode) if mode.eq_ignore_ascii_case(b"streaming") => true,
@@ -146,7 +146,7 @@ impl Connection {
     }
 
     async fn error(&mut self, head: &RequestHead, id: &[u8], body: &mut Body) -> GoesOn {
-        if let Err(refused) = self.instance.begins_answer(id) {
+        if let Err(refused) = self.instance.begins_answer(id, true) {
             return self.refuse(head, body, refused).await;
         }
         if !self.fits(head) {

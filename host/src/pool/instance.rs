@@ -4,7 +4,7 @@
 use super::desk::{Desk, StartFailure};
 use super::errors;
 use super::job::{Job, Reply, Run};
-use super::output::Output;
+use super::output::{Output, Upto};
 use crate::answer::Piece;
 use crate::api::connection::serve;
 use crate::api::{EventHead, Refused};
@@ -306,14 +306,14 @@ impl Instance {
         }
     }
 
-    /// Whether what is under way has this id and no answer yet; from here on it has one.
-    pub fn begins_answer(&self, id: &[u8]) -> Result<(), Refused> {
+    /// Whether what is under way has this id and no answer yet; from here on it has one, which is written whole or as it comes.
+    pub fn begins_answer(&self, id: &[u8], is_whole: bool) -> Result<(), Refused> {
         if self.is_starting() {
             return Err(Refused::State);
         }
         match &mut *self.run.borrow_mut() {
             Some(run) if run.invocation.id.as_bytes() == id && !run.is_answering => {
-                run.is_answering = true;
+                (run.is_answering, run.is_whole) = (true, is_whole);
                 Ok(())
             }
             Some(_) | None => Err(Refused::RequestId),
@@ -345,7 +345,7 @@ impl Instance {
             self.set(State::Between(Instant::now()));
         }
         let duration = run.started.elapsed();
-        self.output.catch_up();
+        self.output.catch_up(if run.is_whole { Upto::Call } else { Upto::Now });
         if self.desk.settings.reports {
             self.report(&run.invocation.id, duration);
         }
@@ -403,7 +403,7 @@ impl Instance {
         }
         self.set(State::Ending);
         self.due_at(Instant::now() + GRACE);
-        self.output.catch_up();
+        self.output.catch_up(Upto::Now);
         self.output.hint_of(&payload);
         self.desk.start_failed(self.start, &StartFailure::Told(payload));
     }

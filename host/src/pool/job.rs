@@ -36,6 +36,8 @@ pub(crate) struct Run {
     pub deadline_wall: Duration,
     /// Its answer is being read: there is no other.
     pub is_answering: bool,
+    /// That answer was not begun before the function had all of it.
+    pub is_whole: bool,
     pub rest: Rest,
 }
 
@@ -54,7 +56,7 @@ impl Job {
         let event = std::mem::take(&mut self.invocation.event);
         let Job { invocation, reply, until, failed_starts, given, is_event } = self;
         let rest = Rest { until, failed_starts, given: given + 1, is_event };
-        let run = Run { invocation, reply: Some(reply), stream: None, started: now, deadline_wall, is_answering: false, rest };
+        let run = Run { invocation, reply: Some(reply), stream: None, started: now, deadline_wall, is_answering: false, is_whole: false, rest };
         (run, event)
     }
 }
