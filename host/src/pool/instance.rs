@@ -301,19 +301,19 @@ impl Instance {
 
     /// Until no answer is being read. The deadline of what is under way is this one's too.
     pub async fn settled(&self) {
-        while self.run.borrow().as_ref().is_some_and(|run| run.is_answering) {
+        while self.run.borrow().as_ref().is_some_and(|run| run.answering.is_some()) {
             self.concluded.notified().await;
         }
     }
 
-    /// Whether what is under way has this id and no answer yet; from here on it has one, which is written whole or as it comes.
-    pub fn begins_answer(&self, id: &[u8], is_whole: bool) -> Result<(), Refused> {
+    /// Whether what is under way has this id and no answer yet; from here on it has one.
+    pub fn begins_answer(&self, id: &[u8], upto: Upto) -> Result<(), Refused> {
         if self.is_starting() {
             return Err(Refused::State);
         }
         match &mut *self.run.borrow_mut() {
-            Some(run) if run.invocation.id.as_bytes() == id && !run.is_answering => {
-                (run.is_answering, run.is_whole) = (true, is_whole);
+            Some(run) if run.invocation.id.as_bytes() == id && run.answering.is_none() => {
+                run.answering = Some(upto);
                 Ok(())
             }
             Some(_) | None => Err(Refused::RequestId),
@@ -345,7 +345,7 @@ impl Instance {
             self.set(State::Between(Instant::now()));
         }
         let duration = run.started.elapsed();
-        self.output.catch_up(if run.is_whole { Upto::Call } else { Upto::Now });
+        self.output.catch_up(run.answering.unwrap_or(Upto::Now));
         if self.desk.settings.reports {
             self.report(&run.invocation.id, duration);
         }

@@ -1,5 +1,6 @@
 //! An invocation on its way through a pool, and while it runs.
 
+use super::output::Upto;
 use crate::answer::{Answer, NotRun, Piece};
 use maitred_core::function::Invocation;
 use std::time::Duration;
@@ -34,10 +35,8 @@ pub(crate) struct Run {
     pub started: Instant,
     /// Since 1970: what the function is told.
     pub deadline_wall: Duration,
-    /// Its answer is being read: there is no other.
-    pub is_answering: bool,
-    /// That answer was not begun before the function had all of it.
-    pub is_whole: bool,
+    /// Its answer is being read, and there is no other: up to where what it wrote belongs to it.
+    pub answering: Option<Upto>,
     pub rest: Rest,
 }
 
@@ -56,7 +55,7 @@ impl Job {
         let event = std::mem::take(&mut self.invocation.event);
         let Job { invocation, reply, until, failed_starts, given, is_event } = self;
         let rest = Rest { until, failed_starts, given: given + 1, is_event };
-        let run = Run { invocation, reply: Some(reply), stream: None, started: now, deadline_wall, is_answering: false, is_whole: false, rest };
+        let run = Run { invocation, reply: Some(reply), stream: None, started: now, deadline_wall, answering: None, rest };
         (run, event)
     }
 }
