@@ -114,7 +114,7 @@ impl Output {
     fn drain(&self, pipe: &Pipe, most: usize, mut lines: usize, upto: Upto) -> Drained {
         let Some(file) = pipe.file.borrow().clone() else { return Drained::Closed };
         let rest = pipe.rest.take();
-        if !self.tell(pipe, &rest, &mut lines) {
+        if !rest.is_empty() && !self.tell(pipe, &rest, &mut lines) {
             return Drained::More;
         }
         let mut read = |file: &File| self.read(file, pipe, most, &mut lines);
