@@ -35,7 +35,7 @@ pub(crate) struct Run {
     pub started: Instant,
     /// Since 1970: what the function is told.
     pub deadline_wall: Duration,
-    /// Its answer is being read, and there is no other: up to where what it wrote belongs to it.
+    /// Its answer is being read, and there is no other; and what of its output is taken before it is told.
     pub answering: Option<Upto>,
     pub rest: Rest,
 }
