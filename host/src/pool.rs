@@ -6,7 +6,7 @@ pub(crate) mod errors;
 pub(crate) mod events;
 pub(crate) mod instance;
 mod job;
-mod output;
+pub(crate) mod output;
 
 use crate::answer::{Answer, NotRun};
 use crate::code::Code;

@@ -6,6 +6,7 @@ use super::{Call, Refused, TAKEN, error_type, json, whole};
 use crate::answer::{Answer, PIECES_MAX, Piece, Streamed};
 use crate::pool::errors;
 use crate::pool::instance::{Given, Instance};
+use crate::pool::output::Upto;
 use bytes::BytesMut;
 use maitred_core::function::{Failure, Finished, PAYLOAD_BYTES_MAX};
 use maitred_wire::RequestHead;
@@ -106,10 +107,12 @@ impl Connection {
     }
 
     async fn response(&mut self, head: &RequestHead, id: &[u8], body: &mut Body) -> GoesOn {
-        if let Err(refused) = self.instance.begins_answer(id) {
+        let mode = head.headers.get(MODE);
+        // Who streams may go on writing to its log.
+        let upto = if mode.is_some() { Upto::Now } else { Upto::Call };
+        if let Err(refused) = self.instance.begins_answer(id, upto) {
             return self.refuse(head, body, refused).await;
         }
-        let mode = head.headers.get(MODE);
         let streams = match mode {
             None => false,
             Some(mode) if mode.eq_ignore_ascii_case(b"streaming") => true,
@@ -146,7 +149,7 @@ impl Connection {
     }
 
     async fn error(&mut self, head: &RequestHead, id: &[u8], body: &mut Body) -> GoesOn {
-        if let Err(refused) = self.instance.begins_answer(id) {
+        if let Err(refused) = self.instance.begins_answer(id, Upto::Call) {
             return self.refuse(head, body, refused).await;
         }
         if !self.fits(head) {

@@ -4,7 +4,7 @@
 use super::desk::{Desk, StartFailure};
 use super::errors;
 use super::job::{Job, Reply, Run};
-use super::output::Output;
+use super::output::{Output, Upto};
 use crate::answer::Piece;
 use crate::api::connection::serve;
 use crate::api::{EventHead, Refused};
@@ -301,19 +301,19 @@ impl Instance {
 
     /// Until no answer is being read. The deadline of what is under way is this one's too.
     pub async fn settled(&self) {
-        while self.run.borrow().as_ref().is_some_and(|run| run.is_answering) {
+        while self.run.borrow().as_ref().is_some_and(|run| run.answering.is_some()) {
             self.concluded.notified().await;
         }
     }
 
     /// Whether what is under way has this id and no answer yet; from here on it has one.
-    pub fn begins_answer(&self, id: &[u8]) -> Result<(), Refused> {
+    pub fn begins_answer(&self, id: &[u8], upto: Upto) -> Result<(), Refused> {
         if self.is_starting() {
             return Err(Refused::State);
         }
         match &mut *self.run.borrow_mut() {
-            Some(run) if run.invocation.id.as_bytes() == id && !run.is_answering => {
-                run.is_answering = true;
+            Some(run) if run.invocation.id.as_bytes() == id && run.answering.is_none() => {
+                run.answering = Some(upto);
                 Ok(())
             }
             Some(_) | None => Err(Refused::RequestId),
@@ -345,7 +345,7 @@ impl Instance {
             self.set(State::Between(Instant::now()));
         }
         let duration = run.started.elapsed();
-        self.output.catch_up();
+        self.output.catch_up(run.answering.unwrap_or(Upto::Now));
         if self.desk.settings.reports {
             self.report(&run.invocation.id, duration);
         }
@@ -403,7 +403,7 @@ impl Instance {
         }
         self.set(State::Ending);
         self.due_at(Instant::now() + GRACE);
-        self.output.catch_up();
+        self.output.catch_up(Upto::Now);
         self.output.hint_of(&payload);
         self.desk.start_failed(self.start, &StartFailure::Told(payload));
     }

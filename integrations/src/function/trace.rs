@@ -4,6 +4,9 @@ use maitred_core::Chance;
 use std::fmt::Write;
 use std::time::Duration;
 
+/// `Root=1-8hex-24hex;Parent=16hex;Sampled=0`.
+const TEXT_BYTES: usize = 74;
+
 /// Both texts of one trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
@@ -28,7 +31,7 @@ impl Trace {
         let (amzn, traceparent) = (amzn.and_then(text), traceparent.and_then(text));
         let given = amzn.and_then(read_amzn).or_else(|| traceparent.and_then(read_traceparent));
         let given = given.unwrap_or_default();
-        let mut header = String::with_capacity(35);
+        let mut header = String::with_capacity(TEXT_BYTES);
         match given.root {
             Some((time, random)) => _ = write!(header, "Root=1-{time}-{random}"),
             None => {
@@ -36,7 +39,8 @@ impl Trace {
                 _ = write!(header, "Root=1-{seconds:08x}-{:016x}{:08x}", chance.next(), chance.next() as u32);
             }
         }
-        let mut whole = header.clone();
+        let mut whole = String::with_capacity(TEXT_BYTES);
+        whole.push_str(&header);
         match given.parent {
             Some(parent) => {
                 _ = write!(header, ";Parent={parent}");
