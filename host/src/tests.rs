@@ -62,6 +62,7 @@ fn settings(mode: &str) -> Settings {
         queue: FunctionQueue { length: 100, timeout: Duration::from_secs(30) },
         reports: false,
         memory: None,
+        places: Arc::default(),
         retries: vec![Duration::from_millis(1); 2],
     }
 }

@@ -122,7 +122,7 @@ impl Instance {
             wake: Notify::new(),
             concluded: Notify::new(),
             wanted: Cell::default(),
-            output: Output::new(desk.shared.log.clone(), number),
+            output: Output::new(desk.shared.log.clone(), desk.settings.places.clone(), number),
             desk: desk.clone(),
         })
     }

@@ -83,6 +83,26 @@ fn a_bootstrap_answers_and_has_its_environment_and_nothing_of_the_gateways() {
     assert_eq!(pool.code().hash.len(), 64);
 }
 
+#[test]
+fn numbers_of_lines_go_on_where_a_function_has_another_pool() {
+    let folder = folder();
+    let host = host(&folder);
+    let old = host.pool("hello", &function(&folder)).unwrap();
+    write(&folder.0.join("code"), "# other code\n");
+    let new = host.pool("hello", &function(&folder)).unwrap();
+    let other = host.pool("other", &function(&folder)).unwrap();
+    assert!(!Arc::ptr_eq(&old, &new));
+    block_on(async {
+        returned(&old, json!({"stdout": "one\ntwo"})).await;
+        let last = old.log_after(0).last().unwrap().number;
+        drop(old);
+        returned(&new, json!({"stdout": "three"})).await;
+        let lines: Vec<String> = new.log_after(last).iter().map(|line| line.text.to_string()).collect();
+        assert_eq!((lines, new.log_after(0).len()), (vec!["three".to_owned()], 3));
+        assert!(other.log_after(0).is_empty());
+    });
+}
+
 /// As AWS's guide to custom runtimes has it: each call is a connection of its own.
 const SHELL: &str = r#"#!/bin/sh
 set -eu
