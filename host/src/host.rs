@@ -128,7 +128,8 @@ impl Host {
             return Ok(pool);
         }
         let launch = self.launcher(name, hosted, &code, user)?;
-        let settings = settings(name, function, hosted, &self.options.region, launch);
+        let mut settings = settings(name, function, hosted, &self.options.region, launch);
+        settings.extensions = code.extension_names();
         let pool = self.open(name, code, settings).map_err(|message| NotReady {
             span: hosted.code.span,
             message,
@@ -267,6 +268,8 @@ fn settings(name: &str, function: &Function, hosted: &Hosted, region: &str, laun
         queue: hosted.queue,
         reports: hosted.reports,
         memory: hosted.memory,
+        handler: hosted.handler.as_ref().map_or("bootstrap", |handler| &handler.value).to_owned(),
+        extensions: Vec::new(),
         places: Arc::new(Places::of(hosted)),
         retries: RETRIES.to_vec(),
     }

@@ -4,6 +4,7 @@
 pub(crate) mod desk;
 pub(crate) mod errors;
 pub(crate) mod events;
+pub(crate) mod extensions;
 pub(crate) mod instance;
 mod job;
 mod output;
@@ -62,6 +63,10 @@ pub(crate) struct Settings {
     pub reports: bool,
     /// For its reports.
     pub memory: Option<u64>,
+    /// As extensions are told it.
+    pub handler: String,
+    /// Names of those that are started with each process.
+    pub extensions: Vec<String>,
     /// For what is to be installed there.
     pub places: Arc<Places>,
     /// How long an event that failed waits, each time.

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// A folder that goes with the test.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -16,7 +16,7 @@ impl Drop for Folder {
     }
 }
 
-fn folder() -> Folder {
+pub(super) fn folder() -> Folder {
     let folder = std::env::temp_dir().join(format!("maitred-hosting-{}", uuid::Uuid::now_v7()));
     std::fs::create_dir_all(folder.join("code")).unwrap();
     std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
@@ -30,7 +30,7 @@ fn write(code: &Path, more: &str) {
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
-fn function(folder: &Folder) -> Function {
+pub(super) fn function(folder: &Folder) -> Function {
     let hosted = Hosted {
         runtime: FunctionRuntime::Provided,
         code: Spanned::new(folder.0.join("code"), Span::none()),
@@ -57,11 +57,11 @@ fn function(folder: &Folder) -> Function {
     }
 }
 
-fn host(folder: &Folder) -> Host {
+pub(super) fn host(folder: &Folder) -> Host {
     Host::new(HostOptions { folder: folder.0.join("copies"), key: None, region: "eu-west-1".into(), hidden: Vec::new() })
 }
 
-async fn returned(pool: &Pool, event: Value) -> Value {
+pub(super) async fn returned(pool: &Pool, event: Value) -> Value {
     let finished = whole(pool.invoke(invocation(&event)).await);
     let log: Vec<String> = pool.log_after(0).iter().map(|line| line.text.to_string()).collect();
     assert_eq!(finished.failure, None, "{} {log:#?}", error_of(&finished));
