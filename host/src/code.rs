@@ -84,7 +84,6 @@ pub(crate) fn ready(folder: &Path, hosted: &Hosted, user: Option<(u32, u32)>) ->
     holds.add(hold);
     let hash = if layers.is_empty() { own } else { tree::hex(hash.finish().as_ref()) };
     let extensions = extensions::of(&places);
-    extensions::fit(&extensions, hosted)?;
     Ok(Code { hash, root, layers: places, runtime, extensions, holds })
 }
 
@@ -118,6 +117,7 @@ fn trees(hosted: &Hosted) -> Result<(Tree, Vec<Tree>), NotReady> {
         }
         layers.push(Tree::of(&layer.value).map_err(|refused| refuse(layer, refused))?);
     }
+    extensions::fit(hosted)?;
     let tree = Tree::of(&code.value).map_err(|refused| refuse(code, refused))?;
     match hosted.runtime {
         FunctionRuntime::Provided if is_folder => module::bootstrap(code, &tree, &layers)?,

@@ -139,6 +139,23 @@ fn tell(line: &str) {
 mod tests {
     use super::*;
 
+    const CHILD: &str = "MAITRED_TEST_PANICS";
+
+    #[test]
+    fn a_panic_is_seen_though_the_process_ends_with_it() {
+        if std::env::var_os(CHILD).is_some() {
+            start(&Log { log_level: Some("info".to_owned()), log_format: LogFormat::Text }).unwrap();
+            tracing::info!("before");
+            let _ = std::thread::Builder::new().name("plums".to_owned()).spawn(|| panic!("there are none")).unwrap().join();
+            std::process::abort();
+        }
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "logging::tests::a_panic_is_seen_though_the_process_ends_with_it"]).env(CHILD, "1");
+        let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+        let (before, panic) = (said.find("before"), said.find("a thread panicked: "));
+        assert!(before.is_some() && before < panic && said.contains("there are none") && said.contains("plums"), "{said}");
+    }
+
     #[test]
     fn a_slip_is_no_level() {
         for fine in ["info", "WARN", "off", "info,maitred_control=debug", "maitred=trace"] {

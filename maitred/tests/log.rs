@@ -30,12 +30,12 @@ while True:
 
 const TEXT: &str = "listen: 127.0.0.1:0
 admin: { listen: 127.0.0.1:0 }
-telemetry: { access_log: none }
+telemetry: { access_log: stdout }
 functions: { chatty: { runtime: provided, code: code } }
 apis: { all: { routes: [ { match: \"GET /{count}\", function: chatty } ] } }
 ";
 
-/// A gateway whose stderr is read by this test alone.
+/// A gateway whose stderr is read by this test alone, and whose stdout, with the access log, by nobody.
 struct Gateway {
     child: Child,
     stderr: BufReader<ChildStderr>,
@@ -58,7 +58,7 @@ impl Gateway {
         std::fs::set_permissions(folder.path("code/bootstrap"), PermissionsExt::from_mode(0o755)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_maitred"));
         command.arg("run").current_dir(folder.path(".")).env_remove("MAITRED_LOG").stdin(Stdio::null());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let mut gateway = Gateway { child, stderr, addresses: Vec::new(), _folder: folder };
         loop {
@@ -141,6 +141,10 @@ fn nobody_who_does_not_read_keeps_it_from_ending() {
     let mut gateway = Gateway::new("log-end");
     for _ in 0..3 {
         gateway.writes(500);
+    }
+    // Some 300 bytes each of the access log, for which its pipe has no room either.
+    for _ in 0..400 {
+        gateway.writes(0);
     }
     let begun = Instant::now();
     gateway.terminate();

@@ -29,7 +29,10 @@ pub(super) fn of(layers: &[PathBuf]) -> Vec<PathBuf> {
     all
 }
 
-pub(super) fn fit(extensions: &[PathBuf], hosted: &Hosted) -> Result<(), NotReady> {
+/// Whether there are no more than may be.
+pub(super) fn fit(hosted: &Hosted) -> Result<(), NotReady> {
+    let layers: Vec<PathBuf> = hosted.layers.iter().map(|layer| layer.value.clone()).collect();
+    let extensions = of(&layers);
     if extensions.len() <= EXTENSIONS_MAX {
         return Ok(());
     }

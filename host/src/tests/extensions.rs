@@ -163,6 +163,28 @@ fn those_of_layers_are_started_before_the_function_and_told_what_it_is_told() {
     });
 }
 
+/// As Lambda Web Adapter comes: the function knows nothing of events, and the extension of its layer serves the Runtime API for it.
+#[test]
+fn one_of_a_layer_may_serve_the_runtime_api_for_its_function() {
+    let folder = folder();
+    let function = layered(&folder, "adapter");
+    std::fs::write(folder.0.join("code/bootstrap"), "#!/bin/sh\necho serving\nexec sleep 1000\n").unwrap();
+    let host = host(&folder);
+    let pool = host.pool("adapted", &function).unwrap();
+    block_on(async {
+        assert_eq!(returned(&pool, json!({ "dish": "soup" })).await, json!({ "dish": "soup" }));
+        until_logged(&pool, "serving").await;
+        let pid = pool.view().await.instances[0].pid;
+        pool.reload();
+        assert_eq!(returned(&pool, json!(2)).await, json!(2));
+        let started = Instant::now();
+        while is_running(pid) {
+            assert!(started.elapsed() < PATIENCE, "it has not ended");
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
 #[test]
 fn at_a_deadline_the_function_stops_at_once_and_its_extensions_may_finish() {
     let folder = folder();
@@ -208,5 +230,7 @@ fn more_than_aws_allows_are_refused_before_anything_runs() {
         std::fs::set_permissions(&place, PermissionsExt::from_mode(0o755)).unwrap();
     }
     let refused = host.pool("many", &function).unwrap_err();
+    let FunctionPlace::Hosted(hosted) = &function.place else { panic!("it is hosted") };
+    assert_eq!(crate::code::check(hosted).unwrap_err().message, refused.message);
     assert_eq!(refused.message, "its layers have 11 extensions; a function may have 10");
 }
