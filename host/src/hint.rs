@@ -1,4 +1,4 @@
-//! Says what helps whoever reads that a module is not there. Looks at lines and at how the folders are written, and at no disk.
+//! Says what helps whoever reads that a module is not there: what to type, with the folders as they are written. Installs nothing.
 
 use maitred_model::Hosted;
 use std::borrow::Cow;
@@ -13,7 +13,9 @@ pub(crate) struct Places {
 
 impl Places {
     pub fn of(hosted: &Hosted) -> Places {
-        Places { code: hosted.code.value.clone(), layers: hosted.layers.iter().map(|layer| layer.value.clone()).collect() }
+        let code = &hosted.code.value;
+        let code = if code.is_file() { code.parent().unwrap_or(Path::new(".")) } else { code };
+        Places { code: code.to_owned(), layers: hosted.layers.iter().map(|layer| layer.value.clone()).collect() }
     }
 
     /// What to type, where this line says that something is not there.

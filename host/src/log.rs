@@ -2,6 +2,7 @@
 //! `pool/output.rs` does, and cuts what they give into lines.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -36,6 +37,8 @@ pub struct LogLine {
 #[derive(Debug)]
 pub(crate) struct Log {
     function: Arc<str>,
+    /// Numbers of processes that were given; they tell those of all pools apart.
+    instances: AtomicU32,
     ring: Mutex<Ring>,
 }
 
@@ -48,7 +51,12 @@ struct Ring {
 
 impl Log {
     pub fn new(function: Arc<str>) -> Log {
-        Log { function, ring: Mutex::default() }
+        Log { function, instances: AtomicU32::new(0), ring: Mutex::default() }
+    }
+
+    /// For a process that is started.
+    pub fn next_instance(&self) -> u32 {
+        self.instances.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     pub fn function(&self) -> &Arc<str> {

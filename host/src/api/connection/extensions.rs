@@ -51,9 +51,7 @@ impl Connection {
     }
 
     async fn register(&mut self, head: &RequestHead, body: &mut Body) -> GoesOn {
-        if self.proceed(head).await.is_none() {
-            return None;
-        }
+        self.proceed(head).await?;
         let wants = match self.wire.whole(body, REGISTER_BYTES_MAX).await {
             Ok(wants) => wants,
             Err(Broken::TooLong) => return self.refuse(head, body, Refused::Extension(Denied::TooLong)).await,
@@ -119,9 +117,7 @@ impl Connection {
         if at_init && !self.instance.is_starting() {
             return self.refuse(head, body, Refused::State).await;
         }
-        if self.proceed(head).await.is_none() {
-            return None;
-        }
+        self.proceed(head).await?;
         let payload = match self.wire.whole(body, ERROR_BYTES_MAX).await {
             Ok(payload) => payload,
             Err(Broken::TooLong) => return self.refuse(head, body, Refused::Extension(Denied::TooLong)).await,

@@ -4,6 +4,7 @@ use super::super::extensions::After;
 use super::super::job::Run;
 use super::{End, GRACE, Instance, StartFailure, State, VERSION, errors, since_1970};
 use crate::api::extensions::{Reason, Wants, invoke, registered, shutdown};
+use crate::log::LINE_BYTES_MAX;
 use crate::process::Process;
 use tokio::time::Instant as Moment;
 use uuid::Uuid;
@@ -77,7 +78,9 @@ impl Instance {
 
     /// It says that it cannot go on, and what it watches over does not without it.
     pub fn extension_failed(&self, id: Uuid, (name, kind): (&str, &str), payload: &[u8]) {
-        self.output.say(&format!("EXTENSION Name: {name} failed: {kind} {}", String::from_utf8_lossy(payload)));
+        // One line, as long as one may be.
+        let told = &payload[..payload.len().min(LINE_BYTES_MAX / 2)];
+        self.output.say(&format!("EXTENSION Name: {name} failed: {kind} {}", String::from_utf8_lossy(told)));
         if self.is_ending() {
             self.extensions.left(id);
             return self.extension_moved();
