@@ -27,9 +27,10 @@ pub struct LogLine {
     pub time: Duration,
     pub source: LogSource,
     /// The invocation that was under way in that process.
-    pub request_id: Option<Box<str>>,
+    pub request_id: Option<Arc<str>>,
     pub instance: u32,
-    pub text: Box<str>,
+    /// Shared, so that a copy of all lines takes no time in which somebody writes one.
+    pub text: Arc<str>,
 }
 
 /// One function's lines, whichever of its pools they come from: who follows it sees the last of the old processes and the first of the new
