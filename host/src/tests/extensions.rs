@@ -190,10 +190,10 @@ fn at_a_deadline_the_function_stops_at_once_and_its_extensions_may_finish() {
     let folder = folder();
     let host = host(&folder);
     let mut function = layered(&folder, "INVOKE SHUTDOWN slow");
-    function.timeout = Duration::from_millis(500);
+    function.timeout = Duration::from_millis(1500);
     let pool = host.pool("late", &function).unwrap();
     block_on(async {
-        let finished = whole(pool.invoke(invocation(&json!({ "sleep": 0.7, "print": true }))).await);
+        let finished = whole(pool.invoke(invocation(&json!({ "sleep": 1.7, "print": true }))).await);
         assert_eq!(error_of(&finished)["errorType"], "Sandbox.Timedout");
         let lines = until_logged(&pool, "outer flushed").await;
         assert!(!lines.iter().any(|line| line.starts_with("answered")), "it went on: {lines:#?}");
