@@ -6,12 +6,13 @@
 #[expect(dead_code, reason = "what a drain shows is for upgrade.rs and systemd.rs")]
 mod process;
 
-use process::{Done, Folder, Maitred, ask, until};
+use process::{Done, Folder, Maitred, PATIENCE, ask, until};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const BOOTSTRAP: &str = include_str!("../../tests/peers/live/bootstrap.py");
 
@@ -160,6 +161,32 @@ fn an_event_may_come_from_stdin_and_a_log_is_followed() {
     let script = "\"$MAITRED\" function logs echo -f | (read -r first; \"$MAITRED\" function invoke echo --event '\"new\"' >&2; grep -m 1 new)";
     let (code, out) = shell(script);
     assert!(code == Some(0) && out.contains("b'\"new\"'"), "{out}");
+}
+
+#[test]
+fn a_log_that_is_followed_goes_on_over_another_state_of_the_code() {
+    let (folder, _gateway) = hosting("function-follow", ECHO);
+    for _ in 0..5 {
+        done(&folder, &["invoke", "echo", "--event", "\"old\""]);
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_maitred"));
+    command.args(["function", "logs", "echo", "-f"]).current_dir(folder.path(".")).stdout(Stdio::piped());
+    let mut follower = command.spawn().unwrap();
+    let (lines, told) = std::sync::mpsc::sync_channel(100);
+    let stdout = BufReader::new(follower.stdout.take().unwrap());
+    let reading = std::thread::spawn(move || stdout.lines().try_for_each(|line| lines.send(line.unwrap())));
+    for _ in 0..5 {
+        assert!(told.recv_timeout(PATIENCE).unwrap().contains("old"));
+    }
+    code(&folder, &BOOTSTRAP.replace("print(f\"heard", "print(f\"understood"));
+    done(&folder, &["reload", "echo"]);
+    let invoked = || done(&folder, &["invoke", "echo", "--event", "\"new\"", "--logs"]).stderr.contains("understood");
+    until(invoked);
+    while !told.recv_timeout(PATIENCE).unwrap().contains("understood") {}
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    drop(told);
+    let _ = reading.join().unwrap();
 }
 
 #[test]

@@ -178,9 +178,9 @@ fn line(line: &LogLine) -> Value {
             LogSource::Stderr => "stderr",
             LogSource::Platform => "platform",
         },
-        "request_id": request_id,
+        "request_id": request_id.as_deref(),
         "instance": instance,
-        "text": text,
+        "text": &**text,
     })
 }
 

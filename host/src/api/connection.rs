@@ -1,5 +1,7 @@
 //! One connection to an instance's port: reads calls, one after another, and answers them. What a call means is the instance's to say.
 
+mod extensions;
+
 use super::body::{Body, Broken, Next, Wire};
 use super::trailers::{Quirk, StreamError, stream_error};
 use super::{Call, Refused, TAKEN, error_type, json, whole};
@@ -14,6 +16,7 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::coop::consume_budget;
+use uuid::Uuid;
 
 const MODE: &[u8] = b"Lambda-Runtime-Function-Response-Mode";
 const ERROR_TYPE: &[u8] = b"Lambda-Runtime-Function-Error-Type";
@@ -23,6 +26,8 @@ struct Connection {
     instance: Rc<Instance>,
     head: RequestHead,
     out: Vec<u8>,
+    /// Which extension asked for events on it.
+    extension: Option<Uuid>,
 }
 
 /// Whether the connection goes on.
@@ -31,8 +36,13 @@ type GoesOn = Option<()>;
 pub(crate) async fn serve(stream: TcpStream, instance: Rc<Instance>) {
     // What is not sent at once is not saved for long, and an event is one write.
     let _ = stream.set_nodelay(true);
-    let mut connection = Connection { wire: Wire::new(stream), instance, head: RequestHead::default(), out: Vec::new() };
-    while connection.call().await.is_some() {}
+    let (wire, head) = (Wire::new(stream), RequestHead::default());
+    let mut connection = Connection { wire, instance, head, out: Vec::new(), extension: None };
+    let mut calls = 0_u32;
+    while connection.call().await.is_some() {
+        calls = calls.saturating_add(1);
+    }
+    connection.leave(calls);
 }
 
 impl Connection {
@@ -53,6 +63,7 @@ impl Connection {
             Call::Response(id) => self.response(&head, id, &mut body).await,
             Call::Error(id) => self.error(&head, id, &mut body).await,
             Call::InitError => self.init_error(&head, &mut body).await,
+            Call::Extension(call) => self.extension(call, &head, &mut body).await,
             Call::Ping => self.say(&mut body, |out| whole(out, 200, "text/plain", "pong", false)).await,
             Call::NoLogs => self.accepted(&mut body, &none("Logs")).await,
             Call::NoTelemetry => self.accepted(&mut body, &none("Telemetry")).await,
@@ -71,6 +82,9 @@ impl Connection {
         }
         // A client that lost the connection of its answer may be here before we have seen that.
         self.instance.settled().await;
+        if !self.instance.extensions.are_ready() {
+            self.extensions_ready().await?;
+        }
         let mut event = match self.instance.park() {
             Ok(event) => event,
             Err(refused) => return self.say(body, |out| refused.write(out, false)).await,

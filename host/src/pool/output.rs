@@ -1,6 +1,7 @@
 //! What one process writes: read from its pipes, cut into lines, and told with the invocation that was under way.
 
-use crate::log::{Lines, Log, LogSource, import_hint};
+use crate::hint::Places;
+use crate::log::{Lines, Log, LogSource};
 use maitred_core::function::LOG_TAIL_BYTES_MAX;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -23,6 +24,7 @@ const PIPE_LINES: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Output {
     log: Arc<Log>,
+    places: Arc<Places>,
     instance: u32,
     /// The invocation under way, up to the next question for work; empty: none.
     request: RefCell<Box<str>>,
@@ -45,7 +47,7 @@ struct Pipe {
 }
 
 impl Output {
-    pub fn new(log: Arc<Log>, instance: u32) -> Output {
+    pub fn new(log: Arc<Log>, places: Arc<Places>, instance: u32) -> Output {
         let pipe = |source| Pipe {
             source,
             file: RefCell::default(),
@@ -55,6 +57,7 @@ impl Output {
         };
         Output {
             log,
+            places,
             instance,
             request: RefCell::default(),
             tail: RefCell::default(),
@@ -193,7 +196,7 @@ impl Output {
 
     /// Once for each process.
     fn hint(&self, text: &str, request: &str) {
-        if let Some(hint) = import_hint(text) {
+        if let Some(hint) = self.places.hint(text) {
             self.was_hinted.set(true);
             self.log.push(LogSource::Platform, self.instance, Some(request).filter(|id| !id.is_empty()), &hint);
         }
@@ -241,7 +244,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let log = Arc::new(Log::new("f".into()));
-            let output = Output::new(log.clone(), 1);
+            let output = Output::new(log.clone(), Arc::default(), 1);
             let (reader, mut writer) = UnixStream::pair().unwrap();
             reader.set_nonblocking(true).unwrap();
             output.open(Some(reader.into()), None).unwrap();

@@ -91,6 +91,8 @@ fn what_happens_to_a_process_is_said() {
         house.invoke(json!({"sleep": 1000})).await;
         house.until_logged("Task timed out after 0.30 seconds").await;
         house.invoke(json!({"stderr": "No module named 'yaml'"})).await;
-        house.until_logged("`yaml` is not there").await;
+        house
+            .until_logged("`yaml` is not there: add it to requirements.txt and install it into the code's folder: pip install")
+            .await;
     });
 }
