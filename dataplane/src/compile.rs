@@ -74,6 +74,8 @@ pub struct State {
     pub(crate) aws: Arc<dyn Fn() -> Settings + Send + Sync>,
     /// What is taken by bodies that are held whole.
     room: Room,
+    /// What is taken by messages of clients that stay.
+    sockets_room: Room,
     /// What rate limits count, by what is limited: a reload forgives nobody.
     pub(crate) limits: Registry<TablePlace, Table>,
     /// What their keys are made with where no other gateway makes the same.
@@ -119,6 +121,7 @@ impl State {
             credentials: Registry::default(),
             aws: Arc::new(Settings::default),
             room: Room::default(),
+            sockets_room: Room::default(),
             limits: Registry::default(),
             limit_seed: Table::random_seed(),
             seen: Registry::default(),
@@ -281,6 +284,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     let (metrics, challenges) = (state.metrics.clone(), state.challenges.clone());
     let (told, masked) = (document.identity_headers().into(), document.credential_queries().into());
     let room = state.room.with(document.limits.buffered_bytes);
+    let sockets_room = state.sockets_room.with(document.limits.websocket_bytes);
     Ok(Snapshot {
         https_port,
         hosts,
@@ -300,6 +304,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         quotas: plans.grants,
         plan_limits,
         room,
+        sockets_room,
         warnings,
         counters: state.counters.get_or_init(|| counters).clone(),
         document,

@@ -143,6 +143,7 @@ impl Refusal {
             Unreached::Gone => "There is no connection of that id.",
             Unreached::TooLarge => "A message may have 128 KB.",
             Unreached::Full => "Its client reads too slowly.",
+            Unreached::NoRoom => "Too much waits for clients.",
         };
         Refusal::new(status, why.error_type(), json!({ "message": message }))
     }
