@@ -35,6 +35,8 @@ struct Fake {
     padding: String,
     /// What `dessert` answers.
     dessert: Arc<Scripted>,
+    /// What `remote` does, which runs in AWS.
+    remote: Arc<Scripted>,
     document: Arc<Document>,
     function_reload: Mutex<Result<Reloaded, NotReloaded>>,
 }
@@ -54,6 +56,7 @@ impl Default for Fake {
             resets: Mutex::default(),
             padding: String::new(),
             dessert: Arc::default(),
+            remote: Arc::default(),
             document: testing::document(),
             function_reload: Mutex::new(Ok(Reloaded { hash: "beef".to_owned(), has_changed: true })),
         }
@@ -141,7 +144,7 @@ impl Operations for Fake {
     }
 
     fn functions(&self) -> Vec<FunctionView> {
-        testing::views(&self.document, &self.dessert)
+        testing::views(&self.document, &self.dessert, &self.remote)
     }
 
     fn function(&self, name: &str) -> Option<FunctionView> {

@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod aws;
+pub mod errands;
 pub mod event;
 pub mod prelude;
 pub mod run;

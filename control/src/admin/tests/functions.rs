@@ -3,6 +3,7 @@
 use super::*;
 use crate::functions::testing::line;
 use maitred_core::function::{Failure, Finished};
+use maitred_core::{Fault, Kind};
 use maitred_host::{Answer, NotRun};
 
 const BEARER: &str = "Authorization: Bearer s3cret\r\n";
@@ -90,7 +91,6 @@ async fn what_cannot_be_run_is_refused() {
     let (admin, fake) = hosting().await;
     for (target, body, status, words) in [
         ("/functions/salad/invoke", "{}", 404, "no function `salad`"),
-        ("/functions/remote/invoke", "{}", 409, "runs in AWS"),
         ("/functions/remote/reload", "", 409, "runs in AWS"),
         ("/functions/salad/reload", "", 404, "no function `salad`"),
         ("/functions/dessert/invoke", "{", 400, "not JSON"),
@@ -100,6 +100,37 @@ async fn what_cannot_be_run_is_refused() {
         assert!(answer.status == status && answer.json()["detail"].as_str().unwrap().contains(words), "{}", answer.body);
     }
     assert!(fake.dessert.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_function_in_aws_is_run_for_who_shows_a_token() {
+    let (admin, fake) = hosting().await;
+    let answer = post(&admin, "/functions/remote/invoke?logs=true", "{\"a\":1}").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{\"a\":1}"));
+    let asked = fake.remote.asked.lock().unwrap().pop().unwrap();
+    assert!(asked.log_tail && fake.dessert.asked.lock().unwrap().is_empty());
+    answer.has(&format!("x-maitred-request-id: {}", asked.id)).has("x-maitred-function-log: U1RBUlQKRU5ECg==");
+    for (kind, status) in [
+        (Kind::FunctionUnavailable, 502),
+        (Kind::FunctionBusy, 503),
+        (Kind::BodyTooLarge, 413),
+        (Kind::BadRequest, 400),
+        (Kind::Internal, 500),
+    ] {
+        fake.remote.refuse(Fault::new(kind, "AWS refused to invoke `remote`: 403 AccessDenied"));
+        let answer = post(&admin, "/functions/remote/invoke", "{}").await;
+        assert_eq!(answer.status, status, "{kind:?}");
+        // By that the command knows that nothing ran.
+        assert!(!answer.head.contains("x-maitred-request-id"), "{}", answer.head);
+        assert!(answer.json()["detail"].as_str().unwrap().contains("AccessDenied"), "{}", answer.body);
+    }
+    fake.remote.asked.lock().unwrap().clear();
+    let open = start(None, fake.clone()).await;
+    let head = "POST /functions/remote/invoke HTTP/1.1\r\nHost: localhost\r\nX-Maitred: 1\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    let answer = read(send(open.address(), head).await).await;
+    assert_eq!(answer.status, 403);
+    assert!(answer.json()["detail"].as_str().unwrap().contains("admin.token"), "{}", answer.body);
+    assert!(fake.remote.asked.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
