@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 pub(crate) struct Scripted {
     hash: String,
@@ -19,6 +20,8 @@ pub(crate) struct Scripted {
     pub asked: Mutex<Vec<Invocation>>,
     pub later: Mutex<Vec<Invocation>>,
     pub lines: Mutex<Vec<LogLine>>,
+    /// Until that comes the next run goes on.
+    pub hold: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl Default for Scripted {
@@ -36,6 +39,7 @@ impl Default for Scripted {
             asked: Mutex::default(),
             later: Mutex::default(),
             lines: Mutex::default(),
+            hold: Mutex::default(),
         }
     }
 }
@@ -58,7 +62,13 @@ impl Runs for Scripted {
         self.asked.lock().unwrap().push(invocation);
         let answer = self.answers.lock().unwrap().pop_front();
         let answer = answer.unwrap_or(Ok(Answer::Whole(Finished { log_tail: tail, ..echo })));
-        Box::pin(async move { answer })
+        let hold = self.hold.lock().unwrap().take();
+        Box::pin(async move {
+            if let Some(hold) = hold {
+                hold.await.unwrap();
+            }
+            answer
+        })
     }
 
     fn submit(&self, invocation: Invocation) -> Later<'_, Result<(), Unrun>> {

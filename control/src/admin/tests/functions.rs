@@ -189,3 +189,37 @@ async fn functions_are_counted() {
     assert!(metrics.contains("\nmaitred_function_invocations_total{function=\"dessert\"} 5\n"), "{metrics}");
     assert!(!metrics.contains("function=\"remote\""));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_has_the_time_of_the_drain_and_nobody_else_does() {
+    for (patience, is_answered) in [(Duration::from_secs(30), true), (Duration::ZERO, false)] {
+        let (admin, fake) = hosting().await;
+        let address = admin.address();
+        let (go, hold) = oneshot::channel();
+        *fake.dessert.hold.lock().unwrap() = Some(hold);
+        let head = format!("POST /functions/dessert/invoke HTTP/1.1\r\nHost: a\r\n{BEARER}Content-Length: 2\r\n\r\n{{}}");
+        let mut runs = send(address, &head).await;
+        while fake.dessert.asked.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Let in before it stops, and silent.
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        assert_eq!(ask(&admin, "GET /functions", BEARER).await.status, 200);
+        let stopping = tokio::spawn(admin.stop(patience));
+        tokio::task::yield_now().await;
+        // The one of both that is cut off says that the two seconds are over.
+        let mut rest = Vec::new();
+        let _ = silent.read_to_end(&mut rest).await;
+        assert!(rest.is_empty());
+        if is_answered {
+            go.send(()).unwrap();
+            let answer = read(runs).await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+            answer.has("connection: close");
+        } else {
+            let _ = runs.read_to_end(&mut rest).await;
+            assert!(rest.is_empty());
+        }
+        stopping.await.unwrap();
+    }
+}
