@@ -73,7 +73,7 @@ pub(super) async fn invoke(
 ) -> Response {
     let (function, runs) = match runs(&app, &name) {
         Ok(found) => found,
-        Err(refusal) => return refusal,
+        Err(why) => return why.told(&name),
     };
     let event = match tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, PAYLOAD_BYTES_MAX)).await {
         Ok(Ok(event)) => event,
@@ -205,10 +205,13 @@ pub(super) async fn reload(State(app): State<App>, Path(name): Path<String>) -> 
     }
 }
 
-/// Why there are no processes.
+/// Why nothing is done with a function.
 enum NotHosted {
     Unknown,
     Elsewhere,
+    /// It is run with the gateway's keys of AWS: not for everybody who has come to this machine.
+    NoToken,
+    Nowhere,
 }
 
 impl NotHosted {
@@ -216,6 +219,11 @@ impl NotHosted {
         match self {
             NotHosted::Unknown => unknown(name),
             NotHosted::Elsewhere => in_aws(name),
+            NotHosted::NoToken => {
+                let words = "is run with the gateway's keys of AWS, so give the admin listener a token: `admin.token`";
+                problem(StatusCode::FORBIDDEN, &format!("`{name}` {words}."))
+            }
+            NotHosted::Nowhere => problem(StatusCode::CONFLICT, &format!("`{name}` runs nowhere.")),
         }
     }
 }
@@ -226,14 +234,13 @@ fn hosted(app: &App, name: &str) -> Result<(FunctionView, Arc<dyn Processes>), N
     Ok((function, processes))
 }
 
-/// What is run in AWS is run with the gateway's keys: not for everybody who has come to this machine.
-fn runs(app: &App, name: &str) -> Result<(FunctionView, Arc<dyn Runs>), Response> {
-    let function = app.operations.function(name).ok_or_else(|| unknown(name))?;
+/// What runs it, here or in AWS.
+fn runs(app: &App, name: &str) -> Result<(FunctionView, Arc<dyn Runs>), NotHosted> {
+    let function = app.operations.function(name).ok_or(NotHosted::Unknown)?;
     if function.hosted().is_none() && !app.gate.asks_for_token() {
-        let words = format!("`{name}` is run with the gateway's keys of AWS, so give the admin listener a token: `admin.token`.");
-        return Err(problem(StatusCode::FORBIDDEN, &words));
+        return Err(NotHosted::NoToken);
     }
-    let runs = function.runs().ok_or_else(|| problem(StatusCode::CONFLICT, &format!("`{name}` does not run here.")))?;
+    let runs = function.runs().ok_or(NotHosted::Nowhere)?;
     Ok((function, runs))
 }
 
