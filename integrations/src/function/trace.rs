@@ -1,6 +1,8 @@
 //! By which tracers follow a request through AWS: `X-Amzn-Trace-Id`, taken over from who asks, or from W3C's traceparent, or begun here. Pure.
 
-use maitred_core::Chance;
+use maitred_core::{Chance, Exchange};
+use maitred_transport::Worker;
+use maitred_wire::Name;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -26,6 +28,18 @@ struct Given<'a> {
 }
 
 impl Trace {
+    /// That of a request: the one that it brings, or a new one.
+    pub fn of_request(exchange: &Exchange, worker: &Worker) -> Trace {
+        let headers = &exchange.request.headers;
+        let now = worker.unix_time(exchange.record.started);
+        Trace::of(headers.get(b"x-amzn-trace-id"), headers.known(Name::Traceparent), now, &worker.chance)
+    }
+
+    /// That of what comes without headers: a new one.
+    pub fn begin(worker: &Worker) -> Trace {
+        Trace::of(None, None, worker.unix_time(worker.now()), &worker.chance)
+    }
+
     /// `amzn` and `traceparent`: the client's headers. What is not well-formed is not taken over.
     pub fn of(amzn: Option<&[u8]>, traceparent: Option<&[u8]>, since_1970: Duration, chance: &Chance) -> Trace {
         let (amzn, traceparent) = (amzn.and_then(text), traceparent.and_then(text));
