@@ -58,7 +58,7 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Connections at once: an administrator, a scraper and a few probes need ten. More wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
-/// For the requests under way when the listener is stopped.
+/// For the requests under way when the listener is stopped, but for those that run a function: they have what whoever stops it gives them.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 /// After a failed accept, which is nearly always for want of descriptors: trying again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -228,11 +228,13 @@ impl Admin {
         let _ = (&mut self.open).await;
     }
 
-    /// Stops listening, and lets the requests under way end, for two seconds at most.
-    pub async fn stop(self) {
+    /// Stops listening, and lets the requests under way end: for two seconds at most, and those that run functions for as long as this.
+    pub async fn stop(mut self, patience: Duration) {
         let _ = self.stopping.send(true);
         // It ends by itself, or it panicked, and then it has ended too.
-        let _ = self.accepting.await;
+        if tokio::time::timeout(patience.max(STOP_TIME_MAX), &mut self.accepting).await.is_err() {
+            self.accepting.abort();
+        }
     }
 }
 
@@ -257,7 +259,7 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
     }
     drop(listener);
     drop(closed);
-    let _ = tokio::time::timeout(STOP_TIME_MAX, async { while connections.join_next().await.is_some() {} }).await;
+    while connections.join_next().await.is_some() {}
 }
 
 async fn admit(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
@@ -273,11 +275,13 @@ struct Patience {
     start: Instant,
     /// ms after it
     until: Arc<AtomicU64>,
+    /// A function runs for the request that came last.
+    runs: Arc<AtomicBool>,
 }
 
 impl Patience {
     fn new() -> Patience {
-        let patience = Patience { start: Instant::now(), until: Arc::default() };
+        let patience = Patience { start: Instant::now(), until: Arc::default(), runs: Arc::default() };
         patience.begin();
         patience
     }
@@ -285,11 +289,17 @@ impl Patience {
     /// A request came.
     fn begin(&self) {
         self.until.store(self.after(Duration::ZERO), Ordering::Relaxed);
+        self.runs.store(false, Ordering::Relaxed);
     }
 
-    /// For so long nobody can be blamed that nothing happens.
+    /// A function runs. For so long nobody can be blamed that nothing happens.
     fn extend(&self, by: Duration) {
         self.until.fetch_max(self.after(by), Ordering::Relaxed);
+        self.runs.store(true, Ordering::Relaxed);
+    }
+
+    fn runs(&self) -> bool {
+        self.runs.load(Ordering::Relaxed)
     }
 
     fn after(&self, by: Duration) -> u64 {
@@ -324,16 +334,22 @@ async fn converse(stream: TcpStream, _room: OwnedSemaphorePermit, router: Router
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX);
     builder.max_header_size(HEAD_BYTES_MAX).max_buf_size(BUFFER_BYTES_MAX);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut is_stopping = false;
+    let mut stop_by = None;
     loop {
         tokio::select! {
             // An error is the client's affair: nobody here could do anything about it.
             _ = connection.as_mut() => return,
-            _ = stopped.changed(), if !is_stopping => {
-                is_stopping = true;
+            _ = stopped.changed(), if stop_by.is_none() => {
+                stop_by = Some(Instant::now() + STOP_TIME_MAX);
                 // Who was let in and has not asked yet cannot know that the listener goes, and is answered still.
                 if was_asked.load(Ordering::Relaxed) {
                     connection.as_mut().graceful_shutdown();
+                }
+            }
+            () = tokio::time::sleep_until(stop_by.unwrap_or(patience.due())), if stop_by.is_some() && !patience.runs() => {
+                // A function may have been asked for meanwhile.
+                if !patience.runs() {
+                    return;
                 }
             }
             () = tokio::time::sleep_until(patience.due()) => {

@@ -2,7 +2,7 @@
 //! nothing, and keeps nothing. Requests of clients never come this way.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, HeaderValue, USER_AGENT};
 use http::response::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Request, StatusCode, Uri};
@@ -11,6 +11,7 @@ use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
+use maitred_core::aws::clock;
 use maitred_core::ports::{Asks, Fetch, FetchRequest, Fetched, Fetching};
 use maitred_transport::{ClientTls, ClientTlsSpec};
 use rustls::ClientConfig;
@@ -89,7 +90,8 @@ async fn fetched(request: FetchRequest, tls: Arc<ClientConfig>) -> Result<Fetche
     let late = |_| format!("no answer within {} ms", time_max.as_millis());
     let sent = timeout(time_max, send(request, &tls, body_bytes_max)).await.map_err(late)?;
     let (head, body) = sent.map_err(|error| error.to_string())?;
-    Ok(Fetched { status: head.status.as_u16(), body: body.to_vec() })
+    let date = head.headers.get(DATE).and_then(|date| clock::seconds(date.to_str().ok()?));
+    Ok(Fetched { status: head.status.as_u16(), date, body: body.to_vec() })
 }
 
 /// One request, over a connection of its own. Takes as long as it takes.

@@ -6,6 +6,7 @@ pub mod name;
 pub(crate) mod testing;
 pub mod token;
 
+use maitred_core::Fault;
 use maitred_core::function::Invocation;
 use maitred_host::{Answer, Figures, InstanceView, LogLine, NotRun, Pool, PoolView};
 use maitred_model::{Document, Function, FunctionPlace, Hosted};
@@ -28,11 +29,24 @@ pub struct Seen {
     pub waiting: usize,
 }
 
-/// The processes of one function. A trait only so that what is asked of them can be tested without any.
-pub trait Processes: Send + Sync {
-    fn invoke(&self, invocation: Invocation) -> Later<'_, Result<Answer, NotRun>>;
+/// Why there is no result.
+#[derive(Debug)]
+pub enum Unrun {
+    /// No process here ran it.
+    Here(NotRun),
+    /// AWS refused, or could not be asked.
+    Away(Fault),
+}
+
+/// What runs one function, wherever that is.
+pub trait Runs: Send + Sync {
+    fn invoke(&self, invocation: Invocation) -> Later<'_, Result<Answer, Unrun>>;
     /// The same for an event, whose result is nobody's.
-    fn submit(&self, invocation: Invocation) -> Later<'_, Result<(), NotRun>>;
+    fn submit(&self, invocation: Invocation) -> Later<'_, Result<(), Unrun>>;
+}
+
+/// The processes of one function. A trait only so that what is asked of them can be tested without any.
+pub trait Processes: Runs {
     fn view(&self) -> Later<'_, Seen>;
     /// Of the code that they run, and where its copy is.
     fn code(&self) -> (&str, &Path);
@@ -41,15 +55,17 @@ pub trait Processes: Send + Sync {
     fn reload(&self);
 }
 
+impl Runs for Pool {
+    fn invoke(&self, invocation: Invocation) -> Later<'_, Result<Answer, Unrun>> {
+        Box::pin(async { Pool::invoke(self, invocation).await.map_err(Unrun::Here) })
+    }
+
+    fn submit(&self, invocation: Invocation) -> Later<'_, Result<(), Unrun>> {
+        Box::pin(async { Pool::submit(self, invocation).await.map_err(Unrun::Here) })
+    }
+}
+
 impl Processes for Pool {
-    fn invoke(&self, invocation: Invocation) -> Later<'_, Result<Answer, NotRun>> {
-        Box::pin(Pool::invoke(self, invocation))
-    }
-
-    fn submit(&self, invocation: Invocation) -> Later<'_, Result<(), NotRun>> {
-        Box::pin(Pool::submit(self, invocation))
-    }
-
     fn view(&self) -> Later<'_, Seen> {
         Box::pin(async {
             let PoolView { name: _, code: _, instances, waiting } = Pool::view(self).await;
@@ -75,12 +91,19 @@ impl Processes for Pool {
     }
 }
 
-/// One function of a configuration, and its processes where it is hosted.
+/// Where a function runs.
+#[derive(Clone)]
+pub enum Place {
+    Here(Arc<dyn Processes>),
+    Away(Arc<dyn Runs>),
+}
+
+/// One function of a configuration, and where it runs.
 #[derive(Clone)]
 pub struct FunctionView {
     document: Arc<Document>,
     index: usize,
-    pub processes: Option<Arc<dyn Processes>>,
+    place: Option<Place>,
 }
 
 impl fmt::Debug for FunctionView {
@@ -90,19 +113,30 @@ impl fmt::Debug for FunctionView {
 }
 
 impl FunctionView {
-    /// Of every function, in the document's order. `processes`: by that order.
-    pub fn all(document: &Arc<Document>, processes: impl Fn(usize) -> Option<Arc<dyn Processes>>) -> Vec<FunctionView> {
-        let one = |index| FunctionView { document: document.clone(), index, processes: processes(index) };
+    /// Of every function, in the document's order. `place`: by that order; `None` where it does not run.
+    pub fn all(document: &Arc<Document>, place: impl Fn(usize) -> Option<Place>) -> Vec<FunctionView> {
+        let one = |index| FunctionView { document: document.clone(), index, place: place(index) };
         (0..document.functions.len()).map(one).collect()
     }
 
-    pub fn one(
-        document: &Arc<Document>,
-        name: &str,
-        processes: impl Fn(usize) -> Option<Arc<dyn Processes>>,
-    ) -> Option<FunctionView> {
+    pub fn one(document: &Arc<Document>, name: &str, place: impl Fn(usize) -> Option<Place>) -> Option<FunctionView> {
         let index = document.functions.get_index_of(name)?;
-        Some(FunctionView { document: document.clone(), index, processes: processes(index) })
+        Some(FunctionView { document: document.clone(), index, place: place(index) })
+    }
+
+    pub fn processes(&self) -> Option<&Arc<dyn Processes>> {
+        match self.place.as_ref()? {
+            Place::Here(processes) => Some(processes),
+            Place::Away(_) => None,
+        }
+    }
+
+    /// What runs it.
+    pub fn runs(&self) -> Option<Arc<dyn Runs>> {
+        Some(match self.place.as_ref()? {
+            Place::Here(processes) => processes.clone(),
+            Place::Away(runs) => runs.clone(),
+        })
     }
 
     pub fn name(&self) -> &str {
@@ -120,6 +154,14 @@ impl FunctionView {
         }
     }
 
+    /// Where it runs in AWS, the version or alias that it runs in.
+    pub fn qualifier(&self) -> Option<&str> {
+        match &self.function().place {
+            FunctionPlace::Hosted(_) => None,
+            FunctionPlace::Aws(aws) => aws.arn.qualifier.as_deref(),
+        }
+    }
+
     /// Longer than this nobody waits for one invocation: for its turn, the start of a process, and the run.
     pub fn patience(&self) -> Duration {
         let before = self.hosted().map_or(Duration::ZERO, |hosted| hosted.queue.timeout + hosted.init_timeout * 2);
@@ -127,7 +169,7 @@ impl FunctionView {
     }
 
     pub fn counts(&self) -> Option<FunctionCounts> {
-        let processes = self.processes.as_ref()?;
+        let processes = self.processes()?;
         Some(FunctionCounts::of(self.name(), processes.figures()))
     }
 
@@ -139,7 +181,7 @@ impl FunctionView {
         if let Some(hosted) = self.hosted() {
             value["code"] = json!({ "folder": hosted.code.display().to_string() });
         }
-        if let (Some(processes), Some(counts)) = (&self.processes, self.counts()) {
+        if let (Some(processes), Some(counts)) = (self.processes(), self.counts()) {
             let (hash, copy) = processes.code();
             value["code"]["hash"] = hash.into();
             value["code"]["copy"] = copy.display().to_string().into();

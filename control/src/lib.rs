@@ -26,7 +26,7 @@ pub use aws::AwsKeys;
 pub use consumers::{ConsumerCounts, ConsumerView};
 pub use discovery::{Answer, Discovery, EndpointSpec, Request, Resolve, ServiceRecord, Services, SystemResolver, Unresolved};
 pub use fetch::Fetcher;
-pub use functions::{FunctionView, Processes};
+pub use functions::{FunctionView, Later, Place, Processes, Runs, Unrun};
 pub use health::{Checked, Checks, LastCheck, Watched};
 pub use keys::{Keys, Unfetched, WantedKeys};
 pub use metrics::{CertificateEnd, Extra, exposition};

@@ -9,8 +9,8 @@ use maitred_core::Kind;
 use maitred_core::compute::ComputeFigures;
 use maitred_core::limit_table::TableFigures;
 use maitred_core::metrics::{
-    BUCKETS_MICROS, Counter, DECISIONS, Histogram, METHODS, Metrics, RETRY_REASONS, RouteSeries, RouteShard, STATUSES,
-    WorkerShard,
+    BUCKETS_MICROS, Counter, DECISIONS, Histogram, LOG_LINES_DROPPED, METHODS, Metrics, RETRY_REASONS, RouteSeries, RouteShard,
+    STATUSES, WorkerShard,
 };
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -239,6 +239,8 @@ impl Page {
         let lost = total(|worker| &worker.log_dropped) + metrics.log_lost.load(Ordering::Relaxed);
         let help = "Lines of the access log that nobody could write, or not in time.";
         self.single("maitred_access_log_dropped_total", "counter", help, lost);
+        let help = "Lines of the gateway's own log that nobody could write, or not in time.";
+        self.single("maitred_log_dropped_total", "counter", help, LOG_LINES_DROPPED.load(Ordering::Relaxed));
         self.family(
             "maitred_faults_total",
             "counter",

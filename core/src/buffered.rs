@@ -40,6 +40,11 @@ impl Room {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// A part of it, with nothing in it so far.
+    pub fn part(&self) -> Taken {
+        Taken { room: self.clone(), bytes: 0 }
+    }
+
     fn take(&self, bytes: u64) -> bool {
         let fits = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= self.most);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
@@ -48,7 +53,7 @@ impl Room {
 
 /// A part of the room, given back when it is dropped.
 #[derive(Debug)]
-struct Taken {
+pub struct Taken {
     room: Room,
     bytes: u64,
 }
@@ -59,6 +64,18 @@ impl Taken {
         let grown = self.room.take(by);
         self.bytes += if grown { by } else { 0 };
         grown
+    }
+
+    /// So many bytes from now on. Less always fits; where more does not, it stays as it was.
+    pub fn resize(&mut self, bytes: u64) -> bool {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => more == 0 || self.grow(more),
+            None => {
+                self.room.taken.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+                self.bytes = bytes;
+                true
+            }
+        }
     }
 }
 
@@ -86,7 +103,7 @@ impl Deref for Held {
 
 impl Held {
     fn new(room: &Room) -> Held {
-        Held { bytes: Vec::new(), trailers: Vec::new(), taken: Taken { room: room.clone(), bytes: 0 } }
+        Held { bytes: Vec::new(), trailers: Vec::new(), taken: room.part() }
     }
 
     /// Takes in a piece. Room is taken as bytes come and not as they are announced: an announcement costs a client nothing.
@@ -313,6 +330,19 @@ mod tests {
         assert_eq!(ports.room.taken(), 0);
         whole(&mut two, &ports, usize::MAX).unwrap();
         assert_eq!(ports.room.taken(), FIRST_BYTES as u64);
+    }
+
+    #[test]
+    fn a_part_grows_and_shrinks_and_is_given_back() {
+        let room = Room::default().with(100);
+        let (mut one, mut two) = (room.part(), room.part());
+        assert!(one.resize(60) && !two.resize(41) && two.resize(40) && !one.resize(61));
+        assert_eq!(room.taken(), 100, "what did not fit changed nothing");
+        assert!(one.resize(10) && two.resize(90) && one.resize(10));
+        drop(two);
+        assert_eq!(room.taken(), 10);
+        drop(one);
+        assert_eq!(room.taken(), 0);
     }
 
     #[test]

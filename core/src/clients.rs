@@ -41,6 +41,8 @@ pub enum Unreached {
     TooLarge,
     /// Its client reads too slowly, and as much waits for it as may.
     Full,
+    /// As much waits for all clients together as may.
+    NoRoom,
 }
 
 impl Unreached {
@@ -48,7 +50,7 @@ impl Unreached {
         match self {
             Unreached::Gone => 410,
             Unreached::TooLarge => 413,
-            Unreached::Full => 429,
+            Unreached::Full | Unreached::NoRoom => 429,
         }
     }
 
@@ -57,7 +59,7 @@ impl Unreached {
         match self {
             Unreached::Gone => "GoneException",
             Unreached::TooLarge => "PayloadTooLargeException",
-            Unreached::Full => "LimitExceededException",
+            Unreached::Full | Unreached::NoRoom => "LimitExceededException",
         }
     }
 }

@@ -109,7 +109,7 @@ faults! {
     AuthorizerUnavailable = "authorizer_unavailable", 503, Unavailable, Gateway, retry: true, "Your credential cannot be checked at the moment.";
     /// The counts that gateways share could not be asked, and `counters.on_failure` is `closed`.
     CountersUnavailable = "counters_unavailable", 503, Unavailable, Gateway, retry: true, "Your limits cannot be checked at the moment.";
-    /// As much of bodies is held whole as `limits.buffered_bytes` allows.
+    /// As much of bodies is held whole as `limits.buffered_bytes` allows, or of messages of WebSockets as `limits.websocket_bytes` does.
     BufferFull = "buffer_full", 503, Unavailable, Gateway, retry: true, "The gateway has no room for the request's body at the moment.";
     Overloaded = "overloaded", 503, Unavailable, Gateway, retry: true, "The gateway is at its limit of connections.";
     /// The upstream has as much under way as `concurrency` lets it have, and no place is left to wait in.

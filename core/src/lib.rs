@@ -34,7 +34,7 @@ pub mod testing;
 
 pub use address::{Forwarded, Remote, is_vouched_for, is_vouched_for_by_aws};
 pub use body::{Body, Duplex, Progress, Stream, Whole};
-pub use buffered::{Held as HeldBody, Room};
+pub use buffered::{Held as HeldBody, Room, Taken};
 pub use chance::Chance;
 pub use clients::{Clients, ConnectionView, Reaching, Unreached};
 pub use clock::Clock;

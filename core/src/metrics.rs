@@ -317,6 +317,9 @@ impl Default for FaultCounts {
     }
 }
 
+/// Lines of the gateway's own log that nobody read in time, or that could not be written. One for the process, as the log is.
+pub static LOG_LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
+
 /// Everything that is counted in this process.
 #[derive(Debug)]
 pub struct Metrics {

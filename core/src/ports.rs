@@ -122,6 +122,8 @@ pub struct FetchRequest {
 #[derive(Debug, Clone)]
 pub struct Fetched {
     pub status: u16,
+    /// What time it is there, in seconds since 1970, as its `Date` says.
+    pub date: Option<u64>,
     pub body: Vec<u8>,
 }
 

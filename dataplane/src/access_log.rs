@@ -22,6 +22,10 @@ const BATCH_BYTES: usize = 32 * 1024;
 const BATCH_AGE: Duration = Duration::from_millis(50);
 /// Batches on their way to the writer; when they are all taken, lines are dropped.
 const BATCHES_MAX: usize = 64;
+/// For the rest at the end: whoever does not take it is not waited for.
+const END_TIME_MAX: Duration = Duration::from_secs(5);
+/// How often is looked whether it is written.
+const END_LOOK: Duration = Duration::from_millis(1);
 /// A longer path or user agent is cut: a log line is no place for a flood.
 const TEXT_BYTES_MAX: usize = 2048;
 
@@ -102,12 +106,18 @@ impl LogWriter {
         let _ = self.sender.send(Message::Target(target));
     }
 
-    /// Writes what was handed over, then ends.
+    /// Writes what was handed over, then ends. A pipe that nobody reads does not keep it.
     pub fn stop(&mut self) {
-        let _ = self.sender.send(Message::Stop);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        let (until, mut is_told) = (Instant::now() + END_TIME_MAX, false);
+        while !thread.is_finished() {
+            if Instant::now() >= until {
+                return tracing::warn!("the access log is not read; its last lines are lost");
+            }
+            is_told = is_told || self.sender.try_send(Message::Stop).is_ok();
+            std::thread::park_timeout(END_LOOK);
         }
+        let _ = thread.join();
     }
 }
 

@@ -96,6 +96,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
     let (metrics, challenges) = (state.metrics.clone(), state.challenges.clone());
     let (told, masked) = (document.identity_headers().into(), document.credential_queries().into());
     let room = state.room.with(document.limits.buffered_bytes);
+    let sockets_room = state.sockets_room.with(document.limits.websocket_bytes);
     Ok(Snapshot {
         https_port,
         hosts,
@@ -115,6 +116,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         quotas: plans.grants,
         plan_limits,
         room,
+        sockets_room,
         warnings,
         counters: state.counters.get_or_init(|| counters).clone(),
         document,

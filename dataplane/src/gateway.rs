@@ -9,6 +9,7 @@ use crate::worker::{self, Mail, WorkerHandle};
 use arc_swap::ArcSwap;
 use maitred_core::Clock;
 use maitred_core::metrics::Metrics;
+use maitred_integrations::function::errands::Errands;
 use maitred_integrations::websocket;
 use maitred_model::ListenAddress;
 use maitred_transport::{Listening, Worker, bind, bind_unix};
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub metrics: Arc<Metrics>,
     pub connections: Arc<Connections>,
     pub websockets: websocket::Connections,
+    pub errands: Errands,
     pub clock: Clock,
     retired: SyncSender<Option<Arc<Snapshot>>>,
 }
@@ -96,6 +98,7 @@ impl Gateway {
         metrics.generation.store(1, Ordering::Relaxed);
         snapshot.settle_queues(None, options.clock.now());
         let (websockets, letters) = websocket::Connections::new(count);
+        let (errands, boxes) = Errands::new(count);
         let shared = Arc::new(Shared {
             current: ArcSwap::from_pointee(snapshot),
             generation: AtomicU64::new(1),
@@ -103,11 +106,12 @@ impl Gateway {
             metrics,
             connections: Arc::default(),
             websockets,
+            errands,
             clock: options.clock,
             retired,
         });
         let log = LogWriter::start(log, shared.metrics.clone())?;
-        let workers = worker::start(&shared, letters, &log)?;
+        let workers = worker::start(&shared, letters.into_iter().zip(boxes).collect(), &log)?;
         Ok(Gateway {
             shared,
             workers,
@@ -249,6 +253,11 @@ impl Gateway {
     /// The way to clients whose messages functions answer.
     pub fn websockets(&self) -> &websocket::Connections {
         &self.shared.websockets
+    }
+
+    /// The way to workers who run functions for others than their clients.
+    pub fn errands(&self) -> &Errands {
+        &self.shared.errands
     }
 
     pub fn is_draining(&self) -> bool {

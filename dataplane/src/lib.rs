@@ -35,6 +35,7 @@ pub use compile::{State, also_wrong, compile};
 pub use explain::{Asked, Explanation, Preflight, explain};
 pub use gateway::{Gateway, Options};
 pub use handover::Handover;
+pub use maitred_integrations::function::errands::Errands;
 pub use offered::Offered;
 pub use pulse::Pulse;
 pub use snapshot::{RouteView, Snapshot, authority, endpoint_url};

@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub(crate) masked: Box<[String]>,
     /// Where bodies are held whole.
     pub(crate) room: Room,
+    /// Where messages of clients that stay are held.
+    pub(crate) sockets_room: Room,
     /// What whoever wrote the document should know.
     pub warnings: Diagnostics,
     /// Where gateways count together, as it was when this one was started.

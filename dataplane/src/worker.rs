@@ -4,6 +4,7 @@
 use crate::access_log::{LogBuffer, LogWriter};
 use crate::gateway::Shared;
 use crate::service::WorkerService;
+use maitred_integrations::function::errands::{self, ErrandBox};
 use maitred_integrations::websocket::Letters;
 use maitred_model::ListenAddress;
 use maitred_transport::{Accepted, Acceptor, Listening, Parcel, Worker, serve};
@@ -93,16 +94,19 @@ impl WorkerHandle {
     }
 }
 
-/// One worker for each of `letters`: the box of what there is for its WebSockets.
-pub(crate) fn start(shared: &Arc<Shared>, letters: Vec<Letters>, log: &LogWriter) -> io::Result<Vec<WorkerHandle>> {
-    let count = letters.len();
+/// Boxes of what others have for a worker: for its WebSockets, and functions that it is to run.
+pub(crate) type Inbox = (Letters, ErrandBox);
+
+/// One worker for each inbox.
+pub(crate) fn start(shared: &Arc<Shared>, inboxes: Vec<Inbox>, log: &LogWriter) -> io::Result<Vec<WorkerHandle>> {
+    let count = inboxes.len();
     let (senders, boxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
     let mut handles = Vec::with_capacity(count);
-    for (index, (mailbox, letters)) in boxes.into_iter().zip(letters).enumerate() {
+    for (index, (mailbox, inbox)) in boxes.into_iter().zip(inboxes).enumerate() {
         let seat = Seat { index, shared: shared.clone(), fellows: senders.clone(), drained: Arc::default() };
         let (buffer, drained) = (SendBuffer(log.buffer()), seat.drained.clone());
         let thread =
-            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(seat, (mailbox, letters), buffer))?;
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(seat, (mailbox, inbox), buffer))?;
         handles.push(WorkerHandle { mailbox: senders[index].clone(), drained, thread: Some(thread) });
     }
     Ok(handles)
@@ -119,7 +123,7 @@ struct Seat {
 /// The buffer is made on the control thread and used on the worker's alone.
 struct SendBuffer(LogBuffer);
 
-fn run(seat: Seat, (mailbox, letters): (mpsc::Receiver<Mail>, Letters), log: SendBuffer) {
+fn run(seat: Seat, (mailbox, (letters, boxed)): (mpsc::Receiver<Mail>, Inbox), log: SendBuffer) {
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "a worker cannot start"),
@@ -131,6 +135,8 @@ fn run(seat: Seat, (mailbox, letters): (mpsc::Receiver<Mail>, Letters), log: Sen
         spawn_local(keep_log_fresh(service.clone()));
         spawn_local(reap(service.clone()));
         spawn_local(service.sockets.clone().read(letters));
+        let of = service.clone();
+        spawn_local(errands::read(boxed, move || of.world().reach.clone()));
         let desk = Rc::new(Desk {
             seat,
             worker,

@@ -30,9 +30,19 @@ impl World {
         let limits = server_limits(snapshot.limits(), snapshot.metrics.workers.len());
         let upstreams = snapshot.upstreams.iter().map(|upstream| Upstream::new(upstream.spec.clone(), worker, pools)).collect();
         let (worker, mirrors, counters, sockets) = (worker.clone(), mirrors.clone(), counters.clone(), sockets.clone());
-        let room = snapshot.room.clone();
+        let (room, sockets_room) = (snapshot.room.clone(), snapshot.sockets_room.clone());
         let functions = snapshot.functions.clone();
-        let reach = Rc::new(Reach { worker, upstreams, functions, sockets, head_limits: limits.head, mirrors, room, counters });
+        let reach = Rc::new(Reach {
+            worker,
+            upstreams,
+            functions,
+            sockets,
+            head_limits: limits.head,
+            mirrors,
+            room,
+            sockets_room,
+            counters,
+        });
         reach.sockets.renew(&reach);
         Rc::new(World { snapshot, limits: Rc::new(limits), reach, shared })
     }

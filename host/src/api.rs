@@ -1,10 +1,13 @@
-//! The Lambda Runtime API (2018-06-01) as pure functions: which call a request is, what a refusal says, how a failed stream tells why.
+//! The Lambda Runtime API (2018-06-01) and the Extensions API (2020-01-01) as pure functions: which call a request is, what a refusal says,
+//! how a failed stream tells why.
 //! Opens no sockets (`connection.rs` does) and knows no pool (`instance.rs` does).
 
 pub(crate) mod body;
 pub(crate) mod connection;
+pub(crate) mod extensions;
 pub(crate) mod trailers;
 
+use extensions::{Denied, ExtensionCall};
 use maitred_core::function::PAYLOAD_BYTES_MAX;
 use maitred_wire::{HeadLimits, Method, decimal, status_line};
 
@@ -26,6 +29,7 @@ pub(crate) enum Call<'a> {
     Response(&'a [u8]),
     Error(&'a [u8]),
     InitError,
+    Extension(ExtensionCall),
     Ping,
     /// Extensions that ask for logs live on when they are told that there are none.
     NoLogs,
@@ -40,6 +44,10 @@ impl Call<'_> {
             b"/ping" => (Call::Ping, Method::Get),
             b"/2020-08-15/logs" => (Call::NoLogs, Method::Put),
             b"/2022-07-01/telemetry" => (Call::NoTelemetry, Method::Put),
+            b"/2020-01-01/extension/register" => (Call::Extension(ExtensionCall::Register), Method::Post),
+            b"/2020-01-01/extension/event/next" => (Call::Extension(ExtensionCall::Next), Method::Get),
+            b"/2020-01-01/extension/init/error" => (Call::Extension(ExtensionCall::InitError), Method::Post),
+            b"/2020-01-01/extension/exit/error" => (Call::Extension(ExtensionCall::ExitError), Method::Post),
             _ => match path.strip_prefix(b"/2018-06-01/runtime/").map(Call::of_runtime) {
                 Some(Some(found)) => found,
                 Some(None) | None => return Call::Unknown,
@@ -78,6 +86,7 @@ pub(crate) enum Refused {
     Malformed(u16),
     Unknown,
     WrongMethod,
+    Extension(Denied),
 }
 
 impl Refused {
@@ -95,6 +104,7 @@ impl Refused {
             Refused::Malformed(status) => (status, "InvalidRequest", "This is no request that can be understood"),
             Refused::Unknown => (404, "NotFound", "The Runtime API has no such path"),
             Refused::WrongMethod => (405, "MethodNotAllowed", "The path is called with another method"),
+            Refused::Extension(denied) => denied.told(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod copies;
 mod environment;
+mod extensions;
 mod interpreter;
 mod module;
 #[cfg(test)]
@@ -34,6 +35,8 @@ pub struct Code {
     pub layers: Vec<PathBuf>,
     /// LAMBDA_RUNTIME_DIR: `bootstrap.py` and `bootstrap.mjs`.
     pub runtime: PathBuf,
+    /// Executables of its layers that are started with each process.
+    pub extensions: Vec<PathBuf>,
     holds: Holds,
 }
 
@@ -80,7 +83,8 @@ pub(crate) fn ready(folder: &Path, hosted: &Hosted, user: Option<(u32, u32)>) ->
     let (runtime, hold) = copies::write(&folder, BOOTSTRAPS).map_err(|refused| refuse(&hosted.code, refused))?;
     holds.add(hold);
     let hash = if layers.is_empty() { own } else { tree::hex(hash.finish().as_ref()) };
-    Ok(Code { hash, root, layers: places, runtime, holds })
+    let extensions = extensions::of(&places);
+    Ok(Code { hash, root, layers: places, runtime, extensions, holds })
 }
 
 /// Removes copies that no code needs any more, here or in another process.
@@ -113,6 +117,7 @@ fn trees(hosted: &Hosted) -> Result<(Tree, Vec<Tree>), NotReady> {
         }
         layers.push(Tree::of(&layer.value).map_err(|refused| refuse(layer, refused))?);
     }
+    extensions::fit(hosted)?;
     let tree = Tree::of(&code.value).map_err(|refused| refuse(code, refused))?;
     match hosted.runtime {
         FunctionRuntime::Provided if is_folder => module::bootstrap(code, &tree, &layers)?,
@@ -169,6 +174,19 @@ impl Code {
     /// Of which there is no copy: for whoever starts processes otherwise, or plays a host, in a test.
     pub fn nowhere() -> Code {
         let nowhere = PathBuf::new;
-        Code { hash: String::new(), root: nowhere(), layers: Vec::new(), runtime: nowhere(), holds: Holds::default() }
+        Code {
+            hash: String::new(),
+            root: nowhere(),
+            layers: Vec::new(),
+            runtime: nowhere(),
+            extensions: Vec::new(),
+            holds: Holds::default(),
+        }
+    }
+
+    /// By which they register.
+    pub(crate) fn extension_names(&self) -> Vec<String> {
+        let names = self.extensions.iter().filter_map(|path| path.file_name());
+        names.map(|name| name.to_string_lossy().into_owned()).collect()
     }
 }

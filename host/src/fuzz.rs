@@ -1,5 +1,6 @@
 //! What must hold for any bytes that a process may send or write. For `fuzz/`, which says what each target asks for.
 
+use crate::api::extensions::{self, Wants};
 use crate::api::trailers::{Quirk, StreamError, stream_error};
 use crate::api::{Call, EventHead, error_type};
 use crate::log::{LINE_BYTES_MAX, Lines};
@@ -12,6 +13,7 @@ const SIZES: [usize; 4] = [1, 2, 7, 64];
 
 pub fn fuzz_runtime_api(data: &[u8]) {
     call(data);
+    extension(data);
     stream(data);
     lines(data);
     fields(&String::from_utf8_lossy(data));
@@ -25,11 +27,21 @@ fn call(path: &[u8]) {
         let (id, end) = match Call::of(method, path) {
             Call::Response(id) => (id, &b"/response"[..]),
             Call::Error(id) => (id, &b"/error"[..]),
-            Call::Next | Call::InitError | Call::Ping | Call::NoLogs | Call::NoTelemetry => continue,
+            Call::Next | Call::InitError | Call::Extension(_) | Call::Ping | Call::NoLogs | Call::NoTelemetry => continue,
             Call::WrongMethod | Call::Unknown => continue,
         };
         assert_eq!(path, [BASE, id, end].concat());
         assert!(method == Method::Post && !id.contains(&b'/'));
+    }
+}
+
+fn extension(data: &[u8]) {
+    let _ = Wants::parse(data);
+    if let Ok(name) = extensions::name(Some(data)) {
+        assert!(!name.is_empty() && name.len() <= extensions::NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+    if let Ok(id) = extensions::identifier(Some(data)) {
+        assert!(data.eq_ignore_ascii_case(id.hyphenated().to_string().as_bytes()));
     }
 }
 

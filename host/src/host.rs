@@ -1,7 +1,8 @@
 //! The host's thread, and the way to it. Pools outlive configurations: whoever asks for the same function gets the same processes.
 
 use crate::code::{self, Code, NotReady, Surroundings};
-use crate::log::since_1970;
+use crate::hint::Places;
+use crate::log::{Log, since_1970};
 use crate::pool::desk::{Desk, Order};
 use crate::pool::events::RETRIES;
 use crate::pool::{Launcher, Pool, Settings, Shared};
@@ -62,6 +63,8 @@ struct House {
     /// Of the thread that is on its way out.
     stopping: Option<watch::Sender<Option<Instant>>>,
     pools: Vec<(Made, Weak<Pool>)>,
+    /// Of functions that have pools, whose processes may be of any state of their code.
+    logs: Vec<Weak<Log>>,
 }
 
 #[derive(Debug)]
@@ -125,7 +128,8 @@ impl Host {
             return Ok(pool);
         }
         let launch = self.launcher(name, hosted, &code, user)?;
-        let settings = settings(name, function, hosted, &self.options.region, launch);
+        let mut settings = settings(name, function, hosted, &self.options.region, launch);
+        settings.extensions = code.extension_names();
         let pool = self.open(name, code, settings).map_err(|message| NotReady {
             span: hosted.code.span,
             message,
@@ -160,11 +164,12 @@ impl Host {
         if house.is_stopped {
             return Err("the host has stopped".into());
         }
+        let log = log_of(&mut house.logs, name);
         let running = match &mut house.running {
             Some(running) => running,
             none => none.insert(start(&self.options).map_err(|error| format!("the host cannot start: {error}"))?),
         };
-        let (pool, orders) = Pool::new(name, code);
+        let (pool, orders) = Pool::new(log, code);
         let birth = Birth { shared: pool.shared().clone(), settings, orders };
         running.births.try_send(birth).map_err(|_| "the host does not answer".to_owned())?;
         Ok(Arc::new(pool))
@@ -263,8 +268,22 @@ fn settings(name: &str, function: &Function, hosted: &Hosted, region: &str, laun
         queue: hosted.queue,
         reports: hosted.reports,
         memory: hosted.memory,
+        handler: hosted.handler.as_ref().map_or("bootstrap", |handler| &handler.value).to_owned(),
+        extensions: Vec::new(),
+        places: Arc::new(Places::of(hosted)),
         retries: RETRIES.to_vec(),
     }
+}
+
+/// The one that there is, so that numbers of lines go on where pools change.
+fn log_of(logs: &mut Vec<Weak<Log>>, name: &str) -> Arc<Log> {
+    logs.retain(|log| log.strong_count() > 0);
+    if let Some(log) = logs.iter().filter_map(Weak::upgrade).find(|log| &**log.function() == name) {
+        return log;
+    }
+    let log = Arc::new(Log::new(name.into()));
+    logs.push(Arc::downgrade(&log));
+    log
 }
 
 fn start(options: &HostOptions) -> io::Result<Running> {

@@ -5,6 +5,7 @@ mod answer;
 mod api;
 mod code;
 mod fuzz;
+mod hint;
 mod host;
 mod log;
 mod pool;

@@ -4,12 +4,14 @@
 pub(crate) mod desk;
 pub(crate) mod errors;
 pub(crate) mod events;
+pub(crate) mod extensions;
 pub(crate) mod instance;
 mod job;
-mod output;
+pub(crate) mod output;
 
 use crate::answer::{Answer, NotRun};
 use crate::code::Code;
+use crate::hint::Places;
 use crate::log::{Log, LogLine};
 use crate::process::Launch;
 use desk::Order;
@@ -61,6 +63,12 @@ pub(crate) struct Settings {
     pub reports: bool,
     /// For its reports.
     pub memory: Option<u64>,
+    /// As extensions are told it.
+    pub handler: String,
+    /// Names of those that are started with each process.
+    pub extensions: Vec<String>,
+    /// For what is to be installed there.
+    pub places: Arc<Places>,
     /// How long an event that failed waits, each time.
     pub retries: Vec<Duration>,
 }
@@ -107,11 +115,10 @@ pub struct PoolView {
 }
 
 impl Pool {
-    pub(crate) fn new(name: &str, code: Code) -> (Pool, mpsc::Receiver<Order>) {
-        let name: Arc<str> = name.into();
+    /// `log`: of the function of that name, which other pools may write to as well.
+    pub(crate) fn new(log: Arc<Log>, code: Code) -> (Pool, mpsc::Receiver<Order>) {
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
-        let log = Arc::new(Log::new(name.clone()));
-        let shared = Shared { name, code, figures: Figures::default(), log, reload: Notify::new() };
+        let shared = Shared { name: log.function().clone(), code, figures: Figures::default(), log, reload: Notify::new() };
         (Pool { shared: Arc::new(shared), orders }, inbox)
     }
 
@@ -156,7 +163,7 @@ impl Pool {
         })
     }
 
-    /// Lines after the one of that number, the oldest first; the last thousand are kept.
+    /// Lines of the function after the one of that number, the oldest first, other pools' among them; the last thousand are kept.
     pub fn log_after(&self, number: u64) -> Vec<LogLine> {
         self.shared.log.after(number)
     }

@@ -1,6 +1,7 @@
 //! Pools with real processes, which speak the Runtime API by hand: `tests/function.py` does what its events say.
 
 mod calls;
+mod extensions;
 mod hosting;
 mod life;
 mod output;
@@ -62,6 +63,9 @@ fn settings(mode: &str) -> Settings {
         queue: FunctionQueue { length: 100, timeout: Duration::from_secs(30) },
         reports: false,
         memory: None,
+        handler: "test.handler".into(),
+        extensions: Vec::new(),
+        places: Arc::default(),
         retries: vec![Duration::from_millis(1); 2],
     }
 }

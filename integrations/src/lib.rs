@@ -29,6 +29,8 @@ pub struct Reach {
     pub mirrors: proxy::mirror::UnderWay,
     /// Where bodies are held whole, over all workers.
     pub room: Room,
+    /// Where messages of clients that stay are held, over all workers.
+    pub sockets_room: Room,
     /// Where gateways count together, if they do.
     pub counters: Option<Rc<Counters>>,
 }

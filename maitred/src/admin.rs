@@ -7,14 +7,16 @@ use maitred_control::times::written;
 use maitred_control::upstreams::{find, turn};
 use maitred_control::usage::Usage;
 use maitred_control::{
-    CertificateEnd, Change, Changed, ConsumerCounts, ConsumerView, FunctionView, NotChanged, NotReloaded, NotUpgraded,
-    Operations, Processes, Readiness, Reloaded, Successor, Turned, Unknown, UpstreamView, UsageView, consumers,
+    CertificateEnd, Change, Changed, ConsumerCounts, ConsumerView, FunctionView, Later, NotChanged, NotReloaded, NotUpgraded,
+    Operations, Place, Readiness, Reloaded, Runs, Successor, Turned, Unknown, Unrun, UpstreamView, UsageView, consumers,
 };
 use maitred_core::Clients;
+use maitred_core::function::Invocation;
 use maitred_core::limits::series::LimitView;
 use maitred_core::metrics::Metrics;
-use maitred_dataplane::Snapshot;
-use maitred_host::Pool;
+use maitred_dataplane::{Errands, Snapshot};
+use maitred_host::{Answer, Pool};
+use maitred_model::FunctionPlace;
 use maitred_transport::Expiry;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -106,12 +108,12 @@ impl Operations for House {
 
     fn functions(&self) -> Vec<FunctionView> {
         let snapshot = self.gateway.snapshot();
-        FunctionView::all(&snapshot.document, |index| processes(&snapshot, index))
+        FunctionView::all(&snapshot.document, |index| self.place(&snapshot, index))
     }
 
     fn function(&self, name: &str) -> Option<FunctionView> {
         let snapshot = self.gateway.snapshot();
-        FunctionView::one(&snapshot.document, name, |index| processes(&snapshot, index))
+        FunctionView::one(&snapshot.document, name, |index| self.place(&snapshot, index))
     }
 
     fn reload_function(&self, name: &str) -> Result<Reloaded, NotReloaded> {
@@ -164,11 +166,32 @@ impl Operations for House {
     }
 }
 
-fn processes(snapshot: &Snapshot, function: usize) -> Option<Arc<dyn Processes>> {
-    snapshot.pool(function).map(|pool| pool.clone() as Arc<dyn Processes>)
+/// A function in AWS: a worker asks for it, as it does for its clients.
+struct Away {
+    errands: Errands,
+    name: String,
+}
+
+impl Runs for Away {
+    fn invoke(&self, invocation: Invocation) -> Later<'_, Result<Answer, Unrun>> {
+        Box::pin(async { self.errands.run(&self.name, invocation).await.map_err(Unrun::Away) })
+    }
+
+    fn submit(&self, invocation: Invocation) -> Later<'_, Result<(), Unrun>> {
+        Box::pin(async { self.errands.send(&self.name, invocation).await.map_err(Unrun::Away) })
+    }
 }
 
 impl House {
+    fn place(&self, snapshot: &Snapshot, function: usize) -> Option<Place> {
+        if let Some(pool) = snapshot.pool(function) {
+            return Some(Place::Here(pool.clone()));
+        }
+        let (name, function) = snapshot.document.functions.get_index(function)?;
+        let away = || Away { errands: self.gateway.errands().clone(), name: name.clone() };
+        matches!(function.place, FunctionPlace::Aws(_)).then(|| Place::Away(Arc::new(away())))
+    }
+
     fn pool(&self, name: &str) -> Result<Arc<Pool>, NotReloaded> {
         let snapshot = self.gateway.snapshot();
         let index = snapshot.document.functions.get_index_of(name).ok_or(NotReloaded::Unknown)?;

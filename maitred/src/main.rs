@@ -71,5 +71,6 @@ fn main() -> ExitCode {
         output::error(&error);
         Exit::Refused
     });
+    logging::end();
     exit.into()
 }

@@ -1,5 +1,6 @@
 //! What the verbs have in common when they speak: exit codes, colour, and pipes that close early. Formats no diagnostics: the model does.
 
+use crate::logging;
 use serde_json::Value;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ pub fn in_color(stream: &impl IsTerminal) -> bool {
 
 /// Writes to stdout. A reader that has seen enough, such as `head`, is no error.
 pub fn print(text: &str) -> anyhow::Result<()> {
+    logging::catch_up();
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
@@ -38,9 +40,11 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes to stderr, where nobody could be told that it failed.
+/// Writes to stderr, where nobody could be told that it failed. A verb that logs says it in its log, in the order in which it was said.
 pub fn say(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    if !logging::takes(text) {
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
 }
 
 pub fn json(value: &Value) -> anyhow::Result<Exit> {

@@ -6,12 +6,14 @@
 #[expect(dead_code, reason = "what a drain shows is for upgrade.rs and systemd.rs")]
 mod process;
 
-use process::{Done, Folder, Maitred, ask, until};
+use maitred_testkit::{Backend, Latch};
+use process::{Done, Folder, Maitred, PATIENCE, ask, until};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const BOOTSTRAP: &str = include_str!("../../tests/peers/live/bootstrap.py");
 
@@ -163,6 +165,32 @@ fn an_event_may_come_from_stdin_and_a_log_is_followed() {
 }
 
 #[test]
+fn a_log_that_is_followed_goes_on_over_another_state_of_the_code() {
+    let (folder, _gateway) = hosting("function-follow", ECHO);
+    for _ in 0..5 {
+        done(&folder, &["invoke", "echo", "--event", "\"old\""]);
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_maitred"));
+    command.args(["function", "logs", "echo", "-f"]).current_dir(folder.path(".")).stdout(Stdio::piped());
+    let mut follower = command.spawn().unwrap();
+    let (lines, told) = std::sync::mpsc::sync_channel(100);
+    let stdout = BufReader::new(follower.stdout.take().unwrap());
+    let reading = std::thread::spawn(move || stdout.lines().try_for_each(|line| lines.send(line.unwrap())));
+    for _ in 0..5 {
+        assert!(told.recv_timeout(PATIENCE).unwrap().contains("old"));
+    }
+    code(&folder, &BOOTSTRAP.replace("print(f\"heard", "print(f\"understood"));
+    done(&folder, &["reload", "echo"]);
+    let invoked = || done(&folder, &["invoke", "echo", "--event", "\"new\"", "--logs"]).stderr.contains("understood");
+    until(invoked);
+    while !told.recv_timeout(PATIENCE).unwrap().contains("understood") {}
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    drop(told);
+    let _ = reading.join().unwrap();
+}
+
+#[test]
 fn functions_are_listed_and_their_processes_replaced() {
     let (folder, gateway) = hosting("function-list", ECHO);
     done(&folder, &["invoke", "echo"]);
@@ -246,4 +274,72 @@ fn a_token_that_others_may_read_keeps_a_gateway_from_starting_and_check_says_so(
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     folder.file("maitred.yaml", &text(0, ECHO).replace("listen: 127.0.0.1:0 }", "listen: 127.0.0.1:0, token: of-my-own }"));
     assert_eq!(folder.maitred(&["check"]).code, 0);
+}
+
+/// A configuration whose only function is in AWS, which is played by this, and how a gateway is started with it.
+fn in_aws(test: &str, aws: &Backend) -> (Folder, String, fn(&Folder) -> Maitred) {
+    let admin = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
+    let functions = format!(
+        "{{ remote: {{ arn: \"arn:aws:lambda:eu-west-1:123456789012:function:remote\", endpoint: \"http://{}\" }} }}",
+        aws.address()
+    );
+    let start = |folder: &Folder| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_maitred"));
+        command.arg("run").env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "secret");
+        folder.start(command)
+    };
+    (Folder::new(test), text(admin, &functions), start)
+}
+
+fn with_token(text: &str) -> String {
+    text.replacen(" }\ntelemetry", ", token: s3cret }\ntelemetry", 1)
+}
+
+#[test]
+fn a_function_in_aws_is_run_by_hand_for_who_has_a_token() {
+    let aws = Backend::new(|request, conn| {
+        let event = conn.body();
+        if event == b"\"refuse\"" {
+            conn.answer(403, "x-amzn-errortype: AccessDeniedException\r\n", r#"{"Message":"not authorized to perform"}"#);
+            return;
+        }
+        assert!(request.target.starts_with("/2015-03-31/functions/arn%3Aaws%3Alambda"), "{}", request.target);
+        conn.answer(200, "x-amz-log-result: U1RBUlQKRU5ECg==\r\n", event);
+    });
+    let (folder, open, start) = in_aws("in-aws", &aws);
+    folder.file("maitred.yaml", &open);
+    let gateway = start(&folder);
+    refused(&folder, &["invoke", "remote"], "admin.token");
+    assert_eq!(aws.count(), 0);
+    gateway.terminate();
+    folder.file("maitred.yaml", &with_token(&open));
+    let _gateway = start(&folder);
+    let ran = done(&folder, &["invoke", "remote", "--event", "{\"plum\": 1}", "--logs"]);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("{\"plum\": 1}\n", "START\nEND\n"));
+    refused(&folder, &["invoke", "remote", "--event", "\"refuse\""], "AccessDeniedException");
+    refused(&folder, &["logs", "remote"], "runs in AWS");
+}
+
+#[test]
+fn who_waits_for_a_function_when_the_gateway_stops_is_answered() {
+    let go = Latch::new();
+    let wait = go.clone();
+    let aws = Backend::new(move |_, conn| {
+        let event = conn.body();
+        if conn.wait(&wait) {
+            conn.answer(200, "", event);
+        }
+    });
+    let (folder, text, start) = in_aws("stops", &aws);
+    folder.file("maitred.yaml", &with_token(&text));
+    let gateway = start(&folder);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| done(&folder, &["invoke", "remote", "--event", "7"]));
+        aws.wait_for(1);
+        gateway.signal(libc::SIGTERM);
+        gateway.wait_for("every connection ended by itself");
+        go.open();
+        assert_eq!(asking.join().unwrap().stdout, "7\n");
+    });
+    assert_eq!(gateway.end().code, 0);
 }

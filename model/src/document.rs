@@ -91,6 +91,8 @@ pub struct Limits {
     pub body_bytes: u64,
     /// bytes; of all bodies that are held whole at once
     pub buffered_bytes: u64,
+    /// bytes; of all messages of WebSockets that functions answer
+    pub websocket_bytes: u64,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub write_timeout: Duration,

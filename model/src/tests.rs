@@ -175,6 +175,7 @@ fn defaults_are_those_of_the_page() {
         ("uri_bytes", "16KiB".into()),
         ("body_bytes", "10MiB".into()),
         ("buffered_bytes", "256MiB".into()),
+        ("websocket_bytes", "256MiB".into()),
         ("header_timeout", "10s".into()),
         ("body_timeout", "30s".into()),
         ("write_timeout", "30s".into()),

@@ -14,11 +14,12 @@ use maitred_control::usage::Usage;
 use maitred_control::{
     Acme, AwsKeys, Checks, Discovery, Fetcher, Keys, Plan, Request, Settings, Store, UpstreamView, WantedKeys, Watched,
 };
+use maitred_core::function::{Finished, Invocation};
 use maitred_core::metrics::Metrics;
 use maitred_core::queue::GateView;
-use maitred_core::{Clients, Compute, ConnectionView, Unreached};
+use maitred_core::{Clients, Compute, ConnectionView, Fault, Kind, Unreached};
 use maitred_dataplane::{LogTarget, Options, Snapshot, State, authority, compile};
-use maitred_host::{Host, HostOptions};
+use maitred_host::{Answer, Host, HostOptions, Piece, Streamed};
 use maitred_model::{Document, Endpoint, Function, FunctionPlace, Memory, Spanned, load_text, render};
 use maitred_transport::TargetCell;
 use maitred_transport::UpstreamSpec;
@@ -448,6 +449,37 @@ impl Gateway {
     /// Ends a client's connection.
     pub fn dismiss(&self, id: &str) -> Result<(), Unreached> {
         control().block_on(self.inner.websockets().delete(id))
+    }
+
+    /// Runs a function for somebody who is not its client; a result that streams is gathered up to its end. `Err`: nothing ran.
+    pub fn run_function(&self, name: &str, invocation: Invocation) -> Result<Finished, Fault> {
+        control().block_on(async {
+            let (mut pieces, mut payload) = match self.inner.errands().run(name, invocation).await? {
+                Answer::Whole(finished) => return Ok(finished),
+                Answer::Streamed(Streamed { pieces, .. }) => (pieces, Vec::new()),
+            };
+            loop {
+                match pieces.recv().await {
+                    Some(Piece::Data(data)) => payload.extend_from_slice(&data),
+                    Some(Piece::End(finished)) if finished.failure.is_some() => return Ok(finished),
+                    Some(Piece::End(finished)) => return Ok(Finished { payload, ..finished }),
+                    None => return Err(Fault::new(Kind::CutOff, "a result without an end")),
+                }
+            }
+        })
+    }
+
+    /// Leaves an event for a function.
+    pub fn send_function(&self, name: &str, invocation: Invocation) -> Result<(), Fault> {
+        control().block_on(self.inner.errands().send(name, invocation))
+    }
+
+    /// Asks for a function, and has no patience.
+    pub fn give_up_function(&self, name: &str, invocation: Invocation, until: impl Fn()) {
+        let (errands, name) = (self.inner.errands().clone(), name.to_owned());
+        let asking = control().spawn(async move { errands.run(&name, invocation).await });
+        until();
+        asking.abort();
     }
 
     /// What runs its functions.

@@ -1,6 +1,8 @@
 //! Functions in AWS: what is asked of AWS on the wire and how it is signed, what its answers become, and what is never asked twice. AWS is a
 //! scripted back end here; signatures are verified by the code that verifies clients'.
 
+mod elsewhere;
+
 use maitred_core::aws::sigv4::{Claim, Parts, SecretKey, canonical_request, hash, stamp};
 use maitred_testkit::{Backend, Client, Conn, Folder, Gateway, Latch, Received, eventually, gateway_in, nobody, stays};
 use maitred_wire::event_frame;

@@ -1,6 +1,7 @@
 //! WebSocket APIs: clients that stay, and a function in a process of its own which is told of all they do. Events as AWS words them, ends by
 //! every way, and messages from elsewhere.
 
+use maitred_core::Kind;
 use maitred_testkit::websocket::{BINARY, CLOSE, PING, PONG, TEXT, ws_accept, ws_close, ws_decode, ws_frame};
 use maitred_testkit::{Client, Folder, Gateway, Response, Unreached, eventually, gateway};
 use serde_json::{Value, json};
@@ -336,6 +337,57 @@ fn a_message_of_many_frames_and_no_more_than_128_kib() {
         assert_eq!(socket.next().0, PONG);
     }
     assert_eq!(socket.closed(), 1009);
+}
+
+#[test]
+fn every_run_has_a_trace() {
+    const ROOT: &str = "Root=1-67891233-abcdef012345678912345678";
+    let house = house();
+    let mut socket = house.open("", &format!("X-Amzn-Trace-Id: {ROOT};Sampled=1\r\n"));
+    assert_eq!(socket.ask("hello"), "$default hello");
+    socket.send(CLOSE, ws_close(1000, ""));
+    house.end();
+    let events = house.seen();
+    assert_eq!(events[0]["headers"]["X-Amzn-Trace-Id"], format!("{ROOT};Sampled=1"));
+    let traces: Vec<_> = events.iter().map(|event| event["trace"].as_str().expect("a trace")).collect();
+    assert!(traces[0].starts_with(&format!("{ROOT};Parent=")) && traces[0].ends_with(";Sampled=1"), "{traces:?}");
+    for trace in &traces[1..] {
+        assert!(trace.starts_with("Root=1-") && !trace.starts_with(ROOT) && trace.ends_with(";Sampled=0"), "{traces:?}");
+    }
+    assert_ne!(traces[1], traces[2], "each message begins its own");
+}
+
+#[test]
+fn all_clients_together_cost_no_more_than_the_limit() {
+    let house = house_with(&ALL.replace("{ routes", "{ binary: true, routes"), "workers: 1\nlimits: { websocket_bytes: 256KiB }");
+    let refused = || house.gateway.metrics().workers.iter().map(|worker| worker.faults.of(Kind::BufferFull).get()).sum::<u64>();
+    let mut sockets: Vec<Socket> = (0..12).map(|_| house.open("", "")).collect();
+    let mut ended = 0;
+    for socket in &mut sockets {
+        // A message that begins and does not end; the pong says that it was read.
+        let mut frame = ws_frame(BINARY, &[7; 32 * 1024], true);
+        frame[0] = BINARY;
+        frame.extend(ws_frame(PING, b"", true));
+        socket.client.send(frame);
+        match socket.next() {
+            (PONG, _) => {}
+            (CLOSE, code) => {
+                assert_eq!(code[..2], 1013u16.to_be_bytes());
+                ended += 1;
+            }
+            (opcode, _) => panic!("{opcode}"),
+        }
+    }
+    assert!((4..=8).contains(&ended), "of twelve of 32 KiB, or twice that as they grow, {ended} had no room");
+    assert_eq!(refused(), ended);
+    // Who says little finds no more room than who says much; and nobody else writes to clients for as long.
+    let id = house.seen()[0]["requestContext"]["connectionId"].as_str().expect("an id").to_owned();
+    assert_eq!(house.gateway.post(&id, &[b'x'; 128 * 1024]), Err(Unreached::NoRoom));
+    assert_eq!(refused(), ended + 1);
+    drop(sockets);
+    eventually("all are told of", || house.kinds().iter().filter(|kind| *kind == "DISCONNECT").count() == 12);
+    let mut socket = house.open("", "");
+    assert_eq!(socket.ask(&"x".repeat(20_000)).len(), "$default ".len() + 20_000);
 }
 
 #[test]

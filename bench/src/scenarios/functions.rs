@@ -1,6 +1,7 @@
 //! What the gateway adds to a hosted function: the same echo function, on AWS's own Rust client, answers events that come straight from a
 //! loop which does nothing else, and requests through the gateway. One at a time for the time that is added, and as many as there are processes for how
-//! many come through. The gateway alone is asked this: no peer hosts functions.
+//! many come through: of events that come back at once, where loops and gateway take all the cores that there are, and of events that take a
+//! millisecond, where neither does. The gateway alone is asked this: no peer hosts functions.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -29,8 +30,11 @@ const SHARE_MIN: f64 = 0.8;
 const PROCESSES: usize = 2;
 /// Clients of the gateway while both processes are kept busy: always one more waits for each.
 const CONNECTIONS: usize = 4;
-/// Of the event, which comes back: a JSON string.
+/// Of the event, which comes back.
 const EVENT_BYTES: usize = 1024;
+/// What a call that was taken is told.
+const ACCEPTED: &[u8] =
+    b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n";
 const ID: &str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd";
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -52,7 +56,28 @@ pub fn run(lab: &mut Lab) -> io::Result<()> {
     let loops = (0..PROCESSES).map(|_| Loop::start(&echo)).collect::<io::Result<Vec<Loop>>>()?;
     latency(lab, &proxy, &loops);
     throughput(lab, &proxy, &loops);
+    at_work(lab, &proxy, &loops);
     Ok(())
+}
+
+/// What the function does with an event before it gives it back.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    Nothing,
+    /// A millisecond without a processor.
+    Wait,
+}
+
+impl Work {
+    /// JSON that comes back byte by byte.
+    fn event(self) -> Vec<u8> {
+        let (before, after) = match self {
+            Work::Nothing => ("\"", "\""),
+            Work::Wait => ("{\"do\":\"wait\",\"fill\":\"", "\"}"),
+        };
+        let fill = "x".repeat(EVENT_BYTES - before.len() - after.len());
+        [before, &fill, after].concat().into_bytes()
+    }
 }
 
 fn gateway(lab: &mut Lab, echo: &Path, backend: &Backend) -> io::Result<Option<Proxy>> {
@@ -77,7 +102,9 @@ fn latency(lab: &mut Lab, proxy: &Proxy, loops: &[Loop]) {
     let window = lab.options.window();
     let samples = interleave(NAME, &names, lab.options.rounds, |who| match who {
         0 => loops[0].median_us(window).map_err(|error| error.to_string()),
-        _ => ask(proxy, 1, window, lab.options.warmup()).map(|outcome| outcome.latencies.quantile(0.5) as f64 / 1e3),
+        _ => {
+            ask(proxy, Work::Nothing, 1, window, lab.options.warmup()).map(|outcome| outcome.latencies.quantile(0.5) as f64 / 1e3)
+        }
     });
     lab.report.add_raw(&title, json!({ "us": raw(&names, &samples) }));
     lab.report.add(row(&title, ALONE, "µs", &samples[0]));
@@ -93,13 +120,7 @@ fn latency(lab: &mut Lab, proxy: &Proxy, loops: &[Loop]) {
 /// As many at once as there are processes: how many a second.
 fn throughput(lab: &mut Lab, proxy: &Proxy, loops: &[Loop]) {
     let title = format!("{NAME}: {PROCESSES} processes, kept busy");
-    let names = [ALONE, GATEWAY].map(String::from);
-    let window = lab.options.window();
-    let samples = interleave(NAME, &names, lab.options.rounds, |who| match who {
-        0 => together(loops, window).map_err(|error| error.to_string()),
-        _ => ask(proxy, CONNECTIONS, window, lab.options.warmup()).map(|outcome| outcome.per_second()),
-    });
-    lab.report.add_raw(&title, json!({ "per_second": raw(&names, &samples) }));
+    let samples = kept_busy(lab, &title, proxy, loops, Work::Nothing);
     lab.report.add(row(&title, ALONE, "/s", &samples[0]));
     let ratios = super::ratios(&samples[1], &samples[0]);
     let mut judged = row(&title, GATEWAY, "/s", &samples[1]);
@@ -110,6 +131,29 @@ fn throughput(lab: &mut Lab, proxy: &Proxy, loops: &[Loop]) {
     lab.report.add(judged);
 }
 
+/// The same where there are cores to spare: what is missing then the gateway itself holds back.
+fn at_work(lab: &mut Lab, proxy: &Proxy, loops: &[Loop]) {
+    let title = format!("{NAME}: share of the loops' throughput, 1 ms of work");
+    let samples = kept_busy(lab, &title, proxy, loops, Work::Wait);
+    let mut judged = Row::new(&title, GATEWAY, "", &super::ratios(&samples[1], &samples[0]));
+    judged.bar = Some(Bar::at_least(SHARE_MIN));
+    let median = |samples: &[Sample]| Spread::of(&figures(samples)).map_or(0.0, |spread| spread.median);
+    judged.note = format!("{CONNECTIONS} clients; {:.0} /s of {:.0} /s", median(&samples[1]), median(&samples[0]));
+    lab.report.add(judged);
+}
+
+/// Events a second: of the loops alone, and through the gateway.
+fn kept_busy(lab: &mut Lab, title: &str, proxy: &Proxy, loops: &[Loop], work: Work) -> Vec<Vec<Sample>> {
+    let names = [ALONE, GATEWAY].map(String::from);
+    let window = lab.options.window();
+    let samples = interleave(NAME, &names, lab.options.rounds, |who| match who {
+        0 => together(loops, work, window).map_err(|error| error.to_string()),
+        _ => ask(proxy, work, CONNECTIONS, window, lab.options.warmup()).map(|outcome| outcome.per_second()),
+    });
+    lab.report.add_raw(title, json!({ "per_second": raw(&names, &samples) }));
+    samples
+}
+
 fn share(ratios: &[f64]) -> String {
     Spread::of(ratios).map_or_else(String::new, |spread| format!("{:.3}", spread.median))
 }
@@ -118,20 +162,12 @@ fn row(title: &str, contender: &str, unit: &'static str, samples: &[Sample]) -> 
     Row::new(title, contender, unit, &figures(samples))
 }
 
-/// A JSON string, which comes back as it is.
-fn event() -> Vec<u8> {
-    let mut event = vec![b'x'; EVENT_BYTES];
-    event[0] = b'"';
-    event[EVENT_BYTES - 1] = b'"';
-    event
-}
-
-fn ask(proxy: &Proxy, connections: usize, length: Duration, warmup: Duration) -> Result<load::Outcome, String> {
+fn ask(proxy: &Proxy, work: Work, connections: usize, length: Duration, warmup: Duration) -> Result<load::Outcome, String> {
     let head = format!(
         "POST /echo HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: maitred-bench\r\nAccept: */*\r\nContent-Type: application/json\r\n\
          Content-Length: {EVENT_BYTES}\r\n\r\n"
     );
-    let request = Request { bytes: [head.as_bytes(), &event()].concat(), answer: EVENT_BYTES };
+    let request = Request { bytes: [head.as_bytes(), &work.event()].concat(), answer: EVENT_BYTES };
     let job = Job {
         port: proxy.port,
         connections,
@@ -154,7 +190,6 @@ struct Loop {
 struct Asker {
     stream: TcpStream,
     buffer: Vec<u8>,
-    answers: [Vec<u8>; 2],
 }
 
 impl Loop {
@@ -183,11 +218,11 @@ impl Loop {
     /// From an event written to its result read.
     fn median_us(&self, window: Duration) -> io::Result<f64> {
         self.with(|asker| {
-            let (begun, mut taken) = (Instant::now(), Vec::new());
+            let (begun, mut taken, given) = (Instant::now(), Vec::new(), given(Work::Nothing));
             while begun.elapsed() < window {
                 asker.next()?;
                 let written = Instant::now();
-                asker.event()?;
+                asker.event(&given)?;
                 taken.push(written.elapsed().as_secs_f64() * 1e6);
                 asker.accepted()?;
             }
@@ -196,11 +231,12 @@ impl Loop {
         })
     }
 
-    fn count(&self, over: &AtomicBool, done: &AtomicU64) -> io::Result<()> {
+    fn count(&self, work: Work, over: &AtomicBool, done: &AtomicU64) -> io::Result<()> {
         self.with(|asker| {
+            let given = given(work);
             while !over.load(Ordering::Relaxed) {
                 asker.next()?;
-                asker.event()?;
+                asker.event(&given)?;
                 asker.accepted()?;
                 done.fetch_add(1, Ordering::Relaxed);
             }
@@ -210,10 +246,10 @@ impl Loop {
 }
 
 /// Events a second of all loops at once.
-fn together(loops: &[Loop], window: Duration) -> io::Result<f64> {
+fn together(loops: &[Loop], work: Work, window: Duration) -> io::Result<f64> {
     let (over, done) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        let running: Vec<_> = loops.iter().map(|one| scope.spawn(|| one.count(&over, &done))).collect();
+        let running: Vec<_> = loops.iter().map(|one| scope.spawn(|| one.count(work, &over, &done))).collect();
         let (begun, before) = (Instant::now(), done.load(Ordering::Relaxed));
         std::thread::sleep(window);
         let rate = (done.load(Ordering::Relaxed) - before) as f64 / begun.elapsed().as_secs_f64();
@@ -225,23 +261,21 @@ fn together(loops: &[Loop], window: Duration) -> io::Result<f64> {
     })
 }
 
+/// What a process is told that asks for work.
+fn given(work: Work) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {EVENT_BYTES}\r\nLambda-Runtime-Aws-Request-Id: {ID}\r\n\
+         Lambda-Runtime-Deadline-Ms: 9999999999999\r\nLambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:echo\r\n\r\n"
+    );
+    [head.as_bytes(), &work.event()].concat()
+}
+
 impl Asker {
     fn accept(listener: &TcpListener) -> io::Result<Asker> {
         let (stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let event = event();
-        let mut next = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nLambda-Runtime-Aws-Request-Id: {ID}\r\n\
-             Lambda-Runtime-Deadline-Ms: 9999999999999\r\nLambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:echo\r\n\r\n",
-            event.len()
-        )
-        .into_bytes();
-        next.extend_from_slice(&event);
-        let accepted =
-            b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n"
-                .to_vec();
-        Ok(Asker { stream, buffer: Vec::new(), answers: [next, accepted] })
+        Ok(Asker { stream, buffer: Vec::new() })
     }
 
     /// Waits until it asks for work.
@@ -249,14 +283,14 @@ impl Asker {
         self.request()
     }
 
-    /// Gives it the event, and waits for the result.
-    fn event(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.answers[0])?;
+    /// Gives it an event, and waits for the result.
+    fn event(&mut self, given: &[u8]) -> io::Result<()> {
+        self.stream.write_all(given)?;
         self.request()
     }
 
     fn accepted(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.answers[1])
+        self.stream.write_all(ACCEPTED)
     }
 
     /// Reads one request, whatever it says: of its head nothing but how long its body is.

@@ -3,7 +3,7 @@
 
 use super::answers::{App, answer, elsewhere, problem};
 use super::{NotReloaded, Patience, Reloaded};
-use crate::functions::{FunctionView, Processes, name};
+use crate::functions::{FunctionView, Processes, Runs, Unrun, name};
 use crate::times::of_millis;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use axum::Extension;
@@ -57,7 +57,7 @@ pub(super) async fn show(State(app): State<App>, Path(name): Path<String>) -> Re
 
 /// As it is now; without its processes where the host has no time to say.
 async fn seen(function: &FunctionView) -> Value {
-    let view = match &function.processes {
+    let view = match function.processes() {
         Some(processes) => tokio::time::timeout(VIEW_TIME_MAX, processes.view()).await.ok(),
         None => None,
     };
@@ -71,9 +71,9 @@ pub(super) async fn invoke(
     Extension(patience): Extension<Patience>,
     body: Body,
 ) -> Response {
-    let (function, processes) = match hosted(&app, &name) {
+    let (function, runs) = match runs(&app, &name) {
         Ok(found) => found,
-        Err(not_hosted) => return not_hosted.told(&name),
+        Err(why) => return why.told(&name),
     };
     let event = match tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, PAYLOAD_BYTES_MAX)).await {
         Ok(Ok(event)) => event,
@@ -83,7 +83,7 @@ pub(super) async fn invoke(
     if let Err(wrong) = check_event(&event) {
         return problem(StatusCode::BAD_REQUEST, &format!("The event is not JSON: {wrong}."));
     }
-    let Some(_turn) = turn(&app.invocations) else { return not_run(&name, &NotRun::QueueFull) };
+    let Some(_turn) = turn(&app.invocations) else { return not_run(&name, &Unrun::Here(NotRun::QueueFull)) };
     let wants_log = query_value(query.unwrap_or_default().as_bytes(), b"logs") == Some(b"true");
     let Some(drawn) = random() else { return problem(StatusCode::INTERNAL_SERVER_ERROR, "The system gives no random bytes.") };
     let invocation = Invocation {
@@ -97,7 +97,7 @@ pub(super) async fn invoke(
     };
     let id = invocation.id.clone();
     patience.extend(function.patience());
-    match processes.invoke(invocation).await {
+    match runs.invoke(invocation).await {
         Ok(Answer::Whole(finished)) => result(&id, finished),
         Ok(Answer::Streamed(_)) => problem(StatusCode::INTERNAL_SERVER_ERROR, "A result that nobody wanted as a stream."),
         Err(refused) => not_run(&name, &refused),
@@ -136,12 +136,16 @@ fn word(failure: Failure) -> &'static str {
     }
 }
 
-fn not_run(name: &str, why: &NotRun) -> Response {
+/// AWS's own words name accounts and roles: who asks here may read them.
+fn not_run(name: &str, why: &Unrun) -> Response {
     let (status, words) = match why {
-        NotRun::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "as many invocations wait as may"),
-        NotRun::Waited => (StatusCode::SERVICE_UNAVAILABLE, "no process came free in time"),
-        NotRun::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the event is longer than 6 MB"),
-        NotRun::Closed => (StatusCode::SERVICE_UNAVAILABLE, "it is being put out of use"),
+        Unrun::Here(NotRun::QueueFull) => (StatusCode::SERVICE_UNAVAILABLE, "as many invocations wait as may"),
+        Unrun::Here(NotRun::Waited) => (StatusCode::SERVICE_UNAVAILABLE, "no process came free in time"),
+        Unrun::Here(NotRun::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, "the event is longer than 6 MB"),
+        Unrun::Here(NotRun::Closed) => (StatusCode::SERVICE_UNAVAILABLE, "it is being put out of use"),
+        Unrun::Away(fault) => {
+            (StatusCode::from_u16(fault.kind.status()).unwrap_or(StatusCode::BAD_GATEWAY), fault.detail.as_ref())
+        }
     };
     problem(status, &format!("`{name}` was not run: {words}."))
 }
@@ -178,9 +182,9 @@ fn line(line: &LogLine) -> Value {
             LogSource::Stderr => "stderr",
             LogSource::Platform => "platform",
         },
-        "request_id": request_id,
+        "request_id": request_id.as_deref(),
         "instance": instance,
-        "text": text,
+        "text": &**text,
     })
 }
 
@@ -201,10 +205,13 @@ pub(super) async fn reload(State(app): State<App>, Path(name): Path<String>) -> 
     }
 }
 
-/// Why there are no processes.
+/// Why nothing is done with a function.
 enum NotHosted {
     Unknown,
     Elsewhere,
+    /// It is run with the gateway's keys of AWS: not for everybody who has come to this machine.
+    NoToken,
+    Nowhere,
 }
 
 impl NotHosted {
@@ -212,14 +219,29 @@ impl NotHosted {
         match self {
             NotHosted::Unknown => unknown(name),
             NotHosted::Elsewhere => in_aws(name),
+            NotHosted::NoToken => {
+                let words = "is run with the gateway's keys of AWS, so give the admin listener a token: `admin.token`";
+                problem(StatusCode::FORBIDDEN, &format!("`{name}` {words}."))
+            }
+            NotHosted::Nowhere => problem(StatusCode::CONFLICT, &format!("`{name}` runs nowhere.")),
         }
     }
 }
 
 fn hosted(app: &App, name: &str) -> Result<(FunctionView, Arc<dyn Processes>), NotHosted> {
     let function = app.operations.function(name).ok_or(NotHosted::Unknown)?;
-    let processes = function.processes.clone().ok_or(NotHosted::Elsewhere)?;
+    let processes = function.processes().cloned().ok_or(NotHosted::Elsewhere)?;
     Ok((function, processes))
+}
+
+/// What runs it, here or in AWS.
+fn runs(app: &App, name: &str) -> Result<(FunctionView, Arc<dyn Runs>), NotHosted> {
+    let function = app.operations.function(name).ok_or(NotHosted::Unknown)?;
+    if function.hosted().is_none() && !app.gate.asks_for_token() {
+        return Err(NotHosted::NoToken);
+    }
+    let runs = function.runs().ok_or(NotHosted::Nowhere)?;
+    Ok((function, runs))
 }
 
 fn unknown(name: &str) -> Response {
@@ -227,7 +249,7 @@ fn unknown(name: &str) -> Response {
 }
 
 fn in_aws(name: &str) -> Response {
-    problem(StatusCode::CONFLICT, &format!("`{name}` runs in AWS, and is asked for there."))
+    problem(StatusCode::CONFLICT, &format!("`{name}` runs in AWS: its log and its code are there."))
 }
 
 /// A place among those that run functions from here.

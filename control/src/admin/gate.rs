@@ -53,6 +53,10 @@ impl Gate {
         self.token.get().is_some_and(|token| check_token(token, headers).is_ok())
     }
 
+    pub fn asks_for_token(&self) -> bool {
+        self.token.get().is_some()
+    }
+
     /// Those who probe and scrape are seldom given secrets.
     fn is_public(&self, path: &str) -> bool {
         match path {

@@ -1,5 +1,5 @@
-//! AWS Lambda's Invoke API (2015-03-31, and 2021-11-15 for streams) for hosted functions, so that AWS's own clients run them as they are:
-//! boto3, the AWS CLI, and functions that call functions. Of the rest of Lambda's API there is what tells of a function; nothing is made,
+//! AWS Lambda's Invoke API (2015-03-31, and 2021-11-15 for streams) for functions of the configuration, so that AWS's own clients run them as they
+//! are: boto3, the AWS CLI, and functions that call functions. Of the rest of Lambda's API there is what tells of a function; nothing is made,
 //! changed or deleted here, since definitions come from files alone.
 
 mod call;
@@ -8,8 +8,9 @@ mod refusal;
 
 use super::answers::{App, elsewhere};
 use super::functions::{self, base64_of, check_event, event_or_empty, in_query, insert, random, turn};
+use crate::functions::keys::Caller;
 use crate::functions::name::{self, ACCOUNT, Asked, LATEST, Wrong};
-use crate::functions::{FunctionView, Processes};
+use crate::functions::{FunctionView, Runs};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -89,7 +90,7 @@ async fn invoked(app: &App, name: &str, call: Call, is_streamed: bool) -> Result
         let kind = kind(&call.headers, is_streamed)?;
         let log_tail = wants_log(&call.headers)?;
         let client_context = client_context(&call.headers)?;
-        let (function, processes) = hosted(app, &asked)?;
+        let (function, runs) = found(app, &asked, call.caller)?;
         check_event(&call.body).map_err(|why| Refusal::not_json(&why))?;
         let trace = text(&call.headers, TRACE.as_str()).filter(|trace| trace.len() <= TRACE_BYTES_MAX);
         let invocation = Invocation {
@@ -104,10 +105,10 @@ async fn invoked(app: &App, name: &str, call: Call, is_streamed: bool) -> Result
         let trace = invocation.trace.clone();
         let mut response = match kind {
             Kind::DryRun => StatusCode::NO_CONTENT.into_response(),
-            Kind::Event => submitted(&*processes, invocation).await?,
+            Kind::Event => submitted(&*runs, invocation).await?,
             Kind::RequestResponse => {
                 call.patience.extend(function.patience());
-                run(app, &*processes, invocation).await?
+                run(app, &*runs, invocation).await?
             }
         };
         insert(response.headers_mut(), REQUEST_ID, &id);
@@ -118,18 +119,18 @@ async fn invoked(app: &App, name: &str, call: Call, is_streamed: bool) -> Result
 }
 
 /// Nobody waits for it.
-async fn submitted(processes: &dyn Processes, invocation: Invocation) -> Result<Response, Refusal> {
+async fn submitted(runs: &dyn Runs, invocation: Invocation) -> Result<Response, Refusal> {
     if invocation.event.len() > LATER_BYTES_MAX {
         return Err(Refusal::too_large_for_later());
     }
-    processes.submit(invocation).await.map_err(|why| Refusal::not_run(&why))?;
+    runs.submit(invocation).await.map_err(Refusal::unrun)?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
-async fn run(app: &App, processes: &dyn Processes, invocation: Invocation) -> Result<Response, Refusal> {
+async fn run(app: &App, runs: &dyn Runs, invocation: Invocation) -> Result<Response, Refusal> {
     let is_streamed = invocation.streamed;
     let turn = turn(&app.invocations).ok_or_else(Refusal::throttled)?;
-    let answer = processes.invoke(invocation).await.map_err(|why| Refusal::not_run(&why))?;
+    let answer = runs.invoke(invocation).await.map_err(Refusal::unrun)?;
     Ok(match answer {
         Answer::Whole(finished) if is_streamed => {
             let kind = finished.content_type.clone();
@@ -191,11 +192,22 @@ fn asked(name: &str, call: &Call) -> Result<Asked, Refusal> {
     })
 }
 
-fn hosted(app: &App, asked: &Asked) -> Result<(FunctionView, Arc<dyn Processes>), Refusal> {
-    let function = app.operations.function(&asked.name);
-    let processes = function.as_ref().and_then(|function| function.processes.clone());
-    // One that runs in AWS is none of this place.
-    function.zip(processes).ok_or_else(|| Refusal::not_found(&asked.arn(&app.region)))
+fn found(app: &App, asked: &Asked, caller: Caller) -> Result<(FunctionView, Arc<dyn Runs>), Refusal> {
+    let function = app.operations.function(&asked.name).filter(|function| is_open_to(function, caller));
+    // In AWS another version may be other code, and which one is asked there the configuration says.
+    let function = function.filter(|function| {
+        function.hosted().is_some() || asked.qualifier.is_none() || asked.qualifier.as_deref() == function.qualifier()
+    });
+    let runs = function.as_ref().and_then(FunctionView::runs);
+    function.zip(runs).ok_or_else(|| Refusal::not_found(&asked.arn(&app.region)))
+}
+
+/// The gateway's keys of AWS are the administrator's: no function acts by them.
+fn is_open_to(function: &FunctionView, caller: Caller) -> bool {
+    match caller {
+        Caller::Admin => true,
+        Caller::Function => function.hosted().is_some(),
+    }
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -252,7 +264,7 @@ async fn list(State(app): State<App>, call: Call) -> Response {
         Ok(functions) => functions,
         Err(_) => return Refusal::service("The gateway could not say.").into_response(),
     };
-    functions.retain(|function| function.processes.is_some());
+    functions.retain(|function| function.runs().is_some() && is_open_to(function, call.caller));
     functions.sort_by(|a, b| a.name().cmp(b.name()));
     // The last name of the page before.
     let after = in_query(query, "Marker").unwrap_or_default();
@@ -265,7 +277,7 @@ async fn list(State(app): State<App>, call: Call) -> Response {
 
 async fn show(State(app): State<App>, Path(name): Path<String>, call: Call) -> Response {
     answered(asked(&name, &call).and_then(|asked| {
-        let (function, _) = hosted(&app, &asked)?;
+        let (function, _) = found(&app, &asked, call.caller)?;
         let configuration = described(&app, &function, asked.qualifier.as_deref());
         Ok(json(&json!({ "Configuration": configuration, "Code": {}, "Tags": {} })))
     }))
@@ -273,7 +285,7 @@ async fn show(State(app): State<App>, Path(name): Path<String>, call: Call) -> R
 
 async fn configuration(State(app): State<App>, Path(name): Path<String>, call: Call) -> Response {
     answered(asked(&name, &call).and_then(|asked| {
-        let (function, _) = hosted(&app, &asked)?;
+        let (function, _) = found(&app, &asked, call.caller)?;
         Ok(json(&described(&app, &function, asked.qualifier.as_deref())))
     }))
 }
@@ -296,7 +308,7 @@ fn described(app: &App, function: &FunctionView, qualifier: Option<&str>) -> Val
         value["Handler"] = hosted.handler.as_ref().map(|handler| handler.as_str()).into();
         value["MemorySize"] = hosted.memory.map(|bytes| bytes >> 20).into();
     }
-    if let Some(processes) = &function.processes {
+    if let Some(processes) = function.processes() {
         value["CodeSha256"] = processes.code().0.into();
     }
     value

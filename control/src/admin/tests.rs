@@ -35,6 +35,8 @@ struct Fake {
     padding: String,
     /// What `dessert` answers.
     dessert: Arc<Scripted>,
+    /// What `remote` does, which runs in AWS.
+    remote: Arc<Scripted>,
     document: Arc<Document>,
     function_reload: Mutex<Result<Reloaded, NotReloaded>>,
 }
@@ -54,6 +56,7 @@ impl Default for Fake {
             resets: Mutex::default(),
             padding: String::new(),
             dessert: Arc::default(),
+            remote: Arc::default(),
             document: testing::document(),
             function_reload: Mutex::new(Ok(Reloaded { hash: "beef".to_owned(), has_changed: true })),
         }
@@ -141,7 +144,7 @@ impl Operations for Fake {
     }
 
     fn functions(&self) -> Vec<FunctionView> {
-        testing::views(&self.document, &self.dessert)
+        testing::views(&self.document, &self.dessert, &self.remote)
     }
 
     fn function(&self, name: &str) -> Option<FunctionView> {
@@ -445,7 +448,7 @@ async fn stopping_lets_an_answer_out_and_nobody_in() {
     let request = "POST /reload HTTP/1.1\r\nHost: localhost\r\nX-Maitred: 1\r\n\r\n";
     let stream = send(address, request).await;
     let _has_begun = tokio::task::spawn_blocking(move || has_begun.recv().map(|()| has_begun)).await.unwrap().unwrap();
-    let stopping = tokio::spawn(admin.stop());
+    let stopping = tokio::spawn(admin.stop(Duration::ZERO));
     while TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -465,7 +468,7 @@ async fn stopping_answers_whoever_was_let_in_and_has_not_asked_yet() {
     assert_eq!(ask(&admin, "GET /healthz", "").await.status, 200);
     admin.close().await;
     assert!(TcpStream::connect(address).await.is_err());
-    let stopping = tokio::spawn(admin.stop());
+    let stopping = tokio::spawn(admin.stop(Duration::ZERO));
     early.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let answer = read(early).await;
     assert_eq!(answer.status, 200);
@@ -494,7 +497,7 @@ async fn an_address_that_is_not_loopback_needs_a_token() {
     let error = Admin::start(config.clone(), Arc::new(Fake::default())).await.err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     let config = AdminConfig { token: Token::new(Some(Secret::new("s"))), ..config };
-    Admin::start(config, Arc::new(Fake::default())).await.unwrap().stop().await;
+    Admin::start(config, Arc::new(Fake::default())).await.unwrap().stop(Duration::ZERO).await;
 }
 
 #[tokio::test]

@@ -126,12 +126,7 @@ async fn follow(cell: Weak<CredentialCell>, shared: Weak<Shared>, wanted: Arc<Be
         // What asks while a search is under way waits for that one.
         let (Some(cell), Some(house)) = (cell.upgrade(), shared.upgrade()) else { return };
         cell.begin();
-        let search = Search {
-            settings: (house.surroundings)(),
-            source: cell.source(),
-            fetch: &*house.fetch,
-            time: house.unix_time().as_secs(),
-        };
+        let search = Search { settings: (house.surroundings)(), cell: &cell, fetch: &*house.fetch, time: house.unix_time() };
         let late = |_| format!("nobody answered within {} s", SEARCH_TIME_MAX.as_secs());
         let found = timeout(SEARCH_TIME_MAX, search.find()).await.map_err(late).and_then(|found| found);
         drop(search);
@@ -139,7 +134,7 @@ async fn follow(cell: Weak<CredentialCell>, shared: Weak<Shared>, wanted: Arc<Be
         let wait = match &found {
             Ok(found) => {
                 retry = RETRY_MIN;
-                let wait = next_search(found, house.unix_time());
+                let wait = next_search(found, cell.aws_time(house.unix_time()));
                 wait - wait * chance.below(JITTER) as u32 / 1000
             }
             Err(_) => {
@@ -148,7 +143,7 @@ async fn follow(cell: Weak<CredentialCell>, shared: Weak<Shared>, wanted: Arc<Be
                 wait
             }
         };
-        tell(&found, std::mem::replace(&mut failed, found.is_err()), &cell, house.unix_time());
+        tell(&found, std::mem::replace(&mut failed, found.is_err()), &cell, cell.aws_time(house.unix_time()));
         let (clock, turned) = (house.clock.clone(), house.turned.subscribe());
         // From the answer on, and not from when it was told: a clock that is turned then is not too early.
         let due = clock.now() + wait;

@@ -4,10 +4,11 @@
 
 use super::{container, process, sts};
 use http::Uri;
-use maitred_core::aws::{CredentialSource, Credentials, Settings};
+use maitred_core::aws::{CredentialCell, Credentials, Settings};
 use maitred_core::ports::{Fetch, FetchRequest, Fetched};
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// Profiles that name each other as their source.
 const SOURCES_MAX: usize = 8;
@@ -15,10 +16,11 @@ const SOURCES_MAX: usize = 8;
 /// One search.
 pub struct Search<'a> {
     pub settings: Settings,
-    pub source: &'a CredentialSource,
+    /// Whose keys are looked for, and by how much AWS's clock is ahead.
+    pub cell: &'a CredentialCell,
     pub fetch: &'a dyn Fetch,
-    /// seconds since 1970
-    pub time: u64,
+    /// Since 1970, here.
+    pub time: Duration,
 }
 
 /// Keys, and where they were found, for the log.
@@ -32,7 +34,7 @@ type Finding<'a> = Pin<Box<dyn Future<Output = Result<Option<Found>, String>> + 
 
 impl Search<'_> {
     pub async fn find(&self) -> Result<Found, String> {
-        if let Some(profile) = &self.source.profile {
+        if let Some(profile) = &self.cell.source().profile {
             return match self.of_profile(profile, Vec::new()).await? {
                 Some(found) => Ok(found),
                 None => Err(self.nothing_in(profile)),

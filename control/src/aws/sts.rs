@@ -5,7 +5,7 @@ use super::settings::read_file;
 use http::Uri;
 use maitred_core::aws::sigv4::{Parts, Signing, authorization, hash, stamp};
 use maitred_core::aws::{Credentials, sts};
-use maitred_core::ports::{Asks, FetchRequest};
+use maitred_core::ports::{Asks, FetchRequest, Fetched};
 use maitred_core::wire::path;
 use std::path::Path;
 use std::time::Duration;
@@ -30,8 +30,20 @@ pub async fn assume_role(
     fields.extend(duration.map(|seconds| ("DurationSeconds", seconds)));
     let (region, url) = place(search, profile);
     let form = form(&fields);
-    let headers = signed(&url, &region, form.as_bytes(), (keys, search.time))?;
-    ask(search, role, url, headers, form).await
+    let ask_once = async |skew: i64| {
+        // Of what was learned before by whoever asks AWS with these keys.
+        let time = search.time.as_secs().saturating_add_signed(skew);
+        let headers = signed(&url, &region, form.as_bytes(), (keys, time))?;
+        ask(search, url.clone(), headers, form.clone()).await
+    };
+    let skew = search.cell.skew();
+    let mut answer = ask_once(skew).await?;
+    if let Some(theirs) = answer.date.filter(|_| sts::is_refused_for_time(answer.status, &answer.body))
+        && search.cell.learn_time(theirs, search.time.as_secs(), skew)
+    {
+        answer = ask_once(search.cell.skew()).await?;
+    }
+    read(role, &answer)
 }
 
 /// `AssumeRoleWithWebIdentity`, with the token in a file, which whoever issues it renews.
@@ -51,28 +63,25 @@ pub async fn web_identity(
         ("RoleSessionName", &session),
         ("WebIdentityToken", token.trim()),
     ];
-    ask(search, role, url, Vec::new(), form(&fields)).await
+    read(role, &ask(search, url, Vec::new(), form(&fields)).await?)
 }
 
-async fn ask(
-    search: &Search<'_>,
-    role: &str,
-    url: String,
-    headers: Vec<(&'static str, String)>,
-    form: String,
-) -> Result<Credentials, String> {
+async fn ask(search: &Search<'_>, url: String, headers: Vec<(&'static str, String)>, form: String) -> Result<Fetched, String> {
     let request = FetchRequest { url, headers, asks: Asks::Form(form), time_max: TIME_MAX, body_bytes_max: ANSWER_BYTES_MAX };
-    let answer = search.ask(request).await?;
+    search.ask(request).await
+}
+
+fn read(role: &str, answer: &Fetched) -> Result<Credentials, String> {
     sts::read(answer.status, &answer.body).map_err(|why| format!("the role {role}: {why}"))
 }
 
 fn session_name(search: &Search<'_>, configured: Option<&str>) -> String {
-    configured.map_or_else(|| format!("maitred-{}", search.time), str::to_owned)
+    configured.map_or_else(|| format!("maitred-{}", search.time.as_secs()), str::to_owned)
 }
 
 /// The region that is asked, and its URL.
 fn place(search: &Search<'_>, profile: &str) -> (String, String) {
-    let (settings, source) = (&search.settings, search.source);
+    let (settings, source) = (&search.settings, search.cell.source());
     let region = settings.region(profile).unwrap_or(&source.region).to_owned();
     let url = match settings.endpoint("sts", Some(profile)) {
         Some(url) => url.to_owned(),

@@ -1,12 +1,13 @@
 use super::search::Search;
 use super::settings_of;
-use maitred_core::aws::sigv4::{Claim, Parts, SecretKey, verify};
-use maitred_core::aws::{CredentialSource, Credentials};
+use maitred_core::aws::sigv4::{Claim, Parts, SecretKey, stamp, verify};
+use maitred_core::aws::{CredentialCell, CredentialSource, Credentials};
 use maitred_core::ports::{Asks, Fetch, FetchRequest, Fetched, Fetching};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// 2026-11-22 22:30:00
 const NOW: u64 = 1_795_386_600;
@@ -24,7 +25,7 @@ struct Scripted {
 impl Fetch for Scripted {
     fn fetch(&self, request: FetchRequest) -> Fetching {
         let found = self.answers.iter().find(|(url, ..)| request.url == *url);
-        let answer = found.map(|(_, status, body)| Fetched { status: *status, body: body.as_bytes().to_vec() });
+        let answer = found.map(|(_, status, body)| Fetched { status: *status, date: None, body: body.as_bytes().to_vec() });
         self.asked.lock().unwrap().push(request);
         Box::pin(async move { answer.ok_or_else(|| "nobody is there".to_owned()) })
     }
@@ -71,7 +72,8 @@ async fn find(
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     all.insert("HOME".to_owned(), home.path().display().to_string());
     let source = CredentialSource { profile: profile.map(Box::from), partition: "aws".into(), region: "eu-west-1".into() };
-    let search = Search { settings: settings_of(all), source: &source, fetch, time: NOW };
+    let cell = CredentialCell::new(source, Instant::now());
+    let search = Search { settings: settings_of(all), cell: &cell, fetch, time: Duration::from_secs(NOW) };
     search.find().await.map(|found| (found.credentials, found.from))
 }
 
@@ -240,6 +242,67 @@ async fn a_role_is_asked_for_with_signed_words() {
     let claim = Claim::read(&parts).expect("a signature");
     assert_eq!((&*claim.key_id, &*claim.region, &*claim.service), ("AKIABASE", "us-west-2", "sts"));
     assert_eq!(verify(&parts, &claim, &SecretKey::new("base"), form.as_bytes()), Ok(()));
+}
+
+/// A service whose clock is another one, and which says so as STS does.
+struct Clocked {
+    time: u64,
+    signed: Mutex<Vec<u64>>,
+}
+
+impl Fetch for Clocked {
+    fn fetch(&self, request: FetchRequest) -> Fetching {
+        let date = &request.headers.iter().find(|(name, _)| *name == "x-amz-date").expect("a date").1;
+        let time = stamp::parse(date.as_bytes()).expect("a date");
+        self.signed.lock().unwrap().push(time);
+        let (status, body) = if time.abs_diff(self.time) <= 300 {
+            (200, KEYS_XML)
+        } else {
+            (
+                403,
+                "<E><Error><Code>SignatureDoesNotMatch</Code><Message>Signature expired: x is now earlier than y</Message></Error></E>",
+            )
+        };
+        let answer = Fetched { status, date: Some(self.time), body: body.as_bytes().to_vec() };
+        Box::pin(async move { Ok(answer) })
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_set_by_the_token_service_once() {
+    let home = Home::new(CONFIG, CREDENTIALS);
+    let variables = [("HOME", home.path().display().to_string()), ("AWS_REGION", "eu-west-1".to_owned())];
+    let settings = || settings_of(variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect());
+    for time in [NOW + 3600, NOW - 3600] {
+        let fetch = Clocked { time, signed: Mutex::default() };
+        let source = CredentialSource { profile: Some("role".into()), partition: "aws".into(), region: "eu-west-1".into() };
+        let cell = CredentialCell::new(source, Instant::now());
+        let find =
+            || async { Search { settings: settings(), cell: &cell, fetch: &fetch, time: Duration::from_secs(NOW) }.find().await };
+        assert_eq!(&*find().await.expect("keys").credentials.key_id, "ASIAROLE");
+        assert_eq!(*fetch.signed.lock().unwrap(), [NOW, time]);
+        // Whoever signs with these keys knows it from now on.
+        find().await.expect("keys");
+        assert_eq!(*fetch.signed.lock().unwrap(), [NOW, time, time]);
+        assert_eq!(cell.aws_time(Duration::from_secs(NOW)), Duration::from_secs(time));
+    }
+    // A service that refuses whatever it is told is asked twice and no more.
+    struct Stubborn(AtomicU32);
+    impl Fetch for Stubborn {
+        fn fetch(&self, _: FetchRequest) -> Fetching {
+            let date = Some(NOW + u64::from(self.0.fetch_add(1, Ordering::Relaxed)) * 1000 + 1000);
+            let body = b"<E><Error><Code>RequestExpired</Code><Message>no</Message></Error></E>".to_vec();
+            Box::pin(async move { Ok(Fetched { status: 400, date, body }) })
+        }
+    }
+    let (fetch, source) = (
+        Stubborn(AtomicU32::new(0)),
+        CredentialSource { profile: Some("role".into()), partition: "aws".into(), region: "x".into() },
+    );
+    let cell = CredentialCell::new(source, Instant::now());
+    let search = Search { settings: settings(), cell: &cell, fetch: &fetch, time: Duration::from_secs(NOW) };
+    assert!(search.find().await.expect_err("it is refused").contains("RequestExpired"));
+    assert_eq!(fetch.0.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A function without processes: what it is to answer is said beforehand, and what it was asked is kept.
 
-use super::{FunctionView, Later, Processes, Seen};
+use super::{FunctionView, Later, Place, Processes, Runs, Seen, Unrun};
+use maitred_core::Fault;
 use maitred_core::function::{Finished, Invocation};
 use maitred_host::{Answer, Figures, InstanceView, LogLine, LogSource, NotRun};
 use maitred_model::{Document, Memory, load_text};
@@ -9,15 +10,18 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 pub(crate) struct Scripted {
     hash: String,
     figures: Figures,
     /// The next one is the first; with none left, the event comes back.
-    pub answers: Mutex<VecDeque<Result<Answer, NotRun>>>,
+    pub answers: Mutex<VecDeque<Result<Answer, Unrun>>>,
     pub asked: Mutex<Vec<Invocation>>,
     pub later: Mutex<Vec<Invocation>>,
     pub lines: Mutex<Vec<LogLine>>,
+    /// Until that comes the next run goes on.
+    pub hold: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl Default for Scripted {
@@ -35,32 +39,46 @@ impl Default for Scripted {
             asked: Mutex::default(),
             later: Mutex::default(),
             lines: Mutex::default(),
+            hold: Mutex::default(),
         }
     }
 }
 
 impl Scripted {
     pub fn answer(&self, answer: Result<Answer, NotRun>) {
-        self.answers.lock().unwrap().push_back(answer);
+        self.answers.lock().unwrap().push_back(answer.map_err(Unrun::Here));
+    }
+
+    /// As AWS refuses.
+    pub fn refuse(&self, fault: Fault) {
+        self.answers.lock().unwrap().push_back(Err(Unrun::Away(fault)));
     }
 }
 
-impl Processes for Scripted {
-    fn invoke(&self, invocation: Invocation) -> Later<'_, Result<Answer, NotRun>> {
+impl Runs for Scripted {
+    fn invoke(&self, invocation: Invocation) -> Later<'_, Result<Answer, Unrun>> {
         let echo = Finished { payload: invocation.event.clone(), ..Finished::default() };
         let tail = invocation.log_tail.then(|| b"START\nEND\n".to_vec());
         self.asked.lock().unwrap().push(invocation);
         let answer = self.answers.lock().unwrap().pop_front();
         let answer = answer.unwrap_or(Ok(Answer::Whole(Finished { log_tail: tail, ..echo })));
-        Box::pin(async move { answer })
+        let hold = self.hold.lock().unwrap().take();
+        Box::pin(async move {
+            if let Some(hold) = hold {
+                hold.await.unwrap();
+            }
+            answer
+        })
     }
 
-    fn submit(&self, invocation: Invocation) -> Later<'_, Result<(), NotRun>> {
+    fn submit(&self, invocation: Invocation) -> Later<'_, Result<(), Unrun>> {
         self.later.lock().unwrap().push(invocation);
         let answer = self.answers.lock().unwrap().pop_front();
         Box::pin(async move { answer.map_or(Ok(()), |answer| answer.map(drop)) })
     }
+}
 
+impl Processes for Scripted {
     fn view(&self) -> Later<'_, Seen> {
         let instances = vec![InstanceView { number: 1, pid: 4711, state: "idle", invocations: 5 }];
         Box::pin(async move { Seen { instances, waiting: 3 } })
@@ -105,11 +123,11 @@ apis: { a: { routes: [ { match: GET /, respond: { status: 200 } } ] } }
     Arc::new(loaded.document.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics)))
 }
 
-pub(crate) fn views(document: &Arc<Document>, dessert: &Arc<Scripted>) -> Vec<FunctionView> {
+pub(crate) fn views(document: &Arc<Document>, dessert: &Arc<Scripted>, remote: &Arc<Scripted>) -> Vec<FunctionView> {
     let soup: Arc<dyn Processes> = Arc::new(Scripted::default());
     FunctionView::all(document, |index| match index {
-        0 => Some(soup.clone()),
-        1 => Some(dessert.clone()),
-        _ => None,
+        0 => Some(Place::Here(soup.clone())),
+        1 => Some(Place::Here(dessert.clone())),
+        _ => Some(Place::Away(remote.clone())),
     })
 }

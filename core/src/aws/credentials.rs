@@ -152,8 +152,16 @@ impl CredentialCell {
         self.skew.load(Ordering::Relaxed)
     }
 
-    /// AWS said what time it is. Whether that is news to a request that was signed with `used`: others may have learned it before.
-    pub fn learn_skew(&self, seconds: i64, used: i64) -> bool {
+    /// What time it is at AWS, since 1970, as far as that is known.
+    pub fn aws_time(&self, ours: Duration) -> Duration {
+        let (skew, by) = (self.skew(), Duration::from_secs(self.skew().unsigned_abs()));
+        if skew < 0 { ours.saturating_sub(by) } else { ours.saturating_add(by) }
+    }
+
+    /// AWS refused for the time, and said that it is `theirs`, where it is `ours` here, in seconds since 1970. Whether that is news to a
+    /// request that was signed with `used`: others may have learned it before.
+    pub fn learn_time(&self, theirs: u64, ours: u64, used: i64) -> bool {
+        let seconds = theirs.cast_signed().saturating_sub(ours.cast_signed());
         let seconds = seconds.clamp(-SKEW_SECONDS_MAX, SKEW_SECONDS_MAX);
         self.skew.store(seconds, Ordering::Relaxed);
         seconds != used
@@ -220,9 +228,12 @@ mod tests {
     fn a_clock_that_is_wrong_is_learned_once() {
         let cell = cell(Instant::now());
         // Two were under way with a wrong clock: each may be signed anew, once.
-        assert!(cell.learn_skew(600, 0) && cell.learn_skew(600, 0) && cell.skew() == 600);
-        assert!(!cell.learn_skew(600, 600));
-        assert!(cell.learn_skew(i64::MIN, 600) && cell.skew() == -SKEW_SECONDS_MAX);
-        assert!(!cell.learn_skew(i64::MIN, -SKEW_SECONDS_MAX));
+        assert!(cell.learn_time(1600, 1000, 0) && cell.learn_time(1600, 1000, 0) && cell.skew() == 600);
+        assert!(!cell.learn_time(1600, 1000, 600));
+        let ours = Duration::from_millis(1_000_500);
+        assert_eq!(cell.aws_time(ours), Duration::from_millis(1_600_500));
+        assert!(cell.learn_time(0, u64::MAX / 2, 600) && cell.skew() == -SKEW_SECONDS_MAX);
+        assert!(!cell.learn_time(0, u64::MAX / 2, -SKEW_SECONDS_MAX));
+        assert_eq!(cell.aws_time(ours), Duration::ZERO);
     }
 }

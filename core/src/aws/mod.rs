@@ -1,6 +1,7 @@
 //! What AWS's own clients and services expect: how requests are signed, where keys and addresses are configured, and how faults are worded.
 //! Opens no sockets and reads no files.
 
+pub mod clock;
 mod credentials;
 mod profiles;
 mod settings;

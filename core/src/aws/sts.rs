@@ -1,6 +1,7 @@
 //! Answers of AWS's Security Token Service: temporary keys, or why there are none, as XML. Reads elements and their text, and nothing else of
 //! XML: a document type, a section of character data or an entity of one's own is no answer of STS.
 
+use super::clock;
 use super::credentials::{Credentials, moment};
 
 /// Elements of an answer; there are about ten.
@@ -27,6 +28,13 @@ pub fn read(status: u16, body: &[u8]) -> Result<Credentials, String> {
     let expires = moment(text("Credentials/Expiration")?)?;
     let (key_id, secret) = (text("Credentials/AccessKeyId")?, text("Credentials/SecretAccessKey")?);
     Credentials::new(key_id, secret, Some(text("Credentials/SessionToken")?), Some(expires))
+}
+
+/// Whether an answer refuses a request for its time alone.
+pub fn is_refused_for_time(status: u16, body: &[u8]) -> bool {
+    let texts = std::str::from_utf8(body).ok().and_then(|text| leaves(text).ok()).unwrap_or_default();
+    let text = |ending: &str| texts.iter().find(|(path, _)| path.ends_with(ending)).map_or("", |(_, text)| text.as_str());
+    clock::is_refused_for_time(status, text("Error/Code"), text("Error/Message"))
 }
 
 /// Of each element that has no elements in it, its path and its text.

@@ -53,6 +53,8 @@ pub struct State {
     pub(crate) aws: Arc<dyn Fn() -> Settings + Send + Sync>,
     /// What is taken by bodies that are held whole.
     pub(super) room: Room,
+    /// What is taken by messages of clients that stay.
+    pub(super) sockets_room: Room,
     /// What rate limits count, by what is limited: a reload forgives nobody.
     pub(crate) limits: Registry<TablePlace, Table>,
     /// What their keys are made with where no other gateway makes the same.
@@ -98,6 +100,7 @@ impl State {
             credentials: Registry::default(),
             aws: Arc::new(Settings::default),
             room: Room::default(),
+            sockets_room: Room::default(),
             limits: Registry::default(),
             limit_seed: Table::random_seed(),
             seen: Registry::default(),

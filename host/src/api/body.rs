@@ -2,11 +2,11 @@
 
 use super::trailers::ERROR_BYTES_MAX;
 use super::{HEAD_BYTES_MAX, LIMITS, Refused};
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use maitred_wire::{Chunked, ChunkedStep, Framing, Parsed, Refusal, RequestHead};
 use std::io;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::task::coop::consume_budget;
 
 /// Asked of the socket at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -112,28 +112,17 @@ impl Wire {
 
     /// What is there is copied, and all else read behind it.
     async fn exactly(&mut self, length: usize) -> Result<Vec<u8>, Broken> {
-        let mut all = Vec::new();
         let there = self.buffer.len().min(length);
-        all.extend_from_slice(&self.buffer[..there]);
+        let mut all = self.buffer[..there].to_vec();
         self.buffer.advance(there);
-        let mut done = there;
-        while done < length {
-            if done == all.len() {
+        while all.len() < length {
+            let left = length - all.len();
+            if all.len() == all.capacity() {
                 // Twice what came, and not what was announced: only who sends it takes memory.
-                let room = all.len().max(PIECE_BYTES_MAX).min(length - done);
-                all.reserve_exact(room);
-                all.resize(done + room, 0);
+                all.reserve_exact(all.len().max(PIECE_BYTES_MAX).min(left));
             }
-            match self.stream.try_read(&mut all[done..]) {
-                Ok(0) => return Err(Broken::Cut),
-                Ok(count) => {
-                    done += count;
-                    consume_budget().await;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.stream.readable().await.map_err(|_| Broken::Cut)?;
-                }
-                Err(_) => return Err(Broken::Cut),
+            if !matches!(self.stream.read_buf(&mut (&mut all).limit(left)).await, Ok(1..)) {
+                return Err(Broken::Cut);
             }
         }
         Ok(all)
@@ -203,25 +192,11 @@ impl Wire {
         }
     }
 
+    /// Asks the socket only once the system has said that there is something: a read that fills less than its room was the last until
+    /// then. `Output::catch_up` relies on that.
     async fn fill(&mut self, room: usize) -> io::Result<usize> {
-        loop {
-            match self.try_fill(room) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.readable().await?,
-                done => {
-                    // A process that always has more to say must not be the only one that is heard.
-                    consume_budget().await;
-                    return done;
-                }
-            }
-        }
-    }
-
-    fn try_fill(&mut self, room: usize) -> io::Result<usize> {
-        let length = self.buffer.len();
-        self.buffer.resize(length + room, 0);
-        let read = self.stream.try_read(&mut self.buffer[length..]);
-        self.buffer.truncate(length + read.as_ref().map_or(0, |count| *count));
-        read
+        self.buffer.reserve(room);
+        self.stream.read_buf(&mut (&mut self.buffer).limit(room)).await
     }
 
     /// Until the client has gone; what it sends meanwhile waits, up to a bound.

@@ -1,11 +1,14 @@
 //! One connection to an instance's port: reads calls, one after another, and answers them. What a call means is the instance's to say.
 
+mod extensions;
+
 use super::body::{Body, Broken, Next, Wire};
 use super::trailers::{Quirk, StreamError, stream_error};
 use super::{Call, Refused, TAKEN, error_type, json, whole};
 use crate::answer::{Answer, PIECES_MAX, Piece, Streamed};
 use crate::pool::errors;
 use crate::pool::instance::{Given, Instance};
+use crate::pool::output::Upto;
 use bytes::BytesMut;
 use maitred_core::function::{Failure, Finished, PAYLOAD_BYTES_MAX};
 use maitred_wire::RequestHead;
@@ -13,6 +16,7 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::coop::consume_budget;
+use uuid::Uuid;
 
 const MODE: &[u8] = b"Lambda-Runtime-Function-Response-Mode";
 const ERROR_TYPE: &[u8] = b"Lambda-Runtime-Function-Error-Type";
@@ -22,6 +26,8 @@ struct Connection {
     instance: Rc<Instance>,
     head: RequestHead,
     out: Vec<u8>,
+    /// Which extension asked for events on it.
+    extension: Option<Uuid>,
 }
 
 /// Whether the connection goes on.
@@ -30,8 +36,13 @@ type GoesOn = Option<()>;
 pub(crate) async fn serve(stream: TcpStream, instance: Rc<Instance>) {
     // What is not sent at once is not saved for long, and an event is one write.
     let _ = stream.set_nodelay(true);
-    let mut connection = Connection { wire: Wire::new(stream), instance, head: RequestHead::default(), out: Vec::new() };
-    while connection.call().await.is_some() {}
+    let (wire, head) = (Wire::new(stream), RequestHead::default());
+    let mut connection = Connection { wire, instance, head, out: Vec::new(), extension: None };
+    let mut calls = 0_u32;
+    while connection.call().await.is_some() {
+        calls = calls.saturating_add(1);
+    }
+    connection.leave(calls);
 }
 
 impl Connection {
@@ -52,6 +63,7 @@ impl Connection {
             Call::Response(id) => self.response(&head, id, &mut body).await,
             Call::Error(id) => self.error(&head, id, &mut body).await,
             Call::InitError => self.init_error(&head, &mut body).await,
+            Call::Extension(call) => self.extension(call, &head, &mut body).await,
             Call::Ping => self.say(&mut body, |out| whole(out, 200, "text/plain", "pong", false)).await,
             Call::NoLogs => self.accepted(&mut body, &none("Logs")).await,
             Call::NoTelemetry => self.accepted(&mut body, &none("Telemetry")).await,
@@ -70,6 +82,9 @@ impl Connection {
         }
         // A client that lost the connection of its answer may be here before we have seen that.
         self.instance.settled().await;
+        if !self.instance.extensions.are_ready() {
+            self.extensions_ready().await?;
+        }
         let mut event = match self.instance.park() {
             Ok(event) => event,
             Err(refused) => return self.say(body, |out| refused.write(out, false)).await,
@@ -106,10 +121,12 @@ impl Connection {
     }
 
     async fn response(&mut self, head: &RequestHead, id: &[u8], body: &mut Body) -> GoesOn {
-        if let Err(refused) = self.instance.begins_answer(id) {
+        let mode = head.headers.get(MODE);
+        // Who streams may go on writing to its log.
+        let upto = if mode.is_some() { Upto::Now } else { Upto::Call };
+        if let Err(refused) = self.instance.begins_answer(id, upto) {
             return self.refuse(head, body, refused).await;
         }
-        let mode = head.headers.get(MODE);
         let streams = match mode {
             None => false,
             Some(mode) if mode.eq_ignore_ascii_case(b"streaming") => true,
@@ -146,7 +163,7 @@ impl Connection {
     }
 
     async fn error(&mut self, head: &RequestHead, id: &[u8], body: &mut Body) -> GoesOn {
-        if let Err(refused) = self.instance.begins_answer(id) {
+        if let Err(refused) = self.instance.begins_answer(id, Upto::Call) {
             return self.refuse(head, body, refused).await;
         }
         if !self.fits(head) {

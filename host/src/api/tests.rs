@@ -30,7 +30,12 @@ fn each_path_with_its_method_is_one_call() {
         (Method::Post, "/2018-06-01/runtime/invocation/a/b/response", Call::Unknown),
         // A prefix in AWS_LAMBDA_RUNTIME_API tells nobody apart: each process has its own port.
         (Method::Get, "/fn/2018-06-01/runtime/invocation/next", Call::Unknown),
-        (Method::Post, "/2020-01-01/extension/register", Call::Unknown),
+        (Method::Post, "/2020-01-01/extension/register", Call::Extension(ExtensionCall::Register)),
+        (Method::Get, "/2020-01-01/extension/event/next", Call::Extension(ExtensionCall::Next)),
+        (Method::Post, "/2020-01-01/extension/event/next", Call::WrongMethod),
+        (Method::Post, "/2020-01-01/extension/init/error", Call::Extension(ExtensionCall::InitError)),
+        (Method::Post, "/2020-01-01/extension/exit/error", Call::Extension(ExtensionCall::ExitError)),
+        (Method::Get, "/2020-01-01/extension/", Call::Unknown),
     ] {
         assert_eq!(Call::of(method, path.as_bytes()), wanted, "{method:?} {path}");
     }

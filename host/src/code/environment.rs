@@ -1,6 +1,7 @@
 //! How a process of a function is started: its command, and the whole of its environment. Nothing in it is the gateway's own. What AWS
 //! Lambda says to its functions is said to ours, and what users write comes first where AWS leaves it to them.
 
+use super::extensions;
 use super::interpreter::{self, Interpreter, USUAL_PATH};
 use super::user::{User, user_of};
 use super::{Code, NotReady};
@@ -70,7 +71,7 @@ pub(crate) fn launch(
     told: &Surroundings<'_>,
 ) -> Result<Launch, NotReady> {
     Ok(Launch {
-        command: command(hosted, code, interpreter)?,
+        command: extensions::before(&code.extensions, command(hosted, code, interpreter)?),
         environment: environment(hosted, code, interpreter, told),
         directory: code.root.clone(),
         user,

@@ -63,7 +63,6 @@ pub(crate) struct Desk {
     pub(super) open_events: Cell<usize>,
     pub(super) open_event_bytes: Cell<usize>,
     generation: Cell<u32>,
-    numbers: Cell<u32>,
     /// Nobody can ask for more.
     pub(super) is_retired: Cell<bool>,
     is_closed: Cell<bool>,
@@ -93,7 +92,6 @@ impl Desk {
             open_events: Cell::default(),
             open_event_bytes: Cell::default(),
             generation: Cell::default(),
-            numbers: Cell::default(),
             is_retired: Cell::default(),
             is_closed: Cell::default(),
             warm_failures: Cell::default(),
@@ -243,8 +241,8 @@ impl Desk {
         let is_again = self.waiting.borrow().front().is_some_and(|job| job.failed_starts > 0);
         let is_ahead = self.waiting.borrow().is_empty() && self.events.borrow().is_empty();
         let limit = if is_again { self.settings.timeout } else { self.settings.init_timeout };
-        self.numbers.set(self.numbers.get().wrapping_add(1));
-        let instance = Instance::new(self, self.numbers.get(), self.generation.get(), Start { limit, is_again, is_ahead });
+        let number = self.shared.log.next_instance();
+        let instance = Instance::new(self, number, self.generation.get(), Start { limit, is_again, is_ahead });
         self.instances.borrow_mut().push(instance.clone());
         spawn_local(instance.live());
     }

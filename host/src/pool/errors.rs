@@ -53,6 +53,11 @@ pub(crate) fn init_timed_out(id: &str, after: Duration) -> Vec<u8> {
     )
 }
 
+/// An extension said that it cannot start.
+pub(crate) fn of_extension(name: &str, kind: &str) -> Vec<u8> {
+    object("Extension.InitError", &format!("The extension `{name}` failed: {kind}"))
+}
+
 /// What a function says of its error, or, where it says nothing, of which type it is.
 pub(crate) fn or_named(payload: Vec<u8>, kind: &str) -> Vec<u8> {
     if payload.is_empty() { object(kind, "The function failed and said no more") } else { payload }

@@ -1,10 +1,13 @@
 //! One process of a function, from its start to its end: where it stands in the protocol, what it runs, and how long it may. Knows no
 //! HTTP (`api/` does) and does not choose what it runs (`desk.rs` does).
 
+mod extended;
+
 use super::desk::{Desk, StartFailure};
 use super::errors;
+use super::extensions::Extensions;
 use super::job::{Job, Reply, Run};
-use super::output::Output;
+use super::output::{Output, Upto};
 use crate::answer::Piece;
 use crate::api::connection::serve;
 use crate::api::{EventHead, Refused};
@@ -63,6 +66,7 @@ pub(crate) struct Instance {
     /// A run is over.
     concluded: Notify,
     wanted: Cell<Option<End>>,
+    pub extensions: Extensions,
     output: Output,
 }
 
@@ -122,7 +126,8 @@ impl Instance {
             wake: Notify::new(),
             concluded: Notify::new(),
             wanted: Cell::default(),
-            output: Output::new(desk.shared.log.clone(), number),
+            extensions: Extensions::new(&desk.settings.extensions),
+            output: Output::new(desk.shared.log.clone(), desk.settings.places.clone(), number),
             desk: desk.clone(),
         })
     }
@@ -260,6 +265,7 @@ impl Instance {
         if self.desk.settings.reports {
             self.output.say(&format!("START RequestId: {} Version: {VERSION}", run.invocation.id));
         }
+        self.extensions.invoke(|| self.invoked(&run));
         *self.run.borrow_mut() = Some(run);
         self.invocations.set(self.invocations.get() + 1);
         self.due_at(now + timeout);
@@ -301,19 +307,19 @@ impl Instance {
 
     /// Until no answer is being read. The deadline of what is under way is this one's too.
     pub async fn settled(&self) {
-        while self.run.borrow().as_ref().is_some_and(|run| run.is_answering) {
+        while self.run.borrow().as_ref().is_some_and(|run| run.answering.is_some()) {
             self.concluded.notified().await;
         }
     }
 
     /// Whether what is under way has this id and no answer yet; from here on it has one.
-    pub fn begins_answer(&self, id: &[u8]) -> Result<(), Refused> {
+    pub fn begins_answer(&self, id: &[u8], upto: Upto) -> Result<(), Refused> {
         if self.is_starting() {
             return Err(Refused::State);
         }
         match &mut *self.run.borrow_mut() {
-            Some(run) if run.invocation.id.as_bytes() == id && !run.is_answering => {
-                run.is_answering = true;
+            Some(run) if run.invocation.id.as_bytes() == id && run.answering.is_none() => {
+                run.answering = Some(upto);
                 Ok(())
             }
             Some(_) | None => Err(Refused::RequestId),
@@ -345,7 +351,7 @@ impl Instance {
             self.set(State::Between(Instant::now()));
         }
         let duration = run.started.elapsed();
-        self.output.catch_up();
+        self.output.catch_up(run.answering.unwrap_or(Upto::Now));
         if self.desk.settings.reports {
             self.report(&run.invocation.id, duration);
         }
@@ -403,7 +409,7 @@ impl Instance {
         }
         self.set(State::Ending);
         self.due_at(Instant::now() + GRACE);
-        self.output.catch_up();
+        self.output.catch_up(Upto::Now);
         self.output.hint_of(&payload);
         self.desk.start_failed(self.start, &StartFailure::Told(payload));
     }
@@ -506,13 +512,11 @@ impl Instance {
     /// Does what is wanted of it, and what is due.
     fn act(&self, process: &Process) {
         match self.wanted.take() {
-            Some(End::Gently) => {
-                process.terminate();
-                self.due.set(Some(Instant::now() + GRACE));
-            }
+            Some(End::Gently) => self.end_gently(process),
             Some(End::Now) => process.kill(),
             None => {}
         }
+        self.extended_end(process);
         let now = Instant::now();
         if self.due.get().is_none_or(|due| due > now) {
             return;
@@ -521,11 +525,9 @@ impl Instance {
         match *self.state.borrow() {
             State::Ending => return process.kill(),
             State::Idle(_) if !self.desk.may_spare(self) => return self.due.set(Some(now + self.desk.settings.idle)),
-            State::Idle(_) => {
-                process.terminate();
-                self.due.set(Some(now + GRACE));
-            }
-            State::Starting | State::Busy | State::Between(_) => process.kill(),
+            State::Idle(_) => self.end_gently(process),
+            State::Starting => process.kill(),
+            State::Busy | State::Between(_) => self.end_late(process),
         }
         self.too_late();
     }
@@ -536,6 +538,7 @@ impl Instance {
         match self.set(State::Ending) {
             State::Starting => {
                 self.output.say(&format!("Initialization timed out after {:.2} seconds", self.start.limit.as_secs_f64()));
+                self.blame();
                 self.desk.start_failed(self.start, &StartFailure::Late(self.start.limit));
             }
             State::Busy => {
@@ -545,6 +548,7 @@ impl Instance {
             }
             State::Between(_) => {
                 self.output.say("The process did not ask for more work in time and is ended");
+                self.blame();
                 self.desk.balance();
             }
             State::Idle(_) => self.desk.not_idle(self),

@@ -1,5 +1,6 @@
 //! An invocation on its way through a pool, and while it runs.
 
+use super::output::Upto;
 use crate::answer::{Answer, NotRun, Piece};
 use maitred_core::function::Invocation;
 use std::time::Duration;
@@ -34,8 +35,8 @@ pub(crate) struct Run {
     pub started: Instant,
     /// Since 1970: what the function is told.
     pub deadline_wall: Duration,
-    /// Its answer is being read: there is no other.
-    pub is_answering: bool,
+    /// Its answer is being read, and there is no other; and what of its output is taken before it is told.
+    pub answering: Option<Upto>,
     pub rest: Rest,
 }
 
@@ -54,7 +55,7 @@ impl Job {
         let event = std::mem::take(&mut self.invocation.event);
         let Job { invocation, reply, until, failed_starts, given, is_event } = self;
         let rest = Rest { until, failed_starts, given: given + 1, is_event };
-        let run = Run { invocation, reply: Some(reply), stream: None, started: now, deadline_wall, is_answering: false, rest };
+        let run = Run { invocation, reply: Some(reply), stream: None, started: now, deadline_wall, answering: None, rest };
         (run, event)
     }
 }

@@ -1,6 +1,7 @@
 //! What one process writes: read from its pipes, cut into lines, and told with the invocation that was under way.
 
-use crate::log::{Lines, Log, LogSource, import_hint};
+use crate::hint::Places;
+use crate::log::{Lines, Log, LogSource};
 use maitred_core::function::LOG_TAIL_BYTES_MAX;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -23,6 +24,7 @@ const PIPE_LINES: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Output {
     log: Arc<Log>,
+    places: Arc<Places>,
     instance: u32,
     /// The invocation under way, up to the next question for work; empty: none.
     request: RefCell<Box<str>>,
@@ -45,7 +47,7 @@ struct Pipe {
 }
 
 impl Output {
-    pub fn new(log: Arc<Log>, instance: u32) -> Output {
+    pub fn new(log: Arc<Log>, places: Arc<Places>, instance: u32) -> Output {
         let pipe = |source| Pipe {
             source,
             file: RefCell::default(),
@@ -55,6 +57,7 @@ impl Output {
         };
         Output {
             log,
+            places,
             instance,
             request: RefCell::default(),
             tail: RefCell::default(),
@@ -73,7 +76,7 @@ impl Output {
 
     pub fn close(&self) {
         for pipe in &self.pipes {
-            self.drain(pipe, PIPE_BYTES, PIPE_LINES);
+            self.drain(pipe, PIPE_BYTES, PIPE_LINES, Upto::Now);
             pipe.file.take();
             pipe.rest.take();
             pipe.lines.borrow_mut().finish(|line| self.line(pipe.source, line));
@@ -92,13 +95,11 @@ impl Output {
                 ready = file.readable() => Some(ready),
                 () = pipe.again.notified() => None,
             };
-            let Ok(mut ready) = ready.transpose() else { break };
-            match self.drain(pipe, TURN_BYTES, TURN_LINES) {
-                Drained::Empty => {
-                    if let Some(ready) = &mut ready {
-                        ready.clear_ready();
-                    }
-                }
+            if ready.is_some_and(|ready| ready.is_err()) {
+                break;
+            }
+            match self.drain(pipe, TURN_BYTES, TURN_LINES, Upto::Call) {
+                Drained::Empty => {}
                 Drained::More => tokio::task::yield_now().await,
                 Drained::Closed => break,
             }
@@ -106,37 +107,47 @@ impl Output {
         pipe.file.take();
     }
 
-    /// Takes what was written up to now, so that it is told with the invocation that it belongs to.
-    pub fn catch_up(&self) {
+    /// Takes what was written, so that it is told with the invocation that it belongs to.
+    pub fn catch_up(&self, upto: Upto) {
         for pipe in &self.pipes {
-            self.drain(pipe, PIPE_BYTES, PIPE_LINES);
+            self.drain(pipe, PIPE_BYTES, PIPE_LINES, upto);
         }
     }
 
-    fn drain(&self, pipe: &Pipe, most: usize, mut lines: usize) -> Drained {
+    fn drain(&self, pipe: &Pipe, most: usize, mut lines: usize, upto: Upto) -> Drained {
         let Some(file) = pipe.file.borrow().clone() else { return Drained::Closed };
         let rest = pipe.rest.take();
-        if !self.tell(pipe, &rest, &mut lines) {
+        if !rest.is_empty() && !self.tell(pipe, &rest, &mut lines) {
             return Drained::More;
         }
+        let mut read = |file: &File| self.read(file, pipe, most, &mut lines);
+        let drained = match upto {
+            Upto::Call => file.try_io(Interest::READABLE, read),
+            Upto::Now => read(file.get_ref()),
+        };
+        drained.unwrap_or(Drained::Empty)
+    }
+
+    /// Fails where there is no more for now, which is how a file that was asked too early is taken to be.
+    fn read(&self, mut file: &File, pipe: &Pipe, most: usize, lines: &mut usize) -> io::Result<Drained> {
         let mut bytes = [0; 8 * 1024];
         for _ in 0..most / bytes.len() {
-            match file.get_ref().read(&mut bytes) {
-                Ok(0) => return Drained::Closed,
+            match file.read(&mut bytes) {
+                Ok(0) => return Ok(Drained::Closed),
                 Ok(count) => {
-                    if !self.tell(pipe, &bytes[..count], &mut lines) {
-                        return Drained::More;
+                    if !self.tell(pipe, &bytes[..count], lines) {
+                        return Ok(Drained::More);
                     }
                     if count < bytes.len() {
-                        return Drained::Empty;
+                        return Err(io::ErrorKind::WouldBlock.into());
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Drained::Empty,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Drained::Closed,
+                Err(_) => return Ok(Drained::Closed),
             }
         }
-        Drained::More
+        Ok(Drained::More)
     }
 
     /// Whether those were all told; if not, the rest is kept.
@@ -151,7 +162,7 @@ impl Output {
 
     /// It asks for work: what it writes from here on belongs to no invocation.
     pub fn rest(&self) {
-        self.catch_up();
+        self.catch_up(Upto::Call);
         self.request.take();
     }
 
@@ -185,7 +196,7 @@ impl Output {
 
     /// Once for each process.
     fn hint(&self, text: &str, request: &str) {
-        if let Some(hint) = import_hint(text) {
+        if let Some(hint) = self.places.hint(text) {
             self.was_hinted.set(true);
             self.log.push(LogSource::Platform, self.instance, Some(request).filter(|id| !id.is_empty()), &hint);
         }
@@ -210,6 +221,16 @@ enum Drained {
     Closed,
 }
 
+/// What is to have been taken of a pipe.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Upto {
+    /// All that the process wrote before it began the call that was just read. The system tells what can be read in the order in which it
+    /// came, and `Wire` reads no call that it has not told: so a pipe of which it has told nothing is empty up to there, and is not asked.
+    Call,
+    /// Whatever there is.
+    Now,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,7 +244,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let log = Arc::new(Log::new("f".into()));
-            let output = Output::new(log.clone(), 1);
+            let output = Output::new(log.clone(), Arc::default(), 1);
             let (reader, mut writer) = UnixStream::pair().unwrap();
             reader.set_nonblocking(true).unwrap();
             output.open(Some(reader.into()), None).unwrap();
@@ -231,7 +252,7 @@ mod tests {
             let mut follow = std::pin::pin!(output.follow_one(&output.pipes[0]));
             let _ = tokio::time::timeout(Duration::ZERO, &mut follow).await;
             writer.write_all(&[b'\n'; ALL]).unwrap();
-            output.catch_up();
+            output.catch_up(Upto::Now);
             assert_eq!(told(), PIPE_LINES);
             let all = async {
                 while told() < ALL {

@@ -43,6 +43,10 @@ impl Process {
         match self.none {}
     }
 
+    pub fn stop(&self) {
+        match self.none {}
+    }
+
     pub async fn ended(&mut self) -> Exit {
         match self.none {}
     }

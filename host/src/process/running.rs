@@ -54,6 +54,11 @@ impl Process {
         self.child.get_ref().signal(libc::SIGKILL);
     }
 
+    /// SIGSTOP to it alone: it does nothing more, and those that it started go on.
+    pub fn stop(&self) {
+        self.child.get_ref().stop();
+    }
+
     /// When it ended, with what; what it started is killed, and it is reaped. Who stops waiting may ask again.
     pub async fn ended(&mut self) -> Exit {
         if let Some(exit) = self.ended {

@@ -117,6 +117,14 @@ impl Child {
         }
     }
 
+    /// To the process alone.
+    pub(super) fn stop(&self) {
+        if let (false, Ok(pid @ 2..)) = (self.is_reaped, i32::try_from(self.pid)) {
+            // SAFETY: two numbers. The id is that of a child that nobody has waited for, and so nobody else's.
+            unsafe { libc::kill(pid, libc::SIGSTOP) };
+        }
+    }
+
     /// For a process that has ended, once.
     pub(super) fn reap(&mut self) -> Option<oneshot::Receiver<Exit>> {
         let (reply, exit) = oneshot::channel();

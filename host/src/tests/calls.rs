@@ -276,7 +276,7 @@ fn a_client_that_cannot_be_told_to_go_on_has_answered() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (call, streamed) in [("response", false), ("response", true), ("error", false)] {
         let told = tokio::task::LocalSet::new().block_on(&runtime, async {
-            let (pool, orders) = Pool::new("test", Code::nowhere());
+            let (pool, orders) = Pool::new(Arc::new(crate::log::Log::new("test".into())), Code::nowhere());
             let spawner = Rc::new(crate::process::Spawner::hiding(Vec::new(), None).unwrap());
             let desk = Desk::new(pool.shared().clone(), settings(""), spawner);
             let (_stop, stopped) = tokio::sync::watch::channel(None);

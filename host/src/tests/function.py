@@ -64,6 +64,8 @@ def stream(link, request, does):
         link.send(chunk(b"m" * (1 << 20)))
     if "wait" in does:
         time.sleep(does["wait"])
+    if "last" in does:
+        print(does["last"], flush=True)
     error = base64.b64encode(json.dumps({"errorMessage": "m", "errorType": "T", "more": "x" * does.get("more", 0)}).encode()).decode()
     trailers = f"Lambda-Runtime-Function-Error-Type: Error\r\nLambda-Runtime-Function-Error-Body: {error}\r\n"
     end = does.get("end", "well")

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// A folder that goes with the test.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -16,7 +16,7 @@ impl Drop for Folder {
     }
 }
 
-fn folder() -> Folder {
+pub(super) fn folder() -> Folder {
     let folder = std::env::temp_dir().join(format!("maitred-hosting-{}", uuid::Uuid::now_v7()));
     std::fs::create_dir_all(folder.join("code")).unwrap();
     std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
@@ -30,7 +30,7 @@ fn write(code: &Path, more: &str) {
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
-fn function(folder: &Folder) -> Function {
+pub(super) fn function(folder: &Folder) -> Function {
     let hosted = Hosted {
         runtime: FunctionRuntime::Provided,
         code: Spanned::new(folder.0.join("code"), Span::none()),
@@ -57,11 +57,11 @@ fn function(folder: &Folder) -> Function {
     }
 }
 
-fn host(folder: &Folder) -> Host {
+pub(super) fn host(folder: &Folder) -> Host {
     Host::new(HostOptions { folder: folder.0.join("copies"), key: None, region: "eu-west-1".into(), hidden: Vec::new() })
 }
 
-async fn returned(pool: &Pool, event: Value) -> Value {
+pub(super) async fn returned(pool: &Pool, event: Value) -> Value {
     let finished = whole(pool.invoke(invocation(&event)).await);
     let log: Vec<String> = pool.log_after(0).iter().map(|line| line.text.to_string()).collect();
     assert_eq!(finished.failure, None, "{} {log:#?}", error_of(&finished));
@@ -81,6 +81,26 @@ fn a_bootstrap_answers_and_has_its_environment_and_nothing_of_the_gateways() {
         assert_eq!(environment["CARGO_MANIFEST_DIR"], Value::Null, "as this test has it");
     });
     assert_eq!(pool.code().hash.len(), 64);
+}
+
+#[test]
+fn numbers_of_lines_go_on_where_a_function_has_another_pool() {
+    let folder = folder();
+    let host = host(&folder);
+    let old = host.pool("hello", &function(&folder)).unwrap();
+    write(&folder.0.join("code"), "# other code\n");
+    let new = host.pool("hello", &function(&folder)).unwrap();
+    let other = host.pool("other", &function(&folder)).unwrap();
+    assert!(!Arc::ptr_eq(&old, &new));
+    block_on(async {
+        returned(&old, json!({"stdout": "one\ntwo"})).await;
+        let last = old.log_after(0).last().unwrap().number;
+        drop(old);
+        returned(&new, json!({"stdout": "three"})).await;
+        let lines: Vec<String> = new.log_after(last).iter().map(|line| line.text.to_string()).collect();
+        assert_eq!((lines, new.log_after(0).len()), (vec!["three".to_owned()], 3));
+        assert!(other.log_after(0).is_empty());
+    });
 }
 
 /// As AWS's guide to custom runtimes has it: each call is a connection of its own.

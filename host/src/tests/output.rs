@@ -60,6 +60,29 @@ fn the_end_of_the_log_comes_with_the_result() {
 }
 
 #[test]
+fn each_result_has_its_own_lines_and_no_others_however_many_run_at_once() {
+    block_on(async {
+        let house = house(at_once(3, ""));
+        let run = async |number: usize| {
+            let text = format!("line of {number}");
+            // Whole; or as it is written, which ends after another line.
+            let (event, wanted) = match number % 2 {
+                0 => (json!({"stdout": text, "stderr": text}), format!("{text}\n{text}\n")),
+                _ => (json!({"stderr": text, "chunks": ["a"], "last": "the end"}), format!("the end\n{text}\n")),
+            };
+            let given = Invocation { log_tail: true, ..invocation(&event) };
+            let tail = whole(house.pool.invoke(given).await).log_tail.unwrap();
+            let mut lines: Vec<&str> = str::from_utf8(&tail).unwrap().split_inclusive('\n').collect();
+            lines.sort_by_key(|line| line.starts_with("line"));
+            assert_eq!(lines.concat(), wanted);
+        };
+        for first in (0..300).step_by(6) {
+            tokio::join!(run(first), run(first + 1), run(first + 2), run(first + 3), run(first + 4), run(first + 5));
+        }
+    });
+}
+
+#[test]
 fn what_happens_to_a_process_is_said() {
     block_on(async {
         let house = house(Settings { timeout: Duration::from_millis(300), ..at_once(1, "") });
@@ -68,6 +91,8 @@ fn what_happens_to_a_process_is_said() {
         house.invoke(json!({"sleep": 1000})).await;
         house.until_logged("Task timed out after 0.30 seconds").await;
         house.invoke(json!({"stderr": "No module named 'yaml'"})).await;
-        house.until_logged("`yaml` is not there").await;
+        house
+            .until_logged("`yaml` is not there: add it to requirements.txt and install it into the code's folder: pip install")
+            .await;
     });
 }

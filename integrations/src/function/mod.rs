@@ -3,10 +3,11 @@
 
 pub mod answer;
 pub mod aws;
+pub mod errands;
 pub mod event;
 pub mod prelude;
 pub mod run;
-mod trace;
+pub(crate) mod trace;
 
 use crate::Reach;
 use answer::Malformed;
@@ -64,7 +65,7 @@ impl Function {
         let runner = runner.ok_or_else(|| Fault::new(Kind::Internal, "a route to a function that there is not"))?;
         // Held by the exchange until it is answered, and so counted: the event is as large.
         let body = exchange.whole_body(&**reach, self.form.body_bytes_max()).await?;
-        let trace = self.trace(exchange, reach);
+        let trace = Trace::of_request(exchange, &reach.worker);
         let invocation = self.invocation(exchange, &body, &trace, reach)?;
         drop(body);
         let started = reach.worker.now();
@@ -82,12 +83,6 @@ impl Function {
         let mut response = response?;
         self.name(&mut response.head, exchange, &trace.header);
         Ok(response)
-    }
-
-    fn trace(&self, exchange: &Exchange, reach: &Reach) -> Trace {
-        let headers = &exchange.request.headers;
-        let now = reach.worker.unix_time(exchange.record.started);
-        Trace::of(headers.get(b"x-amzn-trace-id"), headers.known(Name::Traceparent), now, &reach.worker.chance)
     }
 
     fn invocation(&self, exchange: &Exchange, body: &HeldBody, trace: &Trace, reach: &Reach) -> Result<Invocation, Fault> {

@@ -1,8 +1,13 @@
 //! By which tracers follow a request through AWS: `X-Amzn-Trace-Id`, taken over from who asks, or from W3C's traceparent, or begun here. Pure.
 
-use maitred_core::Chance;
+use maitred_core::{Chance, Exchange};
+use maitred_transport::Worker;
+use maitred_wire::Name;
 use std::fmt::Write;
 use std::time::Duration;
+
+/// `Root=1-8hex-24hex;Parent=16hex;Sampled=0`.
+const TEXT_BYTES: usize = 74;
 
 /// Both texts of one trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +28,24 @@ struct Given<'a> {
 }
 
 impl Trace {
+    /// That of a request: the one that it brings, or a new one.
+    pub fn of_request(exchange: &Exchange, worker: &Worker) -> Trace {
+        let headers = &exchange.request.headers;
+        let now = worker.unix_time(exchange.record.started);
+        Trace::of(headers.get(b"x-amzn-trace-id"), headers.known(Name::Traceparent), now, &worker.chance)
+    }
+
+    /// That of what comes without headers: a new one.
+    pub fn begin(worker: &Worker) -> Trace {
+        Trace::of(None, None, worker.unix_time(worker.now()), &worker.chance)
+    }
+
     /// `amzn` and `traceparent`: the client's headers. What is not well-formed is not taken over.
     pub fn of(amzn: Option<&[u8]>, traceparent: Option<&[u8]>, since_1970: Duration, chance: &Chance) -> Trace {
         let (amzn, traceparent) = (amzn.and_then(text), traceparent.and_then(text));
         let given = amzn.and_then(read_amzn).or_else(|| traceparent.and_then(read_traceparent));
         let given = given.unwrap_or_default();
-        let mut header = String::with_capacity(35);
+        let mut header = String::with_capacity(TEXT_BYTES);
         match given.root {
             Some((time, random)) => _ = write!(header, "Root=1-{time}-{random}"),
             None => {
@@ -36,7 +53,8 @@ impl Trace {
                 _ = write!(header, "Root=1-{seconds:08x}-{:016x}{:08x}", chance.next(), chance.next() as u32);
             }
         }
-        let mut whole = header.clone();
+        let mut whole = String::with_capacity(TEXT_BYTES);
+        whole.push_str(&header);
         match given.parent {
             Some(parent) => {
                 _ = write!(header, ";Parent={parent}");

@@ -27,6 +27,14 @@ impl Said {
         String::from_utf8(bytes).map_or_else(|error| Said::Bytes(error.into_bytes()), Said::Text)
     }
 
+    /// Bytes of memory.
+    pub fn capacity(&self) -> usize {
+        match self {
+            Said::Text(text) => text.capacity(),
+            Said::Bytes(bytes) => bytes.capacity(),
+        }
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Said::Text(text) => text.as_bytes(),

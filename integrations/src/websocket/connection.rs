@@ -1,10 +1,12 @@
 //! One client that stays. Towards its transport it is the other end of a tunnel, of which it reads and writes the frames; towards its session
 //! it is a queue of messages. Both are tasks of one worker. Holds so many messages and bytes and no more: then the client is not read from.
+//! What it holds is counted in the room that all clients share; where that is full, the client is told to come again later.
 
 use super::answer::Said;
-use maitred_core::{Duplex, Fault, Progress, Stream};
+use super::outbox::{Outbox, Unsaid};
+use maitred_core::{Duplex, Fault, Kind, Progress, Room, Stream, Taken};
 use maitred_transport::{Timer, Worker};
-use maitred_wire::{Incoming, MessageLimits, MessageReader, Opcode, Side, close_frame, websocket_frame};
+use maitred_wire::{Incoming, MessageLimits, MessageReader, Opcode, Side, Violation};
 use std::borrow::Cow;
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
@@ -19,8 +21,8 @@ const FRAME_BYTES_MAX: usize = 32 * 1024;
 /// Messages that wait for their function, and their bytes: one is always let in.
 const WAITING_MAX: usize = 64;
 const WAITING_BYTES_MAX: usize = 128 * 1024;
-/// Frames that wait for the client; more are refused to whoever has something to say.
-const UNSENT_BYTES_MAX: usize = 1024 * 1024;
+/// What a message takes besides its bytes: its place in the queue, and what is known of it.
+const MESSAGE_OWN_BYTES: usize = 64;
 /// Beyond the idle time, for the last frames to be read: the tunnel is torn down after that.
 const IDLE_SLACK: Duration = Duration::from_secs(30);
 
@@ -30,6 +32,8 @@ const NO_CODE: u16 = 1005;
 const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
 const UNSUPPORTED: u16 = 1003;
+/// IANA's registry of close codes.
+const TRY_AGAIN_LATER: u16 = 1013;
 
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +43,11 @@ pub(super) struct End {
     pub reason: Cow<'static, str>,
 }
 
-/// Why something is not said to a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unsaid {
-    Gone,
-    /// The client takes nothing, and as much waits for it as may.
-    Full,
+/// A message that a client has said, and its part of the room.
+#[derive(Debug)]
+pub(super) struct Heard {
+    pub said: Said,
+    pub room: Taken,
 }
 
 pub(super) struct Connection {
@@ -52,11 +55,12 @@ pub(super) struct Connection {
     worker: Rc<Worker>,
     reader: RefCell<MessageReader>,
     takes_bytes: bool,
-    waiting: RefCell<VecDeque<Said>>,
+    room: Room,
+    /// The part of the message that comes.
+    coming: RefCell<Taken>,
+    waiting: RefCell<VecDeque<Heard>>,
     waiting_bytes: Cell<usize>,
-    unsent: RefCell<Vec<u8>>,
-    /// So much of it was taken.
-    taken: Cell<usize>,
+    outbox: RefCell<Outbox>,
     end: RefCell<Option<End>>,
     idle: Timer,
     idle_time: Duration,
@@ -73,17 +77,18 @@ pub(super) struct Stay {
 }
 
 impl Connection {
-    pub fn new(id: Box<str>, worker: &Rc<Worker>, stay: &Stay, takes_bytes: bool) -> Rc<Connection> {
+    pub fn new(id: Box<str>, worker: &Rc<Worker>, stay: &Stay, takes_bytes: bool, room: &Room) -> Rc<Connection> {
         let limits = MessageLimits { frame: FRAME_BYTES_MAX, message: MESSAGE_BYTES_MAX };
         Rc::new(Connection {
             id,
             worker: worker.clone(),
             reader: RefCell::new(MessageReader::new(Side::Client, limits)),
             takes_bytes,
+            room: room.clone(),
+            coming: RefCell::new(room.part()),
             waiting: RefCell::default(),
             waiting_bytes: Cell::new(0),
-            unsent: RefCell::default(),
-            taken: Cell::new(0),
+            outbox: RefCell::new(Outbox::new(room.part())),
             end: RefCell::new(None),
             idle: Timer::new(&worker.timers),
             idle_time: stay.idle,
@@ -109,15 +114,15 @@ impl Connection {
     }
 
     /// The next message; `None` once the last was taken and none can follow.
-    pub fn poll_message(&self, cx: &mut Context<'_>) -> Poll<Option<Said>> {
+    pub fn poll_message(&self, cx: &mut Context<'_>) -> Poll<Option<Heard>> {
         let was_full = self.is_full();
         let next = self.waiting.borrow_mut().pop_front();
-        if let Some(said) = next {
-            self.waiting_bytes.set(self.waiting_bytes.get() - said.as_bytes().len());
+        if let Some(heard) = next {
+            self.waiting_bytes.set(self.waiting_bytes.get() - heard.said.as_bytes().len());
             if was_full {
                 wake(&self.transport);
             }
-            return Poll::Ready(Some(said));
+            return Poll::Ready(Some(heard));
         }
         if !self.is_open() {
             return Poll::Ready(None);
@@ -139,14 +144,7 @@ impl Connection {
         if !self.is_open() {
             return Err(Unsaid::Gone);
         }
-        let mut unsent = self.unsent.borrow_mut();
-        // What was taken is forgotten before more is added, so that a client that never catches up costs no more than the bound.
-        unsent.drain(..self.taken.take());
-        if unsent.len() + payload.len() > UNSENT_BYTES_MAX {
-            return Err(Unsaid::Full);
-        }
-        websocket_frame(opcode, payload, None, &mut unsent);
-        drop(unsent);
+        self.outbox.borrow_mut().write(opcode, payload)?;
         self.touch();
         wake(&self.transport);
         Ok(())
@@ -157,10 +155,16 @@ impl Connection {
         self.close(NORMAL, "Connection deleted".into());
     }
 
+    /// There is no room for what it has said, or is to be told.
+    pub fn send_away(&self) {
+        self.worker.shard().fault(Kind::BufferFull);
+        self.close(TRY_AGAIN_LATER, "no room at the moment".into());
+    }
+
     /// Says goodbye.
     fn close(&self, code: u16, reason: Cow<'static, str>) {
         if self.is_open() {
-            close_frame(code, &reason, None, &mut self.unsent.borrow_mut());
+            self.outbox.borrow_mut().close(Some(code), &reason);
             self.finish(End { code, reason });
         }
     }
@@ -168,6 +172,8 @@ impl Connection {
     /// From here on nothing is said or heard.
     fn finish(&self, end: End) {
         self.end.borrow_mut().get_or_insert(end);
+        self.reader.borrow_mut().give_up();
+        self.coming.borrow_mut().resize(0);
         wake(&self.transport);
         wake(&self.session);
     }
@@ -182,6 +188,13 @@ impl Connection {
         self.idle.arm(now + self.idle_time);
     }
 
+    /// As the reader does it; and what that holds now.
+    fn feed(&self, bytes: &[u8]) -> (usize, Result<Option<Incoming>, Violation>, usize) {
+        let mut reader = self.reader.borrow_mut();
+        let (count, result) = reader.feed(bytes);
+        (count, result, reader.held())
+    }
+
     fn hear(&self, incoming: Incoming) {
         match incoming {
             Incoming::Text(text) => self.queue(Said::Text(text)),
@@ -191,19 +204,23 @@ impl Connection {
             Incoming::Ping(payload) => _ = self.write(Opcode::Pong, &payload),
             Incoming::Pong => {}
             Incoming::Close(None, _) => {
-                websocket_frame(Opcode::Close, b"", None, &mut self.unsent.borrow_mut());
+                self.outbox.borrow_mut().close(None, "");
                 self.finish(End { code: NO_CODE, reason: "Client-side close frame status not set".into() });
             }
             Incoming::Close(Some(code), reason) => {
-                close_frame(code, "", None, &mut self.unsent.borrow_mut());
+                self.outbox.borrow_mut().close(Some(code), "");
                 self.finish(End { code, reason: reason.into() });
             }
         }
     }
 
     fn queue(&self, said: Said) {
+        let mut room = self.room.part();
+        if !room.resize((MESSAGE_OWN_BYTES + said.capacity()) as u64) {
+            return self.send_away();
+        }
         self.waiting_bytes.set(self.waiting_bytes.get() + said.as_bytes().len());
-        self.waiting.borrow_mut().push_back(said);
+        self.waiting.borrow_mut().push_back(Heard { said, room });
         wake(&self.session);
     }
 }
@@ -236,7 +253,7 @@ impl Stream for Endpoint {
         let connection = &*self.0;
         keep(&connection.transport, cx);
         loop {
-            if connection.unsent.borrow().len() > connection.taken.get() {
+            if !connection.outbox.borrow().unsent().is_empty() {
                 return Poll::Ready(Ok(Progress::Data));
             }
             if !connection.is_open() {
@@ -253,20 +270,12 @@ impl Stream for Endpoint {
     }
 
     fn data(&self) -> Ref<'_, [u8]> {
-        Ref::map(self.0.unsent.borrow(), |unsent| &unsent[self.0.taken.get()..])
+        Ref::map(self.0.outbox.borrow(), Outbox::unsent)
     }
 
     fn consume(&self, count: usize) {
-        let connection = &*self.0;
-        connection.taken.set(connection.taken.get() + count);
-        let mut unsent = connection.unsent.borrow_mut();
-        if unsent.len() == connection.taken.get() {
-            // A quiet connection holds no buffer.
-            *unsent = Vec::new();
-            connection.taken.set(0);
-        }
-        drop(unsent);
-        connection.touch();
+        self.0.outbox.borrow_mut().consume(count);
+        self.0.touch();
     }
 
     fn finish(self: Rc<Self>) {}
@@ -282,8 +291,12 @@ impl Duplex for Endpoint {
                 keep(&connection.transport, cx);
                 break;
             }
-            let (count, result) = connection.reader.borrow_mut().feed(&bytes[taken..]);
+            let (count, result, held) = connection.feed(&bytes[taken..]);
             taken += count;
+            // One piece is held before it is counted, and no longer than until here.
+            if !connection.coming.borrow_mut().resize(held as u64) {
+                connection.send_away();
+            }
             match result {
                 Ok(None) => {}
                 Ok(Some(incoming)) => connection.hear(incoming),

@@ -58,10 +58,10 @@ impl Told {
         Told(text.as_bytes()[1..text.len() - 1].to_vec())
     }
 
-    /// Before a client is let in.
-    pub fn connect(&self, exchange: &Exchange, occasion: &Occasion<'_>) -> Vec<u8> {
+    /// Before a client is let in. `trace`: of the request that asks for it.
+    pub fn connect(&self, exchange: &Exchange, trace: &str, occasion: &Occasion<'_>) -> Vec<u8> {
         let mut event = self.begin(CONNECT, "CONNECT", &[], occasion);
-        let (single, multi) = both(&headers(exchange));
+        let (single, multi) = both(&headers(exchange, trace));
         member(&mut event, "headers", &single);
         member(&mut event, "multiValueHeaders", &multi);
         let query = query(exchange.request.query().unwrap_or_default());
@@ -202,7 +202,7 @@ impl Grouped {
 }
 
 /// What the client has sent, without what belongs to its connection; who it is by our own word.
-fn headers(exchange: &Exchange) -> Lists {
+fn headers(exchange: &Exchange, trace: &str) -> Lists {
     let mut all = Grouped::default();
     let headers = &exchange.request.headers;
     let mut add = |name: &[u8], value: &[u8]| {
@@ -231,6 +231,7 @@ fn headers(exchange: &Exchange) -> Lists {
     let proto = proto.unwrap_or(exchange.scheme.text().as_bytes());
     add(b"X-Forwarded-Port", port(exchange.request.authority(), proto == Scheme::Https.text().as_bytes()));
     add(b"X-Forwarded-Proto", proto);
+    add(b"X-Amzn-Trace-Id", trace.as_bytes());
     all.lists
 }
 
@@ -264,6 +265,8 @@ mod tests {
         principal: None,
     };
     const OCCASION: Occasion<'static> = Occasion { request_id: "r-1", time: Duration::from_millis(1_707_502_303_420) };
+
+    const TRACE: &str = "Root=1-67891233-abcdef012345678912345678";
 
     fn value(event: &[u8]) -> Value {
         serde_json::from_slice(event).unwrap_or_else(|error| panic!("{error}: {}", event.escape_ascii()))
@@ -302,7 +305,7 @@ mod tests {
              X-Forwarded-For: 10.9.9.9\r\nX-Forwarded-Port: 1\r\nX-Forwarded-Proto: https\r\nForwarded: for=10.9.9.9\r\n\
              X-Amzn-Oidc-Identity: x\r\nX-Real-IP: x\r\nX-Amzn-Trace-Id: x\r\nProxy: x\r\nX-Odd: \u{fc}\r\n\r\n",
         );
-        let event = value(&Told::new(&FACTS).connect(&exchange, &OCCASION));
+        let event = value(&Told::new(&FACTS).connect(&exchange, TRACE, &OCCASION));
         let single = |values: &[(&str, &str)]| -> Value {
             Value::Object(values.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect())
         };
@@ -315,6 +318,7 @@ mod tests {
             ("X-Forwarded-For", "0.0.0.0"),
             ("X-Forwarded-Port", "8443"),
             ("X-Forwarded-Proto", "http"),
+            ("X-Amzn-Trace-Id", TRACE),
         ];
         assert_eq!(event["headers"], single(&headers));
         let mut multi: Value =
@@ -335,7 +339,7 @@ mod tests {
     fn who_is_trusted_says_whom_it_speaks_for() {
         let mut exchange = exchange("GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 10.9.9.9\r\nX-Forwarded-Proto: https\r\n\r\n");
         exchange.forwarded.trusted = true;
-        let event = value(&Told::new(&FACTS).connect(&exchange, &OCCASION));
+        let event = value(&Told::new(&FACTS).connect(&exchange, TRACE, &OCCASION));
         assert_eq!(event["headers"]["X-Forwarded-For"], "10.9.9.9, 0.0.0.0");
         assert_eq!(event["headers"]["X-Forwarded-Proto"], "https");
         assert_eq!(event["headers"]["X-Forwarded-Port"], "443");

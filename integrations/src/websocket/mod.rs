@@ -4,6 +4,7 @@
 mod answer;
 mod connection;
 mod event;
+mod outbox;
 mod registry;
 mod select;
 mod session;
@@ -11,13 +12,14 @@ mod session;
 pub use registry::{Connections, Desk, Letter, Letters};
 
 use crate::Reach;
+use crate::function::trace::Trace;
 use connection::{Connection, Stay};
 use event::{Facts, Occasion, Told, trouble};
 use maitred_core::{Body, Exchange, Fault, Kind, Permit, Principal, Response, while_wanted};
 use maitred_transport::Timer;
 use maitred_wire::{Method, Name, accept_key, is_websocket_key, reason};
 use registry::{Listed, Seat};
-use session::{Session, Verdict};
+use session::{Run, Session, Verdict};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -95,10 +97,10 @@ impl WebSocket {
     }
 
     /// With the event for the door, if there is a function at it.
-    fn session(self: &Arc<Self>, exchange: &Exchange, reach: &Rc<Reach>, seat: Seat) -> (Session, Option<(Vec<u8>, String)>) {
+    fn session(self: &Arc<Self>, exchange: &Exchange, reach: &Rc<Reach>, seat: Seat) -> (Session, Option<Run>) {
         let (worker, desk) = (&reach.worker, &reach.sockets);
         let stay = Stay { idle: self.idle, lifetime: self.lifetime };
-        let connection = Connection::new(desk.new_id(), worker, &stay, self.binary);
+        let connection = Connection::new(desk.new_id(), worker, &stay, self.binary, &reach.sockets_room);
         let headers = &exchange.request.headers;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (source_ip, domain) = (exchange.client_ip().to_string(), text(exchange.request.host()));
@@ -115,9 +117,10 @@ impl WebSocket {
         });
         let connect = self.connect.as_ref().map(|_| {
             let request_id = text(exchange.request_id());
-            let event = told.connect(exchange, &Occasion { request_id: &request_id, time: connected_at });
+            let trace = Trace::of_request(exchange, worker);
+            let event = told.connect(exchange, &trace.header, &Occasion { request_id: &request_id, time: connected_at });
             // A client may have chosen the request's id: of two runs that are called the same nobody could tell one.
-            (event, session::new_id(worker))
+            Run { id: session::new_id(worker), event, trace }
         });
         let offered = headers.get_all(b"sec-websocket-protocol").flat_map(|value| value.split(|&byte| byte == b','));
         let session = Session {

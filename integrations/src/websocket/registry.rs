@@ -2,9 +2,10 @@
 //! names; whoever has something for it writes to that worker's box. So no worker waits for another, and nothing is locked.
 
 use super::answer::Said;
-use super::connection::{Connection, MESSAGE_BYTES_MAX, Unsaid};
+use super::connection::{Connection, MESSAGE_BYTES_MAX};
+use super::outbox::Unsaid;
 use crate::Reach;
-use maitred_core::{Clients, ConnectionView, Reaching, Unreached};
+use maitred_core::{Clients, ConnectionView, Kind, Reaching, Unreached};
 use maitred_transport::Worker;
 use maitred_wire::base64;
 use std::cell::{Cell, RefCell};
@@ -185,6 +186,10 @@ impl Desk {
             Errand::Say(message) => listed.connection.say(&Said::of(message)).map_err(|unsaid| match unsaid {
                 Unsaid::Gone => Unreached::Gone,
                 Unsaid::Full => Unreached::Full,
+                Unsaid::NoRoom => {
+                    self.worker.shard().fault(Kind::BufferFull);
+                    Unreached::NoRoom
+                }
             })?,
             Errand::Look => {}
             Errand::Dismiss => listed.connection.dismiss(),
@@ -202,8 +207,8 @@ impl Desk {
 mod tests {
     use super::super::connection::Stay;
     use super::*;
-    use maitred_core::Clock;
     use maitred_core::metrics::Metrics;
+    use maitred_core::{Clock, Room};
     use std::sync::Arc;
 
     #[test]
@@ -241,7 +246,7 @@ mod tests {
         let worker = Worker::new(0, Clock::default(), Arc::new(Metrics::new(1)));
         let desk = Desk::new(&worker);
         let stay = Stay { idle: Duration::from_secs(600), lifetime: Duration::from_secs(7200) };
-        let connection = Connection::new(desk.new_id(), &worker, &stay, false);
+        let connection = Connection::new(desk.new_id(), &worker, &stay, false, &Room::default().with(2 << 20));
         let id = connection.id.clone();
         assert_eq!(desk.run(&id, Errand::Look), Err(Unreached::Gone), "it is not in yet");
         desk.list(Listed { connection, connected_at: Duration::from_secs(7), source_ip: "::1".into(), user_agent: None });

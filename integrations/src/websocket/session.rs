@@ -2,11 +2,13 @@
 //! one that is told of its end. A task of its own, so that who was let in is always told of, even if the client left before it knew.
 
 use super::answer::{self, Answer, Said};
-use super::connection::{Connection, Endpoint};
+use super::connection::{Connection, Endpoint, Heard};
 use super::event::{Occasion, Told, trouble};
+use super::outbox::Unsaid;
 use super::registry::{Desk, Listed, Seat};
 use super::{Target, WebSocket};
 use crate::function::run::Ran;
+use crate::function::trace::Trace;
 use maitred_core::function::{Finished, Invocation};
 use maitred_core::{Fault, Kind};
 use maitred_transport::{OpenTunnel, Worker};
@@ -19,6 +21,13 @@ use tokio::sync::oneshot;
 pub(super) enum Verdict {
     In { endpoint: Endpoint, protocol: Option<String> },
     Out(Answer),
+}
+
+/// What a function is to do once.
+pub(super) struct Run {
+    pub id: String,
+    pub event: Vec<u8>,
+    pub trace: Trace,
 }
 
 pub(super) struct Session {
@@ -35,8 +44,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// `connect`: the event for the door, and the request's id. Whoever waits for the verdict may go: then the connection ends at once.
-    pub async fn run(self, connect: Option<(Vec<u8>, String)>, verdict: oneshot::Sender<Result<Verdict, Fault>>) {
+    /// `connect`: for whoever is at the door. Whoever waits for the verdict may go: then the connection ends at once.
+    pub async fn run(self, connect: Option<Run>, verdict: oneshot::Sender<Result<Verdict, Fault>>) {
         let protocol = match self.admit(connect).await {
             Ok(Ok(protocol)) => protocol,
             Ok(Err(refusal)) => return drop(verdict.send(Ok(Verdict::Out(refusal)))),
@@ -48,16 +57,16 @@ impl Session {
         line.desk.list(listed);
         // An endpoint that nobody takes is dropped, which is the connection's end.
         drop(verdict.send(Ok(Verdict::In { endpoint: Endpoint(connection.clone()), protocol })));
-        while let Some(said) = poll_fn(|cx| connection.poll_message(cx)).await {
-            line.message(&said).await;
+        while let Some(heard) = poll_fn(|cx| connection.poll_message(cx)).await {
+            line.message(heard).await;
         }
         line.end(&host).await;
     }
 
     /// The subprotocol that is chosen, if any; or the refusal.
-    async fn admit(&self, connect: Option<(Vec<u8>, String)>) -> Result<Result<Option<String>, Answer>, Fault> {
-        let (Some(function), Some((event, request_id))) = (&self.socket.connect, connect) else { return Ok(Ok(None)) };
-        let finished = invoke(&self.desk, function, event, request_id).await?;
+    async fn admit(&self, connect: Option<Run>) -> Result<Result<Option<String>, Answer>, Fault> {
+        let (Some(function), Some(run)) = (&self.socket.connect, connect) else { return Ok(Ok(None)) };
+        let finished = invoke(&self.desk, function, run).await?;
         if let Some(failure) = finished.failure {
             return Err(failure.fault(format!("`{function}` failed at $connect")));
         }
@@ -84,12 +93,18 @@ struct Line {
 }
 
 impl Line {
-    async fn message(&self, said: &Said) {
+    async fn message(&self, Heard { said, mut room }: Heard) {
         let request_id = new_id(&self.worker);
-        let Some((key, target)) = self.socket.route(said) else { return self.complain("Forbidden", &request_id) };
+        let Some((key, target)) = self.socket.route(&said) else { return self.complain("Forbidden", &request_id) };
         let occasion = Occasion { request_id: &request_id, time: self.worker.unix_time(self.worker.now()) };
-        let event = self.told.message(key, &new_id(&self.worker), said, &occasion);
-        match invoke(&self.desk, &target.function, event, request_id.clone()).await {
+        let event = self.told.message(key, &new_id(&self.worker), &said, &occasion);
+        drop(said);
+        // The event is as long as the message, or several times that, and waits in its place.
+        if !room.resize(event.capacity() as u64) {
+            return self.connection.send_away();
+        }
+        let run = Run { id: request_id.clone(), event, trace: Trace::begin(&self.worker) };
+        match invoke(&self.desk, &target.function, run).await {
             Ok(Finished { failure: None, payload, .. }) if target.respond => self.respond(&payload, &request_id),
             Ok(Finished { failure: None, .. }) => {}
             Ok(Finished { failure: Some(failure), .. }) => {
@@ -101,8 +116,7 @@ impl Line {
 
     fn respond(&self, result: &[u8], request_id: &str) {
         match answer::read(result, self.socket.binary) {
-            // Whoever takes nothing misses it.
-            Some(Answer { body: Some(body), .. }) => _ = self.connection.say(&body),
+            Some(Answer { body: Some(body), .. }) => self.say(&body),
             Some(Answer { body: None, .. }) => {}
             None => self.failed(&Fault::new(Kind::FunctionMalformed, "a route's response is no response"), request_id),
         }
@@ -117,8 +131,15 @@ impl Line {
     }
 
     fn complain(&self, message: &str, request_id: &str) {
-        // A client that takes nothing misses it.
-        let _ = self.connection.say(&Said::Text(trouble(message, &self.connection.id, request_id)));
+        self.say(&Said::Text(trouble(message, &self.connection.id, request_id)));
+    }
+
+    fn say(&self, said: &Said) {
+        match self.connection.say(said) {
+            // Whoever takes nothing misses it.
+            Ok(()) | Err(Unsaid::Gone | Unsaid::Full) => {}
+            Err(Unsaid::NoRoom) => self.connection.send_away(),
+        }
     }
 
     /// Nobody is there to be told what goes wrong here.
@@ -130,7 +151,8 @@ impl Line {
         let request_id = new_id(&self.worker);
         let occasion = Occasion { request_id: &request_id, time: self.worker.unix_time(self.worker.now()) };
         let event = self.told.disconnect(host, &self.connection.end(), &occasion);
-        let fault = match invoke(&self.desk, function, event, request_id.clone()).await {
+        let run = Run { id: request_id.clone(), event, trace: Trace::begin(&self.worker) };
+        let fault = match invoke(&self.desk, function, run).await {
             Ok(Finished { failure: None, .. }) => return,
             Ok(Finished { failure: Some(failure), .. }) => failure.fault(format!("`{function}` failed at $disconnect")),
             Err(fault) => fault,
@@ -157,12 +179,19 @@ pub(super) fn new_id(worker: &Worker) -> String {
 }
 
 /// Runs the function of that name which is in force now: an open connection holds no old configuration.
-async fn invoke(desk: &Desk, function: &str, event: Vec<u8>, id: String) -> Result<Finished, Fault> {
+async fn invoke(desk: &Desk, function: &str, Run { id, event, trace }: Run) -> Result<Finished, Fault> {
     let reach = desk.reach().ok_or_else(|| Fault::new(Kind::FunctionUnavailable, "the worker ends"))?;
     let runner = reach.functions.iter().find(|runner| *runner.name == *function);
     let runner = runner.ok_or_else(|| Fault::new(Kind::FunctionUnavailable, format!("there is no `{function}` any more")))?;
-    let invocation =
-        Invocation { id: id.into(), event, arn: None, trace: "".into(), client_context: None, streamed: false, log_tail: false };
+    let invocation = Invocation {
+        id: id.into(),
+        event,
+        arn: None,
+        trace: trace.whole.into(),
+        client_context: None,
+        streamed: false,
+        log_tail: false,
+    };
     match runner.run(invocation, &reach).await? {
         Ran::Whole(finished) => Ok(finished),
         Ran::Streamed { .. } => Err(Fault::new(Kind::Internal, "a result that nobody wanted as a stream")),

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
 
 /// How often a drain looks for the second signal.
 const DRAIN_SLICE: Duration = Duration::from_millis(50);
@@ -50,8 +49,11 @@ impl Running {
         let timeout = gateway.snapshot().document.limits.drain_timeout;
         gateway.begin_drain();
         self.house.acme.stop();
-        let answering = match stage {
-            Stage::HandedOver => self.leave_admin(),
+        let mut answering = match stage {
+            Stage::HandedOver => {
+                self.watchdog = None;
+                self.leave_admin(timeout)
+            }
             Stage::Stopping | Stage::Serving => {
                 self.house.notifier.stopping(timeout);
                 None
@@ -66,22 +68,39 @@ impl Running {
             }
             Ok(End::Stop) | Err(_) => 1,
         };
+        let until = Instant::now() + timeout;
         let left = self.drain(timeout, &mut signals);
-        self.end_functions(left, signals);
+        self.end_functions(left, &mut signals);
+        let left = until.saturating_duration_since(Instant::now());
+        if signals > 0 && !left.is_zero() {
+            // Functions in AWS run on for who has asked here, and what those that ran here came to has to be told.
+            answering = answering.or_else(|| self.leave_admin(left));
+        }
         if let Some(answering) = answering {
-            // It ends by itself, after two seconds at most.
-            let _ = self.runtime.block_on(answering);
+            self.wait_for(&answering, &mut signals);
         }
         self.stop();
     }
 
-    /// The next process answers for the service from here on, and on the admin listener. Whoever asked this one is answered still: most
-    /// of all, how the upgrade went.
-    fn leave_admin(&mut self) -> Option<JoinHandle<()>> {
-        self.watchdog = None;
+    /// Nobody is let in there any more: after an upgrade the next process answers. Whoever asked this one is answered still: most of all,
+    /// how the upgrade went.
+    /// `patience`: for who waits for a function. Gives what is told when all have been answered.
+    fn leave_admin(&mut self, patience: Duration) -> Option<Receiver<()>> {
         let mut admin = self.admin.take()?;
         self.runtime.block_on(admin.close());
-        Some(self.runtime.spawn(admin.stop()))
+        let (done, ended) = sync_channel(1);
+        self.runtime.spawn(async move {
+            admin.stop(patience).await;
+            let _ = done.try_send(());
+        });
+        Some(ended)
+    }
+
+    /// Until it is told, or so many signals came.
+    fn wait_for(&self, ended: &Receiver<()>, signals: &mut u32) {
+        while *signals > 0 && ended.recv_timeout(DRAIN_SLICE) == Err(RecvTimeoutError::Timeout) {
+            *signals -= self.signalled(*signals);
+        }
     }
 
     /// Until the last connection ended, the time is over, or so many signals came. Gives the time that is left.
@@ -117,8 +136,8 @@ impl Running {
     }
 
     /// What nobody waits for may run on in functions: until the time is over, or so many signals came. Then they end with the process.
-    fn end_functions(&self, patience: Duration, mut signals: u32) {
-        if signals == 0 || patience.is_zero() {
+    fn end_functions(&self, patience: Duration, signals: &mut u32) {
+        if *signals == 0 || patience.is_zero() {
             return self.house.host.stop(Duration::ZERO);
         }
         let host = self.house.host.clone();
@@ -130,9 +149,7 @@ impl Running {
         if let Err(error) = std::thread::Builder::new().name("functions-end".to_owned()).spawn(end) {
             return tracing::warn!(%error, "functions end at once: no thread can be started");
         }
-        while signals > 0 && ended.recv_timeout(DRAIN_SLICE) == Err(RecvTimeoutError::Timeout) {
-            signals -= self.signalled(signals);
-        }
+        self.wait_for(&ended, signals);
     }
 
     /// Ends everything, whatever is under way.

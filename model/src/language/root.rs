@@ -79,6 +79,8 @@ record! {
         body_bytes: Size = "10MiB",
         /// All bodies that must be held whole at once, over all workers: those with a digest to verify.
         buffered_bytes: Size = "256MiB",
+        /// All messages of WebSockets that functions answer, over all workers: those that come, and those that wait for a function or a client.
+        websocket_bytes: Size = "256MiB",
         /// For a whole head to arrive.
         header_timeout: Timeout = "10s",
         /// Between two reads of a body.

@@ -9,3 +9,4 @@ mod http2;
 mod lambda;
 mod process;
 mod websocket;
+mod websocket_functions;

@@ -106,6 +106,17 @@ impl MessageReader {
         self.over
     }
 
+    /// Bytes of memory that the message holds which comes.
+    pub fn held(&self) -> usize {
+        self.message.capacity() + self.control.capacity()
+    }
+
+    /// Lets go of what has come of a message: what follows is not looked at.
+    pub fn give_up(&mut self) {
+        self.over = true;
+        (self.message, self.control) = (Vec::new(), Vec::new());
+    }
+
     /// Takes bytes up to the first thing that is whole. Gives how many it took; all of them where nothing is.
     pub fn feed(&mut self, bytes: &[u8]) -> (usize, Result<Option<Incoming>, Violation>) {
         let mut rest = bytes;
@@ -122,8 +133,7 @@ impl MessageReader {
                     return (bytes.len() - rest.len(), Ok(Some(incoming)));
                 }
                 Err(violation) => {
-                    self.over = true;
-                    self.message = Vec::new();
+                    self.give_up();
                     return (bytes.len() - rest.len(), Err(violation));
                 }
             }

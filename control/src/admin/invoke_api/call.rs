@@ -6,6 +6,7 @@ use super::super::answers::App;
 use super::super::functions::BODY_TIME_MAX;
 use super::super::gate::content_length;
 use super::refusal::Refusal;
+use crate::functions::keys::Caller;
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
@@ -24,6 +25,7 @@ const SMALL_BYTES_MAX: u64 = 64 * 1024;
 const DRAINED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 pub(in crate::admin) struct Call {
+    pub caller: Caller,
     pub headers: HeaderMap,
     pub uri: Uri,
     pub body: Bytes,
@@ -38,12 +40,12 @@ impl FromRequest<App> for Call {
         let patience = parts.extensions.get::<Patience>().cloned().ok_or_else(|| Refusal::service("No connection."))?;
         if app.gate.shows_token(&parts.headers) {
             let body = read(body, &parts.headers).await?;
-            return Ok(Call { headers: parts.headers, uri: parts.uri, body, patience });
+            return Ok(Call { caller: Caller::Admin, headers: parts.headers, uri: parts.uri, body, patience });
         }
         let headers: Vec<(&[u8], &[u8])> =
             parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())).collect();
         let request = as_signed(&parts, &headers);
-        let (claim, key) = claim(&request, app)?;
+        let (claim, key, caller) = claim(&request, app)?;
         // What may be large and nobody's waits for its turn.
         let is_small = parts.headers.contains_key(CONTENT_LENGTH) && content_length(&parts.headers) <= SMALL_BYTES_MAX;
         let _turn = match is_small {
@@ -52,7 +54,7 @@ impl FromRequest<App> for Call {
         };
         let body = read(body, &parts.headers).await?;
         sigv4::verify(&request, &claim, key, &body).map_err(Refusal::wrong_signature)?;
-        Ok(Call { headers: parts.headers.clone(), uri: parts.uri.clone(), body, patience })
+        Ok(Call { caller, headers: parts.headers.clone(), uri: parts.uri.clone(), body, patience })
     }
 }
 
@@ -68,7 +70,7 @@ fn as_signed<'a>(parts: &'a Parts, headers: &'a [(&'a [u8], &'a [u8])]) -> sigv4
 }
 
 /// Who says to have signed it, and the key with which he must have. Nothing is believed yet.
-fn claim<'k>(request: &sigv4::Parts<'_>, app: &'k App) -> Result<(Claim, &'k SecretKey), Refusal> {
+fn claim<'k>(request: &sigv4::Parts<'_>, app: &'k App) -> Result<(Claim, &'k SecretKey, Caller), Refusal> {
     if !sigv4::in_header(request) && !sigv4::in_query(request) {
         let has_other = request.headers.iter().any(|(name, _)| *name == AUTHORIZATION.as_str().as_bytes());
         return Err(if has_other { Refusal::incomplete_signature("not one of AWS's") } else { Refusal::missing_signature() });
@@ -81,7 +83,7 @@ fn claim<'k>(request: &sigv4::Parts<'_>, app: &'k App) -> Result<(Claim, &'k Sec
     if claim.shown != Shown::Header {
         return Err(Refusal::incomplete_signature("it stands in the query"));
     }
-    let (key, _) = app.keys.find(&claim.key_id).ok_or_else(Refusal::unknown_key)?;
+    let (key, caller) = app.keys.find(&claim.key_id).ok_or_else(Refusal::unknown_key)?;
     // What was signed for one service is of no use at another.
     let service: &[u8] = if request.path.starts_with(b"/@connections/") { b"execute-api" } else { b"lambda" };
     if claim.service.as_bytes() != service {
@@ -89,7 +91,7 @@ fn claim<'k>(request: &sigv4::Parts<'_>, app: &'k App) -> Result<(Claim, &'k Sec
     }
     let now = app.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
     claim.check_time(now, SKEW_MAX).map_err(Refusal::wrong_signature)?;
-    Ok((claim, key))
+    Ok((claim, key, caller))
 }
 
 /// All of it.

@@ -2,11 +2,12 @@
 //! that its model has for it. Clients act on names and statuses, so that these are AWS's own.
 
 use super::super::functions::insert;
+use crate::functions::Unrun;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use maitred_core::Unreached;
 use maitred_core::function::PAYLOAD_BYTES_MAX;
+use maitred_core::{Fault, Kind, Unreached};
 use maitred_host::NotRun;
 use serde_json::{Value, json};
 
@@ -75,7 +76,7 @@ impl Refusal {
         Refusal::new(
             StatusCode::NOT_FOUND,
             "UnknownOperationException",
-            json!({ "message": "Hosted functions answer Invoke, InvokeWithResponseStream, GetFunction, GetFunctionConfiguration and ListFunctions, and `@connections` POST, GET and DELETE." }),
+            json!({ "message": "Functions answer Invoke, InvokeWithResponseStream, GetFunction, GetFunctionConfiguration and ListFunctions, and `@connections` POST, GET and DELETE." }),
         )
     }
 
@@ -143,6 +144,7 @@ impl Refusal {
             Unreached::Gone => "There is no connection of that id.",
             Unreached::TooLarge => "A message may have 128 KB.",
             Unreached::Full => "Its client reads too slowly.",
+            Unreached::NoRoom => "Too much waits for clients.",
         };
         Refusal::new(status, why.error_type(), json!({ "message": message }))
     }
@@ -152,12 +154,27 @@ impl Refusal {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", body)
     }
 
-    pub fn not_run(why: &NotRun) -> Refusal {
+    pub fn unrun(why: Unrun) -> Refusal {
         match why {
-            NotRun::QueueFull | NotRun::Waited => Refusal::throttled(),
-            NotRun::TooLarge => Refusal::too_large(),
-            NotRun::Closed => Refusal::service("The function is being put out of use."),
+            Unrun::Here(NotRun::QueueFull | NotRun::Waited) => Refusal::throttled(),
+            Unrun::Here(NotRun::TooLarge) => Refusal::too_large(),
+            Unrun::Here(NotRun::Closed) => Refusal::service("The function is being put out of use."),
+            Unrun::Away(fault) => Refusal::away(&fault),
         }
+    }
+
+    /// What AWS said of a function of its own, in its words once more.
+    fn away(fault: &Fault) -> Refusal {
+        if fault.kind == Kind::FunctionBusy {
+            return Refusal::throttled();
+        }
+        if fault.kind == Kind::BodyTooLarge {
+            return Refusal::too_large();
+        }
+        if fault.kind == Kind::BadRequest {
+            return Refusal::not_json(&fault.detail);
+        }
+        Refusal::service(&fault.detail)
     }
 }
 

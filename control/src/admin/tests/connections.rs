@@ -11,6 +11,7 @@ fn reached<T: Send + 'static>(id: &str, answer: T) -> Reaching<'static, T> {
     let answer = match id {
         "c-1" => Ok(answer),
         "slow" => Err(Unreached::Full),
+        "full" => Err(Unreached::NoRoom),
         _ => Err(Unreached::Gone),
     };
     Box::pin(async move { answer })
@@ -49,6 +50,7 @@ async fn connections_are_written_to_looked_at_and_ended_by_who_has_a_key() {
         ("GET /@connections/c-2", b"", 410, Some("GoneException")),
         ("DELETE /@connections/c-2", b"", 410, Some("GoneException")),
         ("POST /@connections/slow", b"plum", 429, Some("LimitExceededException")),
+        ("POST /@connections/full", b"plum", 429, Some("LimitExceededException")),
         ("POST /@connections/c-1", &large, 413, Some("PayloadTooLargeException")),
         ("PUT /@connections/c-1", b"", 404, Some("UnknownOperationException")),
     ] {

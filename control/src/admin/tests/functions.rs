@@ -3,6 +3,7 @@
 use super::*;
 use crate::functions::testing::line;
 use maitred_core::function::{Failure, Finished};
+use maitred_core::{Fault, Kind};
 use maitred_host::{Answer, NotRun};
 
 const BEARER: &str = "Authorization: Bearer s3cret\r\n";
@@ -90,7 +91,6 @@ async fn what_cannot_be_run_is_refused() {
     let (admin, fake) = hosting().await;
     for (target, body, status, words) in [
         ("/functions/salad/invoke", "{}", 404, "no function `salad`"),
-        ("/functions/remote/invoke", "{}", 409, "runs in AWS"),
         ("/functions/remote/reload", "", 409, "runs in AWS"),
         ("/functions/salad/reload", "", 404, "no function `salad`"),
         ("/functions/dessert/invoke", "{", 400, "not JSON"),
@@ -100,6 +100,37 @@ async fn what_cannot_be_run_is_refused() {
         assert!(answer.status == status && answer.json()["detail"].as_str().unwrap().contains(words), "{}", answer.body);
     }
     assert!(fake.dessert.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_function_in_aws_is_run_for_who_shows_a_token() {
+    let (admin, fake) = hosting().await;
+    let answer = post(&admin, "/functions/remote/invoke?logs=true", "{\"a\":1}").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{\"a\":1}"));
+    let asked = fake.remote.asked.lock().unwrap().pop().unwrap();
+    assert!(asked.log_tail && fake.dessert.asked.lock().unwrap().is_empty());
+    answer.has(&format!("x-maitred-request-id: {}", asked.id)).has("x-maitred-function-log: U1RBUlQKRU5ECg==");
+    for (kind, status) in [
+        (Kind::FunctionUnavailable, 502),
+        (Kind::FunctionBusy, 503),
+        (Kind::BodyTooLarge, 413),
+        (Kind::BadRequest, 400),
+        (Kind::Internal, 500),
+    ] {
+        fake.remote.refuse(Fault::new(kind, "AWS refused to invoke `remote`: 403 AccessDenied"));
+        let answer = post(&admin, "/functions/remote/invoke", "{}").await;
+        assert_eq!(answer.status, status, "{kind:?}");
+        // By that the command knows that nothing ran.
+        assert!(!answer.head.contains("x-maitred-request-id"), "{}", answer.head);
+        assert!(answer.json()["detail"].as_str().unwrap().contains("AccessDenied"), "{}", answer.body);
+    }
+    fake.remote.asked.lock().unwrap().clear();
+    let open = start(None, fake.clone()).await;
+    let head = "POST /functions/remote/invoke HTTP/1.1\r\nHost: localhost\r\nX-Maitred: 1\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    let answer = read(send(open.address(), head).await).await;
+    assert_eq!(answer.status, 403);
+    assert!(answer.json()["detail"].as_str().unwrap().contains("admin.token"), "{}", answer.body);
+    assert!(fake.remote.asked.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -157,4 +188,38 @@ async fn functions_are_counted() {
     let metrics = ask(&admin, "GET /metrics", "").await.body;
     assert!(metrics.contains("\nmaitred_function_invocations_total{function=\"dessert\"} 5\n"), "{metrics}");
     assert!(!metrics.contains("function=\"remote\""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_has_the_time_of_the_drain_and_nobody_else_does() {
+    for (patience, is_answered) in [(Duration::from_secs(30), true), (Duration::ZERO, false)] {
+        let (admin, fake) = hosting().await;
+        let address = admin.address();
+        let (go, hold) = oneshot::channel();
+        *fake.dessert.hold.lock().unwrap() = Some(hold);
+        let head = format!("POST /functions/dessert/invoke HTTP/1.1\r\nHost: a\r\n{BEARER}Content-Length: 2\r\n\r\n{{}}");
+        let mut runs = send(address, &head).await;
+        while fake.dessert.asked.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Let in before it stops, and silent.
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        assert_eq!(ask(&admin, "GET /functions", BEARER).await.status, 200);
+        let stopping = tokio::spawn(admin.stop(patience));
+        tokio::task::yield_now().await;
+        // The one of both that is cut off says that the two seconds are over.
+        let mut rest = Vec::new();
+        let _ = silent.read_to_end(&mut rest).await;
+        assert!(rest.is_empty());
+        if is_answered {
+            go.send(()).unwrap();
+            let answer = read(runs).await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+            answer.has("connection: close");
+        } else {
+            let _ = runs.read_to_end(&mut rest).await;
+            assert!(rest.is_empty());
+        }
+        stopping.await.unwrap();
+    }
 }

@@ -4,7 +4,8 @@ use super::*;
 use maitred_core::aws::sigv4::{Parts, SecretKey, Signing, authorization, hash, stamp};
 use maitred_core::function::{Failure, Finished};
 use maitred_core::wire::{EventReader, EventStep};
-use maitred_host::{Answer, NotRun, Piece, Streamed};
+use maitred_core::{Fault, Kind};
+use maitred_host::{Answer, FunctionKey, NotRun, Piece, Streamed};
 use std::time::UNIX_EPOCH;
 use tokio::sync::mpsc as pieces;
 
@@ -182,7 +183,7 @@ async fn what_is_wrong_is_said_in_aws_s_words() {
     let long = "A".repeat(3584);
     for (line, header, body, wanted) in [
         ("POST /2015-03-31/functions/salad/invocations", None, "{}", (404, "ResourceNotFoundException", "function:salad")),
-        ("POST /2015-03-31/functions/remote/invocations", None, "{}", (404, "ResourceNotFoundException", "function:remote")),
+        ("POST /2015-03-31/functions/remote:7/invocations", None, "{}", (404, "ResourceNotFoundException", "function:remote")),
         (
             "POST /2015-03-31/functions/salad:live/invocations",
             None,
@@ -406,9 +407,9 @@ async fn functions_are_listed_page_by_page_and_described() {
         let names = answer["Functions"].as_array().unwrap().iter().map(|one| one["FunctionName"].as_str().unwrap().to_owned());
         (names.collect::<Vec<_>>(), answer["NextMarker"].clone())
     };
-    assert_eq!(names("/").await, (vec!["dessert".to_owned(), "soup".to_owned()], Value::Null));
+    assert_eq!(names("/").await, (["dessert", "remote", "soup"].map(str::to_owned).to_vec(), Value::Null));
     assert_eq!(names("?MaxItems=1").await, (vec!["dessert".to_owned()], json!("dessert")));
-    assert_eq!(names("?MaxItems=1&Marker=dessert").await, (vec!["soup".to_owned()], Value::Null));
+    assert_eq!(names("?MaxItems=1&Marker=remote").await, (vec!["soup".to_owned()], Value::Null));
     assert_eq!(names("?Marker=soup").await, (vec![], Value::Null));
     let got = call(&admin, "GET /2015-03-31/functions/dessert?Qualifier=live", &[], b"").await;
     let configuration = &got.json()["Configuration"];
@@ -426,5 +427,52 @@ async fn functions_are_listed_page_by_page_and_described() {
     assert!(!got.text().contains("secret"), "what is in an environment is not told");
     let alone = call(&admin, "GET /2015-03-31/functions/dessert/configuration", &[], b"").await.json();
     assert_eq!(alone["FunctionArn"], "arn:aws:lambda:eu-west-1:000000000000:function:dessert");
-    assert_eq!(call(&admin, "GET /2015-03-31/functions/remote", &[], b"").await.status, 404);
+    assert_eq!(call(&admin, "GET /2015-03-31/functions/salad", &[], b"").await.status, 404);
+}
+
+#[tokio::test]
+async fn functions_in_aws_are_the_administrator_s() {
+    const REMOTE: &str = "POST /2015-03-31/functions/remote/invocations";
+    let (admin, fake) = hosting().await;
+    for line in [
+        REMOTE.to_owned(),
+        format!("{REMOTE}?Qualifier=live"),
+        REMOTE.replace("remote/", "remote%3Alive/"),
+        REMOTE.replace("2015-03-31", "2021-11-15").replace("/invocations", "/response-streaming-invocations"),
+    ] {
+        let answer = call(&admin, &line, &[("x-amz-log-type", "Tail")], b"[7]").await;
+        assert_eq!(answer.status, 200, "{line}");
+        let asked = fake.remote.asked.lock().unwrap().pop().unwrap();
+        assert_eq!((&asked.event[..], asked.log_tail, asked.streamed), (&b"[7]"[..], true, line.contains("stream")));
+    }
+    assert_eq!(call(&admin, REMOTE, &[("x-amz-invocation-type", "Event")], b"1").await.status, 202);
+    assert_eq!(fake.remote.later.lock().unwrap().pop().unwrap().event, b"1");
+    // Another version would be other code than the configuration says.
+    let other = call(&admin, &format!("{REMOTE}?Qualifier=7"), &[], b"").await;
+    assert_eq!((other.status, other.header("x-amzn-errortype")), (404, Some("ResourceNotFoundException")));
+    for (kind, status, name) in [
+        (Kind::FunctionBusy, 429, "TooManyRequestsException"),
+        (Kind::BodyTooLarge, 413, "RequestTooLargeException"),
+        (Kind::BadRequest, 400, "InvalidRequestContentException"),
+        (Kind::FunctionUnavailable, 500, "ServiceException"),
+    ] {
+        fake.remote.refuse(Fault::new(kind, "AWS says so"));
+        let answer = call(&admin, REMOTE, &[], b"{}").await;
+        assert_eq!((answer.status, answer.header("x-amzn-errortype")), (status, Some(name)));
+    }
+    fake.remote.asked.lock().unwrap().clear();
+    let names = |list: &Raw| -> Vec<String> {
+        let functions = list.json()["Functions"].as_array().unwrap().clone();
+        functions.iter().map(|one| one["FunctionName"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&call(&admin, "GET /2015-03-31/functions", &[], b"").await), ["dessert", "remote", "soup"]);
+    // Who has the functions' key has no part in the gateway's keys of AWS.
+    let FunctionKey { id, secret } = of_functions(&[7; 32]);
+    let function = Signer { id, secret: secret.expose().to_owned(), ..admin_key() };
+    assert_eq!(exchange(&admin, &signed(&function, INVOKE, &[], b"{}")).await.status, 200);
+    for line in [REMOTE, "GET /2015-03-31/functions/remote", "GET /2015-03-31/functions/remote/configuration"] {
+        assert_eq!(exchange(&admin, &signed(&function, line, &[], b"")).await.status, 404, "{line}");
+    }
+    assert_eq!(names(&exchange(&admin, &signed(&function, "GET /2015-03-31/functions", &[], b"")).await), ["dessert", "soup"]);
+    assert!(fake.remote.asked.lock().unwrap().is_empty());
 }

@@ -1,10 +1,11 @@
 //! What AWS says when it does not run a function, or when a function failed, in the gateway's own faults. What it says in words goes to the log:
 //! it names accounts and roles.
 
+use maitred_core::aws::clock;
 use maitred_core::function::Failure;
 use maitred_core::{Called, Fault, Kind};
 use serde_json::{Map, Value};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Of AWS's words, so many characters go to the log.
 const WORDS_MAX: usize = 300;
@@ -36,25 +37,19 @@ impl Refused {
         let name = name.split(':').next().unwrap_or_default();
         let name = name.rsplit('#').next().unwrap_or_default();
         let words = [text("message"), text("Message")].into_iter().find(|words| !words.is_empty()).unwrap_or_default();
-        let date = header(b"date").and_then(|date| httpdate::parse_http_date(date).ok());
-        let since = date.and_then(|date: SystemTime| date.duration_since(UNIX_EPOCH).ok());
         Refused {
             status: head.status,
             name: name.chars().take(WORDS_MAX).collect(),
             words: words.chars().take(WORDS_MAX).collect(),
             reason: text("Reason").chars().take(WORDS_MAX).collect(),
             retry_after: header(b"retry-after").and_then(|value| value.parse().ok()).map(Duration::from_secs),
-            date: since.map(|since| since.as_secs()),
+            date: header(b"date").and_then(clock::seconds),
         }
     }
 
     /// It refused for the clock, and says what time it is.
     pub fn clock(&self) -> Option<u64> {
-        let is_time = self.name == "RequestExpired"
-            || self.name == "RequestTimeTooSkewed"
-            || (self.name == "InvalidSignatureException"
-                && ["expired", "not yet current", "in the future"].iter().any(|words| self.words.contains(words)));
-        self.date.filter(|_| is_time && matches!(self.status, 400 | 403))
+        self.date.filter(|_| clock::is_refused_for_time(self.status, &self.name, &self.words))
     }
 
     /// It refused the keys, and might take others.

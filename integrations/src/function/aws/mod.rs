@@ -175,8 +175,9 @@ impl Asking<'_> {
 
     /// The keys of the moment; where there are none, they are waited for, and not for long.
     async fn keys(&self) -> Result<Arc<Credentials>, Fault> {
+        let cell = &self.function.keys;
         let now = self.reach.unix_time(self.reach.worker.now());
-        let good = || self.function.keys.load().filter(|keys| keys.are_good_at(now));
+        let good = || cell.load().filter(|keys| keys.are_good_at(cell.aws_time(now)));
         if let Some(keys) = good() {
             return Ok(keys);
         }
@@ -212,7 +213,7 @@ impl Asking<'_> {
         let (cell, reach) = (&self.function.keys, self.reach);
         if let Some(time) = refused.clock() {
             let ours = reach.unix_time(reach.worker.now()).as_secs();
-            return cell.learn_skew(time.cast_signed().saturating_sub(ours.cast_signed()), skew);
+            return cell.learn_time(time, ours, skew);
         }
         if refused.is_for_keys() {
             let is_other = || cell.load().is_some_and(|found| found.key_id != used.key_id || found.token != used.token);

@@ -1,14 +1,20 @@
 use super::*;
+use crate::websocket::outbox::UNSENT_BYTES_MAX;
 use maitred_core::Clock;
 use maitred_core::metrics::Metrics;
+use maitred_wire::{close_frame, websocket_frame};
 use std::sync::Arc;
 
 const MASK: [u8; 4] = [9, 8, 7, 6];
 
 fn open(takes_bytes: bool) -> Endpoint {
+    open_in(&Room::default(), takes_bytes)
+}
+
+fn open_in(room: &Room, takes_bytes: bool) -> Endpoint {
     let worker = Worker::new(0, Clock::default(), Arc::new(Metrics::new(1)));
     let stay = Stay { idle: Duration::from_secs(600), lifetime: Duration::from_secs(7200) };
-    Endpoint(Connection::new("id".into(), &worker, &stay, takes_bytes))
+    Endpoint(Connection::new("id".into(), &worker, &stay, takes_bytes, room))
 }
 
 fn cx() -> Context<'static> {
@@ -56,7 +62,7 @@ fn sent(endpoint: &Endpoint) -> (Vec<Incoming>, bool) {
 }
 
 fn next(endpoint: &Endpoint) -> Poll<Option<Said>> {
-    endpoint.0.poll_message(&mut cx())
+    endpoint.0.poll_message(&mut cx()).map(|heard| heard.map(|heard| heard.said))
 }
 
 fn text(text: &str) -> Said {
@@ -77,7 +83,7 @@ fn messages_go_both_ways() {
     assert_eq!(endpoint.0.say(&Said::Bytes(vec![1])), Ok(()));
     let wanted = vec![Incoming::Pong, Incoming::Text("and you".into()), Incoming::Binary(vec![1])];
     assert_eq!(sent(&endpoint), (wanted, false));
-    assert_eq!(endpoint.0.unsent.borrow().capacity(), 0, "a quiet connection holds no buffer");
+    assert_eq!(endpoint.0.outbox.borrow().capacity(), 0, "a quiet connection holds no buffer");
 }
 
 #[test]
@@ -145,8 +151,66 @@ fn nothing_grows_without_a_bound() {
     for _ in 0..100_000 {
         assert!(write(&endpoint, &frame(Opcode::Ping, &[7; 125])).is_some());
     }
-    assert!(endpoint.0.unsent.borrow().len() <= UNSENT_BYTES_MAX + 200, "pongs are dropped where they do not fit");
+    assert!(endpoint.0.outbox.borrow().unsent().len() <= UNSENT_BYTES_MAX + 200, "pongs are dropped where they do not fit");
     // One that takes a little of much.
     endpoint.consume(MESSAGE_BYTES_MAX + 20);
     assert_eq!(endpoint.0.say(&said), Ok(()));
+}
+
+/// The first frame of a message that goes on, and on.
+fn beginning(length: usize) -> Vec<u8> {
+    let mut frame = frame(Opcode::Binary, &vec![7; length]);
+    frame[0] &= !0x80;
+    frame
+}
+
+#[test]
+fn all_clients_together_hold_no_more_than_there_is_room_for() {
+    const MOST: u64 = 1024 * 1024;
+    let room = Room::default().with(MOST);
+    // Each begins a message and never ends it.
+    let half = beginning(FRAME_BYTES_MAX);
+    let all: Vec<Endpoint> = (0..200).map(|_| open_in(&room, true)).collect();
+    for endpoint in &all {
+        for piece in half.chunks(1000) {
+            assert_eq!(write(endpoint, piece), Some(piece.len()));
+            assert!(room.taken() <= MOST);
+        }
+    }
+    let (stayed, left): (Vec<&Endpoint>, Vec<&Endpoint>) = all.iter().partition(|endpoint| endpoint.0.is_open());
+    assert!((MOST / (2 * FRAME_BYTES_MAX as u64)..=MOST / FRAME_BYTES_MAX as u64).contains(&(stayed.len() as u64)));
+    for endpoint in &left {
+        assert_eq!(endpoint.0.end().code, TRY_AGAIN_LATER);
+        assert!(matches!(&sent(endpoint).0[..], [Incoming::Close(Some(TRY_AGAIN_LATER), _)]));
+        assert_eq!(endpoint.0.worker.shard().faults.of(Kind::BufferFull).get(), 1);
+        assert_eq!(endpoint.0.reader.borrow().held(), 0, "who was sent away holds nothing");
+    }
+    // Others are told nothing either, and what is for them is refused, until somebody goes.
+    let (large, message) = (Said::Bytes(vec![0; MESSAGE_BYTES_MAX]), frame(Opcode::Binary, &[0; FRAME_BYTES_MAX]));
+    let told = open_in(&room, true);
+    assert_eq!((told.0.say(&large), told.0.is_open()), (Err(Unsaid::NoRoom), true));
+    assert!(write(&told, &frame(Opcode::Ping, b"?")).is_some());
+    assert_eq!(sent(&told), (vec![Incoming::Pong], false), "who pings is answered");
+    let says = open_in(&room, true);
+    assert_eq!((write(&says, &message), says.0.end().code), (Some(message.len()), TRY_AGAIN_LATER));
+    drop((says, all));
+    assert_eq!(room.taken(), 0);
+    assert_eq!(told.0.say(&large), Ok(()));
+    assert!(room.taken() > MESSAGE_BYTES_MAX as u64 / 2);
+    sent(&told);
+    assert_eq!(room.taken(), 0, "what is sent takes no room");
+    // What a function has under way is counted until it is done.
+    assert_eq!(write(&told, &message), Some(message.len()));
+    let heard = told.0.poll_message(&mut cx());
+    assert!(heard.is_ready() && room.taken() >= FRAME_BYTES_MAX as u64);
+    drop(heard);
+    assert_eq!(room.taken(), 0);
+}
+
+#[test]
+fn empty_messages_are_counted_too() {
+    let room = Room::default().with(1000);
+    let endpoint = open_in(&room, false);
+    assert!(write(&endpoint, &frame(Opcode::Text, b"").repeat(WAITING_MAX)).is_some());
+    assert_eq!(endpoint.0.end().code, TRY_AGAIN_LATER);
 }
