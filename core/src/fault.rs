@@ -136,11 +136,13 @@ pub struct Fault {
     pub headers: Vec<(&'static [u8], Vec<u8>)>,
     /// What the client is told to wait before it tries again, where more is known than that it should; sent in whole seconds.
     pub retry_after: Option<Duration>,
+    /// What a gRPC client is told, where more is known than the kind says.
+    pub grpc: Option<GrpcCode>,
 }
 
 impl Fault {
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { kind, detail: detail.into(), headers: Vec::new(), retry_after: None }
+        Fault { kind, detail: detail.into(), headers: Vec::new(), retry_after: None, grpc: None }
     }
 
     /// One of its headers, by its name in lower case.

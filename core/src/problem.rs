@@ -77,7 +77,7 @@ impl Fault {
         let mut response = Response::with_body(exchange.take_head(), 200, Body::Empty);
         let headers = &mut response.head.headers;
         headers.add(b"content-type", b"application/grpc");
-        for (name, value) in grpc_status(self.kind) {
+        for (name, value) in grpc_status(&self) {
             headers.add(name, &value);
         }
         exchange.record.fault = Some((self.kind, self.detail));
@@ -86,8 +86,9 @@ impl Fault {
 }
 
 /// The fields that tell a gRPC client of a fault: at the end of a response, or in its head where there is nothing else.
-pub fn grpc_status(kind: Kind) -> [(&'static [u8], Vec<u8>); 2] {
+pub fn grpc_status(fault: &Fault) -> [(&'static [u8], Vec<u8>); 2] {
     let mut message = Vec::new();
-    percent_encode_message(kind.title(), &mut message);
-    [(b"grpc-status", kind.grpc().number().to_string().into_bytes()), (b"grpc-message", message)]
+    percent_encode_message(fault.kind.title(), &mut message);
+    let code = fault.grpc.unwrap_or(fault.kind.grpc());
+    [(b"grpc-status", code.number().to_string().into_bytes()), (b"grpc-message", message)]
 }

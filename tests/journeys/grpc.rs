@@ -298,11 +298,47 @@ apis:
     assert_eq!((response.status, response.body.len()), (200, 0));
 }
 
+/// PROTOCOL-HTTP2.md of gRPC, "Errors": what a client is told that is connected to the back end itself.
+const RESETS: [(u32, &str); 7] = [
+    (code::NO_ERROR, "13"),
+    (code::PROTOCOL_ERROR, "13"),
+    (code::INTERNAL_ERROR, "13"),
+    (code::CANCEL, "1"),
+    (code::ENHANCE_YOUR_CALM, "8"),
+    (0xc, "7"),
+    (0xdead_beef, "13"),
+];
+
 #[test]
-fn a_back_end_that_breaks_off_is_unavailable() {
+fn a_call_that_the_back_end_resets_has_the_status_of_its_code() {
+    let backend = H2Backend::new(|request, stream| {
+        stream.body();
+        if request.path == "/kit.Kit/Head" {
+            stream.head(200, &[("content-type", "application/grpc")], false);
+        } else if request.path == "/kit.Kit/Half" {
+            stream.head(200, &[("content-type", "application/grpc")], false);
+            stream.data(message("one"), false);
+        }
+        stream.reset(request.header("code").expect("a code").parse().expect("a number"));
+    });
+    let gateway = gateway_to_h2c(&backend);
+    let mut client = gateway.h2();
+    for (code, status) in RESETS {
+        for method in ["None", "Head", "Half"] {
+            let stream = call(&mut client, &format!("/kit.Kit/{method}"), &[("code", &code.to_string())]);
+            client.data(stream, message("world"), true);
+            let response = client.response(stream);
+            let found = response.header("grpc-status").or(response.trailers.get("grpc-status"));
+            assert_eq!((response.status, found), (200, Some(status)), "{method}, reset with {code}: {response:?}");
+        }
+    }
+}
+
+#[test]
+fn a_back_end_that_goes_away_is_unavailable() {
     let backend = H2Backend::new(|_, stream| {
         stream.body();
-        stream.reset(code::INTERNAL_ERROR);
+        stream.abort();
     });
     let gateway = gateway_to_h2c(&backend);
     let mut client = gateway.h2();

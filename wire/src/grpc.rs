@@ -1,6 +1,7 @@
 //! What gRPC says in HTTP's fields (PROTOCOL-HTTP2.md of gRPC): content type, deadline, status and message. Knows no frames, no messages
 //! and nothing of gRPC-Web.
 
+use crate::h2::H2Code;
 use std::time::Duration;
 
 /// More digits a timeout may not have.
@@ -106,6 +107,17 @@ impl GrpcCode {
             _ => return None,
         };
         GrpcCode::ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// The status that stands for a stream which its server reset (PROTOCOL-HTTP2.md, "Errors"): what a client sees that is connected to it.
+pub fn reset_to_grpc(code: H2Code) -> GrpcCode {
+    match code {
+        H2Code::REFUSED_STREAM => GrpcCode::Unavailable,
+        H2Code::CANCEL => GrpcCode::Cancelled,
+        H2Code::ENHANCE_YOUR_CALM => GrpcCode::ResourceExhausted,
+        H2Code::INADEQUATE_SECURITY => GrpcCode::PermissionDenied,
+        _ => GrpcCode::Internal,
     }
 }
 
@@ -240,6 +252,28 @@ mod tests {
         }
         for status in [0, 100, 200, 204, 302, 402, 405, 408, 413, 431, 500, 501, 505, 599, 1000] {
             assert_eq!(status_to_grpc(status), GrpcCode::Unknown, "{status}");
+        }
+    }
+
+    #[test]
+    fn resets() {
+        for (code, wanted) in [
+            (0, 13),
+            (1, 13),
+            (2, 13),
+            (3, 13),
+            (4, 13),
+            (6, 13),
+            (7, 14),
+            (8, 1),
+            (9, 13),
+            (10, 13),
+            (11, 8),
+            (12, 7),
+            (13, 13),
+            (99, 13),
+        ] {
+            assert_eq!(reset_to_grpc(H2Code(code)).number(), wanted, "{code}");
         }
     }
 

@@ -79,6 +79,7 @@ impl H2Code {
     pub const CANCEL: H2Code = H2Code(0x8);
     pub const COMPRESSION_ERROR: H2Code = H2Code(0x9);
     pub const ENHANCE_YOUR_CALM: H2Code = H2Code(0xb);
+    pub const INADEQUATE_SECURITY: H2Code = H2Code(0xc);
     pub const HTTP_1_1_REQUIRED: H2Code = H2Code(0xd);
 
     /// Says that the peer did wrong.

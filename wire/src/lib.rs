@@ -39,7 +39,7 @@ pub use cookie::{cookies, cookies_beginning, remove_cookie, remove_cookies_begin
 pub use emit::{LAST_CHUNK, decimal, digits, field, reason, request_line, status_line};
 pub use event_stream::{EVENT_PAYLOAD_BYTES_MAX, EventError, EventReader, EventStep, EventValue, event_frame};
 pub use field_h2::h2_trailer;
-pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, status_to_grpc, write_timeout};
+pub use grpc::{GrpcCode, is_grpc, parse_timeout, percent_encode_message, reset_to_grpc, status_to_grpc, write_timeout};
 pub use h2::{
     FRAME_BYTES_MAX, H2Code, H2Setting, PREFACE, Preface, WINDOW_AT_FIRST, WINDOW_MAX, h2_data, h2_goaway, h2_headers, h2_ping,
     h2_reset, h2_settings, h2_settings_ack, h2_window_update, starts_preface,

@@ -10,7 +10,7 @@ use crate::upstream::{ConnectionPlace, Fate, UpstreamShared};
 use crate::worker::Worker;
 use maitred_core::balance::{InFlight, OpenConnection};
 use maitred_core::{Body, Client, Duplex, Fault, Kind, Progress, Stream};
-use maitred_wire::{Framing, H2Code, HeadLimits, ResponseHead, WINDOW_MAX};
+use maitred_wire::{Framing, GrpcCode, H2Code, HeadLimits, ResponseHead, WINDOW_MAX, reset_to_grpc};
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
@@ -410,7 +410,7 @@ impl LinkStream {
             return self.failure(Fault::new(Kind::UpstreamProtocol, detail), false);
         }
         let kind = if broken.by == By::Us { Kind::UpstreamProtocol } else { Kind::UpstreamReset };
-        let fault = Fault::new(kind, format!("the back end broke off the stream: {broken}"));
+        let fault = Fault { grpc: told(broken), ..Fault::new(kind, format!("the back end broke off the stream: {broken}")) };
         Failure { refused, ..self.failure(fault, refused || broken.by == By::Goodbye) }
     }
 
@@ -555,7 +555,13 @@ impl Stream for LinkStream {
 }
 
 fn broken_body(broken: Break) -> Fault {
-    Fault::new(Kind::UpstreamReset, format!("the back end broke off the stream in the middle of its body: {broken}"))
+    let detail = format!("the back end broke off the stream in the middle of its body: {broken}");
+    Fault { grpc: told(broken), ..Fault::new(Kind::UpstreamReset, detail) }
+}
+
+/// What a gRPC client is told of a stream that the back end itself reset.
+fn told(broken: Break) -> Option<GrpcCode> {
+    (broken.by == By::Peer).then(|| reset_to_grpc(broken.code))
 }
 
 /// After an extended CONNECT.

@@ -163,7 +163,7 @@ impl<T: Outlet, S: Service> Answering<'_, T, S> {
     async fn break_off(&self, exchange: &Exchange, fault: &Fault) {
         if exchange.is_grpc() && fault.kind != Kind::ClientGone {
             let mut lines = Vec::new();
-            for (name, value) in grpc_status(fault.kind) {
+            for (name, value) in grpc_status(fault) {
                 field(&mut lines, name, &value);
             }
             if self.stream.end(&lines).is_ok() && poll_fn(|cx| self.stream.poll_flush(cx)).await.is_ok() {
