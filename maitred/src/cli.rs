@@ -246,6 +246,7 @@ pub struct Limits {
 const CONSUMER_HELP: &str = "\
 Examples:
   maitred consumer add shop-app --group partners    writes its key, once, to stdout
+  maitred consumer add shop-app --key-file old.key  with the key that it has already; `-` reads it from stdin
   maitred consumer set-plan shop-app gold
   maitred consumer list
   maitred consumer disable shop-app                 its keys are right, and it does not come in
@@ -291,6 +292,9 @@ pub enum ConsumerVerb {
         /// Makes no key
         #[arg(long)]
         no_key: bool,
+        /// A file with a key that it has already, from another gateway; `-` is stdin. No other is made
+        #[arg(long, value_name = "FILE", conflicts_with = "no_key")]
+        key_file: Option<PathBuf>,
     },
     /// Sets the groups that it belongs to; none takes all away
     SetGroups { name: String, groups: Vec<String> },
@@ -353,7 +357,7 @@ Examples:
 Exits with 0 when it is done, with 1 when it is refused, or no gateway answers.";
 
 #[derive(Debug, Args)]
-#[command(after_help = USAGE_HELP, args_conflicts_with_subcommands = true)]
+#[command(after_help = USAGE_HELP)]
 pub struct Usage {
     #[command(subcommand)]
     pub verb: Option<UsageVerb>,

@@ -3,7 +3,7 @@
 use crate::cli::{Usage, UsageVerb};
 use crate::output::{Exit, json, print, table};
 use crate::remote::{self, escaped};
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
 
 pub fn main(arguments: &Usage) -> anyhow::Result<Exit> {
     let Usage { verb, name, json: is_json, place } = arguments;
+    if let (Some(UsageVerb::Reset { name: reset }), Some(name)) = (verb, name) {
+        bail!("`{name}` before `reset` is one too many: write `maitred usage reset {reset}`");
+    }
     let (method, path) = match (verb, name) {
         (Some(UsageVerb::Reset { name }), _) => ("POST", format!("/usage/{}/reset", escaped(name))),
         (None, Some(name)) => ("GET", format!("/usage/{}", escaped(name))),

@@ -71,7 +71,14 @@ impl Opened {
 
     fn add(&self, name: &str, plan: Option<&str>) {
         let plan = plan.map(str::to_owned);
-        let add = Change::Add { name: name.to_owned(), groups: Vec::new(), plan, identities: Vec::new(), with_key: false };
+        let add = Change::Add {
+            name: name.to_owned(),
+            groups: Vec::new(),
+            plan,
+            identities: Vec::new(),
+            with_key: false,
+            brought: Vec::new(),
+        };
         self.store.change(add).unwrap();
     }
 }

@@ -45,6 +45,7 @@ async fn each_way_to_ask_is_one_change() {
         plan: None,
         identities,
         with_key,
+        brought: Vec::new(),
     };
     let set = |plan: Option<Option<&str>>, disabled| {
         let plan = plan.map(|plan| plan.map(str::to_owned));
