@@ -150,7 +150,7 @@ async fn what_makes_no_sense_changes_nothing() {
         ("POST /consumers", "\"alice\"", 400),
         ("PATCH /consumers/alice", "[null, true]", 400),
         ("POST /consumers", r#"{"groups":["a"]}"#, 400),
-        ("POST /consumers", r#"{"name":"alice","api_keys":["mine"]}"#, 400),
+        ("POST /consumers", r#"{"name":"alice","api_keys":"mine"}"#, 400),
         ("POST /consumers", r#"{"name":7}"#, 400),
         ("PATCH /consumers/alice", "{}", 400),
         ("PATCH /consumers/alice", r#"{"plan":7}"#, 400),
