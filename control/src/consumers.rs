@@ -4,9 +4,9 @@
 #[cfg(test)]
 mod tests;
 
-use crate::store::{Change, Changed, Name, NotChanged, Store, StoredConsumer, StoredKey};
+use crate::store::{BroughtKey, Change, Changed, Name, NotChanged, Store, StoredConsumer, StoredKey};
 use crate::times::of_millis;
-use maitred_model::{Authenticate, AuthorizerKind, Document, Spanned, suggest};
+use maitred_model::{Authenticate, AuthorizerKind, Document, Secret, Spanned, suggest};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -16,6 +16,11 @@ const LISTED_MAX: usize = 20;
 /// With a key that opens nothing.
 const NOBODY_ASKS: &str = "no route lets anybody in by an API key, and so this one opens nothing: name an authorizer of the kind `api_key` in \
                            `authenticate`, or add the consumer with an identity and without a key";
+
+const SHORT: &str =
+    "a key of fewer than 16 bytes can be guessed: give it a new one, `maitred consumer rotate-key NAME --grace 30d`";
+/// As `check` warns of keys in the configuration.
+const KEY_BYTES_MIN: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -100,6 +105,7 @@ pub fn change(document: &Document, store: &Store, change: Change) -> Result<Chan
         check_identity(document, identity)?;
     }
     change.new_plan().map_or(Ok(()), |plan| check_plan(document, plan))?;
+    change.brought().iter().try_for_each(|key| check_key(document, key))?;
     if !matches!(change, Change::Add { .. }) && store.consumer(name).is_none() {
         // Another gateway may have added it a moment ago: the store knows best, and this knows what there is.
         let words = unknown(document, store, name);
@@ -107,9 +113,11 @@ pub fn change(document: &Document, store: &Store, change: Change) -> Result<Chan
     }
     let kind = done(&change);
     let name = name.to_owned();
+    let (has_brought, is_short) = (!change.brought().is_empty(), change.brought().iter().any(is_short));
     let mut changed = store.change(change)?;
     tracing::info!(consumer = name, "a consumer {kind}");
-    changed.warning = (changed.key.is_some() && !asks_for_keys(document)).then_some(NOBODY_ASKS);
+    let is_asked = !(has_brought || changed.key.is_some()) || asks_for_keys(document);
+    changed.warning = if is_asked { is_short.then_some(SHORT) } else { Some(NOBODY_ASKS) };
     Ok(changed)
 }
 
@@ -186,6 +194,19 @@ fn check_identity(document: &Document, identity: &Name) -> Result<(), NotChanged
     }
 }
 
+/// Of two consumers with one key neither would know whose request it is.
+fn check_key(document: &Document, BroughtKey(key): &BroughtKey) -> Result<(), NotChanged> {
+    let same = |other: &Spanned<Secret>| other.value.expose() == key.expose();
+    match document.consumers.values().any(|consumer| consumer.api_keys.iter().any(same)) {
+        false => Ok(()),
+        true => Err(NotChanged::Conflict("that key is another consumer's, which stands in the configuration".to_owned())),
+    }
+}
+
+fn is_short(BroughtKey(key): &BroughtKey) -> bool {
+    key.expose().len() < KEY_BYTES_MIN
+}
+
 fn check_plan(document: &Document, plan: &str) -> Result<(), NotChanged> {
     if document.plans.contains_key(plan) {
         return Ok(());
@@ -254,7 +275,7 @@ fn of_file(name: &str, consumer: &maitred_model::Consumer) -> ConsumerView {
 fn of_store(document: &Document, store: &Store, stored: StoredConsumer) -> ConsumerView {
     let key = |key: &StoredKey| KeyView {
         id: Some(key.id.clone()),
-        prefix: Some(key.prefix.clone()),
+        prefix: Some(key.prefix.clone()).filter(|prefix| !prefix.is_empty()),
         created: Some(key.created),
         ends: key.ends,
         unusable: !store.is_usable(key),

@@ -12,7 +12,7 @@ mod new_key;
 mod tests;
 mod usage;
 
-pub use change::{Change, Changed, Name, NotChanged};
+pub use change::{BroughtKey, Change, Changed, Name, NotChanged};
 pub(crate) use new_key::characters;
 pub use usage::Past;
 

@@ -11,11 +11,18 @@ use maitred_core::quota::{Accounts, Grant, Period};
 use maitred_model::{Counters, Document, QuotaBy};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Periods that have passed, in one answer: a year of days.
 const PAST_MAX: usize = 366;
 const MILLIS: i64 = 1000;
+/// Consumers whose counts are asked for together, where gateways share them: requests ask there too, and wait for what is asked before them.
+const ASKED_AT_ONCE: usize = 64;
+/// For all that one answer has to ask. What is not asked by then is told as it was heard last.
+const ASKING_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// What a consumer used of a quota is asked elsewhere: of each, or of none.
+pub type Elsewhere<'a> = dyn Fn(&[(&Grant, &str)]) -> Option<Vec<u64>> + 'a;
 
 /// One consumer's.
 #[derive(Debug, Clone)]
@@ -40,8 +47,10 @@ pub struct QuotaView {
     pub grant: Arc<Grant>,
     pub used: u64,
     pub period: Period,
-    /// It is counted elsewhere: what is used is what was heard last.
+    /// It is counted elsewhere.
     pub is_shared: bool,
+    /// It could not be asked there: what is used is what this gateway heard last.
+    pub is_stale: bool,
 }
 
 /// What is live, and where it is counted.
@@ -54,6 +63,8 @@ pub struct Usage<'a> {
     pub now: SystemTime,
     /// What a plan's rate limits have left for a consumer: plan, then consumer.
     pub rates: &'a dyn Fn(&str, &str) -> Vec<RateLeft>,
+    /// Asked where gateways share counts, with what is live at `now`.
+    pub elsewhere: &'a Elsewhere<'a>,
 }
 
 impl Usage<'_> {
@@ -63,7 +74,7 @@ impl Usage<'_> {
         let configured = configured.filter_map(|(name, consumer)| Some((name.clone(), consumer.plan.as_ref()?.value.clone())));
         let stored = self.store.consumers().into_iter().filter(|stored| !self.document.consumers.contains_key(&stored.name));
         let stored = stored.filter_map(|stored| Some((stored.name, stored.plan?)));
-        configured.chain(stored).map(|(name, plan)| self.of(name, Some(plan))).collect()
+        self.of(configured.chain(stored).map(|(name, plan)| (name, Some(plan))).collect())
     }
 
     pub fn one(&self, name: &str) -> Result<UsageView, NotChanged> {
@@ -108,22 +119,60 @@ impl Usage<'_> {
 
     fn found(&self, name: &str) -> Result<UsageView, NotChanged> {
         if let Some(consumer) = self.document.consumers.get(name) {
-            return Ok(self.of(name.to_owned(), consumer.plan.as_ref().map(|plan| plan.value.clone())));
+            return Ok(self.of_one(name.to_owned(), consumer.plan.as_ref().map(|plan| plan.value.clone())));
         }
         let stored = self.store.consumer(name).ok_or_else(|| unknown(self.document, self.store, name))?;
-        Ok(self.of(stored.name, stored.plan))
+        Ok(self.of_one(stored.name, stored.plan))
     }
 
-    fn of(&self, consumer: String, plan: Option<String>) -> UsageView {
+    fn of_one(&self, consumer: String, plan: Option<String>) -> UsageView {
+        let mut told = self.ask(&[(consumer.clone(), plan.clone())]).map(Vec::into_iter);
+        self.view(consumer, plan, &mut told)
+    }
+
+    fn of(&self, consumers: Vec<(String, Option<String>)>) -> Vec<UsageView> {
+        let (mut views, until) = (Vec::with_capacity(consumers.len()), Instant::now() + ASKING_TIME_MAX);
+        let mut can_ask = true;
+        for some in consumers.chunks(ASKED_AT_ONCE) {
+            let told = if can_ask && Instant::now() < until { self.ask(some) } else { None };
+            // Who does not answer once is not waited for again.
+            can_ask = told.is_some();
+            let mut told = told.map(Vec::into_iter);
+            views.extend(some.iter().map(|(name, plan)| self.view(name.clone(), plan.clone(), &mut told)));
+        }
+        views
+    }
+
+    /// What they used of their quotas, in the order of both, where that is counted elsewhere.
+    fn ask(&self, consumers: &[(String, Option<String>)]) -> Option<Vec<u64>> {
+        if !self.is_shared() {
+            return None;
+        }
+        let quotas = |(name, plan)| self.grants_of(plan).map(move |grant: &Arc<Grant>| (&**grant, name));
+        let asked: Vec<(&Grant, &str)> =
+            consumers.iter().map(|(name, plan)| (name.as_str(), plan.as_deref())).flat_map(quotas).collect();
+        if asked.is_empty() { Some(Vec::new()) } else { (self.elsewhere)(&asked) }
+    }
+
+    fn grants_of<'p>(&'p self, plan: Option<&'p str>) -> impl Iterator<Item = &'p Arc<Grant>> {
+        self.grants.iter().filter(move |grant| plan == Some(&*grant.slot.key.plan))
+    }
+
+    /// `told`: what was said elsewhere, of which this takes its part.
+    fn view(&self, consumer: String, plan: Option<String>, told: &mut Option<impl Iterator<Item = u64>>) -> UsageView {
         let moment = self.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
         let account = self.accounts.known(&consumer).unwrap_or_default();
-        let has = |grant: &&Arc<Grant>| plan.as_deref() == Some(&*grant.slot.key.plan);
         let is_shared = self.is_shared();
         let view = |grant: &Arc<Grant>| {
+            let total = told.as_mut().and_then(Iterator::next);
+            if let Some(total) = total {
+                // What is not told there yet comes to it.
+                grant.count(&account).meter.learn(grant.slot.calendar.period(moment), total);
+            }
             let (period, used) = grant.used(&account, moment);
-            QuotaView { grant: grant.clone(), used, period, is_shared }
+            QuotaView { grant: grant.clone(), used, period, is_shared, is_stale: is_shared && total.is_none() }
         };
-        let quotas = self.grants.iter().filter(has).map(view).collect();
+        let quotas = self.grants_of(plan.as_deref()).map(view).collect();
         UsageView { consumer, plan, quotas, details: None }
     }
 }
@@ -146,7 +195,7 @@ impl UsageView {
 
 impl QuotaView {
     fn to_json(&self) -> Value {
-        let QuotaView { grant, used, period, is_shared } = self;
+        let QuotaView { grant, used, period, is_shared, is_stale } = self;
         let key = &grant.slot.key;
         let by = match key.by {
             QuotaBy::Consumer => "consumer",
@@ -164,6 +213,7 @@ impl QuotaView {
             "began": moment(period.start),
             "resets_at": moment(period.end),
             "shared": is_shared,
+            "stale": is_stale,
         })
     }
 }

@@ -62,7 +62,12 @@ impl Fault {
         let kind = self.kind;
         let usual = matches!(
             kind,
-            Kind::AuthorizerUnavailable | Kind::Overloaded | Kind::NoEndpoint | Kind::CircuitOpen | Kind::FunctionBusy
+            Kind::AuthorizerUnavailable
+                | Kind::CountersUnavailable
+                | Kind::Overloaded
+                | Kind::NoEndpoint
+                | Kind::CircuitOpen
+                | Kind::FunctionBusy
         )
         .then_some(RETRY_AFTER);
         if let Some(wait) = self.retry_after.or(usual) {

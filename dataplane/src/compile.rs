@@ -114,6 +114,7 @@ pub fn compile(document: Arc<Document>, state: &State) -> Result<Snapshot, Diagn
         identity,
         limits,
         quotas: plans.grants,
+        shared_quotas: plans.shared,
         plan_limits,
         room,
         sockets_room,

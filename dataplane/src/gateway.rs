@@ -8,6 +8,7 @@ use crate::snapshot::Snapshot;
 use crate::worker::{self, Mail, WorkerHandle};
 use arc_swap::ArcSwap;
 use maitred_core::Clock;
+use maitred_core::limits::AskQuota;
 use maitred_core::metrics::Metrics;
 use maitred_integrations::function::errands::Errands;
 use maitred_integrations::websocket;
@@ -27,6 +28,9 @@ use std::time::{Duration, Instant};
 const RETIRED_MAX: usize = 64;
 /// How often a drain looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// For a worker to read its mail and ask: `counters.timeout` has a bound of its own.
+const COUNTS_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// What the workers share.
 pub(crate) struct Shared {
@@ -225,6 +229,16 @@ impl Gateway {
     /// Tells whether the workers still read their mailboxes.
     pub fn pulse(&self) -> Pulse {
         Pulse::new(self.workers.iter().map(WorkerHandle::mailbox).collect())
+    }
+
+    /// What was used of quotas, as the counts say that gateways share: of each that is asked, or nothing. Waits no longer than those are waited for.
+    pub fn used_elsewhere(&self, asks: &[AskQuota]) -> Option<Vec<u64>> {
+        // Each has connections of its own, of which one may be lost.
+        self.workers.iter().find_map(|worker| {
+            let (to, answer) = sync_channel(1);
+            worker.mailbox().try_send(Mail::Quotas(asks.to_vec(), to)).ok()?;
+            answer.recv_timeout(COUNTS_TIME_MAX).ok()?
+        })
     }
 
     /// The address that each entry of `listen` got, in order.

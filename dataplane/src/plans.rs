@@ -17,7 +17,7 @@ pub(crate) struct Plans {
     by_place: HashMap<Place, Offered>,
     /// The same, in the order of the document.
     pub grants: Vec<Arc<Grant>>,
-    shared: Option<Shared>,
+    pub shared: Option<Shared>,
 }
 
 impl Plans {

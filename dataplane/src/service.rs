@@ -6,6 +6,7 @@ use crate::gateway::Shared;
 use crate::handle::handle;
 use crate::last_words;
 use crate::world::World;
+use maitred_core::limits::AskQuota;
 use maitred_core::{Exchange, Fault, Forwarded, Kind, Response};
 use maitred_integrations::proxy::mirror::UnderWay;
 use maitred_integrations::websocket::Desk;
@@ -61,6 +62,11 @@ impl WorkerService {
             seen: Cell::new(seen),
             date: RefCell::default(),
         }
+    }
+
+    /// What was used of quotas, as the counts say that gateways share; `None`: there are none, or they do not answer in time.
+    pub async fn used_elsewhere(&self, asks: &[AskQuota]) -> Option<Vec<u64>> {
+        self.counters.as_ref()?.used(asks).await.ok()
     }
 
     /// The current world. One load and one comparison, unless a reload has happened.

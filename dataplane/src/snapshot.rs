@@ -6,6 +6,7 @@ use crate::router::{Candidate, Params, Router, choose};
 use crate::told::Told;
 use maitred_core::aws::CredentialCell;
 use maitred_core::identity::KeyCell;
+use maitred_core::limits::AskQuota;
 use maitred_core::limits::series::{LimitView, RateLeft};
 use maitred_core::metrics::{Metrics, RouteSeries};
 use maitred_core::quota::Grant;
@@ -14,6 +15,7 @@ use maitred_host::Pool;
 use maitred_integrations::Integration;
 use maitred_integrations::function::run::{Place, Runner};
 use maitred_model::{Acme, Diagnostics, Document, Endpoint, GatewayResponses, IpNet, Limits, ListenAddress};
+use maitred_policies::quota::Shared;
 use maitred_policies::rate_limit::PlanLimits;
 use maitred_transport::{CountersSpec, Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
 use maitred_wire::{Method, Name, Slice};
@@ -46,6 +48,7 @@ pub struct Snapshot {
     pub(crate) limits: Vec<LimitView>,
     /// Of every plan.
     pub(crate) quotas: Vec<Arc<Grant>>,
+    pub(crate) shared_quotas: Option<Shared>,
     /// What plans limit, on routes or on all routes of an API.
     pub(crate) plan_limits: Vec<Arc<PlanLimits>>,
     /// Headers that no client may send.
@@ -146,6 +149,14 @@ impl Snapshot {
     /// Every quota of every plan.
     pub fn quotas(&self) -> &[Arc<Grant>] {
         &self.quotas
+    }
+
+    /// How to ask what consumers used of quotas, where gateways count together. `unix`: since 1970.
+    pub fn quotas_elsewhere(&self, quotas: &[(&Grant, &str)], unix: Duration) -> Option<Vec<AskQuota>> {
+        let shared = self.shared_quotas.as_ref()?;
+        let ask =
+            |(grant, consumer): &(&Grant, &str)| shared.ask(grant, consumer, grant.slot.calendar.period(unix.as_secs()), unix);
+        Some(quotas.iter().map(ask).collect())
     }
 
     /// What a consumer may still take of its plan's rate limits; each once, though many routes have it.

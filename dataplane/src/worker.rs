@@ -5,6 +5,7 @@ use crate::access_log::{LogBuffer, LogWriter};
 use crate::gateway::Shared;
 use crate::service::WorkerService;
 use maitred_integrations::function::errands::{self, ErrandBox};
+use maitred_core::limits::AskQuota;
 use maitred_integrations::websocket::Letters;
 use maitred_model::ListenAddress;
 use maitred_transport::{Accepted, Acceptor, Listening, Parcel, Worker, serve};
@@ -59,6 +60,8 @@ pub(crate) enum Mail {
     LookAgain,
     /// Send this number there: whatever was in the box before has been seen to.
     Echo(usize, SyncSender<usize>),
+    /// Send there what was used of quotas that gateways count together.
+    Quotas(Vec<AskQuota>, SyncSender<Option<Vec<u64>>>),
     Drain,
     /// The drain is over: whoever can say goodbye does.
     Farewell,
@@ -219,6 +222,10 @@ impl Desk {
                 Mail::LookAgain => self.worker.timers.look_again(),
                 // As many places as workers were asked.
                 Mail::Echo(number, to) => drop(to.try_send(number)),
+                Mail::Quotas(asks, to) => {
+                    let service = self.service.clone();
+                    spawn_local(async move { drop(to.try_send(service.used_elsewhere(&asks).await)) });
+                }
                 Mail::Drain => {
                     self.worker.draining.notify_waiters();
                     #[cfg(feature = "http3")]

@@ -16,11 +16,12 @@ use maitred_core::limits::series::LimitView;
 use maitred_core::metrics::Metrics;
 use maitred_dataplane::{Errands, Snapshot};
 use maitred_host::{Answer, Pool};
-use maitred_model::FunctionPlace;
+use maitred_model::{Counters, FunctionPlace};
 use maitred_transport::Expiry;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 impl Operations for House {
     fn metrics(&self) -> Arc<Metrics> {
@@ -45,7 +46,8 @@ impl Operations for House {
         let failed = failed.then(|| "the last reload failed; the configuration from before is live".to_owned());
         // No reason to send no traffic: the authority must reach this gateway, or there will never be a certificate.
         let store = self.store.is_failing().then(|| "the store cannot be read; consumers stay as they were known".to_owned());
-        let warnings: Vec<String> = failed.into_iter().chain(store).chain(self.acme.waiting()).collect();
+        let counters = self.counters_lost();
+        let warnings: Vec<String> = failed.into_iter().chain(store).chain(counters).chain(self.acme.waiting()).collect();
         Readiness::Ready { warning: (!warnings.is_empty()).then(|| warnings.join("; ")) }
     }
 
@@ -198,16 +200,26 @@ impl House {
         snapshot.pool(index).cloned().ok_or(NotReloaded::Elsewhere)
     }
 
+    /// Where gateways count together and some worker cannot ask.
+    fn counters_lost(&self) -> Option<String> {
+        let Counters::Redis(counters) = &self.counters else { return None };
+        let is_lost = self.gateway.metrics().workers.iter().any(|worker| worker.counters_lost.get() > 0);
+        is_lost.then(|| format!("the counts that gateways share cannot be asked: {}", counters.on_failure.words()))
+    }
+
     fn with_usage<T>(&self, then: impl FnOnce(&Usage<'_>) -> T) -> T {
         let snapshot = self.gateway.snapshot();
         let accounts = &self.state.consumers.accounts;
+        let now = self.state.clock.wall();
+        let unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         then(&Usage {
             document: &snapshot.document,
             grants: snapshot.quotas(),
             store: &self.store,
             accounts,
-            now: self.state.clock.wall(),
+            now,
             rates: &|plan, consumer| snapshot.rates_left(plan, consumer, self.state.clock.now()),
+            elsewhere: &|asked| self.gateway.used_elsewhere(&snapshot.quotas_elsewhere(asked, unix)?),
         })
     }
 }

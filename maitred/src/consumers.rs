@@ -4,12 +4,18 @@
 use crate::cli::{Consumer, ConsumerVerb, Identified};
 use crate::output::{Exit, count, json, print, say, table};
 use crate::remote::{self, Answer, escaped};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::time::Duration;
 
 /// For the answer: a change is on the disk by then, and a list may be of a hundred thousand.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Bytes of a file with a key: more is no key, and the gateway says so.
+const KEY_FILE_BYTES_MAX: u64 = 8 * 1024;
 
 /// A question to the admin listener.
 struct Asked {
@@ -20,7 +26,7 @@ struct Asked {
 
 pub fn main(arguments: &Consumer) -> anyhow::Result<Exit> {
     let Consumer { verb, json: is_json, place } = arguments;
-    let Asked { method, path, body } = asked(verb);
+    let Asked { method, path, body } = asked(verb)?;
     let answer = remote::send(place, (method, &path), body.as_ref(), ANSWER_TIME_MAX)?;
     ensure!(matches!(answer.status, 200 | 201), "{}", answer.detail());
     if *is_json {
@@ -33,16 +39,19 @@ pub fn main(arguments: &Consumer) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
-fn asked(verb: &ConsumerVerb) -> Asked {
+fn asked(verb: &ConsumerVerb) -> anyhow::Result<Asked> {
     let one = |name: &str, rest: &str| format!("/consumers/{}{rest}", escaped(name));
     let ask = |method, path, body| Asked { method, path, body };
-    match verb {
+    Ok(match verb {
         ConsumerVerb::List => ask("GET", "/consumers".to_owned(), None),
         ConsumerVerb::Show { name } => ask("GET", one(name, ""), None),
-        ConsumerVerb::Add { name, groups, plan, identities, no_key } => {
+        ConsumerVerb::Add { name, groups, plan, identities, no_key, key_file } => {
             let identity = |(authorizer, subject): &(String, String)| json!({ "authorizer": authorizer, "subject": subject });
             let identities: Value = identities.iter().map(identity).collect();
-            let body = json!({ "name": name, "groups": groups, "plan": plan, "identities": identities, "key": !no_key });
+            let mut body = json!({ "name": name, "groups": groups, "plan": plan, "identities": identities, "key": !no_key });
+            if let Some(file) = key_file {
+                (body["key"], body["api_keys"]) = (false.into(), json!([brought(file)?]));
+            }
             ask("POST", "/consumers".to_owned(), Some(body))
         }
         ConsumerVerb::SetGroups { name, groups } => ask("PATCH", one(name, ""), Some(json!({ "groups": groups }))),
@@ -61,7 +70,21 @@ fn asked(verb: &ConsumerVerb) -> Asked {
             let query = format!("?authorizer={}&subject={}", escaped(authorizer), escaped(subject));
             ask("DELETE", one(name, &format!("/identities{query}")), None)
         }
-    }
+    })
+}
+
+/// A key that was made elsewhere. Never an argument: those are seen by others on the machine, and kept by shells.
+fn brought(file: &Path) -> anyhow::Result<String> {
+    let mut key = String::new();
+    let read = match file == Path::new("-") {
+        true => io::stdin().lock().take(KEY_FILE_BYTES_MAX).read_to_string(&mut key),
+        false => File::open(file).and_then(|file| file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut key)),
+    };
+    read.with_context(|| format!("cannot read the key in {}", file.display()))?;
+    // Editors and `echo` end a file with a line break, which no key holds.
+    let key = key.trim_end_matches(['\r', '\n']);
+    ensure!(!key.is_empty(), "there is no key in {}", file.display());
+    Ok(key.to_owned())
 }
 
 fn tell(verb: &ConsumerVerb, answer: &Answer) -> anyhow::Result<()> {
@@ -146,6 +169,7 @@ fn show(consumer: &Value) -> String {
         let unusable = if key["unusable"] == true { ", of another secret_key: it opens nothing" } else { "" };
         let described = match key["id"].as_str() {
             None => "in the configuration".to_owned(),
+            Some(id) if key["prefix"].is_null() => format!("{id}, brought along {}{ends}{unusable}", text(&key["created"])),
             Some(id) => format!("{id} ({}_…), made {}{ends}{unusable}", text(&key["prefix"]), text(&key["created"])),
         };
         rows.push(vec!["key".to_owned(), described]);

@@ -3,7 +3,7 @@
 use crate::cli::{Usage, UsageVerb};
 use crate::output::{Exit, json, print, table};
 use crate::remote::{self, escaped};
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
 
 pub fn main(arguments: &Usage) -> anyhow::Result<Exit> {
     let Usage { verb, name, json: is_json, place } = arguments;
+    if let (Some(UsageVerb::Reset { name: reset }), Some(name)) = (verb, name) {
+        bail!("`{name}` before `reset` is one too many: write `maitred usage reset {reset}`");
+    }
     let (method, path) = match (verb, name) {
         (Some(UsageVerb::Reset { name }), _) => ("POST", format!("/usage/{}/reset", escaped(name))),
         (None, Some(name)) => ("GET", format!("/usage/{}", escaped(name))),
@@ -24,10 +27,11 @@ pub fn main(arguments: &Usage) -> anyhow::Result<Exit> {
     }
     match (verb, answer.body.as_array()) {
         (Some(UsageVerb::Reset { name }), _) => print(&format!("{name} has used nothing\n"))?,
-        (None, Some(consumers)) => print(&told(consumers.iter()))?,
+        (None, Some(consumers)) => print(&format!("{}{}", told(consumers.iter()), stale(consumers.iter())))?,
         (None, None) => {
             let body = &answer.body;
-            print(&format!("{}{}{}", told(std::iter::once(body)), rates(body), past(body)))?;
+            let one = || std::iter::once(body);
+            print(&format!("{}{}{}{}", told(one()), stale(one()), rates(body), past(body)))?;
         }
     }
     Ok(Exit::Fine)
@@ -37,6 +41,18 @@ fn told<'a>(consumers: impl Iterator<Item = &'a Value>) -> String {
     let heading = ["CONSUMER", "PLAN", "WHERE", "QUOTA", "USED", "LEFT", "RESETS AT"].map(str::to_owned).to_vec();
     let rows: Vec<Vec<String>> = std::iter::once(heading).chain(consumers.flat_map(rows)).collect();
     table(&rows)
+}
+
+/// What else is to be known of these figures.
+fn stale<'a>(mut consumers: impl Iterator<Item = &'a Value>) -> &'static str {
+    let is_stale =
+        |consumer: &Value| consumer["quotas"].as_array().is_some_and(|quotas| quotas.iter().any(|quota| quota["stale"] == true));
+    match consumers.any(is_stale) {
+        true => {
+            "\nThe counts that gateways share gave no answer: USED is what this gateway heard last, and others may have used more.\n"
+        }
+        false => "",
+    }
 }
 
 /// One for each of its quotas.
@@ -121,6 +137,8 @@ alice     gold  shop: GET /orders  10/day                       4     6     2026
 bob       -     -                  no quota
 ";
         assert_eq!(told([&alice, &bob].into_iter()), wanted);
+        let unasked = json!({ "quotas": [{ "stale": false }, { "stale": true }] });
+        assert_eq!((stale([&alice, &bob].into_iter()), stale([&alice, &unasked].into_iter()).is_empty()), ("", false));
         assert_eq!((past(&alice), rates(&alice)), (String::new(), String::new()));
         let limit = json!({ "limit": "plan:gold", "api": "shop", "route": null, "burst": 10, "left": 7, "full_in_seconds": 2 });
         let wanted = "\nRATE LIMIT  WHERE  BURST  LEFT  FULL IN\nplan:gold   shop   10     7     2s\n";

@@ -383,3 +383,47 @@ fn they_are_known_to_the_process_that_takes_over() {
     heir.signal(libc::SIGTERM);
     assert_eq!(heir.end(), 0);
 }
+
+#[test]
+fn a_consumer_brings_the_key_along_that_it_has() {
+    let folder = Folder::new("consumer-brought");
+    let gateway = folder.file("maitred.yaml", &text()).run(&["run"]);
+    let desk = desk(&folder, &gateway);
+    let key = "sk_live_of-another-gateway";
+    folder.file("old.key", &format!("{key}\n")).file("short.key", "short").file("broken.key", "first line of it\nsecond\n");
+    let added = desk.consumer(&["add", "shop-app", "--key-file", "old.key"]);
+    assert_eq!((added.code, added.stdout.as_str(), added.stderr.as_str()), (0, "", "consumer shop-app was added\n"));
+    assert_eq!(status(&gateway, "/", key), 200);
+    assert_eq!(status(&gateway, "/", &key[..key.len() - 1]), 401);
+    let shown = desk.done(&["show", "shop-app"]);
+    assert!(shown.contains("brought along") && !shown.contains("sk_"), "{shown}");
+    let file = std::fs::read(folder.path("maitred.db")).unwrap();
+    assert!(!file.windows(key.len()).any(|part| part == key.as_bytes()), "it is kept as it is");
+
+    for (name, file, words) in [
+        ("other", "old.key", "that key is another consumer's already"),
+        ("other", "broken.key", "a key has 1 to 4096 bytes, and no control characters"),
+        ("other", "no.key", "cannot read the key in no.key"),
+    ] {
+        let refused = desk.consumer(&["add", name, "--key-file", file]);
+        assert!(refused.code == 1 && refused.stderr.contains(words), "{file}: {}", refused.stderr);
+        assert!(!refused.stderr.contains("second") && !refused.stderr.contains(key), "{}", refused.stderr);
+    }
+    let short = desk.consumer(&["add", "short", "--key-file", "short.key"]);
+    assert!(short.code == 0 && short.stderr.contains("warning: a key of fewer than 16 bytes can be guessed"), "{}", short.stderr);
+    assert_eq!(status(&gateway, "/", "short"), 200);
+
+    let post = |body: &str| {
+        let length = body.len();
+        let head = format!(
+            "POST /consumers HTTP/1.1\r\nhost: localhost\r\nx-maitred: 1\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+        );
+        ask(gateway.address("admin"), &format!("{head}{body}"))
+    };
+    let wrong = post("{\"name\": \"x\", \"api_keys\": \"SUPERSECRET\"}");
+    assert!(wrong.contains("`api_keys` is a list of texts") && !wrong.contains("SUPERSECRET"), "{wrong}");
+    let both = post("{\"name\": \"x\", \"api_keys\": [\"another-key-from-elsewhere\"], \"key\": true}");
+    assert!(both.starts_with("HTTP/1.1 201 ") && both.contains("\"key\":\"mk_"), "{both}");
+    assert_eq!(status(&gateway, "/", "another-key-from-elsewhere"), 200);
+    gateway.terminate();
+}

@@ -94,6 +94,10 @@ fn what_is_used_is_shown_and_reset_for_those_whose_own_it_is() {
     assert_eq!(done(&folder, &gateway, &["usage", "reset", "alice"]), "alice has used nothing\n");
     assert_eq!(status(&gateway, "/dear", "alices-key"), 200);
     assert_eq!(used(&gateway, "alice"), 0);
+    let admin = gateway.address("admin").to_string();
+    let early = folder.maitred(&["usage", "--admin", &admin, "reset", "alice"]);
+    assert_eq!((early.code, early.stdout.as_str()), (0, "alice has used nothing\n"), "{}", early.stderr);
+    refused(&folder, &gateway, &["usage", "bob", "reset", "alice"], "write `maitred usage reset alice`");
     refused(&folder, &gateway, &["usage", "reset", "carol"], "belong to all its consumers together");
     refused(&folder, &gateway, &["usage", "reset", "dave"], "has no plan");
     refused(&folder, &gateway, &["usage", "alise"], "did you mean `alice`?");
@@ -181,5 +185,29 @@ fn the_next_process_goes_on_counting_and_learns_what_the_one_before_it_still_cou
     assert_eq!(heir.end(), 0);
     let gateway = folder.run(&["run"]);
     assert_eq!(used(&gateway, "alice"), 7);
+    gateway.terminate();
+}
+
+#[test]
+fn where_shared_counts_cannot_be_asked_that_is_said_wherever_somebody_looks() {
+    let folder = Folder::new("usage-shared");
+    // Takes connections and ends them: no server of counts.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let counters = format!(
+        "secret_key: 0123456789abcdef0123456789abcdef\ncounters: {{ url: redis://127.0.0.1:{port}, on_failure: closed }}\n"
+    );
+    let gateway = folder.file("maitred.yaml", &format!("{TEXT}{counters}")).run(&["run"]);
+    let words = "the counts that gateways share cannot be asked: requests that would be counted are refused";
+    gateway.eventually("/readyz", |ready| ready["status"] == "ready" && ready["warning"] == words);
+    let head = "GET / HTTP/1.1\r\nhost: localhost\r\nx-api-key: alices-key\r\nconnection: close\r\n\r\n";
+    let answer = ask(gateway.listening(), head);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+    assert!(answer.contains("counters_unavailable"), "{answer}");
+    for arguments in [["usage"].as_slice(), &["usage", "alice"]] {
+        assert!(done(&folder, &gateway, arguments).contains("heard last"), "{arguments:?}");
+    }
+    assert_eq!(gateway.admin_json("/usage/alice")["quotas"][0]["stale"], true);
     gateway.terminate();
 }

@@ -90,13 +90,14 @@ impl Cx<'_> {
         }
     }
 
-    /// A text that its parser refused. What came by `${}` is not repeated.
+    /// A text that its parser refused. What came by `${}` is not repeated, nor what may be a secret.
     pub fn refused(&mut self, code: &'static str, node: &Node, scalar: &Scalar, what: &str, error: ValueError) {
         let mut diagnostic = match &scalar.origin {
             Some(origin) => Diagnostic::error(code, node.span, format!("the value of `{}` is not {what}", origin.written)),
+            None if scalar.is_hidden => Diagnostic::error(code, node.span, format!("this is not {what}")),
             None => Diagnostic::error(code, node.span, error.message),
         };
-        if scalar.origin.is_none() {
+        if scalar.origin.is_none() && !scalar.is_hidden {
             diagnostic.hint = error.hint;
         }
         self.push(diagnostic);

@@ -46,6 +46,11 @@ impl Diagnostic {
         self
     }
 
+    fn quote(&mut self) {
+        self.message = "this cannot stand without quotes".to_owned();
+        self.hint = Some("quote it, or write `${env:NAME}` or `${file:path}`".to_owned());
+    }
+
     pub fn also(mut self, span: Span, label: impl Into<String>) -> Diagnostic {
         self.also.push((span, label.into()));
         self
@@ -84,6 +89,24 @@ impl Diagnostics {
 
     pub fn extend(&mut self, others: Diagnostics) {
         self.list.extend(others.list);
+    }
+
+    /// What was said, since there were `from` of them, about the place of a secret: the words may not repeat it.
+    pub(crate) fn hush(&mut self, from: usize, secrets: &[Span]) {
+        let touches = |span: Span, secret: &Span| secret.file == span.file && secret.start < span.end && span.start < secret.end;
+        for diagnostic in self.list.iter_mut().skip(from) {
+            if !secrets.iter().any(|secret| touches(diagnostic.span, secret)) {
+                continue;
+            }
+            let repeats = diagnostic.hint.as_ref().is_some_and(|hint| hint.starts_with("quote it: "));
+            match diagnostic.code {
+                "duplicate-key" => diagnostic.message = "a key stands twice".to_owned(),
+                "yaml-alias" | "yaml-boolean" | "yaml-key" => diagnostic.quote(),
+                // Of others the words are fixed, but for a character.
+                _ if repeats => diagnostic.quote(),
+                _ => {}
+            }
+        }
     }
 
     /// In the order of the text, so that a reader fixes a file from top to bottom.

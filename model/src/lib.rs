@@ -10,6 +10,7 @@ mod language;
 pub mod load;
 pub mod print;
 pub mod schema;
+mod secrets;
 mod sources;
 pub mod span;
 #[cfg(test)]

@@ -7,8 +7,9 @@ use crate::diagnostics::{Diagnostic, Diagnostics, Files};
 use crate::document::Document;
 use crate::interpolate::Interpolation;
 use crate::language::{RawDocument, into_document};
+use crate::secrets;
 use crate::sources::{Sources, is_pattern};
-use crate::span::{Span, Spanned};
+use crate::span::{FileId, Span, Spanned};
 use crate::yaml::{self, Entry, Kind, Node};
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -136,12 +137,20 @@ impl<'s> Loader<'s> {
         };
         let file = self.files.add(path, text);
         if let Some(at) = broken {
+            self.mask_text(file);
             let diagnostic = Diagnostic::error("not-utf8", Span::new(file, at, at), "the file is not UTF-8 from here on");
             self.diagnostics.push(diagnostic.hint("save it as UTF-8"));
             return None;
         }
         let text = self.files.text(file).unwrap_or_default();
-        let mut root = yaml::parse(text, file, &mut self.diagnostics)?;
+        let said = self.diagnostics.len();
+        let Some(mut root) = yaml::parse(text, file, &mut self.diagnostics) else {
+            let secrets = self.mask_text(file);
+            self.diagnostics.hush(said, &secrets);
+            return None;
+        };
+        let hidden = secrets::hide(&mut root);
+        self.diagnostics.hush(said, &hidden);
         let mut interpolation = Interpolation {
             sources: self.sources,
             diagnostics: &mut self.diagnostics,
@@ -152,7 +161,15 @@ impl<'s> Loader<'s> {
             folder: path.parent().unwrap_or(Path::new("")),
         };
         interpolation.walk(&mut root);
+        hidden.iter().for_each(|secret| self.files.mask(*secret));
         Some(root)
+    }
+
+    /// Where the secrets of a text are that is no YAML.
+    fn mask_text(&mut self, file: FileId) -> Vec<Span> {
+        let found = secrets::in_text(self.files.text(file).unwrap_or_default(), file);
+        found.iter().for_each(|secret| self.files.mask(*secret));
+        found
     }
 
     /// Reads what a file includes. `stack` holds the files under way, outermost first.

@@ -45,6 +45,8 @@ pub enum Kind {
 pub struct Scalar {
     pub text: String,
     pub quoted: bool,
+    /// It stands where a secret does, and is never printed.
+    pub is_hidden: bool,
     /// Present where `${}` put in a value from elsewhere.
     pub origin: Option<Box<Origin>>,
 }
@@ -60,7 +62,10 @@ pub struct Origin {
 impl Node {
     /// A text that no file wrote. The empty one is text too, and not nothing.
     pub fn scalar(text: &str) -> Node {
-        Node { span: Span::none(), kind: Kind::Scalar(Scalar { text: text.to_owned(), quoted: text.is_empty(), origin: None }) }
+        Node {
+            span: Span::none(),
+            kind: Kind::Scalar(Scalar { text: text.to_owned(), quoted: text.is_empty(), is_hidden: false, origin: None }),
+        }
     }
 
     pub fn empty_mapping() -> Node {
@@ -92,6 +97,7 @@ impl Scalar {
     pub fn shown(&self) -> &str {
         match &self.origin {
             Some(origin) => &origin.written,
+            None if self.is_hidden => "***",
             None => &self.text,
         }
     }
@@ -249,7 +255,7 @@ impl Builder<'_> {
             );
             return Node { span, kind: Kind::Poisoned };
         }
-        Node { span, kind: Kind::Scalar(Scalar { text, quoted, origin: None }) }
+        Node { span, kind: Kind::Scalar(Scalar { text, quoted, is_hidden: false, origin: None }) }
     }
 
     fn open(&mut self, frame: Frame, span: Span) -> Flow {

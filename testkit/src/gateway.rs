@@ -404,7 +404,7 @@ impl Gateway {
     /// What a consumer used of its quotas, as the admin listener shows it.
     #[track_caller]
     pub fn usage(&self, store: &Store, consumer: &str) -> Value {
-        let snapshot = self.inner.snapshot();
+        let (snapshot, unix) = (self.inner.snapshot(), self.unix_time());
         let usage = Usage {
             document: &snapshot.document,
             grants: snapshot.quotas(),
@@ -412,6 +412,7 @@ impl Gateway {
             accounts: &self.state.consumers.accounts,
             now: self.state.clock.wall(),
             rates: &|plan, consumer| snapshot.rates_left(plan, consumer, self.state.clock.now()),
+            elsewhere: &|asked| self.inner.used_elsewhere(&snapshot.quotas_elsewhere(asked, unix)?),
         };
         usage.one(consumer).unwrap_or_else(|words| panic!("{words}")).to_json()
     }

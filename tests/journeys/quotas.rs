@@ -236,7 +236,7 @@ fn what_was_used_is_there_after_a_restart() {
 
 fn added(store: &Store, name: &str, plan: &str) -> String {
     let (groups, plan) = (Vec::new(), Some(plan.to_owned()));
-    let add = Change::Add { name: name.to_owned(), groups, plan, identities: Vec::new(), with_key: true };
+    let add = Change::Add { name: name.to_owned(), groups, plan, identities: Vec::new(), with_key: true, brought: Vec::new() };
     let (_, key) = store.change(add).expect("it is added").key.expect("a key");
     key.expose().to_owned()
 }

@@ -71,7 +71,7 @@ impl CountersSpec {
 
     fn tell_lost(&self, server: impl Display, why: &str) {
         if self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
-            let then = self.on_failure_words();
+            let then = self.on_failure.words();
             tracing::warn!(%server, why, "the counts that gateways share cannot be asked: {then}");
         }
     }
@@ -79,14 +79,6 @@ impl CountersSpec {
     fn tell_found(&self, server: impl Display) {
         if self.lost.fetch_sub(1, Ordering::Relaxed) == 1 {
             tracing::info!(%server, "the counts that gateways share are asked again");
-        }
-    }
-
-    fn on_failure_words(&self) -> &'static str {
-        match self.on_failure {
-            CountersFailure::Local => "each gateway counts for itself",
-            CountersFailure::Open => "requests pass uncounted",
-            CountersFailure::Closed => "requests that would be counted are refused",
         }
     }
 }
@@ -111,6 +103,19 @@ impl Counters {
             spawn_local(sweep(slices.clone(), fleet.clone(), worker.clone()));
         }
         Counters { fleet, slices, worker: worker.clone() }
+    }
+
+    /// What was used of quotas so far, for whoever only wants to know it: nothing is taken.
+    pub async fn used(&self, asks: &[AskQuota]) -> Result<Vec<u64>, Unanswered> {
+        if asks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let look = |ask: &AskQuota| Command::Spend(AskQuota { units: 0, owed: 0, ..*ask });
+        let used = |answer: Answer| match answer {
+            Answer::Spent(Ok(used) | Err(used)) => Ok(used),
+            Answer::Verdict(_) | Answer::Leased { .. } | Answer::Done => Err(Unanswered),
+        };
+        self.fleet.ask(asks.iter().map(look)).await?.into_iter().map(used).collect()
     }
 
     async fn take_now(&self, asks: &[Ask]) -> Result<Vec<Verdict>, Unanswered> {

@@ -2,15 +2,15 @@
 
 use super::answers::{App, JSON, answer, answer_as, elsewhere, long, problem};
 use crate::consumers::ConsumerView;
-use crate::store::{Change, Changed, Name, NotChanged};
+use crate::store::{BroughtKey, Change, Changed, Name, NotChanged};
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use maitred_core::render::query_values;
 use maitred_core::wire::path;
-use maitred_model::parse_duration;
-use serde::de::DeserializeOwned;
+use maitred_model::{Secret, parse_duration};
+use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -29,13 +29,23 @@ struct Adding {
     plan: Option<String>,
     #[serde(default)]
     identities: Vec<Naming>,
-    /// Whether a key is made.
-    #[serde(default = "yes")]
-    key: bool,
+    /// Whether a key is made: unless it brings some along, it is.
+    key: Option<bool>,
+    #[serde(default, deserialize_with = "brought")]
+    api_keys: Vec<BroughtKey>,
 }
 
-fn yes() -> bool {
-    true
+/// What is wrong with it is said without it.
+fn brought<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BroughtKey>, D::Error> {
+    let wrong = || D::Error::custom("`api_keys` is a list of texts");
+    let one = |key: Value| match key {
+        Value::String(key) => Ok(BroughtKey(Secret::new(key))),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => Err(wrong()),
+    };
+    match Value::deserialize(deserializer)? {
+        Value::Array(keys) => keys.into_iter().map(one).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => Err(wrong()),
+    }
 }
 
 #[derive(Deserialize)]
@@ -86,12 +96,13 @@ pub(super) async fn show(State(app): State<App>, Path(name): Path<String>) -> Re
 }
 
 pub(super) async fn add(State(app): State<App>, body: Body) -> Response {
-    let Adding { name, groups, plan, identities, key } = match read(body).await {
+    let Adding { name, groups, plan, identities, key, api_keys: brought } = match read(body).await {
         Ok(adding) => adding,
         Err(wrong) => return wrong,
     };
     let identities = identities.into_iter().map(Name::from).collect();
-    change(app, Change::Add { name, groups, plan, identities, with_key: key }).await
+    let with_key = key.unwrap_or(brought.is_empty());
+    change(app, Change::Add { name, groups, plan, identities, with_key, brought }).await
 }
 
 pub(super) async fn set(State(app): State<App>, Path(name): Path<String>, body: Body) -> Response {

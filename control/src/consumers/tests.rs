@@ -41,6 +41,7 @@ fn add(name: &str, identities: &[(&str, &str)]) -> Change {
         plan: None,
         identities: identities.iter().map(identity).collect(),
         with_key: true,
+        brought: Vec::new(),
     }
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 const GROUPS_MAX: usize = 100;
 /// Bytes of a group or of an authorizer's word for somebody: names in directories have a few hundred.
 const TEXT_BYTES_MAX: usize = 1024;
+/// Bytes of a key that was made elsewhere: one that comes in a header has fewer.
+const KEY_BYTES_MAX: usize = 4096;
 /// As in the configuration.
 const NAME_BYTES_MAX: usize = 64;
 /// Bytes of a key's id, all letters and digits: what is longer, or has other characters, is a key or a part of one.
@@ -23,6 +25,19 @@ pub struct Name {
     pub subject: String,
 }
 
+/// A key that was made elsewhere.
+#[derive(Debug, Clone)]
+pub struct BroughtKey(pub Secret);
+
+/// For tests, which compare what was asked for.
+impl PartialEq for BroughtKey {
+    fn eq(&self, other: &BroughtKey) -> bool {
+        self.0.expose() == other.0.expose()
+    }
+}
+
+impl Eq for BroughtKey {}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Add {
@@ -30,7 +45,10 @@ pub enum Change {
         groups: Vec<String>,
         plan: Option<String>,
         identities: Vec<Name>,
+        /// Whether a key is made.
         with_key: bool,
+        /// Keys that it has already, from elsewhere.
+        brought: Vec<BroughtKey>,
     },
     /// What is `None` stays.
     Set {
@@ -138,6 +156,20 @@ impl Change {
         }
     }
 
+    /// The keys that were made elsewhere.
+    pub fn brought(&self) -> &[BroughtKey] {
+        match self {
+            Change::Add { brought, .. } => brought,
+            Change::Set { .. }
+            | Change::Remove { .. }
+            | Change::AddKey { .. }
+            | Change::RotateKey { .. }
+            | Change::RemoveKey { .. }
+            | Change::AddIdentity { .. }
+            | Change::RemoveIdentity { .. } => &[],
+        }
+    }
+
     /// The plan that it gives.
     pub fn new_plan(&self) -> Option<&str> {
         match self {
@@ -155,8 +187,9 @@ impl Change {
     /// Whether it makes sense at all, whatever is stored.
     pub(super) fn check(&self) -> Result<(), NotChanged> {
         match self {
-            Change::Add { name, groups, plan: _, identities: _, with_key: _ } => {
-                check_name(name).and_then(|()| check_groups(groups))?
+            Change::Add { name, groups, plan: _, identities: _, with_key: _, brought } => {
+                check_name(name).and_then(|()| check_groups(groups))?;
+                brought.iter().try_for_each(check_key)?;
             }
             Change::Set { groups: Some(groups), .. } => check_groups(groups)?,
             Change::RotateKey { grace, .. } if *grace > GRACE_MAX => {
@@ -191,6 +224,15 @@ fn check_id(name: &str, id: &str) -> Result<(), NotChanged> {
         "that is no id of a key, but perhaps the key itself: `maitred consumer show {name}` lists the ids, of at most {ID_BYTES_MAX} letters \
          and digits"
     )))
+}
+
+/// No answer repeats it, whatever is wrong.
+fn check_key(BroughtKey(key): &BroughtKey) -> Result<(), NotChanged> {
+    let key = key.expose();
+    if (1..=KEY_BYTES_MAX).contains(&key.len()) && !key.contains(char::is_control) {
+        return Ok(());
+    }
+    Err(NotChanged::Wrong(format!("a key has 1 to {KEY_BYTES_MAX} bytes, and no control characters")))
 }
 
 fn check_groups(groups: &[String]) -> Result<(), NotChanged> {

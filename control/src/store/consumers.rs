@@ -1,8 +1,8 @@
 //! The rows of consumers: read as a whole, changed one by one. Whether a change may be made at all, beside what is stored, its caller
 //! has decided.
 
-use super::change::{Change, Changed, Name, NotChanged};
-use super::new_key::NewKey;
+use super::change::{BroughtKey, Change, Changed, Name, NotChanged};
+use super::new_key::{NewKey, new_id};
 use super::{Contents, StoreError, StoredConsumer, StoredKey, layout};
 use maitred_core::identity::{KeyHash, KeyHasher};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -87,8 +87,10 @@ pub(super) struct Changing<'c> {
 impl Changing<'_> {
     pub fn make(&self, change: &Change) -> Result<Changed, NotChanged> {
         let name = change.name();
-        if let Change::Add { groups, plan, identities, with_key, .. } = change {
-            return self.add(name, (groups, plan.as_deref()), identities, *with_key);
+        if let Change::Add { groups, plan, identities, with_key, brought, .. } = change {
+            self.add(name, (groups, plan.as_deref()), identities)?;
+            brought.iter().try_for_each(|key| self.bring_key(name, key))?;
+            return Ok(Changed { key: with_key.then(|| self.add_key(name)).transpose()?, warning: None });
         }
         if !self.has("SELECT 1 FROM consumers WHERE name = ?1", [name])? {
             return Err(NotChanged::unknown(name));
@@ -139,13 +141,7 @@ impl Changing<'_> {
         Ok(Changed { key, warning: None })
     }
 
-    fn add(
-        &self,
-        name: &str,
-        (groups, plan): (&[String], Option<&str>),
-        identities: &[Name],
-        with_key: bool,
-    ) -> Result<Changed, NotChanged> {
+    fn add(&self, name: &str, (groups, plan): (&[String], Option<&str>), identities: &[Name]) -> Result<(), NotChanged> {
         if self.has("SELECT 1 FROM consumers WHERE name = ?1", [name])? {
             return Err(NotChanged::Conflict(format!("there is a consumer `{name}` already")));
         }
@@ -157,21 +153,34 @@ impl Changing<'_> {
         for identity in identities {
             self.add_identity(name, identity)?;
         }
-        Ok(Changed { key: with_key.then(|| self.add_key(name)).transpose()?, warning: None })
+        Ok(())
     }
 
     fn add_key(&self, name: &str) -> Result<(String, maitred_model::Secret), NotChanged> {
+        let NewKey { id, prefix, key } = NewKey::make()?;
+        self.keep_key(name, &id, &prefix, self.hasher.hash(key.expose().as_bytes()))?;
+        Ok((id, key))
+    }
+
+    /// Nothing of it is kept but its hash: who knows how much of such a key can be shown.
+    fn bring_key(&self, name: &str, BroughtKey(key): &BroughtKey) -> Result<(), NotChanged> {
+        let hash = self.hasher.hash(key.expose().as_bytes());
+        if self.has("SELECT 1 FROM api_keys WHERE hash = ?1", [hash])? {
+            return Err(NotChanged::Conflict("that key is another consumer's already, or stands there twice".to_owned()));
+        }
+        self.keep_key(name, &new_id()?, "", hash)
+    }
+
+    fn keep_key(&self, name: &str, id: &str, prefix: &str, hash: KeyHash) -> Result<(), NotChanged> {
         if self.count("SELECT count(*) FROM api_keys WHERE consumer = ?1", [name])? >= KEYS_MAX {
             let words = format!(
                 "consumer `{name}` has {KEYS_MAX} keys, and takes no more: remove one with `maitred consumer remove-key`"
             );
             return Err(NotChanged::Conflict(words));
         }
-        let NewKey { id, prefix, key } = NewKey::make()?;
-        let hash = self.hasher.hash(key.expose().as_bytes());
         let sql = "INSERT INTO api_keys (id, consumer, prefix, hash, hashed_by, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        self.run(sql, (&id, name, prefix, hash, self.hasher.fingerprint(), self.now))?;
-        Ok((id, key))
+        self.run(sql, (id, name, prefix, hash, self.hasher.fingerprint(), self.now))?;
+        Ok(())
     }
 
     /// One that ends sooner already goes on to.

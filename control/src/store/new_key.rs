@@ -20,11 +20,16 @@ pub(super) struct NewKey {
 
 impl NewKey {
     pub fn make() -> Result<NewKey, StoreError> {
-        let id = characters::<ID_CHARACTERS>()?;
+        let id = new_id()?;
         let prefix = format!("mk_{id}");
         let key = Secret::new(format!("{prefix}_{}", characters::<SECRET_CHARACTERS>()?));
         Ok(NewKey { id, prefix, key })
     }
+}
+
+/// For a key, also for one that was made elsewhere.
+pub(super) fn new_id() -> Result<String, StoreError> {
+    characters::<ID_CHARACTERS>()
 }
 
 pub(crate) fn characters<const COUNT: usize>() -> Result<String, StoreError> {

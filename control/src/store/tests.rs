@@ -84,7 +84,14 @@ impl Opened {
 }
 
 fn add(name: &str) -> Change {
-    Change::Add { name: name.to_owned(), groups: vec!["staff".to_owned()], plan: None, identities: Vec::new(), with_key: true }
+    Change::Add {
+        name: name.to_owned(),
+        groups: vec!["staff".to_owned()],
+        plan: None,
+        identities: Vec::new(),
+        with_key: true,
+        brought: Vec::new(),
+    }
 }
 
 fn disabled(name: &str, disabled: bool) -> Change {
@@ -266,6 +273,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing_behind() {
         plan: None,
         identities: vec![named("corporate", "b"), named("corporate", "a")],
         with_key: true,
+        brought: Vec::new(),
     };
     conflict(half);
     assert_eq!(opened.names(), ["alice"], "half of it is none of it");

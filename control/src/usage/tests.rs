@@ -59,6 +59,7 @@ impl Opened {
             accounts: &self.stored.accounts,
             now: SystemTime::now(),
             rates: &|_, _| Vec::new(),
+            elsewhere: &|_| panic!("nothing is counted elsewhere"),
         }
     }
 
@@ -70,7 +71,14 @@ impl Opened {
 
     fn add(&self, name: &str, plan: Option<&str>) {
         let plan = plan.map(str::to_owned);
-        let add = Change::Add { name: name.to_owned(), groups: Vec::new(), plan, identities: Vec::new(), with_key: false };
+        let add = Change::Add {
+            name: name.to_owned(),
+            groups: Vec::new(),
+            plan,
+            identities: Vec::new(),
+            with_key: false,
+            brought: Vec::new(),
+        };
         self.store.change(add).unwrap();
     }
 }
@@ -114,4 +122,26 @@ fn what_is_a_consumers_own_can_be_reset_and_what_others_share_cannot() {
         assert_eq!(opened.usage().reset(name).unwrap_err(), NotChanged::Conflict(words.to_owned()));
     }
     assert!(matches!(opened.usage().reset("nobody"), Err(NotChanged::Unknown(_))));
+}
+
+#[test]
+fn what_gateways_count_together_is_asked_where_it_is_counted_or_told_as_stale() {
+    let shared = format!("{TEXT}secret_key: 0123456789abcdef0123456789abcdef\ncounters: redis://127.0.0.1:6379\n");
+    let opened = Opened::new("shared", &shared);
+    opened.spend("alice", 0, 3);
+    let told = |views: &[UsageView]| -> Vec<(u64, bool)> {
+        views.iter().flat_map(|view| &view.quotas).map(|quota| (quota.used, quota.is_stale)).collect()
+    };
+    let silent = |_: &[(&Grant, &str)]| None;
+    assert_eq!(told(&Usage { elsewhere: &silent, ..opened.usage() }.all()), [(3, true), (0, true)]);
+    let speaking = |asked: &[(&Grant, &str)]| {
+        let names: Vec<_> = asked.iter().map(|(grant, name)| (&*grant.slot.key.plan, *name)).collect();
+        assert_eq!(names, [("gold", "alice"), ("shared", "carol")], "erin's plan has no quota");
+        Some(vec![12, 7])
+    };
+    assert_eq!(told(&Usage { elsewhere: &speaking, ..opened.usage() }.all()), [(12, false), (7, false)]);
+    assert_eq!(told(&[Usage { elsewhere: &silent, ..opened.usage() }.one("alice").unwrap()]), [(12, true)], "heard last");
+    let one = |_: &[(&Grant, &str)]| Some(vec![15]);
+    let view = Usage { elsewhere: &one, ..opened.usage() }.one("alice").unwrap();
+    assert_eq!((view.to_json()["quotas"][0]["used"].clone(), told(&[view])), (15.into(), vec![(15, false)]));
 }

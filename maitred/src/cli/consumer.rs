@@ -2,10 +2,12 @@
 
 use super::Place;
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 const CONSUMER_HELP: &str = "\
 Examples:
   maitred consumer add shop-app --group partners    writes its key, once, to stdout
+  maitred consumer add shop-app --key-file old.key  with the key that it has already; `-` reads it from stdin
   maitred consumer set-plan shop-app gold
   maitred consumer list
   maitred consumer disable shop-app                 its keys are right, and it does not come in
@@ -51,6 +53,9 @@ pub enum ConsumerVerb {
         /// Makes no key
         #[arg(long)]
         no_key: bool,
+        /// A file with a key that it has already, from another gateway; `-` is stdin. No other is made
+        #[arg(long, value_name = "FILE", conflicts_with = "no_key")]
+        key_file: Option<PathBuf>,
     },
     /// Sets the groups that it belongs to; none takes all away
     SetGroups { name: String, groups: Vec<String> },

@@ -20,6 +20,17 @@ pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
         if let AuthorizerKind::ClientCertificate(_) = &authorizer.kind {
             never_shown(document, name, authorizer.span, checker);
         }
+        if let AuthorizerKind::Jwt(jwt) = &authorizer.kind
+            && jwt.audience.is_empty()
+        {
+            let message = "without `audience` every token that has an `aud` is refused: it is meant for others";
+            checker.warning(
+                "no-audience",
+                authorizer.span,
+                message,
+                "add `audience: [NAME]`, what the issuer puts into `aud` for this gateway",
+            );
+        }
         if let AuthorizerKind::Introspection(introspection) = &authorizer.kind {
             in_the_clear(&introspection.endpoint, checker);
         }

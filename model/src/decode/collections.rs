@@ -26,7 +26,8 @@ impl<S: Shape> Shape for List<S> {
             }
             Kind::Scalar(scalar) if !scalar.is_null() => {
                 let message = format!("expected a list, found `{}`", scalar.shown());
-                cx.error("wrong-kind", node.span, message, format!("write `[{}]`", scalar.shown()));
+                let one = if scalar.is_hidden { "\"${env:NAME}\"" } else { scalar.shown() };
+                cx.error("wrong-kind", node.span, message, format!("write `[{one}]`"));
                 None
             }
             Kind::Scalar(_) | Kind::Mapping(_) | Kind::Poisoned => {

@@ -14,6 +14,11 @@ const KEYS: &[Elsewhere] = &[
         ours: "policies",
         hint: "it stands in `policies`, which holds for all routes of the API, or at a route",
     },
+    Elsewhere {
+        theirs: &["cors", "ip", "maintenance", "gateway_responses", "hosts", "base_path"],
+        ours: "authenticate",
+        hint: "it stands at the API itself, beside `policies`",
+    },
     Elsewhere { theirs: &["servers", "targets", "backends", "url", "urls"], ours: "endpoints", hint: "here it is `endpoints`" },
     Elsewhere { theirs: &["retries", "retry_policy"], ours: "retry", hint: "here it is `retry: { attempts: 2 }`" },
     Elsewhere {

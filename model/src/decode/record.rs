@@ -3,6 +3,7 @@
 
 use super::{Cx, Defs, Shape, elsewhere, nearest, suggest};
 use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::secrets;
 use crate::span::{FileId, Span};
 use crate::yaml::{self, Entry, Kind, Node};
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ impl<'n> Fields<'n> {
             cx.expected(node, &format!("{what}, a mapping"));
             return None;
         };
-        for (key, _) in entries {
+        for (key, value) in entries {
             if !known.contains(&key.value.as_str()) {
                 let message = format!("unknown key `{}` in {what}", key.value);
                 let hint = match elsewhere::key(&key.value, known) {
@@ -30,6 +31,10 @@ impl<'n> Fields<'n> {
                     None => suggest(&key.value, known.iter().copied(), "the keys here are"),
                 };
                 cx.error("unknown-key", key.span, message, hint);
+                // It may be a misspelled one.
+                if secrets::are_beside_secrets(known) {
+                    secrets::below(value, &mut cx.plain_secrets);
+                }
             }
         }
         Some(Fields { entries, span: node.span, known, what })

@@ -292,6 +292,17 @@ pub enum CountersFailure {
     Closed,
 }
 
+impl CountersFailure {
+    /// What becomes of requests then.
+    pub fn words(self) -> &'static str {
+        match self {
+            CountersFailure::Local => "each gateway counts for itself",
+            CountersFailure::Open => "requests pass uncounted",
+            CountersFailure::Closed => "requests that would be counted are refused",
+        }
+    }
+}
+
 impl Api {
     /// The limits that the API gives a route: none where the route drops them.
     pub fn limits_of<'a>(&'a self, route: &Route) -> &'a [Spanned<RateLimit>] {

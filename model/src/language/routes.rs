@@ -184,7 +184,14 @@ impl Shape for RouteForm {
         let entries = match &node.kind {
             Kind::Mapping(entries) => entries,
             Kind::Scalar(scalar) if scalar.text.contains(" /") => {
-                let hint = format!("write `{}: kitchen`, with the name of an upstream", scalar.shown());
+                let hint = match scalar.shown().split_once(": ") {
+                    // All of it in quotes is one text.
+                    Some((matcher, target)) if matcher.contains('{') => {
+                        format!("quote the first part alone: `\"{matcher}\": {target}`")
+                    }
+                    Some((matcher, target)) => format!("leave the quotes away: `{matcher}: {target}`"),
+                    None => format!("write `{}: kitchen`, with the name of an upstream", scalar.shown()),
+                };
                 cx.error("missing-value", node.span, "the route says not what answers it", hint);
                 return None;
             }

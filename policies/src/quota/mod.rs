@@ -45,6 +45,25 @@ pub struct Shared {
     pub on_failure: CountersFailure,
 }
 
+impl Shared {
+    /// What is asked of a consumer's part of a quota, and no units yet.
+    pub fn ask(&self, grant: &Grant, consumer: &str, period: Period, unix: Duration) -> AskQuota {
+        let owner = match grant.slot.key.by {
+            QuotaBy::Consumer => consumer,
+            QuotaBy::Plan => "",
+        };
+        AskQuota {
+            limit: grant.slot.id,
+            key: (self.key)(owner),
+            period: period.start,
+            ends_in: period.ends_in(unix),
+            most: grant.most,
+            units: 0,
+            owed: 0,
+        }
+    }
+}
+
 pub struct Quota {
     /// By name.
     plans: Box<[Offered]>,
@@ -160,23 +179,11 @@ impl Spending<'_> {
 
     async fn ask(&self, shared: &Shared, consumer: &Consumer, ports: &dyn Ports) -> Result<Spent, Fault> {
         let grant = &self.offered.grant;
-        let owner = match grant.slot.key.by {
-            QuotaBy::Consumer => &*consumer.name,
-            QuotaBy::Plan => "",
-        };
-        let ask = AskQuota {
-            limit: grant.slot.id,
-            key: (shared.key)(owner),
-            period: self.period.start,
-            ends_in: self.period.ends_in(self.unix),
-            most: grant.most,
-            units: UNITS,
-            owed: 0,
-        };
+        let ask = shared.ask(grant, &consumer.name, self.period, self.unix);
         let count = grant.count(&consumer.account);
         let mut owing = Owing { meter: &count.meter, period: self.period, units: count.meter.take_owed(self.period) };
         let answer = match ports.shared_counts() {
-            Some(counts) => counts.spend(AskQuota { owed: owing.units, ..ask }).await,
+            Some(counts) => counts.spend(AskQuota { units: UNITS, owed: owing.units, ..ask }).await,
             None => Err(Unanswered),
         };
         if answer.is_ok() {

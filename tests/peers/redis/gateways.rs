@@ -1,7 +1,7 @@
 //! Three gateways, each with its clients, and one server: what clients see of a limit that the gateways share.
 
 use super::server::{Server, is_there};
-use maitred_testkit::{Client, Gateway, eventually, gateway_with};
+use maitred_testkit::{Client, Folder, Gateway, eventually, gateway_with};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -112,4 +112,44 @@ fn what_becomes_of_requests_while_the_server_stands_still_is_what_is_written() {
         let passed = (0..30).filter(|at| ask(&mut clients[at % GATEWAYS], "carol") == 204).count();
         assert!((5..=7).contains(&passed), "{on_failure}: {passed} passed");
     }
+}
+
+#[test]
+fn what_was_used_at_one_gateway_is_told_by_the_other() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let text = format!(
+        "
+secret_key: ${{file:secret.key}}
+counters: {{ url: \"{}\", timeout: 500ms }}
+authorizers: {{ keys: {{ api_key: {{}} }} }}
+plans: {{ gold: {{ quota: 10/day }}, pool: {{ quota: {{ limit: 50/day, by: plan }} }} }}
+consumers:
+  alice: {{ plan: gold, api_keys: [alices-key] }}
+  bob: {{ plan: pool, api_keys: [bobs-key] }}
+  carol: {{ plan: pool, api_keys: [carols-key] }}
+apis: {{ shop: {{ policies: {{ authenticate: [keys] }}, routes: [ {{ match: GET /, respond: {{ status: 204 }} }} ] }} }}
+",
+        server.url()
+    );
+    let files = [("secret.key", "0123456789abcdef0123456789abcdef".to_owned())];
+    let gateways: Vec<Gateway> = (0..2).map(|_| gateway_with(&text, &[], &files)).collect();
+    connected(&gateways);
+    let folder = Folder::new();
+    let store = gateways[1].store(&folder.path("maitred.db"));
+    let used = |name: &str| {
+        let quota = gateways[1].usage(&store, name)["quotas"][0].clone();
+        (quota["used"].as_u64(), quota["left"].as_u64(), quota["stale"].as_bool())
+    };
+    assert_eq!(used("alice"), (Some(0), Some(10), Some(false)));
+    let ask = |gateway: &Gateway, key: &str| gateway.ask("GET", "/", &format!("x-api-key: {key}\r\n"), "").status;
+    assert_eq!((0..12).filter(|_| ask(&gateways[0], "alices-key") == 204).count(), 10);
+    assert_eq!((ask(&gateways[0], "bobs-key"), ask(&gateways[0], "carols-key")), (204, 204));
+    assert_eq!(used("alice"), (Some(10), Some(0), Some(false)));
+    assert_eq!(used("carol"), (Some(2), Some(48), Some(false)), "it is the plan's");
+    assert_eq!(ask(&gateways[1], "alices-key"), 429, "as it was told");
+    server.signal("-STOP");
+    eventually("it cannot be asked", || used("alice") == (Some(10), Some(0), Some(true)));
 }

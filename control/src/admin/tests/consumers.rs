@@ -45,6 +45,7 @@ async fn each_way_to_ask_is_one_change() {
         plan: None,
         identities,
         with_key,
+        brought: Vec::new(),
     };
     let set = |plan: Option<Option<&str>>, disabled| {
         let plan = plan.map(|plan| plan.map(str::to_owned));
@@ -149,7 +150,7 @@ async fn what_makes_no_sense_changes_nothing() {
         ("POST /consumers", "\"alice\"", 400),
         ("PATCH /consumers/alice", "[null, true]", 400),
         ("POST /consumers", r#"{"groups":["a"]}"#, 400),
-        ("POST /consumers", r#"{"name":"alice","api_keys":["mine"]}"#, 400),
+        ("POST /consumers", r#"{"name":"alice","api_keys":"mine"}"#, 400),
         ("POST /consumers", r#"{"name":7}"#, 400),
         ("PATCH /consumers/alice", "{}", 400),
         ("PATCH /consumers/alice", r#"{"plan":7}"#, 400),

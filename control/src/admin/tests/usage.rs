@@ -29,7 +29,7 @@ pub(super) fn alice() -> UsageView {
     UsageView {
         consumer: "alice".to_owned(),
         plan: Some("gold".to_owned()),
-        quotas: vec![QuotaView { grant, used: 4, period, is_shared: false }],
+        quotas: vec![QuotaView { grant, used: 4, period, is_shared: false, is_stale: false }],
         details: Some(Details { rates: vec![rate], past: vec![past] }),
     }
 }
@@ -56,6 +56,7 @@ async fn what_was_used_is_told_and_reset_by_a_write() {
                 "began": "2026-11-21T23:00:00.000Z",
                 "resets_at": "2026-11-22T23:00:00.000Z",
                 "shared": false,
+                "stale": false,
             }],
             "rate_limits": [{
                 "limit": "plan:gold",

@@ -23,7 +23,11 @@ fn parse_url(text: &str) -> Result<(Endpoint, String), ValueError> {
     }
     let authority = text.find("://").map_or(0, |at| at + 3);
     let end = text[authority..].find(['/', '?', '#']).map_or(text.len(), |at| authority + at);
-    let endpoint = parse_endpoint(&text[..end])?;
+    let endpoint = parse_endpoint(&text[..end]).map_err(|error| {
+        // What is proposed has the path too.
+        let lacks_scheme = authority == 0 && parse_endpoint(&format!("http://{}", &text[..end])).is_ok();
+        if lacks_scheme { error.hint(format!("write `http://{text}`")) } else { error }
+    })?;
     let target = match &text[end..] {
         "" => "/".to_owned(),
         query if query.starts_with('?') => parse_target(&format!("/{query}"))?,

@@ -4,7 +4,7 @@ use super::files;
 use crate::decode::{Cx, Defs, Shape, named, record, texts};
 use crate::document::{Basic, HtpasswdFile};
 use crate::values::{HTPASSWD_BYTES_MAX, Htpasswd, HtpasswdError, ValueError};
-use crate::yaml::Node;
+use crate::yaml::{Kind, Node};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -60,6 +60,11 @@ impl Shape for HtpasswdShape {
     type Out = HtpasswdFile;
 
     fn decode(node: &Node, cx: &mut Cx<'_>) -> Option<HtpasswdFile> {
+        if matches!(&node.kind, Kind::Scalar(scalar) if scalar.is_hidden) {
+            let message = "this is what stands in a file of users, where the path of the file belongs";
+            cx.error("bad-value", node.span, message, "write the path alone: `users.htpasswd`");
+            return None;
+        }
         let (path, shown, bytes) = files::read(node, cx, "the path of a file of users", HTPASSWD_BYTES_MAX)?;
         match Htpasswd::parse(&bytes) {
             Ok(users) => Some(HtpasswdFile { path, bytes, users: Arc::new(users) }),
