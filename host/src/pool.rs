@@ -2,6 +2,7 @@
 //! the way to them from other threads; `desk.rs` is the pool itself, on the host's thread.
 
 pub(crate) mod desk;
+pub(crate) mod desks;
 pub(crate) mod errors;
 pub(crate) mod events;
 pub(crate) mod instance;

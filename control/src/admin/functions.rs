@@ -176,7 +176,7 @@ fn line(line: &LogLine) -> Value {
         "source": match source {
             LogSource::Stdout => "stdout",
             LogSource::Stderr => "stderr",
-            LogSource::Platform => "platform",
+            LogSource::Platform | LogSource::Failure => "platform",
         },
         "request_id": request_id,
         "instance": instance,
