@@ -11,7 +11,7 @@ mod output;
 
 use crate::answer::{Answer, NotRun};
 use crate::code::Code;
-use crate::log::{Log, LogLine};
+use crate::log::{Log, LogLine, LogSource};
 use crate::process::Launch;
 use desk::Order;
 use maitred_core::function::{Invocation, PAYLOAD_BYTES_MAX};
@@ -20,7 +20,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -71,7 +71,7 @@ pub(crate) struct Settings {
 pub struct Figures {
     /// Ended, well or not.
     pub invocations: AtomicU64,
-    /// Ended with a failure, timeouts included.
+    /// Ended with a failure, timeouts and results that are no response included.
     pub failures: AtomicU64,
     pub timeouts: AtomicU64,
     /// Not run at all: `NotRun`.
@@ -155,6 +155,12 @@ impl Pool {
             TrySendError::Full(_) => NotRun::QueueFull,
             TrySendError::Closed(_) => NotRun::Closed,
         })
+    }
+
+    /// A run that ended well came to no response: whoever asked for one says why. It counts as failed.
+    pub fn malformed(&self, request_id: &str, why: &str) {
+        self.shared.figures.failures.fetch_add(1, Ordering::Relaxed);
+        self.shared.log.push(LogSource::Failure, 0, Some(request_id), &format!("The result is no response: {why}"));
     }
 
     /// Lines after the one of that number, the oldest first; the last thousand are kept.
