@@ -65,5 +65,8 @@ pub enum Exit {
     Code(i32),
     Signal(i32),
     /// It was killed because it took more memory than it may: bytes that it had with all that it started, and the most.
-    Memory { had: u64, most: u64 },
+    Memory {
+        had: u64,
+        most: u64,
+    },
 }

@@ -228,7 +228,7 @@ fn hosted(app: &App, name: &str) -> Result<(FunctionView, Arc<dyn Processes>), N
 /// With those that there are, for who asks by hand.
 fn unknown(app: &App, name: &str) -> Response {
     let functions = app.operations.functions();
-    let known: Vec<&str> = functions.iter().map(|function| &*function.name).collect();
+    let known: Vec<&str> = functions.iter().map(|function| function.name()).collect();
     let what = format!("there is no function `{name}`");
     let told = match known.as_slice() {
         [] => format!("{what}, nor any other"),

@@ -44,7 +44,11 @@ pub(crate) fn how(exit: Exit) -> String {
         Exit::Signal(libc::SIGKILL) => KILLED.into(),
         Exit::Signal(signal) => format!("Runtime exited with error: signal: {signal}"),
         Exit::Memory { had, most } => {
-            format!("{KILLED}: Runtime.OutOfMemory: it had {}, and `memory: {}` is the most", beyond(had, most), format_size(most))
+            format!(
+                "{KILLED}: Runtime.OutOfMemory: it had {}, and `memory: {}` is the most",
+                beyond(had, most),
+                format_size(most)
+            )
         }
     }
 }
@@ -139,7 +143,10 @@ mod tests {
     #[test]
     fn what_a_process_tells_of_its_error_is_told_with_its_trace() {
         for (payload, wanted) in [
-            (r#"{"errorType":"T","errorMessage":"m","stackTrace":["  one\n    two\n"," three",4]}"#, "T: m\n  one\n    two\n three"),
+            (
+                r#"{"errorType":"T","errorMessage":"m","stackTrace":["  one\n    two\n"," three",4]}"#,
+                "T: m\n  one\n    two\n three",
+            ),
             (r#"{"errorType":"T","errorMessage":"","trace":["at x"]}"#, "T\nat x"),
             (r#"{"errorType":"E","errorMessage":"m","trace":["E: m","    at x"]}"#, "E: m\n    at x"),
             (r#"{"errorMessage":7}"#, r#"{"errorMessage":7}"#),

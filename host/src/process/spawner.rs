@@ -206,8 +206,7 @@ impl Nursery {
         let forgotten = Arc::new(AtomicBool::new(false));
         let family = Family::new(pid, launch);
         let known = family.clone();
-        self.children
-            .insert(pid, Known { forgotten: forgotten.clone(), family: known, memory: launch.memory, too_large: None });
+        self.children.insert(pid, Known { forgotten: forgotten.clone(), family: known, memory: launch.memory, too_large: None });
         let descriptor = match descriptor_of(pid) {
             Ok(descriptor) => descriptor,
             Err(error) => {

@@ -70,7 +70,9 @@ fn what_happens_to_a_process_is_said() {
         house.invoke(json!({"stderr": "No module named 'yaml'"})).await;
         house.until_logged("`yaml` is not there").await;
         house.invoke(json!({"error": {"errorMessage": "m"}})).await;
-        assert!(house.pool.log_after(0).iter().all(|line| (line.source == LogSource::Failure) != line.text.starts_with("No module")));
+        assert!(
+            house.pool.log_after(0).iter().all(|line| (line.source == LogSource::Failure) != line.text.starts_with("No module"))
+        );
     });
 }
 

@@ -330,7 +330,9 @@ fn parse_memory(text: &str) -> Result<u64, ValueError> {
     }
     let bytes = parse_size(text)?;
     if bytes < MEMORY_MIN {
-        return Err(ValueError::new(format!("`{text}` is less memory than a process needs to start")).hint("write at least `16MiB`"));
+        return Err(
+            ValueError::new(format!("`{text}` is less memory than a process needs to start")).hint("write at least `16MiB`")
+        );
     }
     Ok(bytes)
 }

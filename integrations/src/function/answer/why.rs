@@ -23,7 +23,9 @@ pub fn of(result: &[u8], is_rest: bool) -> Option<String> {
         let is_known = KEYS.contains(&name.as_str()) && !(is_rest && ELSEWHERE.contains(&name.as_str()));
         if is_rest && !is_known {
             let name = quoted(name);
-            return Some(format!("{name} is no key of a result with `event: v1`, which has statusCode, headers, multiValueHeaders, isBase64Encoded and body"));
+            return Some(format!(
+                "{name} is no key of a result with `event: v1`, which has statusCode, headers, multiValueHeaders, isBase64Encoded and body"
+            ));
         }
         if is_known && seen.contains(&name.as_str()) {
             return Some(format!("`{name}` stands twice"));
@@ -50,7 +52,9 @@ fn flaw(name: &str, value: &Seen) -> Option<String> {
         ("statusCode", Kind::Whole(_)) => None,
         ("statusCode", _) => Some(format!("`statusCode` must be a number from 200 to 599; {found} is here")),
         ("statusDescription" | "body", Kind::Text) | ("isBase64Encoded", Kind::Boolean) => None,
-        ("body", _) => Some(format!("`body` must be a string; {found} is here: use json.dumps (Python) or JSON.stringify (Node)")),
+        ("body", _) => {
+            Some(format!("`body` must be a string; {found} is here: use json.dumps (Python) or JSON.stringify (Node)"))
+        }
         ("statusDescription", _) => Some(format!("`{name}` must be a string; {found} is here")),
         ("isBase64Encoded", _) => Some(format!("`{name}` must be true or false; {found} is here")),
         ("headers" | "multiValueHeaders", Kind::Object) => fields(name, value),
@@ -221,7 +225,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_what_is_wanted() {
         for (result, wanted) in [
-            (r#"{"statusCode":200,"body":{"a":1}}"#, "`body` must be a string; an object is here: use json.dumps (Python) or JSON.stringify (Node)"),
+            (
+                r#"{"statusCode":200,"body":{"a":1}}"#,
+                "`body` must be a string; an object is here: use json.dumps (Python) or JSON.stringify (Node)",
+            ),
             (r#"{"body":7}"#, "`body` must be a string; a number is here: use json.dumps (Python) or JSON.stringify (Node)"),
             (r#"{"statusCode":99}"#, "`statusCode` must be 200 to 599; 99 is here"),
             (r#"{"statusCode":-5}"#, "`statusCode` must be 200 to 599; -5 is here"),
