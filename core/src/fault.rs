@@ -57,6 +57,8 @@ macro_rules! faults {
 faults! {
     /// The request breaks HTTP's rules, or could be read in two ways.
     BadRequest = "bad_request", 400, Internal, Client, retry: false, "The request is not valid HTTP.";
+    /// The function gets bodies as they are (`event: raw`), and so they must be JSON.
+    BodyNotJson = "body_not_json", 400, Internal, Client, retry: false, "The request's body is not JSON.";
     /// No credential that the route asks for, or one that is not valid.
     Unauthenticated = "unauthenticated", 401, Unauthenticated, Client, retry: false, "A valid credential is needed.";
     /// It is known who it is, and that one may not.

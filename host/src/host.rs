@@ -4,6 +4,7 @@ use crate::code::{self, Code, NotReady, Surroundings};
 use crate::hint::Places;
 use crate::log::{Log, since_1970};
 use crate::pool::desk::{Desk, Order};
+use crate::pool::desks::Desks;
 use crate::pool::events::RETRIES;
 use crate::pool::{Launcher, Pool, Settings, Shared};
 use crate::process::Spawner;
@@ -300,13 +301,13 @@ fn run(spawner: Spawner, mut births: mpsc::Receiver<Birth>, mut stop: watch::Rec
         Err(error) => return tracing::error!(%error, "no function is hosted: the runtime cannot start"),
     };
     runtime.block_on(async move {
-        let spawner = Rc::new(spawner);
+        let (spawner, desks) = (Rc::new(spawner), Rc::new(Desks::default()));
         let mut pools = JoinSet::new();
         loop {
             tokio::select! {
                 birth = births.recv() => match birth {
                     Some(Birth { shared, settings, orders }) => {
-                        let desk = Desk::new(shared, settings, spawner.clone());
+                        let desk = Desk::new(shared, settings, spawner.clone(), &desks);
                         pools.spawn_local(desk.run(orders, stop.clone()));
                     }
                     None => break,

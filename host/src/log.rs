@@ -15,8 +15,10 @@ pub(crate) const LINE_BYTES_MAX: usize = 8 * 1024;
 pub enum LogSource {
     Stdout,
     Stderr,
-    /// START, END, REPORT, and what the host itself has to say.
+    /// START, END and REPORT.
     Platform,
+    /// What the host itself has to say of what went wrong.
+    Failure,
 }
 
 #[derive(Debug, Clone)]
@@ -65,8 +67,12 @@ impl Log {
     }
 
     pub fn push(&self, source: LogSource, instance: u32, request_id: Option<&str>, text: &str) {
-        let request = request_id.unwrap_or_default();
-        tracing::info!(function = &*self.function, instance, request, "{text}");
+        match source {
+            LogSource::Failure => self.warn(instance, request_id, text),
+            LogSource::Stdout | LogSource::Stderr | LogSource::Platform => {
+                tracing::info!(function = &*self.function, instance, request = request_id.unwrap_or_default(), "{text}");
+            }
+        }
         let mut ring = self.ring();
         ring.number += 1;
         let number = ring.number;
@@ -81,6 +87,11 @@ impl Log {
             instance,
             text: text.into(),
         });
+    }
+
+    /// To the gateway's log alone: the function wrote it by itself, at the level of all that it writes.
+    pub fn warn(&self, instance: u32, request_id: Option<&str>, text: &str) {
+        tracing::warn!(function = &*self.function, instance, request = request_id.unwrap_or_default(), "{text}");
     }
 
     /// All of them, where that number was never given: it is one of another process, before this one.

@@ -2,6 +2,7 @@
 //! the way to them from other threads; `desk.rs` is the pool itself, on the host's thread.
 
 pub(crate) mod desk;
+pub(crate) mod desks;
 pub(crate) mod errors;
 pub(crate) mod events;
 pub(crate) mod extensions;
@@ -12,7 +13,7 @@ pub(crate) mod output;
 use crate::answer::{Answer, NotRun};
 use crate::code::Code;
 use crate::hint::Places;
-use crate::log::{Log, LogLine};
+use crate::log::{Log, LogLine, LogSource};
 use crate::process::Launch;
 use desk::Order;
 use maitred_core::function::{Invocation, PAYLOAD_BYTES_MAX};
@@ -21,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -78,7 +79,7 @@ pub(crate) struct Settings {
 pub struct Figures {
     /// Ended, well or not.
     pub invocations: AtomicU64,
-    /// Ended with a failure, timeouts included.
+    /// Ended with a failure, timeouts and results that are no response included.
     pub failures: AtomicU64,
     pub timeouts: AtomicU64,
     /// Not run at all: `NotRun`.
@@ -161,6 +162,12 @@ impl Pool {
             TrySendError::Full(_) => NotRun::QueueFull,
             TrySendError::Closed(_) => NotRun::Closed,
         })
+    }
+
+    /// A run that ended well came to no response: whoever asked for one says why. It counts as failed.
+    pub fn malformed(&self, request_id: &str, why: &str) {
+        self.shared.figures.failures.fetch_add(1, Ordering::Relaxed);
+        self.shared.log.push(LogSource::Failure, 0, Some(request_id), &format!("The result is no response: {why}"));
     }
 
     /// Lines of the function after the one of that number, the oldest first, other pools' among them; the last thousand are kept.

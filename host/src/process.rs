@@ -64,6 +64,9 @@ impl fmt::Debug for Launch {
 pub enum Exit {
     Code(i32),
     Signal(i32),
-    /// It was killed because it took more memory than it may.
-    Memory,
+    /// It was killed because it took more memory than it may: bytes that it had with all that it started, and the most.
+    Memory {
+        had: u64,
+        most: u64,
+    },
 }

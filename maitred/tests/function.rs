@@ -164,6 +164,49 @@ fn an_event_may_come_from_stdin_and_a_log_is_followed() {
     assert!(code == Some(0) && out.contains("b'\"new\"'"), "{out}");
 }
 
+/// Answers with what is no response, or fails.
+const CLUMSY: &str = r#"#!/usr/bin/env python3
+import http.client, json, os
+print("hello", flush=True)
+api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+while True:
+    api.request("GET", "/2018-06-01/runtime/invocation/next")
+    event = api.getresponse()
+    call, told = "response", {"statusCode": 200, "body": {"a": 1}}
+    if json.loads(event.read())["rawPath"] == "/fail":
+        call, told = "error", {"errorType": "Plums", "errorMessage": "there are none", "stackTrace": ["  in the basket"]}
+    name = event.headers["Lambda-Runtime-Aws-Request-Id"]
+    api.request("POST", f"/2018-06-01/runtime/invocation/{name}/{call}", json.dumps(told))
+    api.getresponse().read()
+"#;
+
+#[test]
+fn what_goes_wrong_is_told_at_warn_and_where_one_looks_for_it() {
+    let folder = Folder::new("function-wrong");
+    code(&folder, CLUMSY);
+    let admin = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
+    let soup = "{ soup: { runtime: provided, code: code, timeout: 30s, init_timeout: 30s } }";
+    let text = text(admin, soup).replace("match: GET /, respond: { status: 200 }", "match: 'GET /{path+}', function: soup");
+    let gateway = folder.file("maitred.yaml", &text).run(&["run", "--log-level", "warn"]);
+    for path in ["/fail", "/body"] {
+        let answer = gateway.get(path);
+        assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    }
+    let why = "The result is no response: `body` must be a string; an object is here";
+    gateway.wait_for(why);
+    gateway.wait_for("The invocation failed: Plums: there are none");
+    gateway.wait_for("in the basket");
+    assert!(!gateway.says("hello"), "that is of the level info");
+    let log = done(&folder, &["logs", "soup", "--json"]).stdout;
+    let line =
+        log.lines().map(json).find(|line| line["text"].as_str().unwrap().starts_with(why)).expect("it is in the function's log");
+    assert_eq!((&line["source"], line["request_id"].as_str().map(str::len)), (&json("\"platform\""), Some(36)));
+    let list = done(&folder, &["list"]).stdout;
+    let row: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[7..9], ["2", "2"], "{list}");
+    refused(&folder, &["logs", "soop"], "there is no function `soop`; did you mean `soup`?");
+}
+
 #[test]
 fn a_log_that_is_followed_goes_on_over_another_state_of_the_code() {
     let (folder, _gateway) = hosting("function-follow", ECHO);

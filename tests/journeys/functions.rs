@@ -306,7 +306,9 @@ def handler(event, headers):
     let answer = gateway.ask("POST", "/shop", "", "[1,2]");
     assert_eq!((answer.status, answer.json()), (200, json!({ "statusCode": 404, "got": [1, 2] })));
     assert_eq!(gateway.get("/shop").json()["got"], json!({}), "no body is an empty object");
-    fault(&gateway.ask("POST", "/shop", "", "no JSON"), 400, "bad_request");
+    let refused = gateway.ask("POST", "/shop", "", "no JSON");
+    fault(&refused, 400, "body_not_json");
+    assert_eq!(refused.json()["title"], "The request's body is not JSON.");
 }
 
 /// Streams its head and `first`, then waits for the file that the request names, if it does.

@@ -17,6 +17,7 @@ use maitred_core::function::{Failure, Finished, Invocation, PAYLOAD_BYTES_MAX};
 use maitred_core::render::query_value;
 use maitred_core::wire::{base64, path};
 use maitred_host::{Answer, LogLine, LogSource, NotRun};
+use maitred_model::suggest;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -27,6 +28,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(super) const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// For the host's thread to say how its processes are.
 const VIEW_TIME_MAX: Duration = Duration::from_secs(2);
+/// Names listed where none is near to what was asked for.
+const LISTED_MAX: usize = 20;
 
 /// By which a caller and the function's log know a run.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-maitred-request-id");
@@ -51,7 +54,7 @@ pub(super) async fn list(State(app): State<App>) -> Response {
 pub(super) async fn show(State(app): State<App>, Path(name): Path<String>) -> Response {
     match app.operations.function(&name) {
         Some(function) => answer(&seen(&function).await),
-        None => unknown(&name),
+        None => unknown(&app, &name),
     }
 }
 
@@ -73,7 +76,7 @@ pub(super) async fn invoke(
 ) -> Response {
     let (function, runs) = match runs(&app, &name) {
         Ok(found) => found,
-        Err(why) => return why.told(&name),
+        Err(why) => return why.told(&app, &name),
     };
     let event = match tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, PAYLOAD_BYTES_MAX)).await {
         Ok(Ok(event)) => event,
@@ -153,7 +156,7 @@ fn not_run(name: &str, why: &Unrun) -> Response {
 pub(super) async fn logs(State(app): State<App>, Path(name): Path<String>, RawQuery(query): RawQuery) -> Response {
     let (_, processes) = match hosted(&app, &name) {
         Ok(found) => found,
-        Err(not_hosted) => return not_hosted.told(&name),
+        Err(not_hosted) => return not_hosted.told(&app, &name),
     };
     let query = query.unwrap_or_default();
     let after = match in_query(&query, "after").map(|text| text.parse()) {
@@ -180,7 +183,7 @@ fn line(line: &LogLine) -> Value {
         "source": match source {
             LogSource::Stdout => "stdout",
             LogSource::Stderr => "stderr",
-            LogSource::Platform => "platform",
+            LogSource::Platform | LogSource::Failure => "platform",
         },
         "request_id": request_id.as_deref(),
         "instance": instance,
@@ -198,7 +201,7 @@ pub(super) async fn reload(State(app): State<App>, Path(name): Path<String>) -> 
     });
     match done.await {
         Ok(Ok(Reloaded { hash, has_changed })) => answer(&json!({ "function": name, "hash": hash, "changed": has_changed })),
-        Ok(Err(NotReloaded::Unknown)) => unknown(&name),
+        Ok(Err(NotReloaded::Unknown)) => unknown(&app, &name),
         Ok(Err(NotReloaded::Elsewhere)) => in_aws(&name),
         Ok(Err(NotReloaded::Wrong(diagnostics))) => problem(StatusCode::UNPROCESSABLE_ENTITY, &diagnostics),
         Err(failed) => failed,
@@ -215,9 +218,9 @@ enum NotHosted {
 }
 
 impl NotHosted {
-    fn told(&self, name: &str) -> Response {
+    fn told(&self, app: &App, name: &str) -> Response {
         match self {
-            NotHosted::Unknown => unknown(name),
+            NotHosted::Unknown => unknown(app, name),
             NotHosted::Elsewhere => in_aws(name),
             NotHosted::NoToken => {
                 let words = "is run with the gateway's keys of AWS, so give the admin listener a token: `admin.token`";
@@ -244,8 +247,17 @@ fn runs(app: &App, name: &str) -> Result<(FunctionView, Arc<dyn Runs>), NotHoste
     Ok((function, runs))
 }
 
-fn unknown(name: &str) -> Response {
-    problem(StatusCode::NOT_FOUND, &format!("There is no function `{name}`; `GET /functions` lists them."))
+/// With those that there are, for who asks by hand.
+fn unknown(app: &App, name: &str) -> Response {
+    let functions = app.operations.functions();
+    let known: Vec<&str> = functions.iter().map(|function| function.name()).collect();
+    let what = format!("there is no function `{name}`");
+    let told = match known.as_slice() {
+        [] => format!("{what}, nor any other"),
+        known if known.len() > LISTED_MAX => format!("{what}; `maitred function list` has those that there are"),
+        known => format!("{what}; {}", suggest(name, known.iter().copied(), "the functions are")),
+    };
+    problem(StatusCode::NOT_FOUND, &told)
 }
 
 fn in_aws(name: &str) -> Response {

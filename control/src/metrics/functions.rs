@@ -7,7 +7,11 @@ type Family = (&'static str, &'static str, fn(&FunctionCounts) -> u64);
 
 const COUNTERS: [Family; 5] = [
     ("maitred_function_invocations_total", "Runs of a hosted function.", |counts| counts.invocations),
-    ("maitred_function_failures_total", "Those of them that failed, timeouts included.", |counts| counts.failures),
+    (
+        "maitred_function_failures_total",
+        "Those of them that failed, timeouts and results that are no response included.",
+        |counts| counts.failures,
+    ),
     ("maitred_function_timeouts_total", "Those of them that took too long.", |counts| counts.timeouts),
     ("maitred_function_throttles_total", "Invocations that came to no run, for want of a free process.", |counts| {
         counts.throttles

@@ -39,7 +39,7 @@ fn rest(kind: Kind) -> Words {
     let words =
         |status, message, error_type| Words { status, member: "message", message: Some(message), error_type: Some(error_type) };
     match kind {
-        Kind::BadRequest | Kind::HttpVersion => words(400, "Bad Request", "BadRequestException"),
+        Kind::BadRequest | Kind::BodyNotJson | Kind::HttpVersion => words(400, "Bad Request", "BadRequestException"),
         Kind::Unauthenticated => words(401, "Unauthorized", "UnauthorizedException"),
         Kind::Forbidden => {
             let denied = words(403, "User is not authorized to access this resource", "AccessDeniedException");
@@ -90,7 +90,7 @@ fn rest(kind: Kind) -> Words {
 fn http(kind: Kind) -> Words {
     let words = |status, message| Words { status, member: "message", message: Some(message), error_type: None };
     match kind {
-        Kind::BadRequest | Kind::HttpVersion => words(400, "Bad Request"),
+        Kind::BadRequest | Kind::BodyNotJson | Kind::HttpVersion => words(400, "Bad Request"),
         Kind::Unauthenticated => words(401, "Unauthorized"),
         Kind::Forbidden | Kind::AddressDenied => words(403, "Forbidden"),
         Kind::NoRoute | Kind::MethodNotAllowed => words(404, "Not Found"),

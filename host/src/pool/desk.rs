@@ -1,6 +1,7 @@
 //! A pool on the host's thread: who waits, who runs, when a process is started and when one is spared. Each decision is a function of
 //! what stands in lists here; processes and sockets are the instances' affair.
 
+use super::desks::Desks;
 use super::errors;
 use super::instance::{End, Instance, Start, VERSION, micros};
 use super::job::{Job, Reply};
@@ -53,6 +54,7 @@ pub(crate) struct Desk {
     pub shared: Arc<Shared>,
     pub settings: Settings,
     pub spawner: Rc<Spawner>,
+    pub(super) desks: Rc<Desks>,
     instances: RefCell<Vec<Rc<Instance>>>,
     /// The last one is the one that was at work last: its caches are warm, and the others may go.
     idle: RefCell<Vec<Rc<Instance>>>,
@@ -65,12 +67,15 @@ pub(crate) struct Desk {
     generation: Cell<u32>,
     /// Nobody can ask for more.
     pub(super) is_retired: Cell<bool>,
+    /// The whole host does.
+    pub(super) is_stopping: Cell<bool>,
     is_closed: Cell<bool>,
     warm_failures: Cell<u32>,
     warm_again: Cell<Option<Instant>>,
     /// Something changed that timers or the end depend on.
     attention: Notify,
-    pub(super) retired: Notify,
+    /// One of those three has come.
+    pub(super) turned: Notify,
 }
 
 impl std::fmt::Debug for Desk {
@@ -80,11 +85,13 @@ impl std::fmt::Debug for Desk {
 }
 
 impl Desk {
-    pub fn new(shared: Arc<Shared>, settings: Settings, spawner: Rc<Spawner>) -> Rc<Desk> {
-        Rc::new(Desk {
+    /// From here on it is the one of its name.
+    pub fn new(shared: Arc<Shared>, settings: Settings, spawner: Rc<Spawner>, desks: &Rc<Desks>) -> Rc<Desk> {
+        let desk = Rc::new(Desk {
             shared,
             settings,
             spawner,
+            desks: desks.clone(),
             instances: RefCell::default(),
             idle: RefCell::default(),
             waiting: RefCell::default(),
@@ -93,12 +100,15 @@ impl Desk {
             open_event_bytes: Cell::default(),
             generation: Cell::default(),
             is_retired: Cell::default(),
+            is_stopping: Cell::default(),
             is_closed: Cell::default(),
             warm_failures: Cell::default(),
             warm_again: Cell::default(),
             attention: Notify::new(),
-            retired: Notify::new(),
-        })
+            turned: Notify::new(),
+        });
+        desks.enter(&desk);
+        desk
     }
 
     /// Until nobody has a handle and all is done, or until the host stops.
@@ -117,6 +127,7 @@ impl Desk {
                 Ok(()) = stop.changed() => {}
             }
         }
+        self.heed(&stop);
         self.retire();
         orders.close();
         while let Ok(order) = orders.try_recv() {
@@ -128,9 +139,15 @@ impl Desk {
                 () = self.attention.notified() => {}
                 () = until(due) => self.expire(),
                 () = until(last.filter(|_| !self.is_closed.get())) => self.close(),
-                Ok(()) = stop.changed() => {}
+                Ok(()) = stop.changed() => self.heed(&stop),
             }
         }
+        self.desks.leave(&self);
+    }
+
+    fn heed(&self, stop: &watch::Receiver<Option<Instant>>) {
+        self.is_stopping.set(stop.borrow().is_some());
+        self.turned.notify_waiters();
     }
 
     fn order(self: &Rc<Self>, order: Order) {
@@ -408,7 +425,11 @@ impl Desk {
 
     fn retire(self: &Rc<Self>) {
         self.is_retired.set(true);
-        self.retired.notify_waiters();
+        if self.successor().is_some() {
+            // Their tasks take them there: see `events.rs`.
+            self.events.borrow_mut().clear();
+        }
+        self.turned.notify_waiters();
         let is_needed = !self.waiting.borrow().is_empty() || !self.events.borrow().is_empty();
         self.end_those(|instance| instance.is_idle() || instance.is_starting() && !is_needed);
         self.balance();
@@ -432,8 +453,14 @@ impl Desk {
         for instance in instances {
             instance.end(End::Now);
         }
-        self.retired.notify_waiters();
+        self.turned.notify_waiters();
         self.balance();
+    }
+
+    /// Who has the code in force, where that is another and this one is on its way out.
+    pub(super) fn successor(&self) -> Option<Rc<Desk>> {
+        let may = self.is_retired.get() && !self.is_stopping.get();
+        if may { self.desks.in_force(&self.shared.name) } else { None }
     }
 
     pub(super) fn is_closed(&self) -> bool {

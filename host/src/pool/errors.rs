@@ -1,9 +1,15 @@
 //! What callers are told when a function did not: the errors that AWS's platform makes, word for word.
 
 use crate::api::trailers::StreamError;
+use crate::log::LINE_BYTES_MAX;
 use crate::process::Exit;
+use maitred_model::format_size;
+use serde_json::Value;
 use std::time::Duration;
 
+/// Of an error with its trace: as much as a line of the log has.
+const TOLD_BYTES_MAX: usize = LINE_BYTES_MAX;
+const KILLED: &str = "Runtime exited with error: signal: killed";
 pub(crate) const TOO_LARGE: &str = "{\"errorMessage\":\"Response payload size exceeded maximum allowed payload size (6291556 bytes).\",\
                                     \"errorType\":\"Function.ResponseSizeTooLarge\"}";
 pub(crate) const TRUNCATED: &str = "{\"errorMessage\":\"Response is truncated: the connection ended before it did\",\"errorType\":\"Runtime.TruncatedResponse\"}";
@@ -24,7 +30,7 @@ pub(crate) fn took_too_long(after: Duration) -> String {
 
 pub(crate) fn exited(id: &str, exit: Exit) -> Vec<u8> {
     let kind = match exit {
-        Exit::Memory => "Runtime.OutOfMemory",
+        Exit::Memory { .. } => "Runtime.OutOfMemory",
         Exit::Code(_) | Exit::Signal(_) => "Runtime.ExitError",
     };
     object(kind, &format!("RequestId: {id} Error: {}", how(exit)))
@@ -35,9 +41,47 @@ pub(crate) fn how(exit: Exit) -> String {
     match exit {
         Exit::Code(0) => "Runtime exited without providing a reason".into(),
         Exit::Code(code) => format!("Runtime exited with error: exit status {code}"),
-        Exit::Signal(libc::SIGKILL) | Exit::Memory => "Runtime exited with error: signal: killed".into(),
+        Exit::Signal(libc::SIGKILL) => KILLED.into(),
         Exit::Signal(signal) => format!("Runtime exited with error: signal: {signal}"),
+        Exit::Memory { had, most } => {
+            format!(
+                "{KILLED}: Runtime.OutOfMemory: it had {}, and `memory: {}` is the most",
+                beyond(had, most),
+                format_size(most)
+            )
+        }
     }
+}
+
+/// In the limit's own unit, and rounded up, so that it is never as much as the limit that it passed.
+fn beyond(bytes: u64, most: u64) -> String {
+    match most.is_multiple_of(1 << 20) {
+        true => format!("{}MiB", bytes.div_ceil(1 << 20)),
+        false => format!("{}MB", bytes.div_ceil(1_000_000)),
+    }
+}
+
+/// What a process told of its error, in words and with where it happened. Anything may stand in it.
+pub(crate) fn told(payload: &[u8]) -> String {
+    let error: Value = serde_json::from_slice(payload).unwrap_or_default();
+    let text = |key: &str| error[key].as_str().filter(|text| !text.is_empty());
+    let mut told = match (text("errorType"), text("errorMessage")) {
+        (Some(kind), Some(message)) => format!("{kind}: {message}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => String::from_utf8_lossy(&payload[..payload.len().min(TOLD_BYTES_MAX)]).into_owned(),
+    };
+    // `trace` is what Node's runtime calls it.
+    let trace = ["stackTrace", "trace"].into_iter().find_map(|key| error[key].as_array());
+    let mut lines = trace.into_iter().flatten().filter_map(Value::as_str).peekable();
+    // Node's begins with what was said just now.
+    lines.next_if(|line| *line == told);
+    for line in lines {
+        told.push('\n');
+        told.push_str(line.trim_end());
+    }
+    let end = (0..=TOLD_BYTES_MAX.min(told.len())).rev().find(|&end| told.is_char_boundary(end));
+    told.truncate(end.unwrap_or_default());
+    told
 }
 
 /// The process could not be started at all.
@@ -90,11 +134,33 @@ mod tests {
                 format!(r#"{{"errorType":"Runtime.ExitError","errorMessage":"RequestId: i Error: {message}"}}"#)
             );
         }
-        assert!(text(exited("i", Exit::Memory)).contains("Runtime.OutOfMemory"));
+        assert_eq!(
+            text(exited("i", Exit::Memory { had: (130 << 20) + 1, most: 128 << 20 })),
+            r#"{"errorType":"Runtime.OutOfMemory","errorMessage":"RequestId: i Error: Runtime exited with error: signal: killed: Runtime.OutOfMemory: it had 131MiB, and `memory: 128MiB` is the most"}"#
+        );
         for constant in [TOO_LARGE, TRUNCATED, INVALID_MODE] {
             assert!(serde_json::from_str::<serde_json::Value>(constant).unwrap()["errorType"].is_string());
         }
         assert_eq!(or_named(b"{}".to_vec(), "A"), b"{}");
         assert!(text(or_named(Vec::new(), "Runtime.Unknown")).contains("Runtime.Unknown"));
+    }
+
+    #[test]
+    fn what_a_process_tells_of_its_error_is_told_with_its_trace() {
+        for (payload, wanted) in [
+            (
+                r#"{"errorType":"T","errorMessage":"m","stackTrace":["  one\n    two\n"," three",4]}"#,
+                "T: m\n  one\n    two\n three",
+            ),
+            (r#"{"errorType":"T","errorMessage":"","trace":["at x"]}"#, "T\nat x"),
+            (r#"{"errorType":"E","errorMessage":"m","trace":["E: m","    at x"]}"#, "E: m\n    at x"),
+            (r#"{"errorMessage":7}"#, r#"{"errorMessage":7}"#),
+            ("no JSON", "no JSON"),
+            ("", ""),
+        ] {
+            assert_eq!(told(payload.as_bytes()), wanted, "{payload}");
+        }
+        assert!(told("ä".repeat(TOLD_BYTES_MAX).as_bytes()).len() <= TOLD_BYTES_MAX);
+        assert!(told(format!(r#"{{"errorType":"a{}"}}"#, "ä".repeat(TOLD_BYTES_MAX)).as_bytes()).len() <= TOLD_BYTES_MAX);
     }
 }

@@ -352,6 +352,12 @@ impl Instance {
         }
         let duration = run.started.elapsed();
         self.output.catch_up(run.answering.unwrap_or(Upto::Now));
+        match finished.failure {
+            Some(Failure::Raised) => self.output.warn(&format!("The invocation failed: {}", errors::told(&finished.payload))),
+            Some(Failure::TooLarge) => self.output.complain("The result has more bytes than the 6 MB that one may have"),
+            // Those are told where they happen.
+            Some(Failure::TimedOut | Failure::Exited | Failure::NotStarted) | None => {}
+        }
         if self.desk.settings.reports {
             self.report(&run.invocation.id, duration);
         }
@@ -410,6 +416,7 @@ impl Instance {
         self.set(State::Ending);
         self.due_at(Instant::now() + GRACE);
         self.output.catch_up(Upto::Now);
+        self.output.warn(&format!("The start failed: {}", errors::told(&payload)));
         self.output.hint_of(&payload);
         self.desk.start_failed(self.start, &StartFailure::Told(payload));
     }
@@ -427,7 +434,7 @@ impl Instance {
                 Ok(exit) => StartFailure::Exited(*exit),
                 Err(error) => StartFailure::NotStarted(error.to_string()),
             };
-            self.output.say(&match &ended {
+            self.output.complain(&match &ended {
                 Ok(exit) => errors::how(*exit),
                 Err(error) => format!("The process cannot be started: {error}"),
             });
@@ -437,8 +444,9 @@ impl Instance {
             return self.desk.gone(&self);
         }
         let exit = ended.unwrap_or(Exit::Code(0));
-        if self.run.borrow().is_some() {
-            self.output.say(&errors::how(exit));
+        let is_of_itself = matches!(old, State::Idle(_) | State::Between(_));
+        if self.run.borrow().is_some() || is_of_itself || matches!(exit, Exit::Memory { .. }) {
+            self.output.complain(&errors::how(exit));
         }
         self.cut(|id| errors::exited(id, exit), Failure::Exited);
         self.output.close();
@@ -505,7 +513,7 @@ impl Instance {
             connections.spawn_local(serve(stream, self.clone()));
         } else if self.refused.get().is_none_or(|last| last.elapsed() >= REFUSED_EVERY) {
             self.refused.set(Some(Instant::now()));
-            self.output.say("A connection to the Runtime API was refused: it is not from this process");
+            self.output.complain("A connection to the Runtime API was refused: it is not from this process");
         }
     }
 
@@ -537,17 +545,17 @@ impl Instance {
         let timeout = self.desk.settings.timeout;
         match self.set(State::Ending) {
             State::Starting => {
-                self.output.say(&format!("Initialization timed out after {:.2} seconds", self.start.limit.as_secs_f64()));
+                self.output.complain(&format!("Initialization timed out after {:.2} seconds", self.start.limit.as_secs_f64()));
                 self.blame();
                 self.desk.start_failed(self.start, &StartFailure::Late(self.start.limit));
             }
             State::Busy => {
-                self.output.say(&errors::took_too_long(timeout));
+                self.output.complain(&errors::took_too_long(timeout));
                 self.cut(|id| errors::timed_out(id, timeout), Failure::TimedOut);
                 self.desk.balance();
             }
             State::Between(_) => {
-                self.output.say("The process did not ask for more work in time and is ended");
+                self.output.complain("The process did not ask for more work in time and is ended");
                 self.blame();
                 self.desk.balance();
             }

@@ -180,6 +180,17 @@ impl Output {
         self.line(LogSource::Platform, text);
     }
 
+    /// The same of what went wrong.
+    pub fn complain(&self, text: &str) {
+        self.line(LogSource::Failure, text);
+    }
+
+    /// An error that the process told, and that runtimes write as well.
+    pub fn warn(&self, text: &str) {
+        let request = self.request.borrow();
+        self.log.warn(self.instance, Some(&**request).filter(|id| !id.is_empty()), text);
+    }
+
     fn line(&self, source: LogSource, text: &str) {
         let request = self.request.borrow();
         self.log.push(source, self.instance, Some(&**request).filter(|id| !id.is_empty()), text);
@@ -189,7 +200,7 @@ impl Output {
             let surplus = tail.len().saturating_sub(LOG_TAIL_BYTES_MAX);
             tail.drain(..surplus);
         }
-        if source != LogSource::Platform && !self.was_hinted.get() {
+        if matches!(source, LogSource::Stdout | LogSource::Stderr) && !self.was_hinted.get() {
             self.hint(text, &request);
         }
     }
@@ -198,7 +209,7 @@ impl Output {
     fn hint(&self, text: &str, request: &str) {
         if let Some(hint) = self.places.hint(text) {
             self.was_hinted.set(true);
-            self.log.push(LogSource::Platform, self.instance, Some(request).filter(|id| !id.is_empty()), &hint);
+            self.log.push(LogSource::Failure, self.instance, Some(request).filter(|id| !id.is_empty()), &hint);
         }
     }
 

@@ -170,7 +170,8 @@ struct Known {
     forgotten: Arc<AtomicBool>,
     family: Family,
     memory: Option<u64>,
-    was_too_large: bool,
+    /// What it had, and the most, where it had more.
+    too_large: Option<(u64, u64)>,
 }
 
 impl Nursery {
@@ -213,8 +214,7 @@ impl Nursery {
         let forgotten = Arc::new(AtomicBool::new(false));
         let family = Family::new(pid, launch);
         let known = family.clone();
-        self.children
-            .insert(pid, Known { forgotten: forgotten.clone(), family: known, memory: launch.memory, was_too_large: false });
+        self.children.insert(pid, Known { forgotten: forgotten.clone(), family: known, memory: launch.memory, too_large: None });
         let descriptor = match descriptor_of(pid) {
             Ok(descriptor) => descriptor,
             Err(error) => {
@@ -233,11 +233,11 @@ impl Nursery {
     fn reap(&mut self, pid: u32) -> Exit {
         let Some(known) = self.children.remove(&pid) else { return Exit::Signal(libc::SIGKILL) };
         known.family.kill();
-        match wait(pid) {
-            Some(Exit::Signal(libc::SIGKILL)) if known.was_too_large => Exit::Memory,
-            Some(exit) => exit,
+        match (wait(pid), known.too_large) {
+            (Some(Exit::Signal(libc::SIGKILL)), Some((had, most))) => Exit::Memory { had, most },
+            (Some(exit), _) => exit,
             // Somebody else in this process reaped it, which nobody should.
-            None => Exit::Signal(libc::SIGKILL),
+            (None, _) => Exit::Signal(libc::SIGKILL),
         }
     }
 
@@ -262,8 +262,9 @@ impl Nursery {
         let processes = Processes::read();
         for (pid, known) in &mut self.children {
             let Some(most) = known.memory else { continue };
-            if known.family.memory(&processes) > most {
-                known.was_too_large = true;
+            let had = known.family.memory(&processes);
+            if had > most {
+                known.too_large = known.too_large.or(Some((had, most)));
                 signal_group(*pid, libc::SIGKILL);
             }
         }

@@ -278,7 +278,7 @@ fn a_client_that_cannot_be_told_to_go_on_has_answered() {
         let told = tokio::task::LocalSet::new().block_on(&runtime, async {
             let (pool, orders) = Pool::new(Arc::new(crate::log::Log::new("test".into())), Code::nowhere());
             let spawner = Rc::new(crate::process::Spawner::hiding(Vec::new(), None).unwrap());
-            let desk = Desk::new(pool.shared().clone(), settings(""), spawner);
+            let desk = Desk::new(pool.shared().clone(), settings(""), spawner, &Rc::default());
             let (_stop, stopped) = tokio::sync::watch::channel(None);
             tokio::task::spawn_local(desk.clone().run(orders, stopped));
             let instance = Instance::new(&desk, 1, 0, Start { limit: PATIENCE, is_again: false, is_ahead: false });

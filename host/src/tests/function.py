@@ -104,6 +104,7 @@ def run(link, request, fields, does):
         time.sleep(does["sleep"])
     if does.get("child"):
         if os.fork() == 0:
+            hoard = b"m" * (does.get("hoard", 0) << 20)
             time.sleep(1000)
     if "signal" in does:
         os.kill(os.getpid(), does["signal"])

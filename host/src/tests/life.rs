@@ -1,6 +1,7 @@
 //! From the start of a process to its end (lambda-runtime-api.md, section 3).
 
 use super::*;
+use crate::log::LogSource;
 use maitred_core::function::Failure;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -396,6 +397,83 @@ fn events_for_which_nobody_waits_are_tried_three_times() {
         let figures = house.pool.figures();
         assert_eq!((figures.invocations.load(Ordering::Relaxed), figures.failures.load(Ordering::Relaxed)), (4, 3));
     });
+}
+
+/// Another pool of the same name, as other code has.
+fn next_pool(house: &House, settings: Settings) -> Arc<Pool> {
+    house.host.open("test", Code::nowhere(), settings).unwrap()
+}
+
+async fn until_so(what: &str, is_so: impl Fn() -> bool) {
+    let started = std::time::Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "never {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn texts(pool: &Pool) -> Vec<String> {
+    pool.log_after(0).iter().map(|line| line.text.to_string()).collect()
+}
+
+#[test]
+fn an_event_that_failed_is_tried_again_at_its_time_and_with_the_code_in_force() {
+    block_on(async {
+        const LATER: Duration = Duration::from_millis(500);
+        let mut house = house(Settings { retries: vec![LATER; 2], ..at_once(2, "") });
+        let began = std::time::Instant::now();
+        house.pool.submit(invocation(&json!({"stdout": "tried", "error": {"errorMessage": "m"}}))).await.unwrap();
+        let old = house.pool.shared().clone();
+        until_so("failed", || old.figures.failures.load(Ordering::Relaxed) == 1).await;
+        house.pool = next_pool(&house, Settings { retries: vec![LATER; 2], ..at_once(2, "") });
+        house.until_logged("is given up").await;
+        assert!(began.elapsed() >= 2 * LATER, "{:?}", began.elapsed());
+        let first: Vec<String> = old.log.after(0).iter().map(|line| line.text.to_string()).collect();
+        assert_eq!(first, ["tried"], "no more with the old code");
+        assert_eq!(texts(&house.pool)[..2], ["tried", "tried"]);
+    });
+}
+
+#[test]
+fn events_that_wait_for_a_process_go_to_the_code_in_force() {
+    block_on(async {
+        let mut house = house(at_once(1, ""));
+        house.pool.submit(invocation(&json!({"stdout": "long", "sleep": 1}))).await.unwrap();
+        house.until_logged("long").await;
+        house.pool.submit(invocation(&json!({"stdout": "waits"}))).await.unwrap();
+        let old = house.pool.shared().clone();
+        house.pool = next_pool(&house, at_once(1, ""));
+        house.until_logged("waits").await;
+        until_so("over", || old.figures.invocations.load(Ordering::Relaxed) == 1).await;
+        assert!(old.log.after(0).iter().all(|line| &*line.text == "long"), "{:?}", old.log.after(0));
+    });
+}
+
+#[test]
+fn an_event_whose_function_is_gone_is_not_tried_again() {
+    block_on(async {
+        let house = house(Settings { retries: vec![Duration::from_millis(100)], ..at_once(1, "") });
+        house.pool.submit(invocation(&json!({"error": {"errorMessage": "m"}}))).await.unwrap();
+        let (old, House { host, pool }) = (house.pool.shared().clone(), house);
+        until_so("failed", || old.figures.failures.load(Ordering::Relaxed) == 1).await;
+        drop(pool);
+        let said = |text: &str| old.log.after(0).iter().any(|line| line.text.contains(text) && line.source == LogSource::Failure);
+        until_so("told", || said("is not configured any more")).await;
+        assert_eq!(old.figures.invocations.load(Ordering::Relaxed), 1);
+        drop(host);
+    });
+}
+
+#[test]
+fn a_host_that_stops_forgets_events_that_wait_for_another_try_and_says_so() {
+    let house = house(Settings { retries: vec![PATIENCE; 2], ..at_once(1, "") });
+    let pool = &house.pool;
+    block_on(async {
+        pool.submit(invocation(&json!({"error": {"errorMessage": "m"}}))).await.unwrap();
+        until_so("failed", || pool.figures().failures.load(Ordering::Relaxed) == 1).await;
+    });
+    house.host.stop(PATIENCE);
+    assert_eq!(texts(pool), ["The host stops: an event that failed is not tried again"]);
 }
 
 #[test]

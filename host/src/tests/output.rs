@@ -91,8 +91,22 @@ fn what_happens_to_a_process_is_said() {
         house.invoke(json!({"sleep": 1000})).await;
         house.until_logged("Task timed out after 0.30 seconds").await;
         house.invoke(json!({"stderr": "No module named 'yaml'"})).await;
-        house
-            .until_logged("`yaml` is not there: add it to requirements.txt and install it into the code's folder: pip install")
-            .await;
+        house.until_logged("`yaml` is not there").await;
+        house.invoke(json!({"error": {"errorMessage": "m"}})).await;
+        assert!(
+            house.pool.log_after(0).iter().all(|line| (line.source == LogSource::Failure) != line.text.starts_with("No module"))
+        );
+    });
+}
+
+#[test]
+fn who_is_killed_for_its_memory_while_it_waits_is_told_of_it() {
+    block_on(async {
+        let inner = launcher("");
+        let launch: Launcher = Box::new(move |api, is_ahead| Ok(Launch { memory: Some(64 << 20), ..inner(api, is_ahead)? }));
+        let house = house(Settings { launch, ..at_once(1, "") });
+        house.returned(json!({"child": true, "hoard": 80})).await;
+        let lines = house.until_logged("Runtime.OutOfMemory: it had ").await;
+        assert!(lines[0].ends_with("MiB, and `memory: 64MiB` is the most"), "{lines:?}");
     });
 }

@@ -20,6 +20,7 @@ use maitred_transport::Timer;
 use maitred_wire::{Framing, Name, ResponseHead, digits, path};
 use prelude::Prelude;
 use run::{Ran, Runner};
+use std::fmt::Display;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -66,7 +67,8 @@ impl Function {
         // Held by the exchange until it is answered, and so counted: the event is as large.
         let body = exchange.whole_body(&**reach, self.form.body_bytes_max()).await?;
         let trace = Trace::of_request(exchange, &reach.worker);
-        let invocation = self.invocation(exchange, &body, &trace, reach)?;
+        let id = reach.worker.new_id(reach.worker.now());
+        let invocation = self.invocation(exchange, (&body, &id), &trace, reach)?;
         drop(body);
         let started = reach.worker.now();
         let response = match self.form.invocation {
@@ -76,7 +78,7 @@ impl Function {
             }
             InvocationType::RequestResponse => {
                 let ran = within(exchange, reach, runner.run(invocation, reach)).await?;
-                self.response(exchange, reach, (&runner, ran)).await
+                self.response(exchange, reach, (Called { runner: &runner, id: &id }, ran)).await
             }
         };
         exchange.record.upstream_time = Some(reach.worker.now().saturating_duration_since(started));
@@ -85,13 +87,19 @@ impl Function {
         Ok(response)
     }
 
-    fn invocation(&self, exchange: &Exchange, body: &HeldBody, trace: &Trace, reach: &Reach) -> Result<Invocation, Fault> {
+    fn invocation(
+        &self,
+        exchange: &Exchange,
+        (body, id): (&HeldBody, &dyn Display),
+        trace: &Trace,
+        reach: &Reach,
+    ) -> Result<Invocation, Fault> {
         let event = match self.form.event {
             // As a call without a payload has it.
             EventForm::Raw if body.is_empty() => b"{}".to_vec(),
             EventForm::Raw => {
                 let checked = serde_json::from_slice::<serde::de::IgnoredAny>(body);
-                checked.map_err(|_| Fault::new(Kind::BadRequest, "a body that is no JSON, for a function that is given it"))?;
+                checked.map_err(|_| Fault::new(Kind::BodyNotJson, "a body that is no JSON, for a function with `event: raw`"))?;
                 body.to_vec()
             }
             EventForm::V2 | EventForm::V1 | EventForm::Alb | EventForm::Url => self.event(exchange, body, trace, reach),
@@ -100,7 +108,7 @@ impl Function {
             return Err(Fault::new(Kind::BodyTooLarge, format!("an event of {} bytes: 6 MB is the most", event.len())));
         }
         Ok(Invocation {
-            id: reach.worker.new_id(reach.worker.now()).to_string().into(),
+            id: id.to_string().into(),
             event,
             arn: None,
             trace: trace.whole.as_str().into(),
@@ -152,19 +160,19 @@ impl Function {
         &self,
         exchange: &mut Exchange,
         reach: &Rc<Reach>,
-        (runner, ran): (&Runner, Ran),
+        (called, ran): (Called<'_>, Ran),
     ) -> Result<Response, Fault> {
         match ran {
             Ran::Whole(Finished { failure: Some(failure), payload, .. }) => {
-                Err(failure.fault(format!("`{}`: {}", runner.name, answer::raised(&payload))))
+                Err(failure.fault(format!("`{}`: {}", called.runner.name, answer::raised(&payload))))
             }
             Ran::Whole(Finished { payload, content_type, .. }) => {
                 let mut head = exchange.take_head();
                 let read = self.whole(exchange, payload, content_type.as_deref(), &mut head);
-                let body = read.map_err(|malformed| malformed_by(runner, malformed))?;
+                let body = read.map_err(|malformed| called.gave(&malformed))?;
                 Ok(framed(head, body))
             }
-            Ran::Streamed { content_type, body } => self.streamed(exchange, reach, (runner, content_type.as_deref(), body)).await,
+            Ran::Streamed { content_type, body } => self.streamed(exchange, reach, (called, content_type.as_deref(), body)).await,
         }
     }
 
@@ -192,7 +200,7 @@ impl Function {
         &self,
         exchange: &mut Exchange,
         reach: &Reach,
-        (runner, content_type, body): (&Runner, Option<&str>, Rc<dyn Stream>),
+        (called, content_type, body): (Called<'_>, Option<&str>, Rc<dyn Stream>),
     ) -> Result<Response, Fault> {
         let mut head = exchange.take_head();
         let is_announced = prelude::is_announced(content_type);
@@ -200,11 +208,11 @@ impl Function {
             EventForm::Raw => answer::bare_stream(&self.form, content_type, &mut head),
             EventForm::V2 | EventForm::Url if !is_announced => answer::bare_stream(&self.form, content_type, &mut head),
             EventForm::V1 | EventForm::V2 | EventForm::Url | EventForm::Alb => {
-                let prelude = within(exchange, reach, begin(runner, &*body)).await?;
+                let prelude = within(exchange, reach, begin(called, &*body)).await?;
                 answer::metadata(&self.form, prelude.metadata().unwrap_or_default(), &mut head)
             }
         };
-        begun.map_err(|malformed| malformed_by(runner, malformed))?;
+        begun.map_err(|malformed| called.gave(&malformed))?;
         if is_bodiless(head.status) {
             return Ok(Response::framed(head, Body::Empty));
         }
@@ -271,22 +279,33 @@ async fn within<T>(exchange: &Exchange, reach: &Reach, work: impl Future<Output 
 }
 
 /// Reads a stream up to where its body begins.
-async fn begin(runner: &Runner, body: &dyn Stream) -> Result<Prelude, Fault> {
+async fn begin(called: Called<'_>, body: &dyn Stream) -> Result<Prelude, Fault> {
     let mut prelude = Prelude::default();
     while prelude.metadata().is_none() {
         match poll_fn(|cx| body.poll_ready(cx)).await? {
-            Progress::End => return Err(malformed_by(runner, Malformed::new("a stream that ends before its body begins"))),
+            Progress::End => return Err(called.gave(&Malformed::new("a stream that ends before its body begins"))),
             Progress::Data => {
                 let fed = prelude.feed(&body.data());
-                body.consume(fed.map_err(|malformed| malformed_by(runner, malformed))?);
+                body.consume(fed.map_err(|malformed| called.gave(&malformed))?);
             }
         }
     }
     Ok(prelude)
 }
 
-fn malformed_by(runner: &Runner, malformed: Malformed) -> Fault {
-    Fault::new(Kind::FunctionMalformed, format!("`{}`: {}", runner.name, malformed.0))
+/// A function, and by which id it and its log know one run.
+#[derive(Clone, Copy)]
+struct Called<'a> {
+    runner: &'a Runner,
+    id: &'a dyn Display,
+}
+
+impl Called<'_> {
+    /// No response. Whoever writes the function looks into its log, and not into the gateway's.
+    fn gave(self, malformed: &Malformed) -> Fault {
+        self.runner.complain(self.id, &malformed.0);
+        Fault::new(Kind::FunctionMalformed, format!("`{}`: {}", self.runner.name, malformed.0))
+    }
 }
 
 fn framed(head: Box<ResponseHead>, body: Vec<u8>) -> Response {

@@ -6,6 +6,7 @@ use maitred_core::function::{Finished, Invocation};
 use maitred_core::{Fault, Invoked, Kind, Progress, Stream};
 use maitred_host::{Answer, NotRun, Piece, Pool, Streamed};
 use std::cell::{Cell, Ref, RefCell};
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -56,6 +57,18 @@ impl Runner {
             Place::Nowhere => Err(Fault::new(Kind::FunctionUnavailable, "nothing runs here")),
             Place::Aws(function) => function.send(&self.name, invocation, self.timeout, reach).await,
             Place::Hosted(pool) => pool.submit(invocation).await.map_err(|not_run| refused(&self.name, &not_run)),
+        }
+    }
+
+    /// To its log: its result of that run is no response.
+    pub fn complain(&self, id: &dyn Display, why: &str) {
+        match &self.place {
+            Place::Hosted(pool) => pool.malformed(&id.to_string(), why),
+            Place::Aws(_) => {
+                let (function, request) = (&*self.name, id.to_string());
+                tracing::warn!(function, request, "The result is no response: {why}");
+            }
+            Place::Nowhere => {}
         }
     }
 

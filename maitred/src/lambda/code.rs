@@ -161,9 +161,12 @@ fn handler_in(file: &Path, runtime: FunctionRuntime) -> anyhow::Result<String> {
         return Ok(named(file, name));
     }
     let own = functions(runtime, &source);
-    let (shown, has) = (file.display(), if own.is_empty() { "none that is seen".to_owned() } else { listed(own.clone()) });
+    let (shown, has) = match own.is_empty() {
+        true => (file.display(), "and no other was found at its top level; name the one to call".to_owned()),
+        false => (file.display(), format!("but {}", listed(own.clone()))),
+    };
     let example = named(file, own.first().map_or("FUNCTION", String::as_str));
-    bail!("{shown} has no function `handler`, but {has}\n\n  maitred lambda serve {shown} --handler {example}")
+    bail!("{shown} has no function `handler`, {has}\n\n  maitred lambda serve {shown} --handler {example}")
 }
 
 fn named(file: &Path, function: &str) -> String {
@@ -359,6 +362,7 @@ mod tests {
             &[
                 ("main.py", "def greet(event, context): pass\ndef other(): pass\n"),
                 ("page.mjs", "export const page = 1;\n"),
+                ("void/none.py", "print('here')\n"),
                 ("notes.txt", ""),
                 ("code.zip", ""),
                 ("two/a.py", "handler = 1\n"),
@@ -377,6 +381,12 @@ mod tests {
                 "main.py",
                 None,
                 "main.py has no function `handler`, but greet, other\n\n  maitred lambda serve main.py --handler main.greet",
+            ),
+            (
+                "void/none.py",
+                None,
+                "void/none.py has no function `handler`, and no other was found at its top level; name the one to call\n\n  \
+                 maitred lambda serve void/none.py --handler none.FUNCTION",
             ),
             ("page.mjs", None, "--handler page.page"),
             ("notes.txt", None, "notes.txt is neither a handler"),

@@ -2,14 +2,14 @@
 
 use super::endpoints::EndpointUrl;
 use super::tls::file_path;
-use super::values::{Size, Text, Timeout};
+use super::values::{Text, Timeout};
 use crate::decode::{Bool, Cx, Defs, FromZero, Json, List, Shape, UpTo, record, texts, words};
 use crate::diagnostics::Diagnostic;
 use crate::document::{
     AwsFunction, EventForm, Function, FunctionPlace, FunctionQueue, FunctionRuntime, Hosted, InvocationType, ResponseMode,
 };
 use crate::span::{Span, Spanned};
-use crate::values::{FunctionArn, Secret, ValueError};
+use crate::values::{FunctionArn, Secret, ValueError, parse_size};
 use crate::yaml::{Kind, Node};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -19,6 +19,10 @@ use std::time;
 const TIMEOUT_MAX: time::Duration = time::Duration::from_secs(900);
 const HOSTED_TIMEOUT: time::Duration = time::Duration::from_secs(3);
 const AWS_TIMEOUT: time::Duration = time::Duration::from_secs(30);
+/// bytes; below it no interpreter gets as far as its first line, and each process would be killed at its start.
+const MEMORY_MIN: u64 = 16 << 20;
+/// Numbers up to this are megabytes to who comes from AWS, where they need no unit (reference: AWS Lambda quotas).
+const AWS_MEMORY_MB_MAX: u64 = 10_240;
 /// Base64 of a client context (reference: AWS Lambda, Invoke, `X-Amz-Client-Context`).
 const CLIENT_CONTEXT_BASE64_MAX: usize = 3583;
 /// What the platform says, and no user may.
@@ -95,6 +99,8 @@ texts! {
     MediaType => String, parse_media_type, "a media type such as `image/*`", "^[^/ ]+/[^/ ]+$";
     /// `module.function`, as AWS Lambda has it.
     HandlerText => String, parse_handler, "a handler such as `app.handler`", "^[^ ]+$";
+    /// A size of at least 16MiB: a whole number and one of the units `MiB`, `GiB`, `KiB`, `B`, or the decimal `MB`, `GB`.
+    MemorySize => u64, parse_memory, "a size such as `128MiB`", "^[0-9]+([KMGT]i?B|B)$";
     /// The name of a user, or `root`.
     UserText => String, parse_user, "the name of a user", "^[a-z_][a-z0-9_-]*\\$?$";
 }
@@ -131,7 +137,7 @@ record! {
         /// Variables of its environment.
         environment: Environment = absent,
         /// The most memory that one of its processes may take.
-        memory: Option<Size> = absent,
+        memory: Option<MemorySize> = absent,
         /// Whom it runs as where the gateway runs as root; left out: nobody.
         user: Option<Spanned<UserText>> = absent,
         /// Folders whose `bin`, `lib`, `python` and `nodejs` it finds, as layers of AWS Lambda.
@@ -314,6 +320,21 @@ fn parse_media_type(text: &str) -> Result<String, ValueError> {
         return Err(ValueError::new(format!("`{text}` is not a media type")).hint("write one such as `image/png` or `image/*`"));
     }
     Ok(text.to_ascii_lowercase())
+}
+
+fn parse_memory(text: &str) -> Result<u64, ValueError> {
+    if let Ok(number) = text.parse::<u64>() {
+        let is_of_aws = number <= AWS_MEMORY_MB_MAX;
+        let meant = if is_of_aws { format!("{}MiB", number.max(MEMORY_MIN >> 20)) } else { format!("{number}B") };
+        return Err(ValueError::new(format!("a size needs a unit: `{text}` has none")).hint(format!("write `{meant}`")));
+    }
+    let bytes = parse_size(text)?;
+    if bytes < MEMORY_MIN {
+        return Err(
+            ValueError::new(format!("`{text}` is less memory than a process needs to start")).hint("write at least `16MiB`")
+        );
+    }
+    Ok(bytes)
 }
 
 fn parse_handler(text: &str) -> Result<String, ValueError> {

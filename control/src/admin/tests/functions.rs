@@ -43,7 +43,10 @@ async fn functions_are_listed_with_their_processes_and_without_their_secrets() {
     let remote = &functions[2];
     assert_eq!((&remote["runs"], &remote["counts"], &remote["instances"]), (&json!("aws"), &Value::Null, &Value::Null));
     assert_eq!(ask(&admin, "GET /functions/dessert", BEARER).await.json(), *dessert);
-    assert_eq!(ask(&admin, "GET /functions/salad", BEARER).await.status, 404);
+    let unknown = ask(&admin, "GET /functions/desert", BEARER).await;
+    let told = unknown.json()["detail"].as_str().unwrap().to_owned();
+    assert_eq!((unknown.status, &*told), (404, "there is no function `desert`; did you mean `dessert`?"));
+    assert!(ask(&admin, "GET /functions/zebra/logs", BEARER).await.body.contains("; the functions are"));
     assert_eq!(ask(&admin, "GET /functions", "").await.status, 401);
 }
 

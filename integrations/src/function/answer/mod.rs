@@ -5,6 +5,7 @@ mod fields;
 mod result;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use super::Form;
 use super::event::media;

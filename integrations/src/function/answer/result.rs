@@ -1,6 +1,6 @@
 //! A result as JSON says it, before anything is made of it: which members there are, and of which kind. Knows no HTTP but what a status is.
 
-use super::Malformed;
+use super::{Malformed, why};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
@@ -57,13 +57,13 @@ impl<'de> Deserialize<'de> for Present {
 impl<'a> Said<'a> {
     pub fn read(result: &'a [u8]) -> Result<Said<'a>, Malformed> {
         mapping(result)?;
-        serde_json::from_slice(result).map_err(not_read)
+        serde_json::from_slice(result).map_err(|error| not_read(result, false, &error))
     }
 
     pub fn read_rest(result: &'a [u8]) -> Result<Said<'a>, Malformed> {
         mapping(result)?;
         let SaidRest { status_code, headers, multi_value_headers, is_base64_encoded, body } =
-            serde_json::from_slice(result).map_err(not_read)?;
+            serde_json::from_slice(result).map_err(|error| not_read(result, true, &error))?;
         Ok(Said { status_code, headers, multi_value_headers, is_base64_encoded, body, ..Said::default() })
     }
 }
@@ -71,10 +71,10 @@ impl<'a> Said<'a> {
 /// Whether it is a mapping with `statusCode`. What is no JSON is malformed.
 pub fn has_status(result: &[u8]) -> Result<bool, Malformed> {
     if !is_mapping(result) {
-        serde_json::from_slice::<IgnoredAny>(result).map_err(not_read)?;
+        serde_json::from_slice::<IgnoredAny>(result).map_err(|error| not_read(result, false, &error))?;
         return Ok(false);
     }
-    let probe: Probe = serde_json::from_slice(result).map_err(not_read)?;
+    let probe: Probe = serde_json::from_slice(result).map_err(|error| not_read(result, false, &error))?;
     Ok(probe.status_code.is_some())
 }
 
@@ -87,10 +87,13 @@ fn mapping(result: &[u8]) -> Result<(), Malformed> {
     if is_mapping(result) { Ok(()) } else { Err(Malformed::new("the result is no JSON object")) }
 }
 
-/// Where, and not what: the words may repeat the result.
-fn not_read(error: serde_json::Error) -> Malformed {
+/// Which member and where, and never the words of the error, which may repeat the result.
+fn not_read(result: &[u8], is_rest: bool, error: &serde_json::Error) -> Malformed {
     let why = match error.classify() {
-        serde_json::error::Category::Data => "is of another kind, stands twice, or is not known there",
+        serde_json::error::Category::Data => match why::of(result, is_rest) {
+            Some(why) => return Malformed::new(why),
+            None => "is of another kind, stands twice, or is not known there",
+        },
         serde_json::error::Category::Syntax | serde_json::error::Category::Eof | serde_json::error::Category::Io => "is no JSON",
     };
     Malformed::new(format!("what ends at line {} column {} of the result {why}", error.line(), error.column()))
