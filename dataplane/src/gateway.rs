@@ -397,8 +397,7 @@ fn bind_all(addresses: &[ListenAddress], workers: usize, offered: &mut Offered) 
     addresses
         .iter()
         .map(|address| {
-            bind_one(address, workers, offered.take(&address.to_string()))
-                .map_err(|error| cannot_listen(address, &error))
+            bind_one(address, workers, offered.take(&address.to_string())).map_err(|error| cannot_listen(address, &error))
         })
         .collect()
 }
@@ -472,4 +471,41 @@ fn one_more(sockets: &[Listening]) -> Option<(Listening, Option<OwnedFd>)> {
         Ok((socket, copy))
     });
     more.inspect_err(|error| tracing::warn!(%error, "a worker has no listening socket; its fellows pass connections on")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_free_where_nobody_else_has_it() {
+        let held = bind(SocketAddr::from(([127, 0, 0, 1], 0)), true).unwrap();
+        let here = held.local_addr().unwrap();
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], here.port()));
+        for wanted in [here, everywhere] {
+            let is_free = |ours: &[SocketAddr]| all_free(&[ListenAddress::Tcp(wanted)], ours);
+            let wrong = is_free(&[]).unwrap_err();
+            assert_eq!(wrong.kind(), io::ErrorKind::AddrInUse);
+            assert!(wrong.to_string().starts_with(&format!("cannot listen on {wanted}: ")), "{wrong}");
+            assert!(is_free(&[here]).is_ok() && is_free(&[everywhere]).is_ok(), "it is ours already");
+            assert!(is_free(&[SocketAddr::new(here.ip(), 1)]).is_err(), "that is another port");
+        }
+        let path = ListenAddress::Unix("/nowhere/at/all".into());
+        assert!(all_free(&[path], &[]).is_ok(), "a Unix socket is bound, or not");
+    }
+
+    #[test]
+    fn sockets_of_ipv6_take_none_of_ipv4() {
+        let at = |address: &str| address.parse::<SocketAddr>().unwrap();
+        for (one, other, same) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "0.0.0.0:81", false),
+            ("[::]:80", "[::1]:80", true),
+            ("[::]:80", "127.0.0.1:80", false),
+        ] {
+            assert_eq!((overlap(at(one), at(other)), overlap(at(other), at(one))), (same, same), "{one} {other}");
+        }
+    }
 }

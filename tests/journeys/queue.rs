@@ -297,7 +297,9 @@ apis: {{ all: {{ routes: [ {{ match: GET /vip, proxy: kitchen, priority: 9 }}, \
         assert_eq!(client.response().status, 200);
     }
     let log = || std::fs::read_to_string(&path).unwrap_or_default();
-    eventually("the log says why", || log().contains("the queue of upstream kitchen is full, and a higher priority took the place"));
+    eventually("the log says why", || {
+        log().contains("the queue of upstream kitchen is full, and a higher priority took the place")
+    });
 }
 
 #[test]

@@ -162,7 +162,8 @@ impl Adaptive {
 
     fn is_whole(&self, at: u64) -> bool {
         let (count, due) = (self.count.load(Relaxed), self.due.load(Relaxed));
-        let is_enough = || count >= SAMPLES_MIN || count >= SAMPLES_STEADY && self.is_brief.load(Relaxed) && self.seen().is_steady();
+        let is_enough =
+            || count >= SAMPLES_MIN || count >= SAMPLES_STEADY && self.is_brief.load(Relaxed) && self.seen().is_steady();
         at >= due && is_enough() || count >= SAMPLES_FEW && at >= due + WINDOW_MAX.as_micros() as u64
     }
 
