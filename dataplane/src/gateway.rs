@@ -13,7 +13,7 @@ use maitred_core::metrics::Metrics;
 use maitred_integrations::function::errands::Errands;
 use maitred_integrations::websocket;
 use maitred_model::ListenAddress;
-use maitred_transport::{Listening, Worker, bind, bind_unix};
+use maitred_transport::{Listening, Worker, bind, bind_unix, is_free};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -31,6 +31,8 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 /// For a worker to read its mail and ask: `counters.timeout` has a bound of its own.
 const COUNTS_TIME_MAX: Duration = Duration::from_secs(2);
+/// For workers to close what they were told to.
+const CLOSING_TIME: Duration = Duration::from_secs(1);
 
 /// What the workers share.
 pub(crate) struct Shared {
@@ -88,6 +90,7 @@ impl Gateway {
     pub fn prepare(snapshot: Snapshot, log: LogTarget, options: Options, offered: &mut Offered) -> io::Result<Gateway> {
         let metrics = snapshot.metrics.clone();
         let count = metrics.workers.len();
+        all_free(&snapshot.listen(), &offered.places())?;
         #[cfg(feature = "http3")]
         let (bound, datagrams) = bind_with_datagrams(&snapshot, count, offered)?;
         #[cfg(not(feature = "http3"))]
@@ -100,7 +103,7 @@ impl Gateway {
             }
         })?;
         metrics.generation.store(1, Ordering::Relaxed);
-        snapshot.settle_queues(None, options.clock.now());
+        snapshot.settle_queues(options.clock.now());
         let (websockets, letters) = websocket::Connections::new(count);
         let (errands, boxes) = Errands::new(count);
         let shared = Arc::new(Shared {
@@ -142,6 +145,8 @@ impl Gateway {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = snapshot.listen();
         let new: Vec<ListenAddress> = wanted.iter().filter(|address| !listeners.contains_key(address)).cloned().collect();
+        let ours: Vec<SocketAddr> = listeners.values().filter_map(place).collect();
+        self.become_free(&new, &ours)?;
         let bound = bind_all(&new, self.workers.len(), &mut Offered::default())?;
         #[cfg(feature = "http3")]
         let silent = {
@@ -159,7 +164,7 @@ impl Gateway {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).set_target(log);
         let snapshot = Arc::new(snapshot);
         let old = self.shared.current.swap(snapshot.clone());
-        snapshot.settle_queues(Some(&old), self.shared.clock.now());
+        snapshot.settle_queues(self.shared.clock.now());
         let generation = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;
         self.shared.metrics.generation.store(generation, Ordering::Relaxed);
         self.hand_out(bound);
@@ -176,6 +181,18 @@ impl Gateway {
         drop(old);
         self.shared.metrics.forget_unused();
         Ok(generation)
+    }
+
+    /// Fails where anybody else has one of these. A listener that the last reload let go may be open still: workers that have read their
+    /// mail have closed it.
+    fn become_free(&self, new: &[ListenAddress], ours: &[SocketAddr]) -> io::Result<()> {
+        match all_free(new, ours) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                self.pulse().silent(CLOSING_TIME);
+                all_free(new, ours)
+            }
+            done => done,
+        }
     }
 
     /// Writes the access log there from now on: after a rotation, also when there is no new snapshot.
@@ -249,11 +266,7 @@ impl Gateway {
 
     /// Those of them that have a port.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let with_port = |listener| match listener {
-            ListenAddress::Tcp(address) => Some(address),
-            ListenAddress::Unix(_) => None,
-        };
-        self.listeners().into_iter().filter_map(with_port).collect()
+        self.listeners().iter().filter_map(place).collect()
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -373,12 +386,40 @@ impl Bound {
     }
 }
 
+/// Where it listens, if it has a port.
+fn place(listener: &ListenAddress) -> Option<SocketAddr> {
+    match listener {
+        ListenAddress::Tcp(address) => Some(*address),
+        ListenAddress::Unix(_) => None,
+    }
+}
+
+/// Fails where anybody else has one of these. What overlaps with `ours` is not looked at, since we are there ourselves: who has a port at
+/// one address and wants it at all of them, or the other way round, may. A Unix socket says so itself when it is bound.
+fn all_free(addresses: &[ListenAddress], ours: &[SocketAddr]) -> io::Result<()> {
+    let taken = |address: &SocketAddr| ours.iter().any(|ours| overlap(*ours, *address));
+    addresses
+        .iter()
+        .filter_map(place)
+        .filter(|address| !taken(address))
+        .try_for_each(|address| is_free(address).map_err(|error| cannot_listen(&address, &error)))
+}
+
+/// Sockets of IPv6 take none of IPv4.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && (is_any || one.ip() == other.ip())
+}
+
+fn cannot_listen(address: &dyn std::fmt::Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+}
+
 fn bind_all(addresses: &[ListenAddress], workers: usize, offered: &mut Offered) -> io::Result<Vec<Bound>> {
     addresses
         .iter()
         .map(|address| {
-            bind_one(address, workers, offered.take(&address.to_string()))
-                .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+            bind_one(address, workers, offered.take(&address.to_string())).map_err(|error| cannot_listen(address, &error))
         })
         .collect()
 }
@@ -452,4 +493,41 @@ fn one_more(sockets: &[Listening]) -> Option<(Listening, Option<OwnedFd>)> {
         Ok((socket, copy))
     });
     more.inspect_err(|error| tracing::warn!(%error, "a worker has no listening socket; its fellows pass connections on")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_free_where_nobody_else_has_it() {
+        let held = bind(SocketAddr::from(([127, 0, 0, 1], 0)), true).unwrap();
+        let here = held.local_addr().unwrap();
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], here.port()));
+        for wanted in [here, everywhere] {
+            let is_free = |ours: &[SocketAddr]| all_free(&[ListenAddress::Tcp(wanted)], ours);
+            let wrong = is_free(&[]).unwrap_err();
+            assert_eq!(wrong.kind(), io::ErrorKind::AddrInUse);
+            assert!(wrong.to_string().starts_with(&format!("cannot listen on {wanted}: ")), "{wrong}");
+            assert!(is_free(&[here]).is_ok() && is_free(&[everywhere]).is_ok(), "it is ours already");
+            assert!(is_free(&[SocketAddr::new(here.ip(), 1)]).is_err(), "that is another port");
+        }
+        let path = ListenAddress::Unix("/nowhere/at/all".into());
+        assert!(all_free(&[path], &[]).is_ok(), "a Unix socket is bound, or not");
+    }
+
+    #[test]
+    fn sockets_of_ipv6_take_none_of_ipv4() {
+        let at = |address: &str| address.parse::<SocketAddr>().unwrap();
+        for (one, other, same) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "0.0.0.0:81", false),
+            ("[::]:80", "[::1]:80", true),
+            ("[::]:80", "127.0.0.1:80", false),
+        ] {
+            assert_eq!((overlap(at(one), at(other)), overlap(at(other), at(one))), (same, same), "{one} {other}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! takes those that have its address; nothing is bound here.
 
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
@@ -64,6 +64,11 @@ impl Offered {
     fn find(&self, address: &str) -> Option<usize> {
         let by_name = self.offers.iter().position(|offer| offer.name == address);
         by_name.or_else(|| self.offers.iter().position(|offer| offer.local == address))
+    }
+
+    /// Where those listen that have a port.
+    pub(crate) fn places(&self) -> Vec<SocketAddr> {
+        self.offers.iter().filter_map(|offer| offer.local.parse().ok()).collect()
     }
 
     /// The names of those that were taken.

@@ -198,15 +198,11 @@ impl Snapshot {
         Some(pool)
     }
 
-    /// Limits of requests in flight count from now on; those of upstreams that are gone hold nobody any more.
-    pub(crate) fn settle_queues(&self, old: Option<&Snapshot>, now: Instant) {
-        let kept: HashSet<&str> = self.upstreams.iter().map(|upstream| &*upstream.spec.name).collect();
+    /// Limits of requests in flight count from now on. Those of upstreams that are gone are let be: who still waits there is called as
+    /// before, or the back end would get the whole queue at once.
+    pub(crate) fn settle_queues(&self, now: Instant) {
         for upstream in &self.upstreams {
             upstream.spec.settle_queue(now);
-        }
-        let gone = old.into_iter().flat_map(|old| &old.upstreams).filter(|upstream| !kept.contains(&*upstream.spec.name));
-        for upstream in gone {
-            upstream.spec.shared.open_gate(now);
         }
     }
 

@@ -26,7 +26,7 @@ use maitred_control::{
 use maitred_core::{Clock, Remote};
 use maitred_dataplane::{Gateway, LogTarget, Offered, Options, Snapshot, State, authority};
 use maitred_host::Host;
-use maitred_model::{Document, ListenAddress};
+use maitred_model::Document;
 use maitred_transport::UpstreamSpec;
 use std::fmt;
 use std::io;
@@ -377,20 +377,8 @@ pub fn warn_unresolved(unresolved: &[Unresolved]) {
 }
 
 fn bind(snapshot: Snapshot, offered: &mut Offered) -> anyhow::Result<Gateway> {
-    for listener in snapshot.listen().into_iter().filter(|listener| !offered.has(&listener.to_string())) {
-        // A Unix socket says so itself when it is bound.
-        if let ListenAddress::Tcp(address) = listener {
-            is_free(address).with_context(|| format!("cannot listen on {address}"))?;
-        }
-    }
     let log = LogTarget::open(&snapshot.document.telemetry.access_log).context("cannot open the access log")?;
     Ok(Gateway::prepare(snapshot, log, Options::default(), offered)?)
-}
-
-/// The workers share a port among them, and the kernel would let a second gateway of the same user share it too, with half the
-/// traffic gone to a process that nobody meant.
-pub fn is_free(address: SocketAddr) -> io::Result<()> {
-    if address.port() == 0 { Ok(()) } else { maitred_transport::bind(address, false).map(drop) }
 }
 
 /// The admin listener, which answers nobody yet, and a copy of it for the process that comes after.

@@ -207,6 +207,56 @@ fn no_worker_starves_under_load() {
     assert!(backend.open() <= 3, "{}", backend.open());
 }
 
+/// Two upstreams that lead to one address, one of them with a breaker.
+fn beside_another(protocol: &str, address: SocketAddr) -> Gateway {
+    let yaml = format!(
+        "upstreams:
+  plain: {{ endpoints: [\"http://$kitchen\"], protocol: {protocol} }}
+  kitchen: {{ endpoints: [\"http://$kitchen\"], protocol: {protocol}, circuit_breaker: {{ connections: 1, pending: 1 }} }}
+apis: {{ all: {{ routes: [ GET /plain: plain, GET /limited: kitchen ] }} }}"
+    );
+    gateway(&yaml, &[("kitchen", address)])
+}
+
+#[test]
+fn idle_connections_of_another_upstream_take_nobody_past_the_limit() {
+    let (plain, limited) = (Latch::new(), Latch::new());
+    let (one, two) = (plain.clone(), limited.clone());
+    let backend = Backend::new(move |request, conn| {
+        conn.wait(if request.target == "/plain" { &one } else { &two });
+        conn.answer(200, "", "");
+    });
+    let gateway = beside_another("http1", backend.address());
+    let mut others: Vec<Client> = (0..4).map(|_| send(&gateway, "/plain")).collect();
+    backend.wait_for(4);
+    plain.open();
+    others.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+    let mut served = send(&gateway, "/limited");
+    backend.wait_for(5);
+    let mut waiting = send(&gateway, "/limited");
+    eventually("it waits", || waits(&gateway) == 1);
+    assert_eq!(gateway.get("/limited").status, 503);
+    assert_eq!(backend.count(), 5);
+    limited.open();
+    assert_eq!((served.response().status, waiting.response().status), (200, 200));
+    assert_eq!(gateway.get("/plain").status, 200);
+    assert_eq!(backend.connections(), 5, "each keeps to its own");
+    assert_eq!(gateway.upstream("kitchen")["circuit_breaker"]["connections"], 1);
+}
+
+#[test]
+fn a_link_of_another_upstream_does_not_either() {
+    let backend = H2Backend::new(|_, stream| {
+        stream.head(200, &[], true);
+    });
+    let gateway = beside_another("h2c", backend.address());
+    for _ in 0..3 {
+        assert_eq!((gateway.get("/plain").status, gateway.get("/limited").status), (200, 200));
+    }
+    assert_eq!(gateway.upstream("kitchen")["circuit_breaker"]["connections"], 1);
+    assert_eq!(backend.connections(), 2);
+}
+
 #[test]
 fn links_of_http_2_are_counted_and_their_streams_waited_for() {
     let latch = Latch::new();

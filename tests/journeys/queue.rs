@@ -1,7 +1,7 @@
 //! A back end that can only do so much: who waits for it, in which order, for how long, and what the others are told.
 
 use maitred_core::Kind;
-use maitred_testkit::{Backend, Client, Conn, Folder, Gateway, H2Backend, Latch, Received, eventually, gateway};
+use maitred_testkit::{Backend, Client, Conn, Folder, Gateway, H2Backend, Latch, Received, eventually, gateway, stays};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -236,6 +236,70 @@ fn a_reload_lets_in_whoever_has_room_now() {
     }
     gateway.publish(&limited("limit: 1"));
     assert_eq!(gateway.get("/").status, 200, "and no place was lost");
+}
+
+#[test]
+fn an_upstream_that_is_gone_is_not_pushed_over_by_those_who_wait_for_it() {
+    let renamed = limited("limit: 1").replace("kitchen: {", "galley: {").replace(": kitchen", ": galley");
+    for after in [renamed, "apis: { all: { routes: [ { match: GET /, respond: {} } ] } }".to_owned()] {
+        let (latch, now, most) = (Latch::new(), AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+        let (seen, at_once) = (latch.clone(), most.clone());
+        let backend = Backend::new(move |request, conn| {
+            at_once.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            if request.target == "/first" {
+                conn.wait(&seen);
+            }
+            now.fetch_sub(1, Ordering::SeqCst);
+            conn.answer(200, "", "served");
+        });
+        let gateway = start("limit: 1", &backend);
+        let mut clients = vec![first(&gateway, &backend)];
+        for at in 0..6 {
+            clients.push(gateway.client());
+            line_up(&gateway, clients.last_mut().expect("a client"), &get(&format!("/{at}")));
+        }
+        gateway.publish(&after);
+        assert_eq!(stays("nobody is let in", || backend.count() as u64), 1);
+        latch.open();
+        for client in &mut clients {
+            assert_eq!(client.response().text(), "served");
+        }
+        assert_eq!(most.load(Ordering::SeqCst), 1);
+        let served: Vec<String> = backend.requests()[1..].iter().map(|request| request.target.clone()).collect();
+        assert_eq!(served, (0..6).map(|at| format!("/{at}")).collect::<Vec<_>>());
+        gateway.publish(&limited("limit: 1"));
+        assert_eq!(gateway.get("/").status, 200, "and no place was lost");
+    }
+}
+
+#[test]
+fn who_gives_way_to_a_higher_priority_hears_that_the_queue_is_full() {
+    let (backend, latch) = held();
+    let folder = Folder::new();
+    let path = folder.path("access.log");
+    let yaml = format!(
+        "telemetry: {{ access_log: {{ to: {} }} }}
+upstreams: {{ kitchen: {{ endpoints: [\"http://$kitchen\"], concurrency: {{ limit: 1, queue: {{ length: 1 }} }} }} }}
+apis: {{ all: {{ routes: [ {{ match: GET /vip, proxy: kitchen, priority: 9 }}, \"GET /{{path+}}\": kitchen ] }} }}",
+        path.display()
+    );
+    let gateway = gateway(&yaml, &[("kitchen", backend.address())]);
+    let mut clients = vec![first(&gateway, &backend), gateway.client()];
+    let mut plain = gateway.client();
+    line_up(&gateway, &mut plain, &get("/plain"));
+    clients[1].send(get("/vip"));
+    let refused = plain.response();
+    assert_eq!((refused.status, &refused.json()["type"]), (503, &"urn:maitred:fault:queue_full".into()));
+    let tally = gateway.queue("kitchen").tally;
+    assert_eq!((tally.outranked, tally.full, tally.shed, tally.timeout), (1, 0, 0, 0));
+    latch.open();
+    for client in &mut clients {
+        assert_eq!(client.response().status, 200);
+    }
+    let log = || std::fs::read_to_string(&path).unwrap_or_default();
+    eventually("the log says why", || {
+        log().contains("the queue of upstream kitchen is full, and a higher priority took the place")
+    });
 }
 
 #[test]

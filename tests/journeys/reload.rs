@@ -255,3 +255,38 @@ fn not_one_request_fails_while_reloads_go_on() {
     one_snapshot(&gateway);
     assert_eq!(gateway.metrics().generation.load(Ordering::Relaxed), 1 + 2 * reloads);
 }
+
+#[test]
+fn a_port_that_another_gateway_has_is_not_shared() {
+    // The kernel would allow it: both are of one user, and both share their ports among their workers.
+    let other = gateway(&text("other"), &[]);
+    let gateway = gateway(&text("good"), &[]);
+    let listen = |address: &str| format!("listen: [\"127.0.0.1:0\", \"{address}\"]\n{}", text("new"));
+    let taken = other.address();
+    for address in [taken.to_string(), format!("0.0.0.0:{}", taken.port())] {
+        let words = gateway.try_publish(&listen(&address)).expect_err("it is another's");
+        assert!(words.contains(&format!("cannot listen on {address}")) && words.contains("in use"), "{words}");
+        assert_eq!(gateway.get("/").text(), "good");
+    }
+    for _ in 0..20 {
+        assert_eq!(other.get("/").text(), "other");
+    }
+    assert_eq!(gateway.addresses().len(), 1);
+    one_snapshot(&gateway);
+    drop(other);
+    gateway.publish(&listen(&taken.to_string()));
+    assert_eq!(maitred_testkit::Client::connect(taken).get("/").text(), "new", "it is free now");
+}
+
+#[test]
+fn a_listener_that_goes_may_come_again_at_once() {
+    let listen = |more: &str| format!("listen: [\"127.0.0.1:0\"{more}]\nworkers: 2\n{}", text("x"));
+    let gateway = gateway(&listen(", \"127.0.0.2:0\""), &[]);
+    let place = gateway.addresses()[1];
+    // By its number it is another listener, at the same place.
+    for _ in 0..20 {
+        gateway.publish(&listen(&format!(", \"{place}\"")));
+        assert_eq!(maitred_testkit::Client::connect(place).get("/").status, 200);
+        gateway.publish(&listen(""));
+    }
+}

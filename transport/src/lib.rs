@@ -22,7 +22,7 @@ pub use challenges::HttpChallenges;
 pub use client::{Begin, Carrier, Due, Failure, Limit, Places};
 pub use counters::{Counters, CountersSpec};
 pub use input::BUFFER_BYTES;
-pub use listener::{Accepted, Acceptor, Listening, Parcel, bind, bind_unix};
+pub use listener::{Accepted, Acceptor, Listening, Parcel, bind, bind_unix, is_free};
 pub use probe::{Probed, Prober, Question};
 #[cfg(feature = "http3")]
 pub use server::{DatagramShare, Quic, QuicEndpoint, QuicLimits, bind_datagrams};

@@ -88,6 +88,12 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListen
     Ok(socket.into())
 }
 
+/// Whether nobody has the port. Workers share a port among them, and the kernel would let a second gateway of the same user share it too,
+/// with half the traffic gone to a process that nobody meant.
+pub fn is_free(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 { Ok(()) } else { bind(address, false).map(drop) }
+}
+
 /// Binds a Unix socket. A file that a process left behind, which nobody listens on any more, gives way.
 pub fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());

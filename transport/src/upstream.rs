@@ -223,7 +223,7 @@ impl Upstream {
     }
 
     fn pools_of(&self, set: &TargetSet) -> Rc<[Rc<Pool>]> {
-        let pool = |target| self.pools.of(PoolKey::new(target, &self.spec.dial), &self.spec.dial, &self.worker);
+        let pool = |target| self.pools.of(PoolKey::new(target, &self.spec), &self.spec.dial, &self.worker);
         set.targets.iter().map(pool).collect()
     }
 

@@ -15,10 +15,11 @@ const GAUGES: [Gauge; 3] = [
 
 type Refused = (&'static str, fn(&Tally) -> u64);
 
-const REFUSED: [Refused; 4] = [
+const REFUSED: [Refused; 5] = [
     ("full", |tally| tally.full),
     ("timeout", |tally| tally.timeout),
     ("shed", |tally| tally.shed),
+    ("outranked", |tally| tally.outranked),
     ("gone", |tally| tally.gone),
 ];
 

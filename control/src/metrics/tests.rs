@@ -233,7 +233,7 @@ fn upstream(name: &str, endpoints: Vec<EndpointView>) -> UpstreamView {
 fn an_upstream_with_a_limit_says_who_waits() {
     let mut waited = [0; 16];
     (waited[1], waited[15]) = (3, 1);
-    let tally = Tally { waited, waited_micros: 40_500_000, full: 1, timeout: 2, shed: 3, gone: 4 };
+    let tally = Tally { waited, waited_micros: 40_500_000, full: 1, timeout: 2, shed: 3, outranked: 5, gone: 4 };
     let queue = Some(GateView { in_flight: 20, waiting: 7, limit: 20, tally });
     let upstreams = vec![UpstreamView { queue, ..upstream("a", Vec::new()) }, upstream("free", Vec::new())];
     let text = exposition(&Metrics::new(1), &Extra { upstreams, ..extra() });
@@ -246,6 +246,7 @@ fn an_upstream_with_a_limit_says_who_waits() {
         ("maitred_upstream_queue_refused_total{upstream=\"a\",reason=\"timeout\"}", 2.0),
         ("maitred_upstream_queue_refused_total{upstream=\"a\",reason=\"shed\"}", 3.0),
         ("maitred_upstream_queue_refused_total{upstream=\"a\",reason=\"gone\"}", 4.0),
+        ("maitred_upstream_queue_refused_total{upstream=\"a\",reason=\"outranked\"}", 5.0),
         ("maitred_upstream_queue_wait_seconds_bucket{upstream=\"a\",le=\"0.001\"}", 3.0),
         ("maitred_upstream_queue_wait_seconds_bucket{upstream=\"a\",le=\"30\"}", 3.0),
         ("maitred_upstream_queue_wait_seconds_count{upstream=\"a\"}", 4.0),

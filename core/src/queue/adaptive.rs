@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Below it a mean says little: of 100 answers it is off by a tenth where answers vary as much as they last.
 const SAMPLES_MIN: u64 = 100;
+/// A probe halves the goodput while it lasts. Where answers hardly vary, a quarter of them tells more than a hundred do elsewhere.
+const SAMPLES_STEADY: u64 = SAMPLES_MIN / 4;
 /// Where so few come that a window lasts longer than this, these must do.
 const WINDOW_MAX: Duration = Duration::from_secs(5);
 const SAMPLES_FEW: u64 = 10;
@@ -33,6 +35,8 @@ pub(super) struct Adaptive {
     changed: AtomicU64,
     /// The window ends no earlier.
     due: AtomicU64,
+    /// The window is a probe of a back end whose answers hardly varied so far.
+    is_brief: AtomicBool,
     /// Places whose answers have begun and not ended.
     held: AtomicU32,
     knee: Mutex<Knee>,
@@ -50,6 +54,7 @@ impl Adaptive {
             peak: AtomicU32::new(0),
             changed: AtomicU64::new(0),
             due: AtomicU64::new(0),
+            is_brief: AtomicBool::new(false),
             held: AtomicU32::new(0),
             knee: Mutex::new(Knee::new(1, 1, now)),
         }
@@ -69,7 +74,7 @@ impl Adaptive {
                     return now_is.clamp(min.get(), max.get());
                 }
                 *knee = Knee::new(min.get(), max.get(), now);
-                self.begin_window(now, Duration::ZERO);
+                self.begin_window(&knee, now, Duration::ZERO);
                 knee.limit()
             }
         }
@@ -101,12 +106,17 @@ impl Adaptive {
         if !self.is_whole(at) {
             return None;
         }
+        let window = self.seen();
+        knee.window(&window, now);
+        self.begin_window(&knee, now, Duration::from_micros(window.mean as u64) * WINDOW_ANSWERS);
+        Some(knee.limit())
+    }
+
+    fn seen(&self) -> Window {
         let count = self.count.load(Relaxed) as f64;
         let mean = self.sum.load(Relaxed) as f64 / count;
         let variance = (self.squares.load(Relaxed) as f64 / count - mean * mean).max(0.0);
-        knee.window(&Window { count, mean, variance, peak: self.peak.load(Relaxed) }, now);
-        self.begin_window(now, Duration::from_micros(mean as u64) * WINDOW_ANSWERS);
-        Some(knee.limit())
+        Window { count, mean, variance, peak: self.peak.load(Relaxed) }
     }
 
     /// Called where nobody gets in. `Some`: the limit from now on, since a probe brings no answers.
@@ -119,7 +129,7 @@ impl Adaptive {
         if !is_late() || self.count.load(Relaxed) >= SAMPLES_FEW || !knee.give_up(now) {
             return None;
         }
-        self.begin_window(now, Duration::ZERO);
+        self.begin_window(&knee, now, Duration::ZERO);
         Some(knee.limit())
     }
 
@@ -142,7 +152,7 @@ impl Adaptive {
         }
         let mut knee = self.knee.try_lock().ok()?;
         knee.held_up(now);
-        self.begin_window(now, Duration::ZERO);
+        self.begin_window(&knee, now, Duration::ZERO);
         Some(knee.limit())
     }
 
@@ -152,10 +162,13 @@ impl Adaptive {
 
     fn is_whole(&self, at: u64) -> bool {
         let (count, due) = (self.count.load(Relaxed), self.due.load(Relaxed));
-        count >= SAMPLES_MIN && at >= due || count >= SAMPLES_FEW && at >= due + WINDOW_MAX.as_micros() as u64
+        let is_enough =
+            || count >= SAMPLES_MIN || count >= SAMPLES_STEADY && self.is_brief.load(Relaxed) && self.seen().is_steady();
+        at >= due && is_enough() || count >= SAMPLES_FEW && at >= due + WINDOW_MAX.as_micros() as u64
     }
 
-    fn begin_window(&self, now: Instant, lasts: Duration) {
+    fn begin_window(&self, knee: &Knee, now: Instant, lasts: Duration) {
+        self.is_brief.store(knee.may_be_brief(), Relaxed);
         let at = self.micros(now);
         self.due.store(at + lasts.clamp(WINDOW_MIN, WINDOW_MAX).as_micros() as u64, Relaxed);
         self.changed.store(at, Relaxed);

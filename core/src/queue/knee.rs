@@ -29,6 +29,8 @@ const GAP_GIVEN_UP: Duration = Duration::from_secs(600);
 /// Another floor, not the noise of the old one: by so much, and so many standard errors.
 const CHANGE: f64 = 0.1;
 const ERRORS: f64 = 3.0;
+/// By less than this part of their mean answers hardly vary: the mean of 25 is off by 4% then, that of 100 that vary by half by 5%.
+const STEADY: f64 = 0.2;
 /// What the floor's mean weighs at most, in answers: it forgets by and by.
 const FLOOR_WEIGHT_MAX: f64 = 2000.0;
 
@@ -40,6 +42,16 @@ pub(super) struct Window {
     pub variance: f64,
     /// Most in flight at an answer.
     pub peak: u32,
+}
+
+impl Window {
+    pub fn is_steady(&self) -> bool {
+        hardly_varies(self.mean, self.variance)
+    }
+}
+
+fn hardly_varies(mean: f64, variance: f64) -> bool {
+    variance <= (STEADY * mean).powi(2)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +101,12 @@ impl Knee {
 
     pub fn limit(&self) -> u32 {
         self.probe.unwrap_or(self.limit).round() as u32
+    }
+
+    /// A probe goes on that a few answers may end. By what is known of the floor, not by the probe alone: where one answer in twenty takes
+    /// long, a few may be without.
+    pub fn may_be_brief(&self) -> bool {
+        self.probe.is_some() && self.floor.is_some_and(|floor| hardly_varies(floor.mean, floor.variance))
     }
 
     /// All that are let in are being answered, without an end, so that nobody tells how the back end does: a probe is put off, or there is

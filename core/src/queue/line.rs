@@ -26,8 +26,10 @@ pub enum Reason {
     Full,
     /// The time is over.
     Timeout,
-    /// The queue stands, and others are fresher; or somebody of a higher priority needed the place.
+    /// The queue stands, and others are fresher.
     Shed,
+    /// No place was left, and somebody of a higher priority got this one.
+    Outranked,
 }
 
 /// What came of those who did not get in at once. Waiting times as in `BUCKETS_MICROS`, of those who were let in.
@@ -38,6 +40,7 @@ pub struct Tally {
     pub full: u64,
     pub timeout: u64,
     pub shed: u64,
+    pub outranked: u64,
     /// Left the line: their clients went away.
     pub gone: u64,
 }
@@ -55,6 +58,7 @@ impl Tally {
             Reason::Full => self.full += 1,
             Reason::Timeout => self.timeout += 1,
             Reason::Shed => self.shed += 1,
+            Reason::Outranked => self.outranked += 1,
         }
     }
 }
@@ -185,7 +189,7 @@ impl Line {
     /// Makes room for somebody of this priority at the cost of the youngest of the lowest one, if that is lower.
     pub fn displace(&mut self, priority: u8) -> Option<Option<Waker>> {
         let lowest = self.occupied.trailing_zeros() as usize;
-        (lowest < usize::from(priority).min(LANES - 1)).then(|| self.refuse(self.lanes[lowest].last, Reason::Shed))
+        (lowest < usize::from(priority).min(LANES - 1)).then(|| self.refuse(self.lanes[lowest].last, Reason::Outranked))
     }
 
     /// The time of one that waits is over.

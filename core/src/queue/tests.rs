@@ -109,13 +109,13 @@ fn no_more_wait_than_there_are_places_and_the_lowest_gives_way() {
     assert_eq!(refusal, Refusal { reason: Reason::Full, retry_after: Duration::from_secs(1) });
     line.push(waits(gate.enter(9, None, now)));
     let Poll::Ready(Err(refusal)) = asked(&mut line[1], now) else { panic!("its place is taken") };
-    assert_eq!(refusal.reason, Reason::Shed);
+    assert_eq!(refusal.reason, Reason::Outranked);
     line.push(waits(gate.enter(9, None, now)));
     assert!(matches!(asked(&mut line[0], now), Poll::Ready(Err(_))));
     assert!(matches!(gate.enter(9, None, now), Entered::Refused(_)), "equals do not give way to each other");
     assert_eq!(counts(&gate), (1, 2));
     let tally = gate.view().tally;
-    assert_eq!((tally.full, tally.shed), (2, 2));
+    assert_eq!((tally.full, tally.outranked, tally.shed), (2, 2, 0));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::breaker::{ConnectionPlace, Fate};
 use super::dial::Dial;
 use super::gate::{Gate, Way};
 use super::targets::Target;
-use super::{UpstreamShared, Wanted};
+use super::{UpstreamShared, UpstreamSpec, Wanted};
 use crate::client::{Carrier, ClientConnection};
 use crate::client::{Link, LinkStream};
 use crate::timers::Timer;
@@ -27,7 +27,8 @@ use tokio::task::unconstrained;
 /// Idle connections kept per endpoint and worker.
 const IDLE_MAX: usize = 512;
 
-/// Connections are shared by those who would make them alike.
+/// Connections are shared by those who would make them alike. Where a circuit breaker counts them they are the upstream's own: one that
+/// another has made has no place there, and would let a request past the limit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
     pub remote: Remote,
@@ -35,12 +36,15 @@ pub(crate) struct PoolKey {
     name: Arc<str>,
     /// `Dial::identity`.
     dial: u64,
+    /// Whose they are, where they are counted.
+    owner: Option<Arc<str>>,
 }
 
 impl PoolKey {
-    pub fn new(target: &Target, dial: &Dial) -> PoolKey {
-        let name = if dial.tls.is_some() { target.authority.clone() } else { "".into() };
-        PoolKey { remote: target.address.clone(), name, dial: dial.identity }
+    pub fn new(target: &Target, spec: &UpstreamSpec) -> PoolKey {
+        let name = if spec.dial.tls.is_some() { target.authority.clone() } else { "".into() };
+        let owner = spec.protection.circuit_breaker.is_some().then(|| spec.name.clone());
+        PoolKey { remote: target.address.clone(), name, dial: spec.dial.identity, owner }
     }
 }
 

@@ -87,6 +87,9 @@ impl Upstream {
         let name = &self.spec.name;
         let (kind, detail) = match refusal.reason {
             Reason::Full => (Kind::QueueFull, format!("the queue of upstream {name} is full")),
+            Reason::Outranked => {
+                (Kind::QueueFull, format!("the queue of upstream {name} is full, and a higher priority took the place"))
+            }
             Reason::Timeout if exchange.deadline.is_some_and(|deadline| deadline <= now) => {
                 (Kind::UpstreamTimeout, format!("the request's time was over in the queue of upstream {name}"))
             }

@@ -47,7 +47,7 @@ impl UpstreamShared {
     }
 
     /// There is no limit any more.
-    pub fn open_gate(&self, now: Instant) {
+    pub(super) fn open_gate(&self, now: Instant) {
         if let Some(gate) = self.gate.get() {
             gate.open(now);
         }

@@ -140,6 +140,19 @@ fn a_probe_that_brings_no_answers_keeps_nobody_out_for_long() {
 }
 
 #[test]
+fn measuring_a_steady_back_end_takes_little_of_it() {
+    // 133 answers a second. At half of the limit a hundred take a second and a half.
+    let steady = Service { slots: 4, least: 0.0295, mean: 0.03 };
+    for seed in 1..=3 {
+        let most = steady.slots as f64 / steady.mean;
+        let goodput = |from| saturate(|_| steady, &Limit::Adaptive, from, from + 20.0, &Chance::seeded(seed)).0 / most;
+        let (first, later) = (goodput(0.0), goodput(20.0));
+        println!("{seed}: {first:.3} of the first 20 s, {later:.3} of the next");
+        assert!(first > 0.95 && later > 0.97, "{seed}: {first:.3} {later:.3}");
+    }
+}
+
+#[test]
 fn a_limit_that_fell_to_its_least_rises_again() {
     // Times that hardly vary: no chance helps it up.
     let steady = |slots| Service { slots, least: 0.01999, mean: 0.02 };

@@ -79,7 +79,7 @@ impl Naive {
             let waiting = |known: &&mut Known| known.fate == Fate::Waits;
             match self.all.iter_mut().rev().filter(waiting).min_by_key(|known| known.priority) {
                 Some(lowest) if lowest.priority < priority => {
-                    lowest.fate = Fate::Refused(Reason::Shed);
+                    lowest.fate = Fate::Refused(Reason::Outranked);
                     self.look(now);
                     Fate::Waits
                 }
