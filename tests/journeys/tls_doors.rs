@@ -145,3 +145,23 @@ fn a_plain_gateway_is_not_touched_by_any_of_this() {
     gateway.publish(&yaml);
     assert_eq!(gateway.get("/").status, 502);
 }
+
+#[test]
+fn who_speaks_plain_http_to_tls_is_told_so() {
+    let secured = secured();
+    for request in ["GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", "POST /x HTTP/1.0\r\nContent-Length: 1\r\n\r\nx"] {
+        let mut client = secured.gateway.client();
+        client.send(request);
+        let response = client.response();
+        assert_eq!((response.status, response.text().as_str()), (400, "this port speaks TLS: use https://\n"));
+        assert!(response.closes());
+        client.closed();
+    }
+    // Whatever is no request is left without a word of HTTP.
+    let mut client = secured.gateway.client();
+    client.send("ehlo a.test\r\n");
+    let (said, _) = client.read_to_end();
+    assert!(!said.starts_with(b"HTTP"), "{said:?}");
+    assert_eq!(secured.backend.count(), 0);
+    assert_eq!(secured.gateway.tls_client(&secured.tls()).get("/").status, 200);
+}

@@ -164,6 +164,16 @@ fn http_2_to_a_back_end_behind_a_socket() {
 }
 
 #[test]
+fn a_file_that_is_no_socket_is_left_alone_and_named() {
+    let folder = Folder::new();
+    let path = folder.path("s");
+    std::fs::write(&path, "mine").expect("a file");
+    let refused = maitred_transport::bind_unix(&path).expect_err("a file is there");
+    assert!(refused.to_string().contains("that is no socket"), "{refused}");
+    assert_eq!(std::fs::read(&path).expect("it is left"), b"mine");
+}
+
+#[test]
 fn a_drain_waits_for_clients_behind_a_socket() {
     let folder = Folder::new();
     let path = folder.path("s");

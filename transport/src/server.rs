@@ -133,6 +133,11 @@ impl Ends {
     }
 }
 
+/// For who speaks plain HTTP where TLS is spoken.
+const NOT_PLAIN: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 35\r\nConnection: close\r\n\r\n\
+this port speaks TLS: use https://\n";
+
 /// Why a connection ended before its first request; nobody is told.
 struct NotGreeted;
 
@@ -254,13 +259,29 @@ impl Greeting {
         let mut stream = TlsStream::new(raw, connection, worker.clone());
         stream.preload(input.data());
         input.release(&worker);
-        let shaken = with_timer(&timer, poll_fn(|cx| stream.poll_handshake(cx))).await;
+        let shaking = async {
+            if poll_fn(|cx| stream.poll_is_plain(cx)).await? {
+                return Ok(false);
+            }
+            poll_fn(|cx| stream.poll_handshake(cx)).await.map(|()| true)
+        };
+        let shaken = with_timer(&timer, shaking).await;
         drop(place);
         let shard = worker.shard();
-        if let Err(error) = shaken.unwrap_or_else(|NotGreeted| Err(io::ErrorKind::TimedOut.into())) {
-            shard.tls_failed.add(1);
-            tracing::debug!(%peer, %error, "a TLS handshake failed");
-            return Err(NotGreeted);
+        match shaken.unwrap_or_else(|NotGreeted| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(true) => {}
+            Ok(false) => {
+                shard.tls_failed.add(1);
+                tracing::debug!(%peer, "a request came without TLS");
+                let said = poll_fn(|cx| Poll::Ready(stream.poll_say_plainly(cx, NOT_PLAIN)));
+                let _ = said.await;
+                return Err(NotGreeted);
+            }
+            Err(error) => {
+                shard.tls_failed.add(1);
+                tracing::debug!(%peer, %error, "a TLS handshake failed");
+                return Err(NotGreeted);
+            }
         }
         let connection = stream.connection();
         match connection.handshake_kind() {
