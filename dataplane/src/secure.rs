@@ -33,10 +33,10 @@ impl Tickets {
 /// What files of certificates and keys say of a document that is wrong elsewhere.
 pub(crate) fn check(document: &Document, tickets: &Tickets, diagnostics: &mut Diagnostics) {
     for upstream in document.upstreams.values() {
-        if let Some(tls) = &upstream.tls {
-            if let Err(wrong) = client(Some(tls), upstream.span, false) {
-                diagnostics.push(wrong);
-            }
+        if let Some(tls) = &upstream.tls
+            && let Err(wrong) = client(Some(tls), upstream.span, false)
+        {
+            diagnostics.push(wrong);
         }
     }
     for tls in document.listen.iter().filter_map(|listener| listener.tls.as_ref()) {

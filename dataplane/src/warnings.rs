@@ -93,7 +93,7 @@ fn nameless(file: &Spanned<PemFile>, tls: &ListenerTls) -> Option<Diagnostic> {
         None => "clients that verify it refuse it, whatever its common name says",
         Some(_) => "clients refuse it, whatever its common name says, and with `client_ca` their requests get 421",
     };
-    let message = format!("`{path}` stands for no host and no address: it has no subjectAltName; {then}");
+    let message = format!("`{path}` stands for no host and no address: it has no subjectAltName that names one; {then}");
     let hint = "issue it anew with one: `openssl x509 -req … -extfile FILE`, with `subjectAltName=DNS:api.example.com` in FILE";
     Some(Diagnostic::warning("certificate-without-names", file.span, message).hint(hint))
 }
@@ -191,7 +191,7 @@ upstreams: { a: { endpoints: [\"https://a\"], tls: { cert: api.pem, key: api.key
         for (more, is_421) in [("", false), (", client_ca: ca.pem", true)] {
             let words = words(&text(more), DAYS * 99);
             assert_eq!(words.matches("certificate-without-names").count(), 1, "{words}");
-            assert!(words.contains("`nameless.pem` stands for no host") && words.contains("test.yaml:3:63"), "{words}");
+            assert!(words.contains("`nameless.pem` stands for no host") && words.contains("test.yaml:3:67"), "{words}");
             assert!(words.contains("subjectAltName=DNS:") && words.contains("421") == is_421, "{words}");
         }
     }

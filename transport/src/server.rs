@@ -259,29 +259,13 @@ impl Greeting {
         let mut stream = TlsStream::new(raw, connection, worker.clone());
         stream.preload(input.data());
         input.release(&worker);
-        let shaking = async {
-            if poll_fn(|cx| stream.poll_is_plain(cx)).await? {
-                return Ok(false);
-            }
-            poll_fn(|cx| stream.poll_handshake(cx)).await.map(|()| true)
-        };
-        let shaken = with_timer(&timer, shaking).await;
+        let shaken = with_timer(&timer, shake(&mut stream)).await;
         drop(place);
         let shard = worker.shard();
-        match shaken.unwrap_or_else(|NotGreeted| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(true) => {}
-            Ok(false) => {
-                shard.tls_failed.add(1);
-                tracing::debug!(%peer, "a request came without TLS");
-                let said = poll_fn(|cx| Poll::Ready(stream.poll_say_plainly(cx, NOT_PLAIN)));
-                let _ = said.await;
-                return Err(NotGreeted);
-            }
-            Err(error) => {
-                shard.tls_failed.add(1);
-                tracing::debug!(%peer, %error, "a TLS handshake failed");
-                return Err(NotGreeted);
-            }
+        if let Err(error) = shaken.unwrap_or_else(|NotGreeted| Err(io::ErrorKind::TimedOut.into())) {
+            shard.tls_failed.add(1);
+            tracing::debug!(%peer, %error, "a TLS handshake failed");
+            return Err(NotGreeted);
         }
         let connection = stream.connection();
         match connection.handshake_kind() {
@@ -314,6 +298,15 @@ impl Greeting {
             self.read_more().await?;
         }
     }
+}
+
+/// Who speaks plain HTTP is told so. Best effort: what follows its first bytes is not read.
+async fn shake(stream: &mut TlsStream) -> io::Result<()> {
+    if poll_fn(|cx| stream.poll_is_plain(cx)).await? {
+        let _ = poll_fn(|cx| Poll::Ready(stream.poll_say_plainly(cx, NOT_PLAIN))).await;
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is a request without TLS"));
+    }
+    poll_fn(|cx| stream.poll_handshake(cx)).await
 }
 
 async fn with_timer<T>(timer: &Timer, future: impl Future<Output = T>) -> Result<T, NotGreeted> {
