@@ -244,8 +244,10 @@ impl QuotaSeries {
 /// Why requests are tried again, as it is labelled.
 pub const RETRY_REASONS: [&str; 4] = ["connect", "reset", "timeout", "status"];
 
-/// One worker's counts of an upstream. What is counted here is rare, such as a further try: made with the first of it.
+/// One worker's counts of an upstream. What is counted here is rare, such as a further try: made with the first of it. Aligned so that
+/// workers never share a cache line.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct UpstreamShard {
     /// Further tries, by the index of why in `RETRY_REASONS`.
     pub retries: [Counter; RETRY_REASONS.len()],
