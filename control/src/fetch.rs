@@ -13,7 +13,7 @@ use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use maitred_core::aws::clock;
 use maitred_core::ports::{Asks, Fetch, FetchRequest, Fetched, Fetching};
-use maitred_transport::{ClientTls, ClientTlsSpec};
+use maitred_transport::{ClientTls, ClientTlsSpec, tls_words};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::io;
@@ -110,7 +110,7 @@ where
     }
     let name = ServerName::try_from(bare.to_owned())?;
     let connected = TlsConnector::from(tls.clone()).connect(name, stream).await;
-    let stream = connected.map_err(|error| format!("no TLS with {host}:{port}: {error}"))?;
+    let stream = connected.map_err(|error| format!("no TLS with {host}:{port}: {}", tls_words(&error)))?;
     over(TokioIo::new(stream), request, bytes_max).await
 }
 

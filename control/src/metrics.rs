@@ -9,8 +9,8 @@ use maitred_core::Kind;
 use maitred_core::compute::ComputeFigures;
 use maitred_core::limit_table::TableFigures;
 use maitred_core::metrics::{
-    BUCKETS_MICROS, Counter, DECISIONS, Histogram, LOG_LINES_DROPPED, METHODS, Metrics, RETRY_REASONS, RouteSeries, RouteShard,
-    STATUSES, WorkerShard,
+    BUCKETS_MICROS, Counter, DECISIONS, Histogram, LOG_LINES_DROPPED, METHODS, Metrics, RouteSeries, RouteShard, STATUSES,
+    WorkerShard,
 };
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -25,6 +25,7 @@ mod functions;
 mod limits;
 mod queues;
 mod quotas;
+mod tries;
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -74,6 +75,7 @@ pub fn exposition(metrics: &Metrics, extra: &Extra) -> String {
     quotas::write(&mut page, metrics);
     endpoints::write(&mut page, &extra.upstreams);
     queues::write(&mut page, &extra.upstreams);
+    tries::write(&mut page, metrics);
     breakers::write(&mut page, &extra.upstreams);
     functions::write(&mut page, &extra.functions);
     page.identity(metrics);
@@ -183,7 +185,7 @@ impl Page {
         for (name, help, of) in gauges {
             self.single(name, "gauge", help, open(of));
         }
-        let counters: [WorkerFamily; 15] = [
+        let counters: [WorkerFamily; 6] = [
             ("maitred_connections_accepted_total", "Client connections accepted.", |worker| &worker.connections_accepted),
             ("maitred_connections_refused_total", "Client connections closed at once, over a limit.", |worker| {
                 &worker.connections_refused
@@ -202,33 +204,9 @@ impl Page {
                 "HTTP/3 connections of clients closed for what they flooded the gateway with.",
                 |worker| &worker.h3_floods,
             ),
-            ("maitred_retries_unpaid_total", "Tries that were worth it, and that the budget did not pay for.", |worker| {
-                &worker.retries_unpaid
-            }),
-            ("maitred_hedges_total", "Second requests sent beside one that took long.", |worker| &worker.hedges),
-            ("maitred_hedges_won_total", "Those of them that were answered first.", |worker| &worker.hedges_won),
-            ("maitred_breaker_requests_refused_total", "Requests refused over circuit_breaker.requests.", |worker| {
-                &worker.breaker_requests
-            }),
-            ("maitred_breaker_waits_total", "Requests that waited for one of circuit_breaker.connections.", |worker| {
-                &worker.breaker_waits
-            }),
-            ("maitred_breaker_connections_refused_total", "Those that got none, or could not wait.", |worker| {
-                &worker.breaker_connections
-            }),
-            ("maitred_mirrored_requests_total", "Copies of requests sent to another upstream.", |worker| &worker.mirrored),
-            ("maitred_mirror_dropped_total", "Copies not sent: too large, or too many under way.", |worker| {
-                &worker.mirror_dropped
-            }),
-            ("maitred_mirror_failed_total", "Copies that no answer came to.", |worker| &worker.mirror_failed),
         ];
         for (name, help, of) in counters {
             self.single(name, "counter", help, total(of));
-        }
-        self.family("maitred_retries_total", "counter", "Further tries of requests, by why the one before was not enough.");
-        for (index, reason) in RETRY_REASONS.iter().enumerate() {
-            let count = add_up(metrics.workers.iter().map(|worker| worker.retries[index].get()));
-            self.line(format_args!("maitred_retries_total{{reason=\"{reason}\"}} {count}"));
         }
         self.family("maitred_tls_handshakes_total", "counter", "TLS handshakes with clients, by how they ended.");
         let handshakes: [fn(&WorkerShard) -> &Counter; 3] =

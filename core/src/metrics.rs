@@ -6,7 +6,7 @@ use crate::limit_table::TableFigures;
 use crate::limits::series::{LimitName, LimitSeries};
 use maitred_wire::Method;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -244,6 +244,77 @@ impl QuotaSeries {
 /// Why requests are tried again, as it is labelled.
 pub const RETRY_REASONS: [&str; 4] = ["connect", "reset", "timeout", "status"];
 
+/// One worker's counts of an upstream. What is counted here is rare, such as a further try: made with the first of it. Aligned so that
+/// workers never share a cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct UpstreamShard {
+    /// Further tries, by the index of why in `RETRY_REASONS`.
+    pub retries: [Counter; RETRY_REASONS.len()],
+    /// Tries that were worth it and not paid for.
+    pub retries_unpaid: Counter,
+    /// Second requests beside slow ones, and those that were answered first.
+    pub hedges: Counter,
+    pub hedges_won: Counter,
+    /// Requests refused over `circuit_breaker.requests`, those that waited for a connection, and those that got none.
+    pub breaker_requests: Counter,
+    pub breaker_waits: Counter,
+    pub breaker_connections: Counter,
+    /// Copies of requests sent there, not sent for want of room, and failed.
+    pub mirrored: Counter,
+    pub mirror_dropped: Counter,
+    pub mirror_failed: Counter,
+}
+
+/// What an upstream may be configured to do: it is counted from the beginning, so that there is a zero to rise from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamPart {
+    Retries,
+    Hedges,
+    Breaker,
+    Mirror,
+}
+
+/// One upstream's counts. They outlive reloads: an upstream is known by its name.
+#[derive(Debug)]
+pub struct UpstreamSeries {
+    pub name: Arc<str>,
+    /// By `UpstreamPart`: it was configured once.
+    parts: [AtomicBool; 4],
+    shards: Box<[OnceLock<Box<UpstreamShard>>]>,
+}
+
+impl UpstreamSeries {
+    pub fn new(name: Arc<str>, workers: usize) -> UpstreamSeries {
+        UpstreamSeries { name, parts: Default::default(), shards: (0..workers).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// Called by that worker, and no other.
+    pub fn count(&self, worker: usize, of: impl Fn(&UpstreamShard) -> &Counter) {
+        if let Some(shard) = self.shards.get(worker) {
+            of(shard.get_or_init(Box::default)).add(1);
+        }
+    }
+
+    /// Called at load.
+    pub fn has(&self, part: UpstreamPart) {
+        self.parts[part as usize].store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_told(&self, part: UpstreamPart) -> bool {
+        self.parts[part as usize].load(Ordering::Relaxed)
+    }
+
+    pub fn sum(&self, of: impl Fn(&UpstreamShard) -> &Counter) -> u64 {
+        self.touched().fold(0, |sum, shard| sum.wrapping_add(of(shard).get()))
+    }
+
+    /// The shards that were ever written.
+    fn touched(&self) -> impl Iterator<Item = &UpstreamShard> {
+        self.shards.iter().filter_map(|shard| shard.get().map(|shard| &**shard))
+    }
+}
+
 /// One worker's counts that belong to no route. Aligned so that workers never share a cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -266,21 +337,6 @@ pub struct WorkerShard {
     /// The same of HTTP/3.
     pub h3_open: Counter,
     pub h3_floods: Counter,
-    /// Copies of requests sent, not sent for want of room, and failed.
-    pub mirrored: Counter,
-    pub mirror_dropped: Counter,
-    pub mirror_failed: Counter,
-    /// Further tries, by the index of why in `RETRY_REASONS`.
-    pub retries: [Counter; RETRY_REASONS.len()],
-    /// Tries that were worth it and not paid for.
-    pub retries_unpaid: Counter,
-    /// Second requests beside slow ones, and those that were answered first.
-    pub hedges: Counter,
-    pub hedges_won: Counter,
-    /// Requests refused over `circuit_breaker.requests`, those that waited for a connection, and those that got none.
-    pub breaker_requests: Counter,
-    pub breaker_waits: Counter,
-    pub breaker_connections: Counter,
     /// Requests that asked counts which gateways share: with an answer in time, without one, and those that nobody could be asked for.
     pub counters_answered: Counter,
     pub counters_unanswered: Counter,
@@ -328,6 +384,7 @@ pub struct Metrics {
     authorizers: Mutex<BTreeMap<Arc<str>, Arc<AuthorizerSeries>>>,
     limits: Mutex<BTreeMap<LimitName, Arc<LimitSeries>>>,
     quotas: Mutex<BTreeMap<Arc<str>, Arc<QuotaSeries>>>,
+    upstreams: Mutex<BTreeMap<Arc<str>, Arc<UpstreamSeries>>>,
     /// Requests that no route took.
     pub unrouted: Arc<RouteSeries>,
     /// Access-log lines that the writer could not write.
@@ -360,6 +417,7 @@ impl Metrics {
             authorizers: Mutex::default(),
             limits: Mutex::default(),
             quotas: Mutex::default(),
+            upstreams: Mutex::default(),
             unrouted: Arc::new(RouteSeries::new("".into(), "".into(), workers)),
             log_lost: AtomicU64::new(0),
             generation: AtomicU64::new(0),
@@ -434,6 +492,20 @@ impl Metrics {
         let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
         quotas.retain(|_, series| Arc::strong_count(series) > 1 || series.counts().iter().any(|count| *count > 0));
         quotas.values().cloned().collect()
+    }
+
+    /// The series of that upstream, the one it had before where it had one. Called at load.
+    pub fn upstream(&self, name: &Arc<str>) -> Arc<UpstreamSeries> {
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(UpstreamSeries::new(name.clone(), self.workers.len()));
+        upstreams.entry(name.clone()).or_insert_with(new).clone()
+    }
+
+    /// Every upstream that is there, or that ever counted something.
+    pub fn upstreams(&self) -> Vec<Arc<UpstreamSeries>> {
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        upstreams.retain(|_, series| Arc::strong_count(series) > 1 || series.touched().next().is_some());
+        upstreams.values().cloned().collect()
     }
 
     /// Every route that was ever asked for.

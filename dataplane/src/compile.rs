@@ -14,6 +14,7 @@ use crate::secure;
 use crate::snapshot::{Api, Route, Snapshot, Upstream, endpoint_url};
 use maitred_core::Chain;
 use maitred_core::exchange::PARAMS_MAX;
+use maitred_core::metrics::{UpstreamPart, UpstreamSeries};
 use maitred_core::render::Text;
 use maitred_integrations::Integration;
 use maitred_integrations::function::aws::AwsFunction;
@@ -130,6 +131,8 @@ pub fn also_wrong(document: &Document, state: &State) -> Diagnostics {
     identity::conditions(document, &mut diagnostics);
     identity::check(document, &mut diagnostics);
     Library::load(document, state, &mut diagnostics);
+    let tickets = state.tickets(document.secret_key.as_ref().map(|secret| secret.expose().as_bytes()));
+    secure::check(document, &tickets, &mut diagnostics);
     diagnostics
 }
 
@@ -191,11 +194,24 @@ impl Compiler<'_> {
             protection: upstream.protection.clone(),
             gate: concurrency.map(|concurrency| shared.gate(concurrency, &self.state.clock)),
             shared,
+            series: self.series(name, &upstream.protection),
         };
         let index = self.upstreams.len() as u32;
         self.upstreams.push(Upstream { spec: Arc::new(spec), endpoints });
         self.upstream_index.insert(name.to_string(), index);
         index
+    }
+
+    /// Its counts, those it had before the reload.
+    fn series(&self, name: &str, protection: &model::Protection) -> Arc<UpstreamSeries> {
+        let series = self.state.metrics.upstream(&name.into());
+        let parts = [
+            (UpstreamPart::Retries, protection.retry.is_some()),
+            (UpstreamPart::Hedges, protection.hedge.is_some()),
+            (UpstreamPart::Breaker, protection.circuit_breaker.is_some()),
+        ];
+        parts.iter().filter(|(_, is_there)| *is_there).for_each(|(part, _)| series.has(*part));
+        series
     }
 
     /// Functions in AWS, by name.
@@ -392,6 +408,7 @@ impl Compiler<'_> {
                     None => None,
                     Some(mirror) => {
                         let upstream = self.proxy_upstream(&mirror.to, mirror.span)?;
+                        self.upstreams[upstream as usize].spec.series.has(UpstreamPart::Mirror);
                         Some(Box::new(Mirror { upstream, share: mirror.share.ppm() }))
                     }
                 };

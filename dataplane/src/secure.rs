@@ -3,8 +3,8 @@
 
 use maitred_core::Clock;
 use maitred_model::{
-    CertificateFiles, ClientAuth, Diagnostic, Diagnostics, Limits, Listener, ListenerTls, PemFile, RedisCounters, Span, Spanned,
-    TlsVersion, Upstream, UpstreamProtocol, UpstreamTls,
+    CertificateFiles, ClientAuth, Diagnostic, Diagnostics, Document, Limits, Listener, ListenerTls, PemFile, RedisCounters, Span,
+    Spanned, TlsVersion, Upstream, UpstreamProtocol, UpstreamTls,
 };
 use maitred_transport::{
     ClientTls, ClientTlsSpec, CountersSpec, Dial, Door, IssuedCertificates, Part, ProxySources, ProxyVersion, ServerTls,
@@ -27,6 +27,22 @@ impl Tickets {
             Some(ca) => [&[1, u8::from(tls.client_auth == ClientAuth::Required)], &ca.bytes[..]].concat(),
         };
         TicketKeys::from_secret(&self.secret, &asked, self.clock.clone())
+    }
+}
+
+/// What files of certificates and keys say of a document that is wrong elsewhere.
+pub(crate) fn check(document: &Document, tickets: &Tickets, diagnostics: &mut Diagnostics) {
+    for upstream in document.upstreams.values() {
+        if let Some(tls) = &upstream.tls
+            && let Err(wrong) = client(Some(tls), upstream.span, false)
+        {
+            diagnostics.push(wrong);
+        }
+    }
+    for tls in document.listen.iter().filter_map(|listener| listener.tls.as_ref()) {
+        if let Err(wrong) = server(tls, tickets, None, false) {
+            diagnostics.push(wrong);
+        }
     }
 }
 
@@ -172,10 +188,14 @@ fn client(tls: Option<&Spanned<UpstreamTls>>, span: Span, h2: bool) -> Result<Cl
 }
 
 fn diagnostic(file: Option<&Spanned<PemFile>>, otherwise: Span, problem: &TlsProblem) -> Diagnostic {
-    match file {
+    let diagnostic = match file {
         Some(file) => {
             Diagnostic::error("bad-certificate", file.span, format!("`{}` cannot be used: {}", file.path.display(), problem.what))
         }
         None => Diagnostic::error("bad-certificate", otherwise, problem.what.clone()),
+    };
+    match problem.help {
+        Some(help) => diagnostic.hint(help),
+        None => diagnostic,
     }
 }

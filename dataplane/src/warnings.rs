@@ -6,7 +6,8 @@ use maitred_model::{
     AcmeChallenge, AuthorizerKind, ClientAuth, Diagnostic, Diagnostics, Document, ListenAddress, ListenerTls, PemFile, Spanned,
 };
 use maitred_policies::authenticate::client_certificate::lists_end;
-use maitred_transport::expiries;
+use maitred_transport::{expiries, is_nameless};
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Who is warned has two weeks, holidays included.
@@ -21,9 +22,21 @@ pub fn warnings(document: &Document, now: SystemTime) -> Diagnostics {
     let shown_to_clients = listeners.clone().flat_map(|tls| &tls.certificates).map(|files| (&files.cert, "clients"));
     let upstreams = document.upstreams.values().filter_map(|upstream| upstream.tls.as_ref());
     let shown_to_back_ends = upstreams.filter_map(|tls| tls.cert.as_ref()).map(|cert| (cert, "back ends"));
-    for (file, others) in shown_to_clients.chain(shown_to_back_ends) {
+    let mut told = HashSet::new();
+    // Listeners may share one: what it is told of once is true for all.
+    for (file, others) in shown_to_clients.chain(shown_to_back_ends).filter(|(file, others)| told.insert((&file.path, *others))) {
         if let Some(diagnostic) = ending(file, others, now) {
             diagnostics.push(diagnostic);
+        }
+    }
+    let mut told = HashSet::new();
+    for tls in listeners.clone() {
+        for file in
+            tls.certificates.iter().map(|files| &files.cert).filter(|file| told.insert((&file.path, tls.client_ca.is_some())))
+        {
+            if let Some(diagnostic) = nameless(file, tls) {
+                diagnostics.push(diagnostic);
+            }
         }
     }
     for tls in listeners {
@@ -70,6 +83,21 @@ fn ending(file: &Spanned<PemFile>, others: &str, now: i64) -> Option<Diagnostic>
     Some(diagnostic.hint("put a new certificate there; a running gateway takes it over by itself"))
 }
 
+/// Clients do not read the common name, and neither do we.
+fn nameless(file: &Spanned<PemFile>, tls: &ListenerTls) -> Option<Diagnostic> {
+    if !is_nameless(&file.bytes) {
+        return None;
+    }
+    let path = file.path.display();
+    let then = match tls.client_ca {
+        None => "clients that verify it refuse it, whatever its common name says",
+        Some(_) => "clients refuse it, whatever its common name says, and with `client_ca` their requests get 421",
+    };
+    let message = format!("`{path}` stands for no host and no address: it has no subjectAltName that names one; {then}");
+    let hint = "issue it anew with one: `openssl x509 -req … -extfile FILE`, with `subjectAltName=DNS:api.example.com` in FILE";
+    Some(Diagnostic::warning("certificate-without-names", file.span, message).hint(hint))
+}
+
 fn date(seconds: i64) -> String {
     let day = |time: Timestamp| time.to_string().split('T').next().unwrap_or_default().to_owned();
     Timestamp::from_second(seconds).map_or_else(|_| "a day beyond all calendars".to_owned(), day)
@@ -114,7 +142,7 @@ mod tests {
     /// The warnings of a document, with their places, so many seconds before the certificates of the tests end.
     fn words(text: &str, before_the_end: i64) -> String {
         let read = |name: &str| std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/certs/").to_owned() + name).unwrap();
-        let files = ["api.pem", "api.key", "ca.pem", "revoked.pem"];
+        let files = ["api.pem", "api.key", "ca.pem", "revoked.pem", "nameless.pem", "nameless.key"];
         let files = files.iter().fold(Memory::default(), |files, name| files.file(name, read(name)));
         let loaded = load_text("test.yaml", text, &files);
         let document = loaded.document.expect("a good configuration");
@@ -140,6 +168,31 @@ upstreams: { a: { endpoints: [\"https://a\"], tls: { cert: api.pem, key: api.key
             let words = words(text, left);
             assert_eq!(words.matches(said).count(), 2, "{words}");
             assert!(words.contains("test.yaml:3:32") && words.contains("test.yaml:4:58"), "{words}");
+        }
+    }
+
+    #[test]
+    fn one_file_of_several_listeners_is_warned_of_once() {
+        let text = "listen:
+  - { address: 127.0.0.1:0, tls: { certificates: { cert: api.pem, key: api.key } } }
+  - { address: 127.0.0.1:1, tls: { certificates: { cert: api.pem, key: api.key } } }";
+        assert_eq!(words(text, 1).matches("certificate-ends").count(), 1);
+    }
+
+    #[test]
+    fn a_certificate_without_names_is_warned_of() {
+        let text = |more: &str| {
+            format!(
+                "listen:
+  address: 127.0.0.1:0
+  tls: {{ certificates: [ {{ cert: api.pem, key: api.key }}, {{ cert: nameless.pem, key: nameless.key }} ]{more} }}"
+            )
+        };
+        for (more, is_421) in [("", false), (", client_ca: ca.pem", true)] {
+            let words = words(&text(more), DAYS * 99);
+            assert_eq!(words.matches("certificate-without-names").count(), 1, "{words}");
+            assert!(words.contains("`nameless.pem` stands for no host") && words.contains("test.yaml:3:67"), "{words}");
+            assert!(words.contains("subjectAltName=DNS:") && words.contains("421") == is_421, "{words}");
         }
     }
 

@@ -4,8 +4,8 @@
 use crate::access_log::{LogBuffer, LogWriter};
 use crate::gateway::Shared;
 use crate::service::WorkerService;
-use maitred_integrations::function::errands::{self, ErrandBox};
 use maitred_core::limits::AskQuota;
+use maitred_integrations::function::errands::{self, ErrandBox};
 use maitred_integrations::websocket::Letters;
 use maitred_model::ListenAddress;
 use maitred_transport::{Accepted, Acceptor, Listening, Parcel, Worker, serve};

@@ -4,7 +4,7 @@
 use maitred_dataplane::Snapshot;
 use maitred_host::Pool;
 use maitred_model::{Api, Authorizer, Consumer, Document, Function, FunctionPlace, Listener, PemFile, Route, Spanned, Upstream};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Debug, Write};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -143,6 +143,9 @@ fn listeners(document: &Document) -> Vec<Thing> {
 fn certificates(document: &Document) -> Vec<Thing> {
     let tls = document.listen.iter().filter_map(|listener| listener.tls.as_ref());
     let pairs = tls.flat_map(|tls| &tls.certificates).map(|pair| (&pair.cert, &pair.key));
+    let mut told = HashSet::new();
+    // Listeners may share one: it is one file that changes.
+    let pairs = pairs.filter(|(cert, key)| told.insert((&cert.path, &key.path)));
     pairs.map(|(cert, key)| Thing::new(cert.path.display().to_string(), print(&(content(cert), content(key))))).collect()
 }
 
@@ -294,6 +297,12 @@ apis:
             assert_eq!(told(from, to), wanted, "{from} → {to}");
         }
         assert_eq!(super::told(&old, &document(OLD, "two"), None), "certificates: 1 changed (api.pem)");
+        let twice = OLD.replace(
+            "listen: [",
+            "listen: [ { address: 127.0.0.1:8444, tls: { certificates: { cert: api.pem, key: api.key } } },",
+        );
+        let (old, new) = (document(&twice, "one"), document(&twice, "two"));
+        assert_eq!(super::told(&old, &new, None), "certificates: 1 changed (api.pem)", "one file of two listeners");
         let key = |letter: &str| document(&format!("secret_key: {}\n{OLD}", letter.repeat(43)), "one");
         assert_eq!(super::told(&key("a"), &key("b"), None), "secret_key", "of which a dump shows nothing");
     }

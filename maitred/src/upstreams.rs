@@ -32,15 +32,50 @@ fn list(place: &Place, name: Option<&str>, is_json: bool) -> anyhow::Result<Exit
         Value::Array(upstreams) => upstreams.as_slice(),
         one => std::slice::from_ref(one),
     };
-    let heading = ["UPSTREAM", "ENDPOINT", "STATE", "IN FLIGHT", "LATENCY", "REQUESTS", "FAILURES", "WHY"].map(str::to_owned);
-    let rows: Vec<Vec<String>> = std::iter::once(heading.to_vec()).chain(upstreams.iter().flat_map(rows)).collect();
+    let rows = shown(upstreams);
     let notes: Vec<String> = upstreams.iter().flat_map(notes).collect();
     let gap = if notes.is_empty() { "" } else { "\n" };
     print(&format!("{}{gap}{}", table(&rows), notes.concat()))?;
     Ok(Exit::Fine)
 }
 
-fn rows(upstream: &Value) -> Vec<Vec<String>> {
+/// A column that is there where some endpoint has something else in it than the default.
+struct Extra {
+    heading: &'static str,
+    key: &'static str,
+    default: &'static str,
+}
+
+const EXTRAS: [Extra; 3] = [
+    Extra { heading: "WEIGHT", key: "weight", default: "1" },
+    Extra { heading: "ZONE", key: "zone", default: "-" },
+    Extra { heading: "PRIORITY", key: "priority", default: "0" },
+];
+
+impl Extra {
+    fn of(&self, endpoint: &Value) -> String {
+        match &endpoint[self.key] {
+            Value::Null => self.default.to_owned(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+
+    fn is_wanted(&self, upstreams: &[Value]) -> bool {
+        let mut endpoints = upstreams.iter().filter_map(|upstream| upstream["endpoints"].as_array()).flatten();
+        endpoints.any(|endpoint| self.of(endpoint) != self.default)
+    }
+}
+
+/// The whole table.
+fn shown(upstreams: &[Value]) -> Vec<Vec<String>> {
+    let extras: Vec<&Extra> = EXTRAS.iter().filter(|extra| extra.is_wanted(upstreams)).collect();
+    let first = ["UPSTREAM", "ENDPOINT"].into_iter().chain(extras.iter().map(|extra| extra.heading));
+    let heading = first.chain(["STATE", "IN FLIGHT", "LATENCY", "REQUESTS", "FAILURES", "WHY"]).map(str::to_owned).collect();
+    std::iter::once(heading).chain(upstreams.iter().flat_map(|upstream| rows(upstream, &extras))).collect()
+}
+
+fn rows(upstream: &Value, extras: &[&Extra]) -> Vec<Vec<String>> {
     let endpoints = upstream["endpoints"].as_array().map_or(&[][..], Vec::as_slice);
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let row = |endpoint: &Value| {
@@ -56,16 +91,10 @@ fn rows(upstream: &Value) -> Vec<Vec<String>> {
         };
         let number = |key: &str| endpoint[key].to_string();
         let (in_flight, requests, failures) = (number("in_flight"), number("requests"), number("failures"));
-        vec![
-            text(&upstream["name"]),
-            text(&endpoint["address"]),
-            text(&endpoint["state"]),
-            in_flight,
-            latency,
-            requests,
-            failures,
-            why,
-        ]
+        let mut row = vec![text(&upstream["name"]), text(&endpoint["address"])];
+        row.extend(extras.iter().map(|extra| extra.of(endpoint)));
+        row.extend([text(&endpoint["state"]), in_flight, latency, requests, failures, why]);
+        row
     };
     if endpoints.is_empty() {
         return vec![vec![text(&upstream["name"]), "(no address)".to_owned()]];
@@ -128,7 +157,7 @@ pub fn take_out(snapshot: &Snapshot, taken_out: &[(String, String)], now: Instan
 
 #[cfg(test)]
 mod tests {
-    use super::{notes, rows};
+    use super::{notes, rows, shown};
     use serde_json::json;
 
     #[test]
@@ -136,15 +165,28 @@ mod tests {
         let why = |state: &str, failure: Option<&str>| {
             let check = json!({ "failure": failure });
             let endpoint = json!({ "state": state, "reason": "connection refused", "health_check": check });
-            rows(&json!({ "name": "orders", "endpoints": [endpoint] }))[0].last().cloned().unwrap()
+            rows(&json!({ "name": "orders", "endpoints": [endpoint] }), &[])[0].last().cloned().unwrap()
         };
         assert_eq!(why("unhealthy", Some("status 503, expected 200-299")), "status 503, expected 200-299");
         assert_eq!(why("unhealthy", None), "connection refused", "the last one passed, and was not enough");
     }
 
     #[test]
+    fn weights_zones_and_priorities_are_shown_where_there_are_some() {
+        let endpoint = |weight: u32, zone: Option<&str>| json!({ "address": "a", "weight": weight, "zone": zone, "priority": 0 });
+        let upstream = |endpoints: Vec<serde_json::Value>| [json!({ "name": "orders", "endpoints": endpoints })];
+        assert_eq!(shown(&upstream(vec![endpoint(1, None)]))[0][..3], ["UPSTREAM", "ENDPOINT", "STATE"]);
+        let table = shown(&upstream(vec![endpoint(3, None), endpoint(1, Some("b"))]));
+        assert_eq!(table[0][..5], ["UPSTREAM", "ENDPOINT", "WEIGHT", "ZONE", "STATE"]);
+        assert_eq!(
+            (&table[1][2..4], &table[2][2..4]),
+            (&["3".to_owned(), "-".to_owned()][..], &["1".to_owned(), "b".to_owned()][..])
+        );
+    }
+
+    #[test]
     fn an_upstream_is_shown_without_addresses_too_and_with_what_concerns_all_of_it() {
-        assert_eq!(rows(&json!({ "name": "gone", "endpoints": [] })), [["gone", "(no address)"]]);
+        assert_eq!(rows(&json!({ "name": "gone", "endpoints": [] }), &[]), [["gone", "(no address)"]]);
         assert!(notes(&json!({ "name": "a", "panic": false, "queue": null })).is_empty());
         let queue = json!({ "in_flight": 20, "waiting": 3, "limit": 20 });
         let said = notes(&json!({ "name": "a", "panic": true, "queue": queue })).concat();

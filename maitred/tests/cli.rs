@@ -183,6 +183,28 @@ fn check_says_where_and_what_to_type_instead() {
 }
 
 #[test]
+fn a_key_that_does_not_fit_is_told_beside_mistakes_of_other_kinds() {
+    let folder = Folder::new("check-all");
+    for (name, text) in [
+        ("api.pem", include_str!("../../tests/certs/api.pem")),
+        ("api.key", include_str!("../../tests/certs/client.key")),
+        ("v1.pem", include_str!("../../tests/certs/v1.pem")),
+        ("v1.key", include_str!("../../tests/certs/nameless.key")),
+    ] {
+        folder.file(name, text);
+    }
+    let text = "listen: { address: 127.0.0.1:0, redirect_https: true, tls: { certificates: { cert: api.pem, key: api.key } } }
+upstreams: { a: { endpoints: [https://127.0.0.1:1], tls: { cert: v1.pem, key: v1.key } } }
+apis: { a: { routes: [ { match: GET /, proxy: a } ] } }
+";
+    let done = folder.file("maitred.yaml", text).maitred(&["check"]);
+    assert_eq!(done.code, 1);
+    for part in ["error[contradiction]", "does not belong to the certificate", "X.509 v1", "-extfile"] {
+        assert!(done.stderr.contains(part), "{part} in {}", done.stderr);
+    }
+}
+
+#[test]
 fn init_writes_a_file_that_works_and_never_a_second_time() {
     let folder = Folder::new("init");
     let done = folder.maitred(&["init"]);

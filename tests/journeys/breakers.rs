@@ -39,7 +39,7 @@ fn send(gateway: &Gateway, target: &str) -> Client {
 }
 
 fn waits(gateway: &Gateway) -> u64 {
-    gateway.metrics().workers.iter().map(|worker| worker.breaker_waits.get()).sum()
+    gateway.metrics().upstreams().iter().map(|upstream| upstream.sum(|shard| &shard.breaker_waits)).sum()
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn requests_over_the_limit_are_refused_at_once() {
     latch.open();
     held.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
     eventually("both places are free", || gateway.get("/").status == 200);
-    assert!(gateway.metrics().workers.iter().map(|worker| worker.breaker_requests.get()).sum::<u64>() >= 1);
+    assert!(gateway.metrics().upstreams().iter().any(|upstream| upstream.sum(|shard| &shard.breaker_requests) >= 1));
 }
 
 #[test]

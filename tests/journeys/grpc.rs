@@ -170,6 +170,7 @@ fn nothing_but_trailers() {
     let told = response.header("grpc-status").or_else(|| response.trailers.get("grpc-status"));
     assert_eq!((response.status, response.body.len(), told), (200, 0, Some("7")));
     assert_eq!(response.header("grpc-message").or_else(|| response.trailers.get("grpc-message")), Some("not%20you"));
+    assert_eq!(response.header("content-length"), None, "there is no body, not one of no bytes");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A second request beside one that takes long: when, where, and what becomes of the slower one.
 
+use maitred_core::metrics::{Counter, UpstreamShard};
 use maitred_testkit::h2::code;
 use maitred_testkit::{Backend, Client, Gateway, H2Backend, Latch, eventually, gateway};
 use std::net::SocketAddr;
@@ -33,8 +34,9 @@ fn hung() -> (Backend, Arc<AtomicU64>) {
 }
 
 fn hedges(gateway: &Gateway) -> (u64, u64) {
-    let workers = &gateway.metrics().workers;
-    (workers.iter().map(|worker| worker.hedges.get()).sum(), workers.iter().map(|worker| worker.hedges_won.get()).sum())
+    let upstreams = gateway.metrics().upstreams();
+    let sum = |of: fn(&UpstreamShard) -> &Counter| upstreams.iter().map(|upstream| upstream.sum(of)).sum();
+    (sum(|shard| &shard.hedges), sum(|shard| &shard.hedges_won))
 }
 
 /// Sends a request, and turns the clock while nothing comes.

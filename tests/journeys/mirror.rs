@@ -82,6 +82,20 @@ fn a_copy_never_delays_the_original() {
 }
 
 #[test]
+fn a_copy_that_has_nowhere_to_go_is_not_sent() {
+    let (kitchen, copy) = (Backend::echo(), Backend::echo());
+    let gateway = mirrored("100%", &kitchen, copy.address());
+    let series = gateway.metrics().upstream(&"copy".into());
+    let counts = || (series.sum(|shard| &shard.mirrored), series.sum(|shard| &shard.mirror_failed));
+    assert_eq!(gateway.get("/").status, 200);
+    eventually("one is sent", || counts() == (1, 0));
+    gateway.turn_endpoint("copy", copy.address(), true);
+    assert_eq!(gateway.get("/").status, 200);
+    eventually("the other fails", || counts() == (1, 1));
+    assert_eq!(gateway.metrics().upstream(&"kitchen".into()).sum(|shard| &shard.mirrored), 0);
+}
+
+#[test]
 fn a_copy_that_breaks_harms_nothing() {
     let kitchen = Backend::echo();
     let breaking = Backend::new(|_, conn| {

@@ -46,7 +46,7 @@ fn failing(times: usize, status: u16, headers: &'static str) -> Backend {
 
 fn counted(gateway: &Gateway, reason: &str) -> u64 {
     let index = maitred_core::metrics::RETRY_REASONS.iter().position(|known| *known == reason).expect("a reason");
-    gateway.metrics().workers.iter().map(|worker| worker.retries[index].get()).sum()
+    gateway.metrics().upstreams().iter().map(|upstream| upstream.sum(|shard| &shard.retries[index])).sum()
 }
 
 const EAGER: &str = "attempts: 3, conditions: [connect, reset, timeout, 500, 502, 503, 504], per_try_timeout: 250ms";
@@ -112,7 +112,7 @@ fn an_outage_of_all_endpoints_costs_the_offered_load_and_the_budget() {
     }
     let tried: usize = backends.iter().map(Backend::count).sum();
     assert!((350..=300 + 60 + 10).contains(&tried), "{tried} tries of 300 requests, with a budget of 20% and a reserve of 10");
-    let unpaid: u64 = gateway.metrics().workers.iter().map(|worker| worker.retries_unpaid.get()).sum();
+    let unpaid: u64 = gateway.metrics().upstreams().iter().map(|upstream| upstream.sum(|shard| &shard.retries_unpaid)).sum();
     assert!(unpaid >= 230, "{unpaid}");
 }
 

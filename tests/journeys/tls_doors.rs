@@ -2,7 +2,7 @@
 
 use crate::tls::{all_are_left, files, secured, secured_with};
 use maitred_testkit::{
-    Authority, Backend, Broken, Client, ClientTls, Door, H2Client, ServerTls, Stream, eventually, gateway, gateway_with,
+    Authority, Backend, Client, ClientTls, Door, H2Client, ServerTls, Stream, eventually, gateway, gateway_with,
 };
 use std::time::Duration;
 
@@ -80,27 +80,6 @@ fn garbage_closes_quietly() {
 }
 
 #[test]
-fn plain_http_at_the_encrypted_door_is_told_so_or_closed() {
-    let secured = secured();
-    for request in ["GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", "POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc"]
-    {
-        let mut client = secured.gateway.client();
-        client.send(request);
-        match client.try_response("GET") {
-            Ok(response) => assert_eq!((response.status, response.closes()), (400, true), "{response:?}"),
-            Err(broken) => assert!(
-                matches!(broken, Broken::Closed | Broken::Reset(_) | Broken::HeadCut(_) | Broken::Malformed(_)),
-                "{broken:?}"
-            ),
-        }
-    }
-    let mut client = H2Client::silent(Stream::connect(secured.gateway.address()).expect("a listener"));
-    let _ = client.try_send_bytes(maitred_testkit::h2::PREFACE);
-    let _ = client.try_ending();
-    assert_eq!(secured.backend.count(), 0);
-}
-
-#[test]
 fn a_plain_door_shows_the_way_to_the_encrypted_one() {
     let authority = Authority::new("the test's");
     let identity = authority.server(&["a.test"]);
@@ -144,4 +123,27 @@ fn a_plain_gateway_is_not_touched_by_any_of_this() {
     let yaml = format!("apis: {{ all: {{ routes: [ {{ match: GET /, proxy: \"http://{}\" }} ] }} }}", backend.address());
     gateway.publish(&yaml);
     assert_eq!(gateway.get("/").status, 502);
+}
+
+#[test]
+fn who_speaks_plain_http_to_tls_is_told_so() {
+    let secured = secured();
+    for request in ["GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", "POST /x HTTP/1.0\r\nContent-Length: 1\r\n\r\nx"] {
+        let mut client = secured.gateway.client();
+        client.send(request);
+        let response = client.response();
+        assert_eq!((response.status, response.text().as_str()), (400, "this port speaks TLS: use https://\n"));
+        assert!(response.closes());
+        client.closed();
+    }
+    // Whatever is no request is left without a word of HTTP.
+    let mut client = secured.gateway.client();
+    client.send("ehlo a.test\r\n");
+    let (said, _) = client.read_to_end();
+    assert!(!said.starts_with(b"HTTP"), "{said:?}");
+    let mut client = H2Client::silent(Stream::connect(secured.gateway.address()).expect("a listener"));
+    let _ = client.try_send_bytes(maitred_testkit::h2::PREFACE);
+    let _ = client.try_ending();
+    assert_eq!(secured.backend.count(), 0);
+    assert_eq!(secured.gateway.tls_client(&secured.tls()).get("/").status, 200);
 }

@@ -109,7 +109,7 @@ fn a_file_that_is_no_socket_is_left_alone() {
         backend.address()
     );
     let words = plain.try_publish(&yaml).expect_err("a place that is taken");
-    assert!(words.contains(&path.display().to_string()), "{words}");
+    assert!(words.contains(&path.display().to_string()) && words.contains("that is no socket"), "{words}");
     assert_eq!(std::fs::read_to_string(&path).ok().as_deref(), Some("precious"));
     assert_eq!(plain.get("/").text(), "x", "and nothing has changed");
 }

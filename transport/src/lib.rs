@@ -31,7 +31,7 @@ pub use socket::Socket;
 pub use timers::{Timer, Timers};
 pub use tls::{
     CertificateNames, ClientTls, ClientTlsSpec, Expiry, IssuedCertificates, Part, ServerTls, ServerTlsSpec, TicketKeys,
-    TlsProblem, expiries,
+    TlsProblem, expiries, is_nameless, tls_words,
 };
 pub use tunnel::Open as OpenTunnel;
 pub use upstream::{

@@ -96,8 +96,12 @@ pub fn is_free(address: SocketAddr) -> io::Result<()> {
 
 /// Binds a Unix socket. A file that a process left behind, which nobody listens on any more, gives way.
 pub fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if is_socket {
+    let there = std::fs::symlink_metadata(path).ok().map(|file| file.file_type().is_socket());
+    if there == Some(false) {
+        let words = "something is there that is no socket: move it away, or choose another path";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, words));
+    }
+    if there == Some(true) {
         match std::os::unix::net::UnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
             Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),

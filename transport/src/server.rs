@@ -133,6 +133,11 @@ impl Ends {
     }
 }
 
+/// For who speaks plain HTTP where TLS is spoken.
+const NOT_PLAIN: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 35\r\nConnection: close\r\n\r\n\
+this port speaks TLS: use https://\n";
+
 /// Why a connection ended before its first request; nobody is told.
 struct NotGreeted;
 
@@ -254,7 +259,7 @@ impl Greeting {
         let mut stream = TlsStream::new(raw, connection, worker.clone());
         stream.preload(input.data());
         input.release(&worker);
-        let shaken = with_timer(&timer, poll_fn(|cx| stream.poll_handshake(cx))).await;
+        let shaken = with_timer(&timer, shake(&mut stream)).await;
         drop(place);
         let shard = worker.shard();
         if let Err(error) = shaken.unwrap_or_else(|NotGreeted| Err(io::ErrorKind::TimedOut.into())) {
@@ -293,6 +298,15 @@ impl Greeting {
             self.read_more().await?;
         }
     }
+}
+
+/// Who speaks plain HTTP is told so. Best effort: what follows its first bytes is not read.
+async fn shake(stream: &mut TlsStream) -> io::Result<()> {
+    if poll_fn(|cx| stream.poll_is_plain(cx)).await? {
+        let _ = poll_fn(|cx| Poll::Ready(stream.poll_say_plainly(cx, NOT_PLAIN))).await;
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is a request without TLS"));
+    }
+    poll_fn(|cx| stream.poll_handshake(cx)).await
 }
 
 async fn with_timer<T>(timer: &Timer, future: impl Future<Output = T>) -> Result<T, NotGreeted> {

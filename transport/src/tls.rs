@@ -8,13 +8,16 @@ mod records;
 mod server;
 mod stream;
 mod tickets;
+mod words;
 
 pub use client::{ClientTls, ClientTlsSpec};
-pub use names::{CertificateNames, Expiry, expiries};
+pub use names::{CertificateNames, Expiry, expiries, is_nameless};
 pub(crate) use server::ACME_PROTOCOL;
 pub use server::{IssuedCertificates, ServerTls, ServerTlsSpec};
 pub(crate) use stream::TlsStream;
 pub use tickets::TicketKeys;
+pub use words::tls_words;
+pub(crate) use words::words;
 
 use rustls::crypto::CryptoProvider;
 use std::sync::{Arc, OnceLock};
@@ -30,6 +33,8 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 pub struct TlsProblem {
     pub part: Part,
     pub what: String,
+    /// What to do about it, where that is known.
+    pub help: Option<&'static str>,
 }
 
 /// Which of the files is to blame.
@@ -42,6 +47,10 @@ pub enum Part {
 
 impl TlsProblem {
     fn new(part: Part, what: impl Into<String>) -> TlsProblem {
-        TlsProblem { part, what: what.into() }
+        TlsProblem { part, what: what.into(), help: None }
+    }
+
+    fn help(self, help: &'static str) -> TlsProblem {
+        TlsProblem { help: Some(help), ..self }
     }
 }

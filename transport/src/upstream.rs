@@ -19,6 +19,7 @@ pub use breaker::{Breaker, BreakerView, RequestPlace};
 pub use dial::{Dial, ProxyVersion};
 use gate::{Caretaker, Gate};
 use maitred_core::balance::{FAILURE_COST, InFlight, Rules, WHEEL_MAX};
+use maitred_core::metrics::{Counter, UpstreamSeries, UpstreamShard};
 use maitred_core::{Exchange, Fault, Kind, Remote, Scheme};
 use maitred_model::{HashBy, Protection, UpstreamTimeouts};
 pub use pool::Pools;
@@ -54,6 +55,8 @@ pub struct UpstreamSpec {
     pub dial: Arc<Dial>,
     pub protection: Protection,
     pub shared: Arc<UpstreamShared>,
+    /// What becomes of its requests beside being sent once.
+    pub series: Arc<UpstreamSeries>,
     /// The way in, where `protection.concurrency` says so.
     pub gate: Option<Arc<maitred_core::queue::Gate>>,
 }
@@ -71,6 +74,7 @@ impl UpstreamSpec {
             dial: Arc::default(),
             protection: Protection::default(),
             shared: Arc::new(UpstreamShared::new(now)),
+            series: Arc::new(UpstreamSeries::new(name.into(), 0)),
             gate: None,
         }
     }
@@ -190,12 +194,17 @@ impl Upstream {
         Upstream { spec, worker, pools, rules, is_guarded, seen: Cell::new(0), until: Cell::new(None), turn, view, _caretaker }
     }
 
+    /// One more of what this worker counts of it.
+    pub fn count(&self, of: impl Fn(&UpstreamShard) -> &Counter) {
+        self.spec.series.count(self.worker.index, of);
+    }
+
     /// A place for a request, where a circuit breaker counts them.
     pub fn enter(&self) -> Result<Option<RequestPlace>, Fault> {
         let Some(limits) = self.spec.protection.circuit_breaker else { return Ok(None) };
         let place = self.spec.shared.enter(limits.requests.get());
         if place.is_none() {
-            self.worker.shard().breaker_requests.add(1);
+            self.count(|shard| &shard.breaker_requests);
             return Err(Fault::new(Kind::CircuitOpen, "over circuit_breaker.requests"));
         }
         Ok(place)
@@ -288,7 +297,7 @@ impl Upstream {
                     return Ok(Lease { connection, view, index, reused });
                 }
                 Err(fault) if fault.kind == Kind::CircuitOpen => {
-                    self.worker.shard().breaker_connections.add(1);
+                    self.count(|shard| &shard.breaker_connections);
                     return Err(Failure::unsent(fault));
                 }
                 // Its time was over in line: that tells nothing of the endpoint.

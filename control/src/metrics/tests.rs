@@ -5,6 +5,7 @@ use crate::health::{Checked, LastCheck};
 use crate::upstreams::EndpointView;
 use maitred_core::Remote;
 use maitred_core::health::EndpointState;
+use maitred_core::metrics::UpstreamPart;
 use maitred_core::queue::{GateView, Tally};
 use maitred_model::Balance;
 use maitred_transport::Target;
@@ -161,6 +162,38 @@ fn faults_and_reloads_are_told_apart() {
     assert_eq!(samples["maitred_config_reloads_total{result=\"failed\"}"], 2.0);
     assert_eq!(samples["maitred_config_reloads_total{result=\"ok\"}"], 0.0);
     assert_eq!(samples["maitred_config_generation"], 7.0);
+}
+
+#[test]
+fn an_upstream_in_trouble_can_be_told_from_one_that_is_not() {
+    let metrics = Metrics::new(2);
+    let [kitchen, shop, quiet] = ["kitchen", "shop", "quiet"].map(|name| metrics.upstream(&name.into()));
+    for upstream in [&kitchen, &shop] {
+        upstream.has(UpstreamPart::Retries);
+        upstream.has(UpstreamPart::Breaker);
+    }
+    shop.has(UpstreamPart::Mirror);
+    for worker in 0..2 {
+        kitchen.count(worker, |shard| &shard.retries[3]);
+        kitchen.count(worker, |shard| &shard.retries_unpaid);
+        shop.count(worker, |shard| &shard.mirror_failed);
+    }
+    // A worker that is not there counts nothing.
+    kitchen.count(2, |shard| &shard.retries_unpaid);
+    let text = exposition(&metrics, &extra());
+    let samples = read_back(&text);
+    for (series, value) in [
+        ("maitred_retries_total{upstream=\"kitchen\",reason=\"status\"}", 2.0),
+        ("maitred_retries_total{upstream=\"kitchen\",reason=\"connect\"}", 0.0),
+        ("maitred_retries_total{upstream=\"shop\",reason=\"status\"}", 0.0),
+        ("maitred_retries_unpaid_total{upstream=\"kitchen\"}", 2.0),
+        ("maitred_breaker_waits_total{upstream=\"shop\"}", 0.0),
+        ("maitred_mirrored_requests_total{upstream=\"shop\"}", 0.0),
+        ("maitred_mirror_failed_total{upstream=\"shop\"}", 2.0),
+    ] {
+        assert_eq!(samples.get(series), Some(&value), "{series}");
+    }
+    assert!(!text.contains("maitred_hedges_total{") && !text.contains(&*quiet.name), "what is not configured is not told");
 }
 
 #[test]

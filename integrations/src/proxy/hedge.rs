@@ -58,7 +58,7 @@ pub async fn race(exchange: &mut Exchange, tries: &mut Tries<'_>, after: Duratio
     (record.endpoint, record.endpoint_at) =
         if hedged == Some(true) { (two.endpoint, two.endpoint_at) } else { (one.endpoint, one.endpoint_at) };
     if hedged == Some(true) {
-        worker.shard().hedges_won.add(1);
+        tries.upstream.count(|shard| &shard.hedges_won);
     }
     tried
 }
@@ -75,7 +75,7 @@ fn beside(tries: &Tries<'_>, elsewhere: &Wanted) -> Option<(Picked, Body, Option
     if !is_other || !tries.upstream.spec.shared.budget.withdraw() {
         return None;
     }
-    tries.reach.worker.shard().hedges.add(1);
+    tries.upstream.count(|shard| &shard.hedges);
     Some((picked, tries.body_again()?, place))
 }
 

@@ -3,7 +3,8 @@
 
 use super::attempt;
 use crate::Reach;
-use maitred_core::{Body, Exchange, Fault, Progress, Stream, Whole};
+use maitred_core::{Body, Exchange, Fault, Kind, Progress, Stream, Whole};
+use maitred_transport::Upstream;
 use std::cell::{Cell, Ref, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -32,9 +33,8 @@ impl Mirror {
         if reach.worker.chance.below(WHOLE) >= self.share as usize || exchange.request.upgrade.is_some() {
             return;
         }
-        let shard = reach.worker.shard();
         if reach.mirrors.get() >= UNDER_WAY_MAX {
-            shard.mirror_dropped.add(1);
+            reach.upstreams[self.upstream as usize].count(|shard| &shard.mirror_dropped);
             return;
         }
         let copy = Copy::begin(exchange, self.upstream, reach);
@@ -65,27 +65,34 @@ impl Copy {
         Copy { exchange: Some(exchange), upstream, reach: reach.clone() }
     }
 
+    fn upstream(&self) -> &Upstream {
+        &self.reach.upstreams[self.upstream as usize]
+    }
+
     fn send(mut self, body: Vec<u8>) {
         let Some(mut exchange) = self.exchange.take() else { return };
-        let shard = self.reach.worker.shard();
-        let Some(place) = self.reach.upstreams[self.upstream as usize].admit_now() else {
+        let Some(place) = self.upstream().admit_now() else {
             // It never waits, and takes nobody's turn.
-            shard.mirror_dropped.add(1);
+            self.upstream().count(|shard| &shard.mirror_dropped);
             self.exchange = Some(exchange);
             return;
         };
-        shard.mirrored.add(1);
         let mut copy = self;
         spawn_local(async move {
             let reach = &copy.reach;
-            let upstream = &reach.upstreams[copy.upstream as usize];
+            let upstream = copy.upstream();
             if !body.is_empty() {
                 exchange.body = Body::Stream(Rc::new(Whole::new(body.into())));
             }
-            match attempt::guarded(&mut exchange, upstream, reach, None, place).await {
+            let answered = attempt::guarded(&mut exchange, upstream, reach, None, place).await;
+            // Without an endpoint there was nowhere to send it.
+            if !answered.as_ref().is_err_and(|fault| fault.kind == Kind::NoEndpoint) {
+                upstream.count(|shard| &shard.mirrored);
+            }
+            match answered {
                 Ok(response) => read_away(response.body, ANSWER_BYTES_MAX).await,
                 Err(fault) => {
-                    reach.worker.shard().mirror_failed.add(1);
+                    upstream.count(|shard| &shard.mirror_failed);
                     tracing::debug!(fault = fault.kind.name(), detail = %fault.detail, "a mirrored request failed");
                 }
             }
@@ -150,7 +157,7 @@ impl Stream for Tee {
             if body.len() + count <= BODY_BYTES_MAX {
                 body.extend_from_slice(&self.stream.data()[..count]);
             } else {
-                unsent.reach.worker.shard().mirror_dropped.add(1);
+                unsent.upstream().count(|shard| &shard.mirror_dropped);
                 *copy = None;
             }
         }

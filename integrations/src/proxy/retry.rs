@@ -234,10 +234,10 @@ impl<'a> Tries<'a> {
             return None;
         }
         if !self.upstream.spec.shared.budget.withdraw() {
-            worker.shard().retries_unpaid.add(1);
+            self.upstream.count(|shard| &shard.retries_unpaid);
             return None;
         }
-        worker.shard().retries[reason(seen)].add(1);
+        self.upstream.count(|shard| &shard.retries[reason(seen)]);
         Some(wait)
     }
 

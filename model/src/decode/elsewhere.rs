@@ -37,6 +37,16 @@ const KEYS: &[Elsewhere] = &[
         hint: "here it is `dangerously_skip_verification: true`; better is `ca: certs/ca.pem`, with who signed its certificate",
     },
     Elsewhere {
+        theirs: &["cert", "key", "certificate", "certfile", "keyfile"],
+        ours: "certificates",
+        hint: "it stands in `certificates`: `certificates: { cert: certs/api.pem, key: certs/api.key }`",
+    },
+    Elsewhere {
+        theirs: &["queue"],
+        ours: "concurrency",
+        hint: "it stands in `concurrency`, whose line it is: `concurrency: { limit: 20, queue: { length: 500 } }`",
+    },
+    Elsewhere {
         theirs: &["path", "paths", "uri", "prefix", "method", "methods"],
         ours: "match",
         hint: "here methods and path are one: `match: GET /menu`",

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 texts! {
     /// A domain to have a certificate for, without wildcard.
-    AcmeDomain => String, parse_domain, "a domain such as `api.example.com`", "^[A-Za-z0-9._-]+$";
+    AcmeDomain => String, parse_domain, "a domain such as `api.example.com`", "^[A-Za-z0-9.-]+$";
     /// An address for mail.
     Email => String, parse_email, "an address such as `ops@example.com`", "^[^@ ]+@[^@ ]+$";
     /// The URL of an ACME directory.
@@ -424,6 +424,10 @@ fn parse_domain(text: &str) -> Result<String, ValueError> {
             .hint("list each name: `[a.example.com, b.example.com]`")),
         HostPattern::Exact(host) if host.starts_with('[') || host.parse::<IpAddr>().is_ok() => {
             Err(ValueError::new(format!("`{text}` is an address, and no domain")).hint("write a name such as `api.example.com`"))
+        }
+        HostPattern::Exact(host) if host.contains('_') => {
+            let hint = format!("write `{}`, if that is its name", host.replace('_', "-"));
+            Err(ValueError::new(format!("`{text}` has an underscore, and no authority certifies such a name")).hint(hint))
         }
         HostPattern::Exact(host) => Ok(host),
     }

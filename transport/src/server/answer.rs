@@ -182,7 +182,13 @@ impl<T: Outlet, S: Service> Answering<'_, T, S> {
         if !head.headers.has(Name::Date) {
             self.service.date(exchange.record.started, &mut date);
         }
-        let length = if let Framing::Length(length) = head.framing { Some(length) } else { head.stated_length };
+        // gRPC's answer of trailers only is one block of fields, and no body of no bytes (PROTOCOL-HTTP2.md of gRPC, "Responses").
+        let trailers_only = last && exchange.is_grpc() && head.headers.get(b"grpc-status").is_some();
+        let length = match head.framing {
+            Framing::Length(length) => Some(length),
+            Framing::None if trailers_only => None,
+            Framing::None | Framing::Chunked | Framing::Close => head.stated_length,
+        };
         let answer = Answer { status, headers: &head.headers, length, date: &date, request_id: exchange.request_id() };
         let sent = self.stream.send_head(last, &answer);
         talk.worker.give_output(date);

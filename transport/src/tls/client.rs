@@ -1,6 +1,7 @@
 //! How a back end is asked for: whom to believe that it is itself, and what to show it of us.
 
 use super::server::{chain, private_key, roots};
+use super::words::unfit;
 use super::{Part, TlsProblem, provider};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -42,9 +43,7 @@ impl ClientTls {
         };
         let mut config = match spec.identity {
             None => builder.with_no_client_auth(),
-            Some((certificate, key)) => builder
-                .with_client_auth_cert(chain(certificate)?, private_key(key)?)
-                .map_err(|error| TlsProblem::new(Part::Key, format!("it cannot be used with the certificate: {error}")))?,
+            Some((certificate, key)) => builder.with_client_auth_cert(chain(certificate)?, private_key(key)?).map_err(unfit)?,
         };
         config.alpn_protocols = vec![if spec.h2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         let server_name = match spec.server_name {

@@ -66,6 +66,14 @@ pub fn expiries(pem: &[u8]) -> Vec<Expiry> {
     certificates.filter_map(|certificate| CertificateNames::read(&certificate).map(|(_, expiry)| expiry)).collect()
 }
 
+/// Whether a PEM file's first certificate has no name of a host and no address in its subjectAltName: nobody who asks for a name believes
+/// it. `false` where it cannot be read, which others complain about.
+pub fn is_nameless(pem: &[u8]) -> bool {
+    let first = CertificateDer::pem_slice_iter(pem).next().and_then(Result::ok);
+    let read = first.and_then(|certificate| CertificateNames::read(&certificate));
+    read.is_some_and(|(names, _)| names.dns.is_empty() && names.addresses.is_empty())
+}
+
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),

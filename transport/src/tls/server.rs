@@ -3,9 +3,10 @@
 
 use super::names::{CertificateNames, Expiry};
 use super::tickets::TicketKeys;
+use super::words::{unfit, words};
 use super::{Part, TlsProblem, provider};
 use arc_swap::ArcSwap;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -91,7 +92,7 @@ impl IssuedCertificates {
         let mut challenges = HashMap::new();
         for (name, certificate, key) in certificates {
             // Not held against its key: the check knows no critical acmeIdentifier, and refuses what has one.
-            let key = provider().key_provider.load_private_key(key.clone_key()).map_err(unusable)?;
+            let key = provider().key_provider.load_private_key(key.clone_key()).map_err(unfit)?;
             challenges.insert(name.to_ascii_lowercase(), Arc::new(CertifiedKey::new(vec![certificate.clone()], key)));
         }
         self.challenges.store(Arc::new(challenges));
@@ -206,23 +207,25 @@ fn certified(certificate: &[u8], key: &[u8]) -> Result<Certified, TlsProblem> {
 }
 
 fn certified_key(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, TlsProblem> {
-    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => TlsProblem::new(Part::Key, "it does not belong to the certificate"),
-        error => unusable(error),
-    })
-}
-
-fn unusable(error: rustls::Error) -> TlsProblem {
-    TlsProblem::new(Part::Key, format!("it cannot be used: {error}"))
+    CertifiedKey::from_der(chain, key, &provider()).map_err(unfit)
 }
 
 pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
-    let malformed = |error| TlsProblem::new(Part::Certificate, format!("it is no PEM file: {error:?}"));
+    let malformed = |error| TlsProblem::new(Part::Certificate, format!("it is no PEM file: {}", broken(&error)));
     let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(malformed)?;
     if chain.is_empty() {
         return Err(TlsProblem::new(Part::Certificate, "it holds no certificate (`-----BEGIN CERTIFICATE-----`)"));
     }
     Ok(chain)
+}
+
+fn broken(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "what begins has no end (`-----END …-----`)".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a line with `-----BEGIN` is malformed".to_owned(),
+        pem::Error::Base64Decode(_) => "what is between BEGIN and END is no base64".to_owned(),
+        error => error.to_string(),
+    }
 }
 
 pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsProblem> {
@@ -233,7 +236,9 @@ pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsProbl
 pub(super) fn roots(pem: &[u8]) -> Result<RootCertStore, TlsProblem> {
     let mut roots = RootCertStore::empty();
     for certificate in chain(pem).map_err(|problem| TlsProblem { part: Part::Authorities, ..problem })? {
-        let refused = |error| TlsProblem::new(Part::Authorities, format!("one of its certificates cannot be used: {error}"));
+        let refused = |error: rustls::Error| {
+            TlsProblem::new(Part::Authorities, format!("one of its certificates cannot be used: {}", words(&error)))
+        };
         roots.add(certificate).map_err(refused)?;
     }
     Ok(roots)

@@ -3,6 +3,7 @@
 //! comes, and whatever is odd, is given to rustls untouched.
 
 use super::records::{self, Passing, RecordKey};
+use super::words::{cut, told};
 use crate::raw::Raw;
 use crate::socket::Peek;
 use crate::worker::Worker;
@@ -14,6 +15,8 @@ use std::task::{Context, Poll, ready};
 
 /// Plain bytes encrypted at once; what they become waits in memory until the socket takes it.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// Longer than any method that is registered (UPDATEREDIRECTREF).
+const METHOD_BYTES_MAX: usize = 24;
 
 pub(crate) struct TlsStream {
     raw: Raw,
@@ -87,6 +90,21 @@ impl TlsStream {
             self.input[..bytes.len()].copy_from_slice(bytes);
             (self.start, self.end) = (0, bytes.len());
         }
+    }
+
+    /// Waits for the first bytes. True: they are a request of HTTP/1.1 by a client that knows nothing of TLS.
+    pub fn poll_is_plain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.start == self.end && ready!(self.poll_fill(cx))? == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Poll::Ready(Ok(is_request(&self.input[self.start..self.end])))
+    }
+
+    /// Best effort, past TLS: for who speaks none. Nothing may follow.
+    pub fn poll_say_plainly(&mut self, cx: &mut Context<'_>, words: &[u8]) -> Poll<io::Result<()>> {
+        self.closing = true;
+        let _ = self.raw.poll_write(cx, words)?;
+        self.raw.poll_shutdown(cx)
     }
 
     /// Until both sides agree on keys. What is wrong is told to the peer as an alert, and to us.
@@ -180,7 +198,7 @@ impl TlsStream {
                 self.readable = false;
                 None
             }
-            Err(error) => Some(Err(error)),
+            Err(error) => Some(Err(cut(error))),
         }
     }
 
@@ -247,7 +265,7 @@ impl TlsStream {
     }
 
     fn process(&mut self) -> io::Result<()> {
-        let state = self.rustls(Connection::process_new_packets).map_err(invalid)?;
+        let state = self.rustls(Connection::process_new_packets).map_err(told)?;
         self.readable = state.plaintext_bytes_to_read() > 0;
         self.finished |= state.peer_has_closed();
         Ok(())
@@ -308,7 +326,7 @@ impl TlsStream {
     /// A head and the beginning of its body fill records together.
     fn seal(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.seal.as_ref().is_none_or(|key| key.is_worn()) {
-            self.rustls(Connection::refresh_traffic_keys).map_err(invalid)?;
+            self.rustls(Connection::refresh_traffic_keys).map_err(told)?;
         }
         match &self.seal {
             Some(key) if !self.rekeyed => {
@@ -411,8 +429,11 @@ impl Drop for TlsStream {
     }
 }
 
-fn invalid(error: rustls::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
+/// Whether a method and a space stand first. No record of TLS begins with a letter, and HTTP/2's preface is for nobody who reads answers of
+/// HTTP/1.1.
+fn is_request(bytes: &[u8]) -> bool {
+    let method = bytes.iter().take(METHOD_BYTES_MAX + 1).position(|&byte| byte == b' ').map_or(&[][..], |at| &bytes[..at]);
+    !method.is_empty() && method != b"PRI" && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
 }
 
 /// The raw stream as rustls wants it.
@@ -441,5 +462,30 @@ impl Write for PollWrite<'_, '_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_in_the_clear_is_known_by_its_method() {
+        for request in [&b"GET / HTTP/1.1\r\n"[..], b"OPTIONS * HTTP/1.1", b"M-SEARCH * HTTP/1.1", b"GET "] {
+            assert!(is_request(request), "{}", String::from_utf8_lossy(request));
+        }
+        let others: [&[u8]; 8] = [
+            b"\x16\x03\x01\x02\x00\x01 ",
+            b"",
+            b"GET",
+            b" / HTTP/1.1",
+            b"PRI * HTTP/2.0",
+            b"get / ",
+            b"\x80\x2e\x01 ",
+            &[b'A'; 64],
+        ];
+        for other in others {
+            assert!(!is_request(other), "{}", String::from_utf8_lossy(other));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! How a connection to a back end is made: the stream, a PROXY header before everything, TLS. Sends no request.
 
 use crate::socket::Socket;
-use crate::tls::{ClientTls, TlsStream};
+use crate::tls::{ClientTls, TlsStream, words};
 use crate::worker::Worker;
 use maitred_core::{Fault, Kind, Remote};
 use maitred_wire::{write_proxy_v1, write_proxy_v1_unknown, write_proxy_v2, write_proxy_v2_local};
@@ -70,7 +70,7 @@ impl Dial {
         let fault = |why: String| Fault::new(Kind::UpstreamUnreachable, format!("no TLS with {remote}: {why}"));
         let host = host_of(host);
         let name = tls.name_for(host).ok_or_else(|| fault(format!("`{host}` is no name of a server")))?;
-        let connection = rustls::ClientConnection::new(tls.config.clone(), name).map_err(|error| fault(error.to_string()))?;
+        let connection = rustls::ClientConnection::new(tls.config.clone(), name).map_err(|error| fault(words(&error)))?;
         let raw = socket.into_raw().ok_or_else(|| fault("it is encrypted already".to_owned()))?;
         let mut stream = TlsStream::new(raw, connection, worker.clone());
         poll_fn(|cx| stream.poll_handshake(cx)).await.map_err(|error| fault(error.to_string()))?;

@@ -4,6 +4,7 @@ use super::breaker::{ConnectionPlace, Grant, Waiting};
 use super::pool::{Pool, Pools};
 use super::{UpstreamShared, UpstreamSpec};
 use maitred_core::Fault;
+use maitred_core::metrics::UpstreamSeries;
 use maitred_model::CircuitBreaker;
 use std::cell::Cell;
 use std::pin::pin;
@@ -15,6 +16,7 @@ use tokio::task::{JoinHandle, spawn_local};
 pub(super) struct Gate<'a> {
     limits: CircuitBreaker,
     pub shared: &'a Arc<UpstreamShared>,
+    series: &'a UpstreamSeries,
     pools: &'a Pools,
     /// It stood in line, and did not get further.
     pub waits: Cell<bool>,
@@ -32,7 +34,7 @@ impl<'a> Gate<'a> {
     /// `None`: there is no breaker.
     pub fn of(spec: &'a UpstreamSpec, pools: &'a Pools) -> Option<Gate<'a>> {
         let limits = spec.protection.circuit_breaker?;
-        Some(Gate { limits, shared: &spec.shared, pools, waits: Cell::new(false) })
+        Some(Gate { limits, shared: &spec.shared, series: &spec.series, pools, waits: Cell::new(false) })
     }
 
     /// A place at once, or in line. `shares`: a connection of the pool would do as well.
@@ -45,7 +47,7 @@ impl<'a> Gate<'a> {
         let waiting = self.shared.wait(limit, self.limits.pending.get(), from, self.waits.get())?;
         let mut in_line = InLine { waiting, pool: pool.clone(), shared: self.shared.clone() };
         if !self.waits.replace(true) {
-            pool.shard().breaker_waits.add(1);
+            pool.count(self.series, |shard| &shard.breaker_waits);
         }
         self.pools.give_up_idle(self.shared);
         let granted = in_line.waiting.granted().await;

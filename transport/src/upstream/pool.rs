@@ -10,7 +10,7 @@ use crate::client::{Link, LinkStream};
 use crate::timers::Timer;
 use crate::worker::Worker;
 use maitred_core::balance::{Figures, OpenConnection};
-use maitred_core::metrics::WorkerShard;
+use maitred_core::metrics::{Counter, UpstreamSeries, UpstreamShard};
 use maitred_core::{Fault, Kind, Remote};
 use maitred_model::format_duration;
 use std::cell::{Cell, RefCell};
@@ -86,8 +86,9 @@ impl Pool {
         std::ptr::from_ref(self).addr()
     }
 
-    pub(super) fn shard(&self) -> &WorkerShard {
-        self.worker.shard()
+    /// One more of what this worker counts of an upstream.
+    pub(super) fn count(&self, series: &UpstreamSeries, of: impl Fn(&UpstreamShard) -> &Counter) {
+        series.count(self.worker.index, of);
     }
 
     /// Who was told has come.

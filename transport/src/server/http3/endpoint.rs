@@ -55,7 +55,7 @@ pub struct Quic {
 
 impl Quic {
     pub fn new(tls: &ServerTls, limits: &QuicLimits) -> Result<Quic, TlsProblem> {
-        let unfit = |what: String| TlsProblem { part: Part::Certificate, what };
+        let unfit = |what: String| TlsProblem { part: Part::Certificate, what, help: None };
         let crypto = QuicServerConfig::try_from(tls.over_quic()).map_err(|error| unfit(format!("not for QUIC: {error}")))?;
         let window = u64::from(limits.window);
         let all = VarInt::from_u64(window.saturating_mul(limits.streams.into())).unwrap_or(VarInt::MAX);
