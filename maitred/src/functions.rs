@@ -33,13 +33,8 @@ pub fn main(arguments: &Function) -> anyhow::Result<Exit> {
 
 fn asked(place: &Place, method: &str, path: &str, time: Duration) -> anyhow::Result<Answer> {
     let answer = remote::ask(place, method, path, time)?;
-    ensure!(answer.status == 200, "{}", refusal(&answer));
+    ensure!(answer.status == 200, "{}", answer.detail());
     Ok(answer)
-}
-
-/// As whoever types commands goes on, and not whoever sends requests.
-fn refusal(answer: &Answer) -> String {
-    answer.detail().replace("`GET /functions` lists them", "`maitred function list` lists them")
 }
 
 fn list(name: Option<&str>, is_json: bool, place: &Place) -> anyhow::Result<Exit> {
@@ -90,7 +85,7 @@ fn invoke(arguments: &Invoke) -> anyhow::Result<Exit> {
     let path = format!("/functions/{}/invoke{query}", escaped(name));
     let answer = remote::carry(place, ("POST", &path), &event, RESULT_TIME_MAX)?;
     // Without it nothing ran.
-    ensure!(answer.raw.header("x-maitred-request-id").is_some(), "{}", refusal(&answer));
+    ensure!(answer.raw.header("x-maitred-request-id").is_some(), "{}", answer.detail());
     if let Some(log) = answer.raw.header("x-maitred-function-log").and_then(|log| base64::decode(log.as_bytes())) {
         say(&String::from_utf8_lossy(&log));
     }

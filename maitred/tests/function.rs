@@ -86,7 +86,7 @@ fn a_function_is_run_and_says_what_came_of_it_and_what_it_wrote() {
     assert_eq!(json(&late.stdout)["errorType"], "Sandbox.Timedout");
     let ended = refused(&folder, &["invoke", "echo", "--event", "\"exit\""], "its process ended");
     assert_eq!(json(&ended.stdout)["errorType"], "Runtime.ExitError");
-    assert_eq!(refused(&folder, &["invoke", "soup"], "no function `soup`; `maitred function list` lists them").stdout, "");
+    assert_eq!(refused(&folder, &["invoke", "soup"], "there is no function `soup`; the functions are: `echo`").stdout, "");
     refused(&folder, &["invoke", "echo", "--event", "{"], "not JSON");
     refused(&folder, &["invoke", "echo", "--event-file", "nothing.json"], "nothing.json");
 

@@ -118,7 +118,7 @@ Examples:
 Exits with 0 when it is done, with 1 when it is refused, or no gateway answers.";
 
 #[derive(Debug, Args)]
-#[command(after_help = USAGE_HELP, args_conflicts_with_subcommands = true)]
+#[command(after_help = USAGE_HELP)]
 pub struct Usage {
     #[command(subcommand)]
     pub verb: Option<UsageVerb>,
