@@ -4,6 +4,9 @@ use maitred_model::Hosted;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+/// No package has a longer name; what a function writes has no bound that others should bear.
+const NAME_BYTES_MAX: usize = 256;
+
 /// Where the code of a function is, as its user wrote it: the copy that runs is nowhere to install anything.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Places {
@@ -22,7 +25,7 @@ impl Places {
     pub fn hint(&self, line: &str) -> Option<String> {
         let quoted = |start: &str| {
             let rest = &line[line.find(start)? + start.len()..];
-            rest.split('\'').next().filter(|name| !name.is_empty())
+            rest.split('\'').next().filter(|name| (1..=NAME_BYTES_MAX).contains(&name.len()))
         };
         if let Some(module) = quoted("No module named '") {
             return Some(self.of_python(module.split('.').next().unwrap_or(module)));

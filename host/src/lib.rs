@@ -15,7 +15,7 @@ pub use answer::{Answer, NotRun, Piece, Streamed};
 pub use code::{Code, NotReady, check, interpreter_of};
 pub use fuzz::fuzz_runtime_api;
 pub use host::{FunctionKey, Host, HostOptions};
-pub use log::{LogLine, LogSource};
+pub use log::{LOG_TARGET, LogLine, LogSource};
 pub use pool::{Figures, InstanceView, Pool, PoolView};
 
 #[cfg(all(test, target_os = "linux"))]

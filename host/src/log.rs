@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Lines that are kept of a function: some screens of them, for `maitred function logs`.
 const LINES_MAX: usize = 1000;
-/// A longer line is cut in two: with `LINES_MAX` it bounds what is kept of a function to 8 MB.
+/// By this the gateway's log knows lines of functions, which push out nothing else, whatever they say.
+pub const LOG_TARGET: &str = "maitred::function";
+/// A longer line is cut in two: with `LINES_MAX` it bounds what is kept of a function to 8 MB, and to three times that where it is no UTF-8.
 pub(crate) const LINE_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +72,7 @@ impl Log {
         match source {
             LogSource::Failure => self.warn(instance, request_id, text),
             LogSource::Stdout | LogSource::Stderr | LogSource::Platform => {
-                tracing::info!(function = &*self.function, instance, request = request_id.unwrap_or_default(), "{text}");
+                tracing::info!(target: LOG_TARGET, function = &*self.function, instance, request = request_id.unwrap_or_default(), "{text}");
             }
         }
         let mut ring = self.ring();
@@ -91,7 +93,8 @@ impl Log {
 
     /// To the gateway's log alone: the function wrote it by itself, at the level of all that it writes.
     pub fn warn(&self, instance: u32, request_id: Option<&str>, text: &str) {
-        tracing::warn!(function = &*self.function, instance, request = request_id.unwrap_or_default(), "{text}");
+        let request = request_id.unwrap_or_default();
+        tracing::warn!(target: LOG_TARGET, function = &*self.function, instance, request, "{text}");
     }
 
     /// All of them, where that number was never given: it is one of another process, before this one.

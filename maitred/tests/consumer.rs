@@ -402,7 +402,7 @@ fn a_consumer_brings_the_key_along_that_it_has() {
 
     for (name, file, words) in [
         ("other", "old.key", "that key is another consumer's already"),
-        ("other", "broken.key", "a key has 1 to 4096 bytes, and no control characters"),
+        ("other", "broken.key", "a key has 1 to 4096 bytes, no control characters, and no spaces"),
         ("other", "no.key", "cannot read the key in no.key"),
     ] {
         let refused = desk.consumer(&["add", name, "--key-file", file]);

@@ -78,7 +78,12 @@ fn walk(node: &mut Node, above: &str, spans: &mut Vec<Span>) {
                 all(node, spans);
             }
         }
-        Kind::Sequence(items) => items.iter_mut().for_each(|item| walk(item, above, spans)),
+        Kind::Sequence(items) => {
+            // A list where names belong has none: its items' keys are those of the language.
+            let has_names = !CHOSEN.contains(&above) || ["consumers", "routes"].contains(&above);
+            let above = if has_names { above } else { "" };
+            items.iter_mut().for_each(|item| walk(item, above, spans));
+        }
         Kind::Mapping(entries) => {
             let is_chosen = CHOSEN.contains(&above);
             for (key, value) in entries {
@@ -124,8 +129,15 @@ fn mark(node: &mut Node) {
     }
 }
 
+/// Whether it is references and nothing else: what stands beside one is as secret as what it stands for.
 fn refers(text: &str) -> bool {
-    text.contains("${env:") || text.contains("${file:")
+    let mut rest = text.trim();
+    while let Some((_, behind)) =
+        rest.strip_prefix("${env:").or_else(|| rest.strip_prefix("${file:")).and_then(|name| name.split_once('}'))
+    {
+        rest = behind;
+    }
+    rest.is_empty() && !text.trim().is_empty()
 }
 
 /// The same in a text of which there is no tree, since it is no YAML: what follows such a key on its line, and the lines that stand below it.
@@ -159,7 +171,7 @@ fn after_key(line: &str) -> Option<usize> {
         let before = line[..*at].trim_end().trim_end_matches(['"', '\'']);
         let begins = before.rfind(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-')).map_or(0, |at| at + 1);
         let word = before.get(begins..).unwrap_or_default().trim_start_matches('-');
-        is_secret(word) || word == "keys"
+        is_secret(word) || ["keys", "environment", "htpasswd"].contains(&word)
     };
     memchr::memchr_iter(b':', line.as_bytes()).find(is_key).map(|at| at + 1)
 }
@@ -207,6 +219,9 @@ mod tests {
             ("\"api_keys\" : [hunter2\nplan: x", "plan: x"),
             ("bob:\n  api_keys:\n  - hunter2\n  - \"hunter2\n  plan: x", "\n  plan: x"),
             ("- secret: |\n    hunter2\n\n    hunter2\nx: y", "\nx: y"),
+            ("environment: { DB: hunter2\ntimeout: 1s", "\ntimeout: 1s"),
+            ("environment:\n  DB: hunter2\n  B: [\ntimeout: 1s", "\ntimeout: 1s"),
+            ("htpasswd: \"a:hunter2\nplan: x", "\nplan: x"),
             ("größe: 1\npassword: hünter2", "größe: 1\npassword:"),
             ("api_key: { in: header }", "api_key: { in: header }"),
         ];

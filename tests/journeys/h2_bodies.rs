@@ -242,6 +242,17 @@ fn the_rest_of_an_answered_request_is_let_through() {
 }
 
 #[test]
+fn who_stops_sending_once_it_has_its_answer_takes_nothing_back() {
+    let gateway = plain();
+    let mut client = gateway.h2();
+    for _ in 0..150 {
+        let stream = answered_early(&mut client, &[]);
+        client.send(Frame::reset(stream, code::NO_ERROR));
+    }
+    assert_eq!(client.get("/").text(), "x", "it is no rapid reset: each was answered");
+}
+
+#[test]
 fn the_rest_of_an_answered_request_is_held_against_the_rules() {
     let gateway = plain();
     let window = Frame::window(1, 0x7fff_ffff);

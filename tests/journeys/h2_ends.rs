@@ -1,11 +1,11 @@
 //! HTTP/2 towards clients: the last minutes of a connection, whoever ends it, and what goes on under it meanwhile.
 
 use crate::h2_bodies::{to_kitchen, who_waits};
-use maitred_testkit::h2::{Frame, code, setting};
-use maitred_testkit::{Backend, H2Broken, H2Client, Latch, Stream, eventually, gateway, gateway_to};
+use maitred_testkit::h2::{Frame, Goaway, code, setting};
+use maitred_testkit::{Backend, Gateway, H2Broken, H2Client, Latch, Stream, eventually, gateway, gateway_to};
 use socket2::{Domain, Socket, Type};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -136,8 +136,9 @@ fn a_drain_says_goaway_and_lets_streams_end() {
     });
 }
 
-#[test]
-fn who_asks_one_after_another_hears_of_a_drain_with_the_answer() {
+/// What a client that waits for an answer hears, in a drain that begins meanwhile. `None`: the machine paused, and it was told before.
+fn heard_in_a_drain(ask: impl FnOnce(&Gateway, &mut H2Client) -> u32, crosses: bool) -> Option<(Vec<Goaway>, [u32; 2])> {
+    const TOLD_ANYWAY: Duration = Duration::from_millis(900);
     let latch = Latch::new();
     let seen = latch.clone();
     let backend = Backend::new(move |_, conn| {
@@ -145,17 +146,51 @@ fn who_asks_one_after_another_hears_of_a_drain_with_the_answer() {
         conn.answer(200, "", "late");
     });
     let gateway = gateway_to(&backend);
-    let mut client = gateway.h2();
-    let stream = client.ask("GET", "/", &[]);
+    let mut client = H2Client::silent(Stream::connect(gateway.address()).expect("a listener"));
+    let began = Instant::now();
+    let stream = ask(&gateway, &mut client);
     backend.wait_for(1);
-    gateway.begin_drain();
     // Whoever answers this knows of the drain.
     client.ping();
+    let early = client.goaways();
     latch.open();
     assert_eq!(client.response(stream).text(), "late");
-    let heard = |client: &mut H2Client| client.goaways().iter().map(|goaway| (goaway.last, goaway.code)).collect::<Vec<_>>();
+    if began.elapsed() > TOLD_ANYWAY {
+        return None;
+    }
+    assert_eq!(early, [], "nothing before the answer");
+    // What it sends until it has heard of it is answered.
+    let crossing = if crosses { client.ask("GET", "/", &[]) } else { stream };
+    assert_eq!(client.response(crossing).text(), "late");
     client.expect_closed();
-    assert_eq!(heard(&mut client), [(stream, code::NO_ERROR)], "one word, behind the answer");
+    Some((client.goaways(), [stream, crossing]))
+}
+
+#[test]
+fn who_asks_one_after_another_hears_of_a_drain_behind_the_answer() {
+    let ask = |gateway: &Gateway, client: &mut H2Client| {
+        client.handshake(&[]);
+        let stream = client.ask("GET", "/", &[]);
+        gateway.begin_drain();
+        stream
+    };
+    for crosses in [true, false] {
+        let (heard, [_, last]) = (0..10).find_map(|_| heard_in_a_drain(ask, crosses)).expect("a machine that works");
+        let announced = Goaway { last: 0x7fff_ffff, code: code::NO_ERROR };
+        assert_eq!(heard, [announced, Goaway { last, code: code::NO_ERROR }]);
+    }
+}
+
+#[test]
+fn who_is_heard_first_in_a_drain_is_answered_before_it_hears_of_it() {
+    let ask = |gateway: &Gateway, client: &mut H2Client| {
+        let open = || gateway.metrics().workers.iter().map(|shard| shard.connections_open.get()).sum::<u64>();
+        eventually("it is taken", || open() > 0);
+        gateway.begin_drain();
+        client.handshake(&[]);
+        client.ask("GET", "/", &[])
+    };
+    (0..10).find_map(|_| heard_in_a_drain(ask, false)).expect("a machine that works");
 }
 
 #[test]

@@ -103,13 +103,12 @@ async fn invoked(app: &App, name: &str, call: Call, is_streamed: bool) -> Result
             log_tail,
         };
         let trace = invocation.trace.clone();
+        // In AWS an event takes as long to be taken as a run may last.
+        call.patience.extend(function.patience());
         let mut response = match kind {
             Kind::DryRun => StatusCode::NO_CONTENT.into_response(),
             Kind::Event => submitted(&*runs, invocation).await?,
-            Kind::RequestResponse => {
-                call.patience.extend(function.patience());
-                run(app, &*runs, invocation).await?
-            }
+            Kind::RequestResponse => run(app, &*runs, invocation).await?,
         };
         insert(response.headers_mut(), REQUEST_ID, &id);
         insert(response.headers_mut(), TRACE, &trace);

@@ -229,10 +229,11 @@ fn check_id(name: &str, id: &str) -> Result<(), NotChanged> {
 /// No answer repeats it, whatever is wrong.
 fn check_key(BroughtKey(key): &BroughtKey) -> Result<(), NotChanged> {
     let key = key.expose();
-    if (1..=KEY_BYTES_MAX).contains(&key.len()) && !key.contains(char::is_control) {
+    // No header can bring spaces around it.
+    if (1..=KEY_BYTES_MAX).contains(&key.len()) && !key.contains(char::is_control) && key.trim() == key {
         return Ok(());
     }
-    Err(NotChanged::Wrong(format!("a key has 1 to {KEY_BYTES_MAX} bytes, and no control characters")))
+    Err(NotChanged::Wrong(format!("a key has 1 to {KEY_BYTES_MAX} bytes, no control characters, and no spaces around it")))
 }
 
 fn check_groups(groups: &[String]) -> Result<(), NotChanged> {

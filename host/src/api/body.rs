@@ -118,13 +118,17 @@ impl Wire {
         while all.len() < length {
             let left = length - all.len();
             if all.len() == all.capacity() {
-                // Twice what came, and not what was announced: only who sends it takes memory.
-                all.reserve_exact(all.len().max(PIECE_BYTES_MAX).min(left));
+                // Twice what came, and not what was announced: only who sends it takes memory. One byte more than that can be: so the last
+                // read fills less than its room, as `fill` has it.
+                all.reserve_exact(all.len().max(PIECE_BYTES_MAX).min(left) + 1);
             }
-            if !matches!(self.stream.read_buf(&mut (&mut all).limit(left)).await, Ok(1..)) {
+            if !matches!(self.stream.read_buf(&mut (&mut all).limit(left + 1)).await, Ok(1..)) {
                 return Err(Broken::Cut);
             }
         }
+        // Of the next call.
+        let behind = all.split_off(length);
+        self.buffer.extend_from_slice(&behind);
         Ok(all)
     }
 

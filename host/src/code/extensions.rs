@@ -1,7 +1,7 @@
 //! Which executables of layers are extensions, and how they are started with a function. Starts nothing.
 
 use super::NotReady;
-use crate::api::extensions::EXTENSIONS_MAX;
+use crate::api::extensions::{EXTENSIONS_MAX, name};
 use maitred_model::Hosted;
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -33,14 +33,24 @@ pub(super) fn of(layers: &[PathBuf]) -> Vec<PathBuf> {
 pub(super) fn fit(hosted: &Hosted) -> Result<(), NotReady> {
     let layers: Vec<PathBuf> = hosted.layers.iter().map(|layer| layer.value.clone()).collect();
     let extensions = of(&layers);
-    if extensions.len() <= EXTENSIONS_MAX {
-        return Ok(());
+    let span = hosted.layers.first().map_or(hosted.code.span, |layer| layer.span);
+    if extensions.len() > EXTENSIONS_MAX {
+        return Err(NotReady {
+            span,
+            message: format!("its layers have {} extensions; a function may have {EXTENSIONS_MAX}", extensions.len()),
+            hint: "leave out those in `extensions/` that it does not need, or make them not executable".into(),
+        });
     }
-    Err(NotReady {
-        span: hosted.layers.first().map_or(hosted.code.span, |layer| layer.span),
-        message: format!("its layers have {} extensions; a function may have {EXTENSIONS_MAX}", extensions.len()),
-        hint: "leave out those in `extensions/` that it does not need, or make them not executable".into(),
-    })
+    // It registers by the name of its file, and everything would wait for one that cannot.
+    let is_wrong = |path: &&PathBuf| name(path.file_name().map(|name| name.as_encoded_bytes())).is_err();
+    match extensions.iter().find(is_wrong) {
+        None => Ok(()),
+        Some(path) => Err(NotReady {
+            span,
+            message: format!("the extension `{}` cannot register by that name", path.display()),
+            hint: "give it a name of ASCII letters, digits and signs, without spaces, of 128 bytes at most".into(),
+        }),
+    }
 }
 
 /// The command with its extensions before it.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Of an error with its trace: as much as a line of the log has.
 const TOLD_BYTES_MAX: usize = LINE_BYTES_MAX;
+/// A longer error is shown as it stands and not taken apart: read as JSON it would take many times its bytes, on a thread that all functions share.
+const READ_BYTES_MAX: usize = 64 * 1024;
 const KILLED: &str = "Runtime exited with error: signal: killed";
 pub(crate) const TOO_LARGE: &str = "{\"errorMessage\":\"Response payload size exceeded maximum allowed payload size (6291556 bytes).\",\
                                     \"errorType\":\"Function.ResponseSizeTooLarge\"}";
@@ -63,7 +65,8 @@ fn beyond(bytes: u64, most: u64) -> String {
 
 /// What a process told of its error, in words and with where it happened. Anything may stand in it.
 pub(crate) fn told(payload: &[u8]) -> String {
-    let error: Value = serde_json::from_slice(payload).unwrap_or_default();
+    let is_short = payload.len() <= READ_BYTES_MAX;
+    let error: Value = is_short.then(|| serde_json::from_slice(payload).ok()).flatten().unwrap_or_default();
     let text = |key: &str| error[key].as_str().filter(|text| !text.is_empty());
     let mut told = match (text("errorType"), text("errorMessage")) {
         (Some(kind), Some(message)) => format!("{kind}: {message}"),

@@ -125,7 +125,8 @@ impl Extensions {
             if !matches!(extension.stand, Stand::Told) {
                 extension.stand = Stand::Working;
             }
-            extension.due = Some(event);
+            // The end may have come meanwhile, and is more urgent.
+            extension.due.get_or_insert(event);
         });
     }
 

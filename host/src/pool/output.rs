@@ -216,7 +216,8 @@ impl Output {
     /// An error that the process told instead of writing it.
     pub fn hint_of(&self, payload: &[u8]) {
         if !self.was_hinted.get() {
-            self.hint(&String::from_utf8_lossy(payload), &self.request.borrow());
+            let start = &payload[..payload.len().min(LINE_BYTES_MAX)];
+            self.hint(&String::from_utf8_lossy(start), &self.request.borrow());
         }
     }
 }

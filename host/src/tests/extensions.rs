@@ -112,7 +112,9 @@ fn whoever_is_no_extension_is_refused() {
         let house = house(at_once(1, ""));
         let calls: Vec<&Value> = rows.iter().map(|(step, _, _)| step).collect();
         let seen = house.returned(json!({ "calls": calls })).await;
-        for (seen, (step, status, words)) in seen.as_array().unwrap().iter().zip(&rows) {
+        let seen = seen.as_array().unwrap();
+        assert_eq!(seen.len(), rows.len());
+        for (seen, (step, status, words)) in seen.iter().zip(&rows) {
             assert!(seen[0] == *status && seen[1].as_str().unwrap().contains(words), "{} {seen}", step["path"]);
         }
     });

@@ -69,10 +69,16 @@ impl Errands {
         answered.await.map_err(|_| stopped())?
     }
 
-    async fn hand_over(&self, errand: Errand) -> Result<(), Fault> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let of = self.boxes.get(turn % self.boxes.len().max(1)).ok_or_else(stopped)?;
-        of.send(errand).await.map_err(|_| stopped())
+    /// A worker that is gone is passed over.
+    async fn hand_over(&self, mut errand: Errand) -> Result<(), Fault> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.boxes.len().max(1);
+        for of in self.boxes[turn..].iter().chain(&self.boxes[..turn]) {
+            match of.send(errand).await {
+                Ok(()) => return Ok(()),
+                Err(mpsc::error::SendError(back)) => errand = back,
+            }
+        }
+        Err(stopped())
     }
 }
 
@@ -107,11 +113,9 @@ impl Errand {
                     Err(fault) => drop(to.send(Err(fault))),
                 }
             }
-            Wanted::Nothing(to) => {
-                let sent = match runner {
-                    Ok(runner) => runner.send(invocation, &reach).await,
-                    Err(fault) => Err(fault),
-                };
+            Wanted::Nothing(mut to) => {
+                let work = async { runner?.send(invocation, &reach).await };
+                let Some(sent) = unless(to.closed(), work).await else { return };
                 drop(to.send(sent));
             }
         }

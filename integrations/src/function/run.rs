@@ -66,7 +66,7 @@ impl Runner {
             Place::Hosted(pool) => pool.malformed(&id.to_string(), why),
             Place::Aws(_) => {
                 let (function, request) = (&*self.name, id.to_string());
-                tracing::warn!(function, request, "The result is no response: {why}");
+                tracing::warn!(target: maitred_host::LOG_TARGET, function, request, "The result is no response: {why}");
             }
             Place::Nowhere => {}
         }

@@ -244,6 +244,8 @@ pub(super) struct Endpoint(pub Rc<Connection>);
 impl Drop for Endpoint {
     fn drop(&mut self) {
         self.0.finish(End { code: ABNORMAL, reason: "Connection closed abnormally".into() });
+        // The session may live on for as long as a function has: it has no part in what nobody will be sent.
+        self.0.outbox.borrow_mut().clear();
     }
 }
 

@@ -44,11 +44,11 @@ impl Outbox {
         }
         let (wanted, has) = (length + HEADER_BYTES, self.frames.capacity());
         if wanted > has {
-            let wanted = wanted.max(2 * has);
-            if !self.room.resize(wanted.saturating_sub(OWN_BYTES) as u64) {
-                return Err(Unsaid::NoRoom);
-            }
-            self.frames.reserve_exact(wanted - self.frames.len());
+            // Where twice as much has no room, what is wanted may have it still.
+            let sizes = [wanted.max(2 * has), wanted];
+            let fits = |size: &usize| self.room.resize(size.saturating_sub(OWN_BYTES) as u64);
+            let size = sizes.into_iter().find(fits).ok_or(Unsaid::NoRoom)?;
+            self.frames.reserve_exact(size - self.frames.len());
         }
         websocket_frame(opcode, payload, None, &mut self.frames);
         Ok(())
@@ -63,6 +63,13 @@ impl Outbox {
         }
     }
 
+    /// Nobody is there to be sent anything.
+    pub fn clear(&mut self) {
+        self.frames = Vec::new();
+        self.sent = 0;
+        self.room.resize(0);
+    }
+
     pub fn unsent(&self) -> &[u8] {
         &self.frames[self.sent..]
     }
@@ -71,9 +78,7 @@ impl Outbox {
         self.sent += count;
         if self.sent == self.frames.len() {
             // A quiet connection holds no buffer.
-            self.frames = Vec::new();
-            self.sent = 0;
-            self.room.resize(0);
+            self.clear();
         }
     }
 

@@ -2,6 +2,7 @@
 //! dropped and counted, and the log says so when it goes on. Formats no lines.
 
 use maitred_core::metrics::LOG_LINES_DROPPED;
+use maitred_host::LOG_TARGET;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -14,7 +15,7 @@ use tracing_subscriber::fmt::MakeWriter;
 const LINES_MAX: usize = 4096;
 /// Of all of them; a short line counts as `BYTES_MAX / LINES_MAX`, so that this bounds both.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
-/// For lines that are neither warnings nor errors: a function that writes without end must not push those out.
+/// For lines that are neither warnings nor errors, and for all of functions: one that writes or fails without end must not push out the others.
 const TOLD_BYTES_MAX: usize = BYTES_MAX / 4 * 3;
 /// Written at once, where so many wait: a pipe takes them piece by piece anyway.
 const BATCH_BYTES: usize = 16 * 1024;
@@ -144,7 +145,8 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line {
-        let room = if *meta.level() <= Level::WARN { BYTES_MAX } else { TOLD_BYTES_MAX };
+        let is_own_warning = *meta.level() <= Level::WARN && meta.target() != LOG_TARGET;
+        let room = if is_own_warning { BYTES_MAX } else { TOLD_BYTES_MAX };
         Line { writer: self.0, room }
     }
 }

@@ -105,6 +105,11 @@ pub trait Authorizer: Send + Sync {
         None
     }
 
+    /// The one issuer whose tokens it takes, if there is one.
+    fn token_issuer(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether what it finds is plainly for somebody else: a token that names another issuer, or that is none of its kind. Believes nothing of it.
     /// Asked only where another of the list looks for tokens in the same place.
     fn is_anothers(&self, _exchange: &Exchange) -> bool {
@@ -224,16 +229,25 @@ pub struct Listed {
     choice: Choice,
     /// One behind it takes tokens from the same place: those that are plainly not its own are left to that one.
     yields: bool,
+    /// Those behind it to which it leaves whatever they know, and nobody between them would take: their places in the list.
+    leaves_to: Box<[usize]>,
 }
 
 impl Listed {
     /// In the order of the list.
     pub fn all(choices: &[Choice]) -> Box<[Listed]> {
-        let place = |choice: &Choice| choice.authorizer.bearer_place().cloned();
         let listed = choices.iter().enumerate().map(|(at, choice)| {
-            let yields =
-                place(choice).is_some_and(|own| choices[at + 1..].iter().any(|later| place(later).as_ref() == Some(&own)));
-            Listed { choice: choice.clone(), yields }
+            let place = choice.authorizer.bearer_place();
+            let behind = |later: &usize| place.is_some() && choices[*later].authorizer.bearer_place() == place;
+            let behind: Vec<usize> = (at + 1..choices.len()).filter(behind).collect();
+            let issuer = |at: usize| choices[at].authorizer.token_issuer();
+            let is_anothers = |before: usize, of: usize| issuer(before).zip(issuer(of)).is_some_and(|(own, other)| own != other);
+            let knows_alone = |&later: &usize| {
+                let mut before = std::iter::once(at).chain(behind.iter().copied().take_while(|&other| other < later));
+                before.all(|before| is_anothers(before, later))
+            };
+            let leaves_to = behind.iter().copied().filter(knows_alone).collect();
+            Listed { choice: choice.clone(), yields: !behind.is_empty(), leaves_to }
         });
         listed.collect()
     }
@@ -378,12 +392,18 @@ impl Policy for Authenticate {
 
     fn enter<'a>(&'a self, exchange: &'a mut Exchange, ports: &'a dyn Ports) -> Hook<'a, Result<Flow<()>, Fault>> {
         // Whom memory knows, of him the credential is there: it is not looked for twice.
-        let mut found = None;
+        let check = |exchange: &Exchange| self.failures.as_ref().map_or(Ok(()), |failures| failures.check(exchange, ports));
+        let (mut found, mut checked) = (None, None);
         for listed in &self.choices {
-            if let Some(known) = listed.choice.authorizer.recall(exchange, ports) {
-                return Hook::Ready(self.conclude(&listed.choice, exchange, ports, known));
+            let places = listed.leaves_to.iter().filter_map(|&at| self.choices.get(at));
+            for Listed { choice, .. } in std::iter::once(listed).chain(places) {
+                if let Some(known) = choice.authorizer.recall(exchange, ports) {
+                    return Hook::Ready(self.conclude(choice, exchange, ports, known));
+                }
             }
-            if listed.takes(exchange) {
+            // Whoever was wrong too often is not looked at, not even for whose it is.
+            let may_be_anothers = || listed.yields && listed.choice.authorizer.finds(exchange);
+            if (may_be_anothers() && checked.get_or_insert_with(|| check(exchange)).is_err()) || listed.takes(exchange) {
                 found = Some(listed);
                 break;
             }
@@ -406,7 +426,7 @@ impl Policy for Authenticate {
             });
         };
         // What is not known costs something to find out: whoever was wrong too often is not looked at, and stands in nobody's way.
-        let checked = self.failures.as_ref().map_or(Ok(()), |failures| failures.check(exchange, ports));
+        let checked = checked.unwrap_or_else(|| check(exchange));
         Hook::Pending(Box::pin(async move {
             let (client, deadline) = (exchange.client.clone(), exchange.deadline);
             if let Err(over) = checked {

@@ -317,7 +317,7 @@ impl Connection {
         self.tell_driver();
     }
 
-    /// Whether the goodbye is said with the answer that is under way.
+    /// Whether the goodbye is said behind the answer that is under way.
     pub fn plan_goodbye(&self) -> bool {
         self.state.borrow_mut().plan_goodbye()
     }

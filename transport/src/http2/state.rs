@@ -116,7 +116,7 @@ pub(super) struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Goodbye {
     No,
-    /// To be said with the end of the one answer that is under way.
+    /// To be announced behind the one answer that is under way.
     Planned,
     /// Announced; what the client sent before it heard of it is answered.
     Announced,
@@ -295,6 +295,7 @@ impl State {
             self.send_reset(channel.id, code);
             self.remember(channel.id, By::Us);
             self.close(channel, Break { by: By::Us, code });
+            self.part();
         }
     }
 
@@ -393,10 +394,11 @@ impl State {
         self.settle(channel);
     }
 
-    /// A client that has one request after another is told with the answer that it waits for, before it begins the next: there are clients that
-    /// take nothing more from whoever said GOAWAY. False: it is not one of those, or waits for nothing.
+    /// A client that has one request after another is told behind the answer that it waits for, before it begins the next: there are clients that
+    /// take nothing more from whoever said GOAWAY. One of which nothing was heard yet may be such a one. False: it is told now.
     pub fn plan_goodbye(&mut self) -> bool {
-        if self.goodbye == Goodbye::No && !self.is_shared && !self.streams.is_empty() {
+        let is_awaited = !self.peer.settled || self.under_way() > 0;
+        if self.goodbye == Goodbye::No && !self.is_shared && is_awaited {
             self.goodbye = Goodbye::Planned;
         }
         self.goodbye == Goodbye::Planned
@@ -407,26 +409,39 @@ impl State {
         if matches!(self.goodbye, Goodbye::No | Goodbye::Planned) {
             self.goodbye = Goodbye::Announced;
             h2_goaway(&mut self.out, WINDOW_MAX, H2Code::NO_ERROR);
-            // Whoever has one request after another says by the next that it has not heard of it.
             if self.is_shared {
                 h2_ping(&mut self.out, FAREWELL_PING, false);
             }
         }
     }
 
-    /// The last stream was answered.
+    /// Streams whose answers are not whole yet.
+    fn under_way(&self) -> usize {
+        self.streams.values().filter(|channel| channel.rest.get().is_none()).count()
+    }
+
+    /// A stream is over. Whoever has one request after another and was told between two of them has heard of it by the next.
     fn part(&mut self) {
-        let is_waiting = matches!(self.goodbye, Goodbye::Planned | Goodbye::Announced);
-        if is_waiting && !self.is_shared && self.streams.is_empty() && self.arrivals.is_empty() {
-            self.say_goodbye();
+        if self.is_shared || self.under_way() > 0 || !self.arrivals.is_empty() {
+            return;
+        }
+        match self.goodbye {
+            Goodbye::Planned => self.announce_goodbye(),
+            Goodbye::Announced => self.say_goodbye(),
+            Goodbye::No | Goodbye::Said(_) => {}
         }
     }
 
     /// A stream more was begun by the client.
     fn joined(&mut self) {
-        self.is_shared |= self.streams.len() > 1;
-        if self.is_shared && self.goodbye == Goodbye::Planned {
-            self.announce_goodbye();
+        if self.is_shared || self.streams.len() < 2 || self.under_way() < 2 {
+            return;
+        }
+        self.is_shared = true;
+        match self.goodbye {
+            Goodbye::Planned => self.announce_goodbye(),
+            Goodbye::Announced => h2_ping(&mut self.out, FAREWELL_PING, false),
+            Goodbye::No | Goodbye::Said(_) => {}
         }
     }
 

@@ -132,7 +132,7 @@ struct Serving<S: Service> {
     timer: Timer,
     /// The client has sent its preface.
     greeted: bool,
-    /// GOAWAY was said, or will be with the answer that is under way.
+    /// GOAWAY was said, or will be behind the answer that is under way.
     farewell: bool,
     /// For how long that is waited for.
     planned: Option<Timer>,
@@ -159,6 +159,13 @@ impl<S: Service> Serving<S> {
     /// Ready when the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>, mut drain: Pin<&mut tokio::sync::futures::Notified<'_>>) -> Poll<()> {
         let now = self.shared.worker.now();
+        let limits = self.service.limits();
+        match self.shared.connection.poll_turn(cx, Some(&limits.h2), now) {
+            Turn::Over => return Poll::Ready(()),
+            Turn::Condemned(code) => self.condemned(code, now, cx),
+            Turn::Waiting => {}
+        }
+        // After what was at hand was read: who asked before is told behind the answer.
         if !self.farewell && (self.service.is_draining() || drain.as_mut().poll(cx).is_ready()) {
             self.farewell = true;
             if self.shared.connection.plan_goodbye() {
@@ -172,12 +179,6 @@ impl<S: Service> Serving<S> {
         if self.planned.as_ref().is_some_and(|planned| planned.poll(cx).is_ready()) {
             self.planned = None;
             self.shared.connection.announce_goodbye();
-        }
-        let limits = self.service.limits();
-        match self.shared.connection.poll_turn(cx, Some(&limits.h2), now) {
-            Turn::Over => return Poll::Ready(()),
-            Turn::Condemned(code) => self.condemned(code, now, cx),
-            Turn::Waiting => {}
         }
         self.give_up_some(cx, now);
         self.begin_some(cx, now);

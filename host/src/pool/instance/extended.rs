@@ -66,7 +66,7 @@ impl Instance {
     /// Says which extension it was that was waited for.
     pub(super) fn blame(&self) {
         if let Some(names) = self.extensions.waited_for() {
-            self.output.say(&format!("These extensions had not registered or not asked for an event: {names}"));
+            self.output.complain(&format!("These extensions had not registered or not asked for an event: {names}"));
         }
     }
 
@@ -80,7 +80,7 @@ impl Instance {
     pub fn extension_failed(&self, id: Uuid, (name, kind): (&str, &str), payload: &[u8]) {
         // One line, as long as one may be.
         let told = &payload[..payload.len().min(LINE_BYTES_MAX / 2)];
-        self.output.say(&format!("EXTENSION Name: {name} failed: {kind} {}", String::from_utf8_lossy(told)));
+        self.output.complain(&format!("EXTENSION Name: {name} failed: {kind} {}", String::from_utf8_lossy(told)));
         if self.is_ending() {
             self.extensions.left(id);
             return self.extension_moved();

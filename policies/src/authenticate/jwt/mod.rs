@@ -202,6 +202,10 @@ impl Authorizer for Jwt {
         Some(&self.place)
     }
 
+    fn token_issuer(&self) -> Option<&str> {
+        self.rules.one_issuer()
+    }
+
     fn is_anothers(&self, exchange: &Exchange) -> bool {
         match bearer::find(&self.place, exchange) {
             Found::One(token) => !token::claims_unverified(&token).is_ok_and(|claims| self.rules.issuer(&claims).is_ok()),

@@ -45,6 +45,10 @@ impl Rules {
         }
     }
 
+    pub fn one_issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
     /// RFC 8725 §3.1: of the configured ones, and exactly so written.
     pub fn algorithm(&self, header: &Header) -> Rule<JwtAlgorithm> {
         let known = JwtAlgorithm::of(&header.algorithm).filter(|algorithm| self.algorithms.contains(algorithm));

@@ -31,7 +31,9 @@ impl State {
                 if of_itself { Err(H2Code::PROTOCOL_ERROR) } else { Ok(()) }
             }
             H2Frame::Reset { stream, code } => {
-                tally.resets += 1;
+                // Who has its answer and wants to send no more of its request takes nothing back.
+                let is_answered = self.streams.get(&stream).is_some_and(|channel| channel.rest.get().is_some());
+                self.flood.tally.resets += u64::from(!is_answered);
                 self.reset_by_peer(stream, code)
             }
             H2Frame::Settings(settings) => {
@@ -321,6 +323,7 @@ impl State {
             Some(channel) => {
                 self.remember(stream, By::Peer);
                 self.close(&channel, Break { by: By::Peer, code });
+                self.part();
                 Ok(())
             }
             None if self.is_idle(stream) => Err(H2Code::PROTOCOL_ERROR),
