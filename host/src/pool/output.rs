@@ -1,7 +1,7 @@
 //! What one process writes: read from its pipes, cut into lines, and told with the invocation that was under way.
 
 use crate::hint::Places;
-use crate::log::{Lines, Log, LogSource};
+use crate::log::{LINE_BYTES_MAX, Lines, Log, LogSource};
 use maitred_core::function::LOG_TAIL_BYTES_MAX;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
