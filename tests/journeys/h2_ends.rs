@@ -137,7 +137,10 @@ fn a_drain_says_goaway_and_lets_streams_end() {
 }
 
 /// What a client that waits for an answer hears, in a drain that begins meanwhile. `None`: the machine paused, and it was told before.
-fn heard_in_a_drain(ask: impl FnOnce(&Gateway, &mut H2Client) -> u32, crosses: bool) -> Option<(Vec<Goaway>, [u32; 2])> {
+fn heard_in_a_drain(
+    ask: impl FnOnce(&Gateway, &mut H2Client, &Backend) -> u32,
+    crosses: bool,
+) -> Option<(Vec<Goaway>, [u32; 2])> {
     const TOLD_ANYWAY: Duration = Duration::from_millis(900);
     let latch = Latch::new();
     let seen = latch.clone();
@@ -148,7 +151,7 @@ fn heard_in_a_drain(ask: impl FnOnce(&Gateway, &mut H2Client) -> u32, crosses: b
     let gateway = gateway_to(&backend);
     let mut client = H2Client::silent(Stream::connect(gateway.address()).expect("a listener"));
     let began = Instant::now();
-    let stream = ask(&gateway, &mut client);
+    let stream = ask(&gateway, &mut client, &backend);
     backend.wait_for(1);
     // Whoever answers this knows of the drain.
     client.ping();
@@ -168,9 +171,10 @@ fn heard_in_a_drain(ask: impl FnOnce(&Gateway, &mut H2Client) -> u32, crosses: b
 
 #[test]
 fn who_asks_one_after_another_hears_of_a_drain_behind_the_answer() {
-    let ask = |gateway: &Gateway, client: &mut H2Client| {
+    let ask = |gateway: &Gateway, client: &mut H2Client, backend: &Backend| {
         client.handshake(&[]);
         let stream = client.ask("GET", "/", &[]);
+        backend.wait_for(1);
         gateway.begin_drain();
         stream
     };
@@ -183,7 +187,7 @@ fn who_asks_one_after_another_hears_of_a_drain_behind_the_answer() {
 
 #[test]
 fn who_is_heard_first_in_a_drain_is_answered_before_it_hears_of_it() {
-    let ask = |gateway: &Gateway, client: &mut H2Client| {
+    let ask = |gateway: &Gateway, client: &mut H2Client, _: &Backend| {
         let open = || gateway.metrics().workers.iter().map(|shard| shard.connections_open.get()).sum::<u64>();
         eventually("it is taken", || open() > 0);
         gateway.begin_drain();

@@ -353,9 +353,9 @@ impl State {
         let is_answered =
             self.terms.server && !channel.sending.get() && channel.receiving.get() && channel.broken.get().is_none();
         let room = u32::try_from(channel.receive_window.get()).unwrap_or(0).min(REST_BYTES_MAX);
-        // One that says goodbye waits for nothing, and what does not fit is not on its way.
+        // One that is to end waits for nothing, and what does not fit is not on its way.
         let is_near = room > 0 && channel.left.get().is_none_or(|left| left <= room.into());
-        if !is_answered || !is_near || matches!(self.goodbye, Goodbye::Said(_)) {
+        if !is_answered || !is_near || self.goodbye != Goodbye::No {
             return false;
         }
         // No more of them than streams are there at once, but for some that have ended.
@@ -395,9 +395,9 @@ impl State {
     }
 
     /// A client that has one request after another is told behind the answer that it waits for, before it begins the next: there are clients that
-    /// take nothing more from whoever said GOAWAY. One of which nothing was heard yet may be such a one. False: it is told now.
+    /// take nothing more from whoever said GOAWAY. One that has asked for nothing yet may be such a one. False: it is told now.
     pub fn plan_goodbye(&mut self) -> bool {
-        let is_awaited = !self.peer.settled || self.under_way() > 0;
+        let is_awaited = self.begun_by_peer == 0 || self.under_way() > 0;
         if self.goodbye == Goodbye::No && !self.is_shared && is_awaited {
             self.goodbye = Goodbye::Planned;
         }
