@@ -322,6 +322,12 @@ impl Connection {
         self.state.borrow_mut().plan_goodbye()
     }
 
+    /// What was planned has waited for long enough, or the connection was idle for as long as it may be.
+    pub fn take_leave(&self) {
+        self.state.borrow_mut().take_leave();
+        self.tell_driver();
+    }
+
     /// Says that no further request is wanted; those that are on their way are answered.
     pub fn announce_goodbye(&self) {
         self.state.borrow_mut().announce_goodbye();

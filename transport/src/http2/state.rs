@@ -394,14 +394,21 @@ impl State {
         self.settle(channel);
     }
 
-    /// A client that has one request after another is told behind the answer that it waits for, before it begins the next: there are clients that
-    /// take nothing more from whoever said GOAWAY. One that has asked for nothing yet may be such a one. False: it is told now.
+    /// A client that has one request after another is told behind the answer to the one that is under way, or comes within a moment: there are
+    /// clients that take nothing more from whoever said GOAWAY. False: it has several at once, and is told now.
     pub fn plan_goodbye(&mut self) -> bool {
-        let is_awaited = self.begun_by_peer == 0 || self.under_way() > 0;
-        if self.goodbye == Goodbye::No && !self.is_shared && is_awaited {
+        if self.goodbye == Goodbye::No && !self.is_shared {
             self.goodbye = Goodbye::Planned;
         }
         self.goodbye == Goodbye::Planned
+    }
+
+    /// Nothing came for a while from who has one request after another: nothing is on its way.
+    pub fn take_leave(&mut self) {
+        match !self.is_shared && self.under_way() == 0 && self.arrivals.is_empty() {
+            true => self.say_goodbye(),
+            false => self.announce_goodbye(),
+        }
     }
 
     /// Tells the client that a goodbye is coming: what it sends until it has heard of it is answered (§6.8).

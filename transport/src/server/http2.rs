@@ -178,7 +178,7 @@ impl<S: Service> Serving<S> {
         }
         if self.planned.as_ref().is_some_and(|planned| planned.poll(cx).is_ready()) {
             self.planned = None;
-            self.shared.connection.announce_goodbye();
+            self.shared.connection.take_leave();
         }
         self.give_up_some(cx, now);
         self.begin_some(cx, now);
@@ -274,7 +274,7 @@ impl<S: Service> Serving<S> {
             return Poll::Pending;
         }
         self.farewell = true;
-        connection.announce_goodbye();
+        connection.take_leave();
         self.timer.arm(now + Worker::FAREWELL_TIME);
         Poll::Pending
     }
