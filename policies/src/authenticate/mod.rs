@@ -296,6 +296,12 @@ impl Authenticate {
         Authenticate { choices: Listed::all(choices), anonymous, failures, stripped, has_plans }
     }
 
+    /// Whom those know to which it would leave the credential.
+    fn recall_behind(&self, listed: &Listed, exchange: &Exchange, ports: &dyn Ports) -> Option<(&Choice, Decision)> {
+        let mut behind = listed.leaves_to.iter().filter_map(|&at| Some(&self.choices.get(at)?.choice));
+        behind.find_map(|choice| Some((choice, choice.authorizer.recall(exchange, ports)?)))
+    }
+
     fn conclude(
         &self,
         choice: &Choice,
@@ -395,15 +401,20 @@ impl Policy for Authenticate {
         let check = |exchange: &Exchange| self.failures.as_ref().map_or(Ok(()), |failures| failures.check(exchange, ports));
         let (mut found, mut checked) = (None, None);
         for listed in &self.choices {
-            let places = listed.leaves_to.iter().filter_map(|&at| self.choices.get(at));
-            for Listed { choice, .. } in std::iter::once(listed).chain(places) {
-                if let Some(known) = choice.authorizer.recall(exchange, ports) {
+            if let Some(known) = listed.choice.authorizer.recall(exchange, ports) {
+                return Hook::Ready(self.conclude(&listed.choice, exchange, ports, known));
+            }
+            if listed.yields && listed.choice.authorizer.finds(exchange) {
+                if let Some((choice, known)) = self.recall_behind(listed, exchange, ports) {
                     return Hook::Ready(self.conclude(choice, exchange, ports, known));
                 }
+                // Whoever was wrong too often is not looked at, not even for whose it is.
+                if checked.get_or_insert_with(|| check(exchange)).is_err() {
+                    found = Some(listed);
+                    break;
+                }
             }
-            // Whoever was wrong too often is not looked at, not even for whose it is.
-            let may_be_anothers = || listed.yields && listed.choice.authorizer.finds(exchange);
-            if (may_be_anothers() && checked.get_or_insert_with(|| check(exchange)).is_err()) || listed.takes(exchange) {
+            if listed.takes(exchange) {
                 found = Some(listed);
                 break;
             }
