@@ -116,6 +116,15 @@ impl Backend {
         })
     }
 
+    /// 200 with that text, once the latch is open.
+    pub fn after(latch: &Latch, text: &'static str) -> Backend {
+        let latch = latch.clone();
+        Backend::new(move |_, conn| {
+            conn.wait(&latch);
+            conn.answer(200, "", text);
+        })
+    }
+
     /// 200 with so many bytes.
     pub fn bytes(count: usize) -> Backend {
         Backend::new(move |_, conn| {

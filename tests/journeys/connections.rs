@@ -105,11 +105,7 @@ fn what_is_pipelined_behind_a_close_is_not_served() {
 #[test]
 fn a_half_closed_client_gets_its_answer() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "worth the wait");
-    });
+    let backend = Backend::after(&latch, "worth the wait");
     let gateway = gateway_to(&backend);
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -62,11 +62,7 @@ fn nobody_new_is_let_in() {
 #[test]
 fn a_request_in_flight_is_answered() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "late");
-    });
+    let backend = Backend::after(&latch, "late");
     let gateway = gateway_to(&backend);
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -85,11 +81,7 @@ fn a_request_in_flight_is_answered() {
 #[test]
 fn pipelined_requests_behind_the_last_are_not_served() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "x");
-    });
+    let backend = Backend::after(&latch, "x");
     let gateway = gateway_to(&backend);
     let mut client = gateway.client();
     client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -234,11 +234,7 @@ fn only_headers_and_priority_come_to_an_idle_stream() {
 #[test]
 fn nothing_follows_the_end_of_a_request() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "x");
-    });
+    let backend = Backend::after(&latch, "x");
     let gateway = gateway_to(&backend);
     for late in [Frame::data(1, "late", false), get(1)] {
         let mut client = gateway.h2();
@@ -310,11 +306,7 @@ fn the_numbers_of_streams_are_odd_and_grow() {
 #[test]
 fn streams_beyond_the_announced_limit_are_refused() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "x");
-    });
+    let backend = Backend::after(&latch, "x");
     let yaml = "limits: { h2_streams: 2 }
 upstreams: { kitchen: \"http://$kitchen\" }
 apis: { all: { routes: [ \"GET /\": kitchen ] } }";

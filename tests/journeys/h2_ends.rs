@@ -27,11 +27,7 @@ fn a_client_that_breaks_its_connection_ends_all_its_attempts() {
 #[test]
 fn a_half_closed_client_gets_its_answers() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "worth the wait");
-    });
+    let backend = Backend::after(&latch, "worth the wait");
     let gateway = gateway_to(&backend);
     let mut client = gateway.h2();
     let streams = [client.ask("GET", "/", &[]), client.ask("GET", "/", &[])];
@@ -93,11 +89,7 @@ fn an_idle_connection_is_closed_with_a_word() {
 #[test]
 fn a_connection_with_a_stream_is_not_idle() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "late");
-    });
+    let backend = Backend::after(&latch, "late");
     let yaml = "limits: { idle_timeout: 5s }
 upstreams: { kitchen: { endpoints: [\"http://$kitchen\"], timeouts: { response: 1h } } }
 apis: { all: { routes: [ \"GET /\": kitchen ] } }";
@@ -116,11 +108,7 @@ apis: { all: { routes: [ \"GET /\": kitchen ] } }";
 #[test]
 fn a_drain_says_goaway_and_lets_streams_end() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "late");
-    });
+    let backend = Backend::after(&latch, "late");
     let gateway = gateway_to(&backend);
     let mut client = gateway.h2();
     let stream = client.ask("GET", "/", &[]);
@@ -143,11 +131,7 @@ fn heard_in_a_drain(
 ) -> Option<(Vec<Goaway>, [u32; 2])> {
     const TOLD_ANYWAY: Duration = Duration::from_millis(900);
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "late");
-    });
+    let backend = Backend::after(&latch, "late");
     let gateway = gateway_to(&backend);
     let mut client = H2Client::silent(Stream::connect(gateway.address()).expect("a listener"));
     let began = Instant::now();
@@ -200,11 +184,7 @@ fn who_is_heard_first_in_a_drain_is_answered_before_it_hears_of_it() {
 #[test]
 fn who_asks_for_much_at_once_hears_of_a_drain_at_once() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "late");
-    });
+    let backend = Backend::after(&latch, "late");
     let gateway = gateway_to(&backend);
     let mut client = gateway.h2();
     let streams = [client.ask("GET", "/", &[]), client.ask("GET", "/", &[])];

@@ -161,11 +161,7 @@ fn a_client_cannot_push() {
 #[test]
 fn streams_of_a_client_that_says_goaway_are_answered() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "late");
-    });
+    let backend = Backend::after(&latch, "late");
     let gateway = gateway_to(&backend);
     let mut client = gateway.h2();
     let stream = client.ask("GET", "/", &[]);

@@ -14,11 +14,7 @@ fn unhex(text: &str) -> Vec<u8> {
 /// A back end that answers once it is let, and how.
 fn waiting() -> (Backend, Latch) {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "x");
-    });
+    let backend = Backend::after(&latch, "x");
     (backend, latch)
 }
 

@@ -285,11 +285,7 @@ fn many_streams_are_answered_at_once() {
 #[test]
 fn no_more_streams_than_are_allowed() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "x");
-    });
+    let backend = Backend::after(&latch, "x");
     let secured = secured_with("limits: { h2_streams: 2 }", "", backend);
     let client = secured.raw();
     let ask = || {

@@ -83,11 +83,7 @@ apis: { kit: { maintenance: true, routes: [ \"POST /{call+}\": kitchen ] } }",
 #[test]
 fn what_was_let_in_before_goes_on_and_a_reload_opens_again() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "done");
-    });
+    let backend = Backend::after(&latch, "done");
     let open = SHOP.replace("    maintenance: { retry_after: 90s }\n", "");
     let gateway = gateway(&open, &[("kitchen", backend.address())]);
     let mut early = gateway.client();

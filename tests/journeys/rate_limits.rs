@@ -408,11 +408,7 @@ fn two_workers_together_let_in_what_one_would() {
 #[test]
 fn who_has_the_better_plan_is_served_first_where_requests_wait() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "served");
-    });
+    let backend = Backend::after(&latch, "served");
     let kitchen = "kitchen: { endpoints: [\"http://$kitchen\"], concurrency: { limit: 1 } }";
     let routes = [("/a", "idempotent: true"), ("/b", "priority: 5"), ("/special", "idempotent: true")];
     let text =

@@ -352,11 +352,7 @@ fn an_orderly_end_says_goodbye_and_a_cut_does_not() {
 #[test]
 fn a_client_s_goodbye_is_its_fin() {
     let latch = maitred_testkit::Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "worth the wait");
-    });
+    let backend = Backend::after(&latch, "worth the wait");
     let secured = secured_with("", "", backend);
     let mut client = secured.gateway.tls_client(&secured.tls());
     client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");

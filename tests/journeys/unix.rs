@@ -168,11 +168,7 @@ fn a_drain_waits_for_clients_behind_a_socket() {
     let folder = Folder::new();
     let path = folder.path("s");
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "late");
-    });
+    let backend = Backend::after(&latch, "late");
     let gateway = listening(&path, "", &backend);
     let mut client = Client::connect_unix(&path);
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");

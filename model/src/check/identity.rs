@@ -115,15 +115,11 @@ fn told_by_api(api: &Api, checker: &mut Checker<'_>) {
 
 /// A header that says who it is comes from no client: no credential can come in it.
 fn taken_from(document: &Document, checker: &mut Checker<'_>) {
-    let policies = document
-        .apis
-        .values()
-        .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
     let told = document
         .authorizers
         .values()
         .flat_map(|authorizer| authorizer.kind.tells().iter().map(|name| Spanned::new(name.clone(), authorizer.span)));
-    for header in policies.flat_map(Policies::identity_headers).chain(told) {
+    for header in policies(document).flat_map(Policies::identity_headers).chain(told) {
         let reads = |authorizer: &&Spanned<Authorizer>| {
             authorizer.kind.places().iter().any(|place| match place {
                 KeyPlace::Header(name) => name.as_str().replace('_', "-") == header.as_str().replace('_', "-"),
@@ -322,13 +318,17 @@ fn secrets(kind: &AuthorizerKind, checker: &mut Checker<'_>) {
     }
 }
 
-/// Authorizers that nobody asks. Called where nothing else is wrong.
-pub(super) fn unused(document: &Document, checker: &mut Checker<'_>) {
-    let policies = document
+/// Of every API, and of each of its routes.
+pub(super) fn policies(document: &Document) -> impl Iterator<Item = &Policies> {
+    document
         .apis
         .values()
-        .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
-    let lists = policies.filter_map(|policies| match policies.authenticate.as_ref().map(|list| &list.value) {
+        .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)))
+}
+
+/// Authorizers that nobody asks. Called where nothing else is wrong.
+pub(super) fn unused(document: &Document, checker: &mut Checker<'_>) {
+    let lists = policies(document).filter_map(|policies| match policies.authenticate.as_ref().map(|list| &list.value) {
         Some(Authenticate::Any { authorizers, .. }) => Some(authorizers),
         Some(Authenticate::Open) | None => None,
     });

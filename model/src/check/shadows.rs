@@ -1,18 +1,15 @@
 //! Authorizers of one list that look for the same: the first of them takes it, right or wrong, and who stands behind it is never asked.
 
 use super::Checker;
+use super::identity::policies;
 use crate::document::{Ask, Authenticate, AuthorizerKind, Document, KeyPlace};
 use std::collections::HashSet;
 
 const CODE: &str = "shadowed-authorizer";
 
 pub(super) fn check(document: &Document, checker: &mut Checker<'_>) {
-    let policies = document
-        .apis
-        .values()
-        .flat_map(|api| std::iter::once(&api.value.policies).chain(api.routes.iter().map(|route| &route.value.policies)));
     let mut told = HashSet::new();
-    for list in policies.filter_map(|policies| policies.authenticate.as_ref()) {
+    for list in policies(document).filter_map(|policies| policies.authenticate.as_ref()) {
         let Authenticate::Any { authorizers, .. } = &list.value else { continue };
         let named = authorizers.iter().filter_map(|name| Some((name, &document.authorizers.get(&name.value)?.kind)));
         let named: Vec<_> = named.collect();

@@ -142,11 +142,7 @@ fn it_comes_and_goes_with_a_reload() {
 #[test]
 fn a_drain_lets_requests_end() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "late");
-    });
+    let backend = Backend::after(&latch, "late");
     let secured = secured_with("", "", backend);
     let mut client = secured.h3();
     let mut stream = client.open("GET", "/", &[]);
@@ -167,11 +163,7 @@ fn a_drain_lets_requests_end() {
 #[test]
 fn who_asks_after_the_goodbye_is_told_to_ask_elsewhere() {
     let latch = Latch::new();
-    let seen = latch.clone();
-    let backend = Backend::new(move |_, conn| {
-        conn.wait(&seen);
-        conn.answer(200, "", "late");
-    });
+    let backend = Backend::after(&latch, "late");
     let secured = secured_with("", "", backend);
     let client = secured.raw();
     let mut first = client.stream(&headers(&GET));

@@ -405,7 +405,7 @@ impl State {
 
     /// Nothing came for a while from who has one request after another: nothing is on its way.
     pub fn take_leave(&mut self) {
-        match !self.is_shared && self.under_way() == 0 && self.arrivals.is_empty() {
+        match self.waits_for_nothing() {
             true => self.say_goodbye(),
             false => self.announce_goodbye(),
         }
@@ -427,9 +427,14 @@ impl State {
         self.streams.values().filter(|channel| channel.rest.get().is_none()).count()
     }
 
+    /// A client that has one request after another, and has none under way.
+    fn waits_for_nothing(&self) -> bool {
+        !self.is_shared && self.under_way() == 0 && self.arrivals.is_empty()
+    }
+
     /// A stream is over. Whoever has one request after another and was told between two of them has heard of it by the next.
     fn part(&mut self) {
-        if self.is_shared || self.under_way() > 0 || !self.arrivals.is_empty() {
+        if !self.waits_for_nothing() {
             return;
         }
         match self.goodbye {
