@@ -30,22 +30,39 @@ pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+#[inline]
 pub fn decimal(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(digits(number, &mut [0; 20]));
+    match number {
+        0..10 => out.push(b'0' + number as u8),
+        10.. => out.extend_from_slice(digits(number, &mut [0; 20])),
+    }
 }
 
 /// The same in place.
 pub fn digits(mut number: u64, text: &mut [u8; 20]) -> &[u8] {
     let mut at = text.len();
-    loop {
-        at -= 1;
-        text[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &text[at..];
-        }
+    while number >= 10 {
+        at -= 2;
+        text[at..at + 2].copy_from_slice(&PAIRS[(number % 100) as usize]);
+        number /= 100;
     }
+    if number > 0 || at == text.len() {
+        at -= 1;
+        text[at] = b'0' + number as u8;
+    }
+    &text[at..]
 }
+
+/// From `00` to `99`.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + number as u8 / 10, b'0' + number as u8 % 10];
+        number += 1;
+    }
+    pairs
+};
 
 /// The standard phrase (RFC 9110 §15 and the IANA registry); empty for a status without one.
 pub fn reason(status: u16) -> &'static str {

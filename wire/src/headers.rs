@@ -124,31 +124,48 @@ impl Headers {
     /// name is no well-known one.
     #[inline]
     pub fn add_line(&mut self, line: &[u8], name_len: usize) {
-        debug_assert!(line[name_len..].starts_with(b": ") && line.ends_with(b"\r\n"));
-        debug_assert!(Name::of(&line[..name_len]) == Name::Other);
+        self.write_line(name_len, |out| out.extend_from_slice(line));
+    }
+
+    /// The same, of a line that `write` appends.
+    #[inline]
+    pub fn write_line(&mut self, name_len: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let name = self.bytes.len();
-        self.bytes.extend_from_slice(line);
+        write(&mut self.bytes);
+        debug_assert!(self.bytes[name + name_len..].starts_with(b": ") && self.bytes.ends_with(b"\r\n"));
+        debug_assert!(Name::of(&self.bytes[name..name + name_len]) == Name::Other);
+        let value = name + name_len + 2;
         self.entries.push(Entry {
             name: name as u32,
             name_len: name_len as u16,
-            value: (name + name_len + 2) as u32,
-            value_len: (line.len() - name_len - 4) as u32,
+            value: value as u32,
+            value_len: (self.bytes.len() - 2 - value) as u32,
             known: Name::Other,
             removed: false,
         });
     }
 
-    /// Writes a field as HTTP/1.1 has it.
+    /// Writes the fields that pass, in order and as HTTP/1.1 has them. Whole lines that stand there one after the other go in one piece.
     #[inline]
-    pub fn write_field(&self, entry: &Entry, out: &mut Vec<u8>) {
-        let (name, value) = (entry.name as usize, entry.value as usize);
-        let (name_end, value_end) = (name + entry.name_len as usize, value + entry.value_len as usize);
-        // As nearly everyone writes it, it stands there in one piece, end and all.
-        let is_line = self.bytes.get(value_end..value_end + 2) == Some(b"\r\n") && self.bytes.get(name_end..value) == Some(b": ");
-        match self.bytes.get(name..value_end + 2).filter(|_| is_line) {
-            Some(line) => out.extend_from_slice(line),
-            None => field(out, self.name(entry), self.value(entry)),
+    pub fn write_fields(&self, out: &mut Vec<u8>, passes: impl Fn(&Entry) -> bool) {
+        let two = |at: usize| self.bytes.get(at..).and_then(<[u8]>::first_chunk::<2>);
+        let mut run = 0..0;
+        for entry in self.iter().filter(|entry| passes(entry)) {
+            let (name, value) = (entry.name as usize, entry.value as usize);
+            let (name_end, value_end) = (name + entry.name_len as usize, value + entry.value_len as usize);
+            // As nearly everyone writes it.
+            let is_line = value == name_end + 2 && two(name_end) == Some(b": ") && two(value_end) == Some(b"\r\n");
+            if !is_line || name != run.end {
+                out.extend_from_slice(&self.bytes[run]);
+                run = name..name;
+            }
+            if is_line {
+                run.end = value_end + 2;
+            } else {
+                field(out, self.name(entry), self.value(entry));
+            }
         }
+        out.extend_from_slice(&self.bytes[run]);
     }
 
     /// Removes every field of that name, then adds one.
@@ -311,13 +328,33 @@ mod tests {
         headers.add_line(b"empty: \r\n", 5);
         headers.add(b"", b"");
         headers.add(b"c", b"");
-        for written in
-            ["a: 1\r\n", "ratelimit: \"x\";r=1\r\n", "b: : \r\n\r\n", "empty: \r\n", ": \r\n", "c: \r\n"].iter().enumerate()
-        {
-            let (at, text) = written;
+        headers.add_line(b"d: 1\r\n", 1);
+        headers.add_line(b"e: 2\r\n", 1);
+        headers.add_line(b"f: 3\r\n", 1);
+        let written = |passes: &dyn Fn(&Entry) -> bool| {
             let mut out = Vec::new();
-            headers.write_field(&headers.entries[at], &mut out);
-            assert_eq!(String::from_utf8_lossy(&out), **text);
+            headers.write_fields(&mut out, passes);
+            String::from_utf8(out).expect("text")
+        };
+        let lines = [
+            "a: 1\r\n",
+            "ratelimit: \"x\";r=1\r\n",
+            "b: : \r\n\r\n",
+            "empty: \r\n",
+            ": \r\n",
+            "c: \r\n",
+            "d: 1\r\n",
+            "e: 2\r\n",
+            "f: 3\r\n",
+        ];
+        for (at, line) in lines.into_iter().enumerate() {
+            assert_eq!(written(&|entry| std::ptr::eq(entry, &headers.entries[at])), line);
+        }
+        for passing in 0..1 << lines.len() {
+            let passes = |at: usize| passing >> at & 1 == 1;
+            let wanted: String = (0..lines.len()).filter(|&at| passes(at)).map(|at| lines[at]).collect();
+            let at = |entry: &Entry| headers.entries.iter().position(|other| std::ptr::eq(entry, other)).expect("one of them");
+            assert_eq!(written(&|entry| passes(at(entry))), wanted);
         }
         assert_eq!((headers.get(b"RateLimit"), headers.get(b"empty")), (Some(&b"\"x\";r=1"[..]), Some(&b""[..])));
         // A line that is cut off is no whole one.
@@ -325,7 +362,7 @@ mod tests {
         let name = cut.stash(b"x: 1\r");
         cut.push_slices(Slice::new(0, 1), Slice::new(3, 4));
         let mut out = Vec::new();
-        cut.write_field(&cut.entries[0], &mut out);
+        cut.write_fields(&mut out, |_| true);
         assert_eq!((out.as_slice(), name.len), (&b"x: 1\r\n"[..], 5));
     }
 }

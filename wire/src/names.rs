@@ -123,6 +123,7 @@ impl Name {
 
     /// Fields that concern one connection only and are never forwarded (RFC 9110 §7.6.1), and those whose job the
     /// gateway does itself: framing, expectations and upgrades are decided anew on each side.
+    #[inline]
     pub fn is_hop_by_hop(self) -> bool {
         const HOP: u64 = bit(Name::Connection)
             | bit(Name::KeepAlive)

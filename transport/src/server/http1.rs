@@ -272,11 +272,7 @@ impl Connection {
         self.owes_continue.set(false);
         let headers = &head.headers;
         status_line(&mut out, head.status, headers.slice(head.reason));
-        for entry in headers.iter() {
-            if !entry.known.is_hop_by_hop() && entry.known != Name::XRequestId {
-                headers.write_field(entry, &mut out);
-            }
-        }
+        headers.write_fields(&mut out, |entry| !entry.known.is_hop_by_hop() && entry.known != Name::XRequestId);
         if !headers.has(Name::Date) {
             out.extend_from_slice(b"date: ");
             service.date(exchange.record.started, &mut out);
