@@ -225,14 +225,13 @@ fn moment(seconds: u64) -> Option<String> {
 fn of_rate(rate: &RateLeft) -> Value {
     let RateLeft { name, burst, verdict } = rate;
     let named = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let full_in = verdict.full_in.as_secs() + u64::from(verdict.full_in.subsec_nanos() > 0);
     json!({
         "limit": *name.limit,
         "api": named(&name.api),
         "route": named(&name.route),
         "burst": burst,
         "left": verdict.remaining,
-        "full_in_seconds": full_in,
+        "full_in_seconds": verdict.full_nanos.div_ceil(1_000_000_000),
     })
 }
 

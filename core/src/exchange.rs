@@ -322,6 +322,7 @@ impl Exchange {
         record.fault = None;
     }
 
+    #[inline]
     pub fn client_ip(&self) -> IpAddr {
         self.forwarded.client
     }

@@ -15,7 +15,7 @@ mod tests;
 
 use sip::Sip;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -81,56 +81,69 @@ impl Pace {
         [self.interval, self.burst, self.patience, self.most]
     }
 
+    #[inline]
     fn units(&self, nanos: u64) -> u32 {
         u32::try_from(nanos / self.interval).unwrap_or(u32::MAX)
     }
 
     /// What is owed `owed` nanoseconds before it is paid for, once `cost` units more are taken; all or none.
+    #[inline]
     fn judge(&self, owed: u64, cost: u32) -> Result<u64, Verdict> {
         let after = owed.saturating_add(self.interval.saturating_mul(u64::from(cost)));
         let most = self.burst.saturating_add(self.patience);
-        if after <= most {
-            return Ok(after);
-        }
-        let retry_after = Duration::from_nanos(after - most);
-        Err(Verdict { allowed: false, retry_after, ..self.granted(owed) })
+        if after <= most { Ok(after) } else { Err(self.refused(owed, after - most)) }
+    }
+
+    #[cold]
+    fn refused(&self, owed: u64, retry_nanos: u64) -> Verdict {
+        Verdict { allowed: false, retry_nanos, ..self.granted(owed) }
     }
 
     /// Of a key that owes so much after what was allowed.
+    #[inline]
     fn granted(&self, owed: u64) -> Verdict {
         Verdict {
             allowed: true,
-            retry_after: Duration::from_nanos(owed.saturating_sub(self.burst)),
+            retry_nanos: owed.saturating_sub(self.burst),
             remaining: self.units(self.burst.saturating_sub(owed)),
-            full_in: Duration::from_nanos(owed),
+            full_nanos: owed,
         }
     }
 }
 
 /// What a key may do now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Verdict {
     pub allowed: bool,
-    /// Where it is not: when as much would be; what is more than a burst never is. Where it is: when its turn comes, zero unless the pace is patient.
-    pub retry_after: Duration,
+    /// Where it is not: in how long as much would be; what is more than a burst never is. Where it is: in how long its turn comes, zero unless the
+    /// pace is patient. In nanoseconds.
+    pub retry_nanos: u64,
     /// Units that are left, after those that were taken.
     pub remaining: u32,
-    /// When all of a burst is there again.
-    pub full_in: Duration,
+    /// In how many nanoseconds all of a burst is there again.
+    pub full_nanos: u64,
 }
 
 impl Verdict {
+    pub fn retry_after(&self) -> Duration {
+        Duration::from_nanos(self.retry_nanos)
+    }
+
+    pub fn full_in(&self) -> Duration {
+        Duration::from_nanos(self.full_nanos)
+    }
+
     /// The same after `cost` units in place of `taken` ones, for those who are told what is left.
     pub fn corrected(self, taken: u32, cost: u32, pace: &Pace) -> Verdict {
-        let units = |units: u32| Duration::from_nanos(pace.interval.saturating_mul(u64::from(units)));
+        let nanos = |units: u32| pace.interval.saturating_mul(u64::from(units));
         let remaining = self.remaining.saturating_add(taken).min(pace.burst()).saturating_sub(cost);
-        let full_in = self.full_in.saturating_sub(units(taken)).saturating_add(units(cost)).min(Duration::from_nanos(pace.most));
-        Verdict { remaining, full_in, ..self }
+        let full_nanos = self.full_nanos.saturating_sub(nanos(taken)).saturating_add(nanos(cost)).min(pace.most);
+        Verdict { remaining, full_nanos, ..self }
     }
 }
 
-/// A keyed fingerprint of what is limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A keyed fingerprint of what is limited; 0 is nobody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Key(u64);
 
 impl Key {
@@ -170,17 +183,20 @@ impl KeyWriter {
     pub fn address(&mut self, address: IpAddr, ipv6_prefix: u8) {
         match address.to_canonical() {
             IpAddr::V4(v4) => self.0.word(u64::from(v4.to_bits()) | 4 << 32),
-            IpAddr::V6(v6) => {
-                let host_bits = u32::from(128u8.saturating_sub(ipv6_prefix));
-                let network = v6.to_bits() & u128::MAX.checked_shl(host_bits).unwrap_or(0);
-                // No IPv4 address begins like that.
-                self.0.word(6 << 32);
-                self.0.word((network >> 64) as u64);
-                if ipv6_prefix > 64 {
-                    self.0.word(network as u64);
-                }
-            }
+            IpAddr::V6(v6) => *self = self.network(v6, ipv6_prefix),
         }
+    }
+
+    fn network(mut self, address: Ipv6Addr, prefix: u8) -> KeyWriter {
+        let host_bits = u32::from(128u8.saturating_sub(prefix));
+        let network = address.to_bits() & u128::MAX.checked_shl(host_bits).unwrap_or(0);
+        // No IPv4 address begins like that.
+        self.0.word(6 << 32);
+        self.0.word((network >> 64) as u64);
+        if prefix > 64 {
+            self.0.word(network as u64);
+        }
+        self
     }
 
     #[inline]
@@ -208,7 +224,8 @@ pub struct Table {
     first: usize,
     /// 2^n of them.
     buckets: usize,
-    seed: [u64; 2],
+    /// What keys of this table begin with.
+    writer: KeyWriter,
     epoch: Instant,
     /// The latest moment that anybody came with, give or take a tick.
     latest: AtomicU64,
@@ -222,7 +239,15 @@ impl Table {
         let words = zeroed((buckets + 1) * BUCKET_WORDS);
         // The end of the room for one bucket more is what is left of it.
         let first = words.as_ptr().align_offset(BUCKET_BYTES).min(BUCKET_WORDS);
-        Table { words, first, buckets, seed, epoch: now, latest: AtomicU64::new(0), figures: Arc::default() }
+        Table {
+            words,
+            first,
+            buckets,
+            writer: KeyWriter::new(seed),
+            epoch: now,
+            latest: AtomicU64::new(0),
+            figures: Arc::default(),
+        }
     }
 
     /// What a table for so many keys may come to take. The system gives it page by page, as keys come.
@@ -248,7 +273,7 @@ impl Table {
     /// For keys of several parts.
     #[inline]
     pub fn writer(&self) -> KeyWriter {
-        KeyWriter::new(self.seed)
+        self.writer
     }
 
     pub fn key(&self, bytes: &[u8]) -> Key {
@@ -277,6 +302,7 @@ impl Table {
     }
 
     /// Takes `cost` units, all or none.
+    #[inline]
     pub fn take(&self, key: Key, cost: u32, pace: &Pace, now: Instant) -> Verdict {
         let now = self.time(now);
         let bucket = self.bucket(key);
@@ -288,6 +314,11 @@ impl Table {
                 return self.told(verdict);
             }
         }
+        self.take_shared(bucket, cost, pace, now)
+    }
+
+    #[cold]
+    fn take_shared(&self, bucket: Bucket<'_>, cost: u32, pace: &Pace, now: u64) -> Verdict {
         self.told(charge(&bucket.untils[self.strictest(bucket)], cost, pace, now))
     }
 
@@ -322,6 +353,7 @@ impl Table {
         }
     }
 
+    #[inline]
     fn told(&self, verdict: Verdict) -> Verdict {
         if !verdict.allowed {
             self.figures.refused.fetch_add(1, Ordering::Relaxed);
@@ -346,6 +378,7 @@ impl Table {
         now.max(latest)
     }
 
+    #[inline]
     fn bucket(&self, key: Key) -> Bucket<'_> {
         let index = (key.0 >> 32) as usize & (self.buckets - 1);
         let from = self.first + index * BUCKET_WORDS;
@@ -371,6 +404,7 @@ fn zeroed(words: usize) -> Box<[AtomicU64]> {
 }
 
 /// What a key that has paid for all at `until` owes now, in nanoseconds.
+#[inline]
 fn owed(until: u64, pace: &Pace, now: u64) -> u64 {
     let owed = until.saturating_sub(now);
     if owed > pace.most.saturating_add(CLOCKS_APART) { pace.most } else { owed }
@@ -462,7 +496,13 @@ impl Bucket<'_> {
     }
 
     /// The key's place, taken for it if it has none. `None`: all are others'.
+    #[inline]
     fn place(self, key: Key, now: u64) -> Option<usize> {
+        self.of(key).or_else(|| self.new_place(key, now))
+    }
+
+    #[cold]
+    fn new_place(self, key: Key, now: u64) -> Option<usize> {
         for _ in 0..TURNS {
             if let Some(own) = self.of(key) {
                 return Some(own);
@@ -483,6 +523,7 @@ impl Bucket<'_> {
 }
 
 /// Takes `cost` from whoever has the place.
+#[inline]
 fn charge(place: &AtomicU64, cost: u32, pace: &Pace, now: u64) -> Verdict {
     let mut before = place.load(Ordering::Acquire);
     loop {
@@ -505,6 +546,7 @@ fn charge(place: &AtomicU64, cost: u32, pace: &Pace, now: u64) -> Verdict {
     }
 }
 
+#[inline]
 fn nanos(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }

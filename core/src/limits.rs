@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 /// What one limit took.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Taken {
     /// Which of the limits that its route's policies ask.
     pub limit: u32,
@@ -36,7 +36,7 @@ pub struct QuotaLeft {
 /// What the limits of a request took so far.
 #[derive(Debug, Default)]
 pub struct TakenList {
-    taken: [Option<Taken>; LIMITS_MAX],
+    taken: [Taken; LIMITS_MAX],
     len: u8,
     /// Of the caller's plan.
     pub quota: Option<QuotaLeft>,
@@ -44,23 +44,17 @@ pub struct TakenList {
 
 impl TakenList {
     /// Whoever compiles sees to it that there are no more than fit.
+    #[inline]
     pub fn push(&mut self, taken: Taken) {
         if let Some(place) = self.taken.get_mut(usize::from(self.len)) {
-            *place = Some(taken);
+            *place = taken;
             self.len += 1;
         }
     }
 
-    pub fn len(&self) -> usize {
-        usize::from(self.len)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Taken> {
-        self.taken[..usize::from(self.len)].iter().flatten()
+    #[inline]
+    pub fn as_slice(&self) -> &[Taken] {
+        &self.taken[..usize::from(self.len)]
     }
 
     pub fn clear(&mut self) {

@@ -44,9 +44,9 @@ fn verdict(reply: &Reply, ask: &Ask) -> Verdict {
     let [interval, burst, ..] = ask.pace.nanos();
     Verdict {
         allowed: numbers[0] == 1,
-        retry_after: Duration::from_nanos(numbers[1]),
+        retry_nanos: numbers[1],
         remaining: (burst.saturating_sub(numbers[2]) / interval) as u32,
-        full_in: Duration::from_nanos(numbers[2]),
+        full_nanos: numbers[2],
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Barrier;
 
 const SEED: [u64; 2] = [1, 2];
 const MS: Duration = Duration::from_millis(1);
+const MS_NANOS: u64 = 1_000_000;
 
 fn key(table: &Table, number: u64) -> Key {
     table.key(&number.to_le_bytes())
@@ -30,7 +31,11 @@ fn a_burst_at_once_and_then_as_time_gives() {
         (10_000, true, 0, 2, 100),
     ] {
         let verdict = table.take(key, 1, &pace, start + at * MS);
-        assert_eq!(verdict, Verdict { allowed, retry_after: wait * MS, remaining, full_in: full * MS }, "at {at} ms");
+        assert_eq!(
+            verdict,
+            Verdict { allowed, retry_nanos: wait * MS_NANOS, remaining, full_nanos: full * MS_NANOS },
+            "at {at} ms"
+        );
     }
 }
 
@@ -40,11 +45,11 @@ fn to_look_takes_nothing_and_what_is_given_back_is_there_again() {
     let (table, pace) = (Table::new(100, SEED, start), Pace::new(1, Duration::from_secs(60), 2));
     let key = key(&table, 1);
     for _ in 0..5 {
-        let rested = Verdict { allowed: true, retry_after: Duration::ZERO, remaining: 2, full_in: Duration::ZERO };
+        let rested = Verdict { allowed: true, retry_nanos: 0, remaining: 2, full_nanos: 0 };
         assert_eq!(table.peek(key, &pace, start), rested);
     }
     assert!(table.take(key, 2, &pace, start).allowed);
-    assert_eq!(table.peek(key, &pace, start).retry_after, Duration::from_secs(60));
+    assert_eq!(table.peek(key, &pace, start).retry_after(), Duration::from_secs(60));
     table.give_back(key, 1, &pace, start);
     assert_eq!(table.peek(key, &pace, start).remaining, 1);
     table.give_back(key, 100, &pace, start);
@@ -117,13 +122,13 @@ fn who_is_patient_gets_the_next_turns_in_order() {
     let pace = plain.patient(250 * MS);
     let key = key(&table, 1);
     let turns: Vec<_> = (0..5).map(|_| table.take(key, 1, &pace, start)).collect();
-    let told: Vec<_> = turns.iter().map(|turn| (turn.allowed, turn.retry_after.as_millis(), turn.remaining)).collect();
+    let told: Vec<_> = turns.iter().map(|turn| (turn.allowed, turn.retry_after().as_millis(), turn.remaining)).collect();
     // The third turn beyond the burst comes in 300 ms; in 50 ms it will be near enough.
     assert_eq!(told, [(true, 0, 1), (true, 0, 0), (true, 100, 0), (true, 200, 0), (false, 50, 0)]);
-    assert_eq!(table.take(key, 1, &pace, start + 50 * MS).retry_after, 250 * MS);
+    assert_eq!(table.take(key, 1, &pace, start + 50 * MS).retry_after(), 250 * MS);
     // One who waits goes away: his turn is the next one's.
     table.give_back(key, 1, &pace, start + 60 * MS);
-    assert_eq!(table.take(key, 1, &pace, start + 60 * MS).retry_after, 240 * MS);
+    assert_eq!(table.take(key, 1, &pace, start + 60 * MS).retry_after(), 240 * MS);
     assert!(!table.take(key, 1, &plain, start + 60 * MS).allowed, "who does not wait is refused");
 }
 
@@ -137,13 +142,13 @@ fn what_is_owed_has_an_end_and_a_changed_limit_locks_nobody_out() {
     table.owe(key, 2, &owing, start);
     assert_eq!(table.peek(key, &owing, start).remaining, 2);
     table.owe(key, u32::MAX, &owing, start);
-    assert_eq!(table.take(key, 1, &owing, start).retry_after, Duration::from_secs(46), "ten bursts, and the unit itself");
+    assert_eq!(table.take(key, 1, &owing, start).retry_after(), Duration::from_secs(46), "ten bursts, and the unit itself");
     // The same counts under a limit that lets nothing be owed: as if all of a burst had been taken now.
-    assert_eq!(table.take(key, 1, &pace, start).retry_after, Duration::from_secs(1));
+    assert_eq!(table.take(key, 1, &pace, start).retry_after(), Duration::from_secs(1));
     let hours = Pace::new(1, Duration::from_secs(3600), 1000);
     let (other, quick) = (self::key(&table, 2), Pace::new(100, Duration::from_secs(1), 100));
     assert!(table.take(other, 1000, &hours, start).allowed);
-    assert_eq!(table.take(other, 1, &quick, start).retry_after, 10 * MS);
+    assert_eq!(table.take(other, 1, &quick, start).retry_after(), 10 * MS);
     assert!(table.take(other, 100, &quick, start + 1000 * MS).allowed, "from the first refusal on it is paid for");
 }
 
@@ -167,7 +172,7 @@ fn who_comes_with_a_moment_long_past_forgives_nothing() {
     assert!(table.take(key, 20, &pace, now).allowed);
     for behind in [10, 20, 25] {
         let old = now - Duration::from_secs(behind);
-        assert_eq!(table.take(key, 1, &pace, old).retry_after, 100 * MS, "{behind} s behind, and told what is so now");
+        assert_eq!(table.take(key, 1, &pace, old).retry_after(), 100 * MS, "{behind} s behind, and told what is so now");
         table.give_back(key, 1, &pace, old);
         assert!(table.take(key, 1, &pace, now).allowed, "{behind} s behind: what was given back");
         table.owe(key, 0, &pace, old);
@@ -216,7 +221,7 @@ fn what_is_told_follows_what_it_cost_in_the_end() {
     let key = key(&table, 1);
     let told = |cost: u32| {
         let verdict = table.take(key, 1, &pace, start).corrected(1, cost, &pace);
-        let told = (verdict.remaining, verdict.full_in.as_secs());
+        let told = (verdict.remaining, verdict.full_in().as_secs());
         table.give_back(key, 1, &pace, start);
         told
     };
@@ -327,7 +332,7 @@ proptest! {
                     *credit += price;
                 }
             } else {
-                prop_assert_eq!(verdict.retry_after, Duration::from_nanos(price - *credit));
+                prop_assert_eq!(verdict.retry_after(), Duration::from_nanos(price - *credit));
             }
         }
     }

@@ -56,7 +56,7 @@ impl Failures {
 
 fn over(verdict: &Verdict) -> Fault {
     let fault = Fault::new(Kind::TooManyFailures, "over limits.failed_credentials");
-    Fault { retry_after: Some(verdict.retry_after), ..fault }
+    Fault { retry_after: Some(verdict.retry_after()), ..fault }
 }
 
 /// A credential is being looked at.

@@ -1,10 +1,10 @@
 //! How answers say what is left: in the fields of draft-ietf-httpapi-ratelimit-headers-09, and in those from before it. And the one field that
-//! is read: what a back end says that a request has cost. Written by integers into a buffer on the stack.
+//! is read: what a back end says that a request has cost.
 
 use super::Limit;
 use maitred_core::limit_table::Verdict;
 use maitred_core::limits::QuotaLeft;
-use maitred_core::wire::{Headers, digits};
+use maitred_core::wire::{Headers, decimal, digits};
 use maitred_model::LimitHeaders;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub(super) fn beginning(name: &str) -> Box<[u8]> {
     format!("{LIMIT}: \"{name}\";r=").into_bytes().into()
 }
 
-/// Rounded up: who comes too early is refused.
+/// Rounded up.
 fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
@@ -62,18 +62,24 @@ pub(super) struct Left<'a> {
     beginning: &'a [u8],
     most: u64,
     remaining: u64,
-    reset: Duration,
+    reset_nanos: u64,
 }
 
 impl<'a> Left<'a> {
     #[inline]
     pub fn of(limit: &'a Limit, verdict: &Verdict) -> Left<'a> {
         let (most, remaining) = (u64::from(limit.burst), u64::from(verdict.remaining));
-        Left { beginning: &limit.beginning, most, remaining, reset: verdict.full_in }
+        Left { beginning: &limit.beginning, most, remaining, reset_nanos: verdict.full_nanos }
     }
 
     pub fn of_quota(quota: &QuotaLeft) -> Left<'static> {
-        Left { beginning: b"ratelimit: \"quota\";r=", most: quota.most, remaining: quota.left, reset: quota.ends_in }
+        let reset_nanos = u64::try_from(quota.ends_in.as_nanos()).unwrap_or(u64::MAX);
+        Left { beginning: b"ratelimit: \"quota\";r=", most: quota.most, remaining: quota.left, reset_nanos }
+    }
+
+    /// Rounded up: who comes too early is refused.
+    fn reset(&self) -> u64 {
+        self.reset_nanos.div_ceil(1_000_000_000)
     }
 
     /// Whether the share that is left is smaller; of two that have as much, whether it takes longer until all is there.
@@ -81,32 +87,32 @@ impl<'a> Left<'a> {
     pub fn is_tighter(&self, other: &Left<'_>) -> bool {
         let share = u128::from(self.remaining) * u128::from(other.most);
         let others = u128::from(other.remaining) * u128::from(self.most);
-        share < others || share == others && self.reset > other.reset
+        share < others || share == others && self.reset_nanos > other.reset_nanos
     }
 }
 
 /// `"quota";q=1000000;w=2592000`
 pub(super) fn tell_quota(quota: &QuotaLeft, headers: &mut Headers) {
-    let mut line = Line { bytes: [0; LINE_BYTES_MAX], from: LINE_BYTES_MAX };
-    line.bytes(b"\r\n");
-    line.number(seconds(quota.window));
-    line.bytes(b";w=");
-    line.number(quota.most);
-    line.bytes(b"ratelimit-policy: \"quota\";q=");
-    headers.add_line(&line.bytes[line.from..], POLICY.len());
+    headers.write_line(POLICY.len(), |out| {
+        out.extend_from_slice(b"ratelimit-policy: \"quota\";q=");
+        decimal(out, quota.most);
+        out.extend_from_slice(b";w=");
+        decimal(out, seconds(quota.window));
+        out.extend_from_slice(b"\r\n");
+    });
 }
 
 /// Of the tightest.
 #[inline]
 pub(super) fn tell(ways: Ways, left: &Left<'_>, headers: &mut Headers) {
     if ways.draft {
-        let mut line = Line { bytes: [0; LINE_BYTES_MAX], from: LINE_BYTES_MAX };
-        line.bytes(b"\r\n");
-        line.number(seconds(left.reset));
-        line.bytes(b";t=");
-        line.number(left.remaining);
-        line.bytes(left.beginning);
-        headers.add_line(&line.bytes[line.from..], LIMIT.len());
+        headers.write_line(LIMIT.len(), |out| {
+            out.extend_from_slice(left.beginning);
+            decimal(out, left.remaining);
+            out.extend_from_slice(b";t=");
+            decimal(out, left.reset());
+            out.extend_from_slice(b"\r\n");
+        });
     }
     if ways.split || ways.x {
         tell_in_numbers(ways, left, headers);
@@ -114,43 +120,14 @@ pub(super) fn tell(ways: Ways, left: &Left<'_>, headers: &mut Headers) {
 }
 
 /// A number cannot stand there twice: the gateway's counts.
+#[inline(never)]
 fn tell_in_numbers(ways: Ways, left: &Left<'_>, headers: &mut Headers) {
-    let numbers = [left.most, left.remaining, seconds(left.reset)];
+    let numbers = [left.most, left.remaining, left.reset()];
     let split = [&b"ratelimit-limit"[..], b"ratelimit-remaining", b"ratelimit-reset"];
     let x = [&b"x-ratelimit-limit"[..], b"x-ratelimit-remaining", b"x-ratelimit-reset"];
     for names in [ways.split.then_some(split), ways.x.then_some(x)].into_iter().flatten() {
         for (name, number) in names.into_iter().zip(numbers) {
             headers.set(name, digits(number, &mut [0; 20]));
-        }
-    }
-}
-
-/// `ratelimit: "route-8";r=1000000;t=18446744073709551615` has room in it.
-const LINE_BYTES_MAX: usize = 96;
-
-/// A line that is written from its end.
-struct Line {
-    bytes: [u8; LINE_BYTES_MAX],
-    from: usize,
-}
-
-impl Line {
-    #[inline]
-    fn bytes(&mut self, bytes: &[u8]) {
-        let Some(from) = self.from.checked_sub(bytes.len()) else { return };
-        self.bytes[from..self.from].copy_from_slice(bytes);
-        self.from = from;
-    }
-
-    #[inline]
-    fn number(&mut self, mut number: u64) {
-        while let Some(from) = self.from.checked_sub(1) {
-            self.bytes[from] = b'0' + (number % 10) as u8;
-            self.from = from;
-            number /= 10;
-            if number == 0 {
-                return;
-            }
         }
     }
 }

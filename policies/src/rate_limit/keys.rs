@@ -102,14 +102,19 @@ impl Keys {
 
     #[inline]
     pub(super) fn of(&self, exchange: &Exchange, ports: &dyn Ports, table: &Table) -> Key {
-        if let Some(key) = self.fixed {
-            return key;
+        match (self.fixed, &*self.parts) {
+            (Some(key), _) => key,
+            (None, [Part::Ip(prefix)]) => {
+                let mut writer = table.writer();
+                writer.address(exchange.client_ip(), *prefix);
+                writer.key()
+            }
+            (None, parts) => {
+                let mut writer = table.writer();
+                parts.iter().for_each(|part| part.write(&mut writer, exchange, ports));
+                writer.key()
+            }
         }
-        let mut writer = table.writer();
-        for part in &self.parts {
-            part.write(&mut writer, exchange, ports);
-        }
-        writer.key()
     }
 
     /// `None`: it is not consumers that are counted apart.
@@ -157,7 +162,6 @@ fn caller(exchange: &Exchange) -> Caller<'_> {
 }
 
 impl Part {
-    #[inline]
     fn write(&self, writer: &mut KeyWriter, exchange: &Exchange, ports: &dyn Ports) {
         match self {
             Part::Ip(prefix) => writer.address(exchange.client_ip(), *prefix),

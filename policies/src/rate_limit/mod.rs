@@ -137,10 +137,13 @@ impl PlanLimits {
         Some(&self.plans[at].1)
     }
 
+    fn given(&self, given: &Given) -> &[Limit] {
+        &self.limits[given.limits.start as usize..given.limits.end as usize]
+    }
+
     /// Those of a plan; `None`: there is no such plan.
     pub fn limits_of(&self, plan: &str) -> Option<&[Limit]> {
-        let given = self.of(plan)?;
-        Some(&self.limits[given.limits.start as usize..given.limits.end as usize])
+        Some(self.given(self.of(plan)?))
     }
 }
 

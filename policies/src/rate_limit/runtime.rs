@@ -7,8 +7,6 @@ use maitred_core::limits::series::Answered;
 use maitred_core::limits::{Ask, SharedCounts, Taken, Unanswered};
 use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Response, while_wanted};
 use maitred_model::CountersFailure;
-use std::iter::Chain;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,28 +18,34 @@ pub struct RateLimit {
     pub(super) tells: bool,
 }
 
-/// Indices of limits.
-type Asked = Chain<Range<u32>, Range<u32>>;
+/// The route's own limits and the plan's, each with the index of the first.
+type Asked<'a> = [(u32, &'a [Limit]); 2];
+
+/// Each with its index.
+fn each<'a>(asked: Asked<'a>) -> impl Iterator<Item = (u32, &'a Limit)> {
+    asked.into_iter().flat_map(|(first, limits)| (first..).zip(limits))
+}
 
 impl RateLimit {
     /// What this phase asks. `Err`: the caller has a plan that there is not.
-    fn asked(&self, exchange: &mut Exchange) -> Result<Asked, Fault> {
-        let Limits { own, early, .. } = &*self.limits;
+    #[inline]
+    fn asked(&self, exchange: &mut Exchange) -> Result<Asked<'_>, Fault> {
+        let (early, late) = self.limits.own.split_at(self.limits.early as usize);
         if !self.is_late {
-            return Ok((0..*early).chain(0..0));
+            return Ok([(0, early), (0, &[])]);
         }
-        let own_len = own.len() as u32;
-        let own = *early..own_len;
+        let late = (self.limits.early, late);
         let consumer = exchange.principal.as_ref().and_then(|principal| principal.consumer.as_ref());
-        let (Some(consumer), Some(plans)) = (consumer, &self.limits.plans) else { return Ok(own.chain(0..0)) };
-        let Some(plan) = &consumer.plan else { return Ok(own.chain(0..0)) };
+        let (Some(consumer), Some(plans)) = (consumer, &self.limits.plans) else { return Ok([late, (0, &[])]) };
+        let Some(plan) = &consumer.plan else { return Ok([late, (0, &[])]) };
         let Some(given) = plans.of(plan) else {
             // Whoever was sold limits does not come in without them.
             let why = format!("consumer `{}` has the plan `{plan}`, which the configuration lacks", consumer.name);
             return Err(Fault::new(Kind::Forbidden, why));
         };
         exchange.priority = given.priority;
-        Ok(own.chain(own_len + given.limits.start..own_len + given.limits.end))
+        let first = self.limits.own.len() as u32 + given.limits.start;
+        Ok([late, (first, plans.given(given))])
     }
 }
 
@@ -56,11 +60,9 @@ impl Policy for RateLimit {
             Ok(asked) => asked,
             Err(fault) => return Hook::Ready(Err(fault)),
         };
-        if asked.clone().next().is_none() {
-            return Hook::Ready(Ok(Flow::Go(())));
-        }
         let limits = &*self.limits;
         if let Some(failure) = limits.elsewhere
+            && each(asked).next().is_some()
             && let Some(counts) = ports.shared_counts()
         {
             return Hook::Pending(Box::pin(async move {
@@ -86,34 +88,40 @@ impl Policy for RateLimit {
 
 impl Limits {
     /// Takes of all of them, or of none. `Ok`: how long to wait for the turn.
-    fn take_here(&self, asked: Asked, now: Instant, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Duration, Fault> {
-        let before = exchange.taken.len();
-        for index in asked {
-            let limit = self.limit(index);
-            let key = limit.keys.of(exchange, ports, &limit.table);
-            let verdict = limit.table.take(key, limit.units, &limit.pace, now);
-            if !verdict.allowed {
-                return Err(self.refuse(index, key, verdict, exchange, ports));
+    fn take_here(&self, asked: Asked<'_>, now: Instant, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Duration, Fault> {
+        let before = exchange.taken.as_slice().len();
+        let mut is_delayed = false;
+        for (first, limits) in asked {
+            for (index, limit) in (first..).zip(limits) {
+                let key = limit.keys.of(exchange, ports, &limit.table);
+                let verdict = limit.table.take(key, limit.units, &limit.pace, now);
+                if !verdict.allowed {
+                    return Err(self.refuse(index, key, verdict, exchange, ports));
+                }
+                is_delayed |= verdict.retry_nanos > 0;
+                exchange.taken.push(Taken { limit: index, key, units: limit.units, is_shared: false, verdict });
             }
-            exchange.taken.push(Taken { limit: index, key, units: limit.units, is_shared: false, verdict });
         }
-        self.admitted(before, exchange, ports)
+        if is_delayed {
+            return self.admitted(before, exchange, ports);
+        }
+        asked.iter().flat_map(|(_, limits)| *limits).for_each(|limit| limit.series.count(ports.worker(), Answered::Allowed));
+        Ok(Duration::ZERO)
     }
 
     /// The same of counts that all gateways share; all of the phase are asked at once.
     async fn take_elsewhere(
         &self,
-        asked: Asked,
+        asked: Asked<'_>,
         (counts, failure): (&dyn SharedCounts, CountersFailure),
         exchange: &mut Exchange,
         ports: &dyn Ports,
     ) -> Result<Duration, Fault> {
-        let ask = |index: u32| {
-            let limit = self.limit(index);
+        let ask = |(_, limit): (u32, &Limit)| {
             let key = limit.keys.of(exchange, ports, &limit.table);
             Ask { limit: limit.id, key, units: limit.units, pace: limit.pace }
         };
-        let asks: Vec<Ask> = asked.clone().map(ask).collect();
+        let asks: Vec<Ask> = each(asked).map(ask).collect();
         let verdicts = counts.take(&asks).await.and_then(|verdicts| match verdicts.len() == asks.len() {
             true => Ok(verdicts),
             false => Err(Unanswered),
@@ -122,7 +130,7 @@ impl Limits {
             (Ok(verdicts), _) => verdicts,
             (Err(Unanswered), CountersFailure::Local) => return self.take_here(asked, ports.now(), exchange, ports),
             (Err(Unanswered), CountersFailure::Open) => {
-                asked.for_each(|index| self.limit(index).series.count(ports.worker(), Answered::Allowed));
+                each(asked).for_each(|(_, limit)| limit.series.count(ports.worker(), Answered::Allowed));
                 return Ok(Duration::ZERO);
             }
             (Err(Unanswered), CountersFailure::Closed) => {
@@ -130,8 +138,8 @@ impl Limits {
                 return Err(Fault::new(Kind::CountersUnavailable, "the counts could not be asked in time"));
             }
         };
-        let (before, mut refused) = (exchange.taken.len(), None);
-        for ((index, ask), verdict) in asked.zip(&asks).zip(verdicts) {
+        let (before, mut refused) = (exchange.taken.as_slice().len(), None);
+        for (((index, _), ask), verdict) in each(asked).zip(&asks).zip(verdicts) {
             if verdict.allowed {
                 exchange.taken.push(Taken { limit: index, key: ask.key, units: ask.units, is_shared: true, verdict });
             } else {
@@ -145,10 +153,9 @@ impl Limits {
     }
 
     /// All of a phase have granted something, those from `before` on. `Ok`: how long to wait for the turn.
-    #[inline]
     fn admitted(&self, before: usize, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Duration, Fault> {
-        let last = exchange.taken.iter().skip(before).max_by_key(|taken| taken.verdict.retry_after).copied();
-        let wait = last.map_or(Duration::ZERO, |last| last.verdict.retry_after);
+        let last = exchange.taken.as_slice()[before..].iter().max_by_key(|taken| taken.verdict.retry_nanos).copied();
+        let wait = last.map_or(Duration::ZERO, |last| last.verdict.retry_after());
         if let Some(last) = last
             && !wait.is_zero()
             && exchange.deadline.is_some_and(|deadline| deadline <= ports.now() + wait)
@@ -159,8 +166,8 @@ impl Limits {
             let fault = self.refuse(last.limit, last.key, verdict, exchange, ports);
             return Err(Fault { detail: "its turn would come after the route's timeout".into(), ..fault });
         }
-        for taken in exchange.taken.iter().skip(before) {
-            let is_delayed = !taken.verdict.retry_after.is_zero();
+        for taken in &exchange.taken.as_slice()[before..] {
+            let is_delayed = taken.verdict.retry_nanos > 0;
             let answered = if is_delayed { Answered::Delayed } else { Answered::Allowed };
             self.limit(taken.limit).series.count(ports.worker(), answered);
         }
@@ -175,13 +182,13 @@ impl Limits {
         // Nothing is taken; it is what the answer tells of.
         exchange.taken.push(Taken { limit: index, key, units: 0, is_shared: false, verdict });
         let fault = Fault::new(Kind::RateLimited, format!("over the limit `{}`", limit.name));
-        Fault { retry_after: Some(verdict.retry_after), ..fault }
+        Fault { retry_after: Some(verdict.retry_after()), ..fault }
     }
 
     /// Everything that the limits of either phase took of this request. For whoever refuses it because something else is used up.
     pub fn give_back(&self, exchange: &mut Exchange, ports: &dyn Ports) {
         let mut shared = Vec::new();
-        for taken in exchange.taken.iter().filter(|taken| taken.units > 0) {
+        for taken in exchange.taken.as_slice().iter().filter(|taken| taken.units > 0) {
             let limit = self.limit(taken.limit);
             match taken.is_shared {
                 true => shared.push(limit.ask(taken, taken.units)),
@@ -212,7 +219,7 @@ impl Limits {
     fn tell(&self, exchange: &Exchange, response: &mut Response, ports: &dyn Ports) {
         let headers = &mut response.head.headers;
         let mut tightest: Option<Left<'_>> = exchange.taken.quota.as_ref().map(Left::of_quota);
-        for taken in exchange.taken.iter() {
+        for taken in exchange.taken.as_slice().iter() {
             let limit = self.limit(taken.limit);
             let verdict = match &limit.cost_header {
                 Some(name) if taken.units > 0 => limit.settle(taken, headers.get(name.as_str().as_bytes()), ports),
@@ -254,6 +261,7 @@ impl Limit {
     }
 
     /// The answer says what it cost; the rest is owed, or given back.
+    #[inline(never)]
     fn settle(&self, taken: &Taken, said: Option<&[u8]>, ports: &dyn Ports) -> Verdict {
         let cost = said.and_then(headers::read_cost).unwrap_or(taken.units);
         let (more, less) = (cost.saturating_sub(taken.units), taken.units.saturating_sub(cost));

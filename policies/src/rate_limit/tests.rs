@@ -34,8 +34,8 @@ impl SharedCounts for Elsewhere {
         self.asked.set(self.asked.get() + asks.len());
         let verdict = |at: usize| {
             let allowed = self.refuses.get() != Some(at);
-            let retry_after = if allowed { self.waits.get() } else { Duration::from_secs(7) };
-            Verdict { allowed, retry_after, remaining: if allowed { 5 - at as u32 } else { 0 }, full_in: Duration::from_secs(3) }
+            let retry_nanos = if allowed { self.waits.get() } else { Duration::from_secs(7) }.as_nanos() as u64;
+            Verdict { allowed, retry_nanos, remaining: if allowed { 5 - at as u32 } else { 0 }, full_nanos: 3_000_000_000 }
         };
         let answer = if self.is_down.get() { Err(Unanswered) } else { Ok((0..asks.len()).map(verdict).collect()) };
         Box::pin(std::future::ready(answer))
@@ -284,7 +284,7 @@ fn a_turn_far_away_is_waited_for_and_beyond_the_timeout_it_is_not() {
     let Hook::Pending(mut later) = early.enter(&mut gone, &ports) else { panic!("its turn comes later") };
     assert!(later.as_mut().poll(&mut context).is_pending());
     drop(later);
-    assert_eq!(gone.taken.iter().count(), 0);
+    assert_eq!(gone.taken.as_slice().len(), 0);
     let Hook::Pending(_) = early.enter(&mut gone, &ports) else { panic!("the turn is free again") };
 }
 

@@ -110,12 +110,16 @@ fn limits_asked_together_are_answered_in_their_order_and_what_is_given_back_is_t
         assert_eq!(verdicts.iter().map(|one| (one.allowed, one.remaining)).collect::<Vec<_>>(), [(true, 4), (true, 0)]);
         let verdicts = member.counters.take(&[wide, narrow]).await.expect("an answer");
         assert_eq!(verdicts.iter().map(|one| (one.allowed, one.remaining)).collect::<Vec<_>>(), [(true, 3), (false, 0)]);
-        assert!(verdicts[1].retry_after > Duration::from_secs(3590));
+        assert!(verdicts[1].retry_after() > Duration::from_secs(3590));
         member.counters.give_back(&[wide]);
         member.counters.owe(narrow);
         let verdicts = member.counters.take(&[wide, narrow]).await.expect("an answer");
         assert_eq!(verdicts[0].remaining, 3, "one was given back");
-        assert_eq!(verdicts[1].full_in.as_secs(), verdicts[1].full_in.as_secs().min(3600), "no more is owed than the limit has");
+        assert_eq!(
+            verdicts[1].full_in().as_secs(),
+            verdicts[1].full_in().as_secs().min(3600),
+            "no more is owed than the limit has"
+        );
     });
     let keys = server.say("KEYS *");
     for key in keys.list().expect("a list") {
@@ -190,7 +194,7 @@ fn what_is_given_back_forgives_nothing_of_what_is_owed_beyond_the_burst() {
         member.answers(ask(99, one.pace)).await;
         member.counters.owe(Ask { units: 9, ..one });
         member.counters.give_back(&[one]);
-        let full_in = member.counters.take(&[one]).await.expect("an answer")[0].full_in;
+        let full_in = member.counters.take(&[one]).await.expect("an answer")[0].full_in();
         assert!(full_in > Duration::from_secs(7 * 3600), "{full_in:?}: eight are owed");
     });
 }

@@ -153,9 +153,9 @@ impl Command {
                 let [interval, burst, ..] = ask.pace.nanos();
                 Some(Answer::Verdict(Verdict {
                     allowed: allowed == 1,
-                    retry_after: Duration::from_nanos(wait),
+                    retry_nanos: wait,
                     remaining: saturated(burst.saturating_sub(owed) / interval),
-                    full_in: Duration::from_nanos(owed),
+                    full_nanos: owed,
                 }))
             }
             Command::Lease { .. } => {
@@ -234,7 +234,7 @@ mod tests {
         let list = |numbers: &[i64]| Reply::List(numbers.iter().map(|number| Reply::Integer(*number)).collect());
         let take = Command::Take(ask());
         let Some(Answer::Verdict(verdict)) = take.answer(&list(&[0, 1_500_000_000, 250_000_000])) else { panic!("an answer") };
-        let told = (verdict.allowed, verdict.retry_after.as_millis(), verdict.remaining, verdict.full_in.as_millis());
+        let told = (verdict.allowed, verdict.retry_after().as_millis(), verdict.remaining, verdict.full_in().as_millis());
         assert_eq!(told, (false, 1500, 2, 250));
         for reply in [list(&[1, 0]), list(&[1, -1, 0]), Reply::Integer(1), Reply::Nothing, Reply::List(vec![Reply::Nothing; 3])] {
             assert_eq!(take.answer(&reply), None, "{reply:?}");

@@ -168,8 +168,9 @@ impl Slice {
         let [interval, ..] = pace.nanos();
         let taken = i64::from(self.taken) - self.credit;
         let remaining = units(i64::from(pace.burst()) - taken);
-        let full_in = Duration::from_nanos(interval.saturating_mul(u64::from(units(taken))));
-        Verdict { allowed, retry_after, remaining: if allowed { remaining } else { units(self.credit) }, full_in }
+        let full_nanos = interval.saturating_mul(u64::from(units(taken)));
+        let retry_nanos = u64::try_from(retry_after.as_nanos()).unwrap_or(u64::MAX);
+        Verdict { allowed, retry_nanos, remaining: if allowed { remaining } else { units(self.credit) }, full_nanos }
     }
 }
 
@@ -309,7 +310,7 @@ mod tests {
         let Some(Command::Lease { debt, .. }) = slices.wanted(&ask, now) else { panic!("it asks") };
         slices.leased(&ask, debt, 0, (Duration::from_secs(3), Duration::from_secs(12)), now);
         let Judged::Verdict(refused) = slices.take(&ask, now, true) else { panic!("it is known") };
-        assert_eq!((refused.allowed, refused.retry_after), (false, Duration::from_secs(3)));
+        assert_eq!((refused.allowed, refused.retry_after()), (false, Duration::from_secs(3)));
         let late = now + Duration::from_millis(2_999);
         assert!(slices.sweep(late, |_| true) == 0 && !allowed(slices.take(&ask, late, true)), "it is not forgotten before");
         assert!(allowed(slices.take(&ask, now + Duration::from_secs(3), true)));

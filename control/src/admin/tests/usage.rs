@@ -23,8 +23,7 @@ pub(super) fn alice() -> UsageView {
     let (start, end) = (86_400_000, 172_800_000);
     let past = Past { plan: "silver".to_owned(), api: None, route: None, start, end, used: 3 };
     let name = LimitName { api: "shop".into(), route: "".into(), limit: "plan:gold".into() };
-    let full_in = Duration::from_millis(1500);
-    let verdict = Verdict { allowed: true, retry_after: Duration::ZERO, remaining: 7, full_in };
+    let verdict = Verdict { allowed: true, retry_nanos: 0, remaining: 7, full_nanos: 1_500_000_000 };
     let rate = RateLeft { name, burst: 10, verdict };
     UsageView {
         consumer: "alice".to_owned(),
