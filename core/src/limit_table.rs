@@ -306,19 +306,27 @@ impl Table {
     pub fn take(&self, key: Key, cost: u32, pace: &Pace, now: Instant) -> Verdict {
         let now = self.time(now);
         let bucket = self.bucket(key);
-        for _ in 0..TURNS {
-            let Some(place) = bucket.place(key, now) else { break };
+        if let Some(place) = bucket.of(key) {
             let verdict = charge(&bucket.untils[place], cost, pace, now);
             // Somebody may have moved in between: then it was charged to them, and this key pays elsewhere.
             if bucket.is_at(place, key) {
                 return self.told(verdict);
             }
         }
-        self.take_shared(bucket, cost, pace, now)
+        self.take_elsewhere(bucket, key, cost, pace, now)
     }
 
+    /// Where the key has no place, or had one.
     #[cold]
-    fn take_shared(&self, bucket: Bucket<'_>, cost: u32, pace: &Pace, now: u64) -> Verdict {
+    fn take_elsewhere(&self, bucket: Bucket<'_>, key: Key, cost: u32, pace: &Pace, now: u64) -> Verdict {
+        for _ in 0..TURNS {
+            let Some(place) = bucket.place(key, now) else { break };
+            let verdict = charge(&bucket.untils[place], cost, pace, now);
+            // As above.
+            if bucket.is_at(place, key) {
+                return self.told(verdict);
+            }
+        }
         self.told(charge(&bucket.untils[self.strictest(bucket)], cost, pace, now))
     }
 
@@ -496,13 +504,7 @@ impl Bucket<'_> {
     }
 
     /// The key's place, taken for it if it has none. `None`: all are others'.
-    #[inline]
     fn place(self, key: Key, now: u64) -> Option<usize> {
-        self.of(key).or_else(|| self.new_place(key, now))
-    }
-
-    #[cold]
-    fn new_place(self, key: Key, now: u64) -> Option<usize> {
         for _ in 0..TURNS {
             if let Some(own) = self.of(key) {
                 return Some(own);

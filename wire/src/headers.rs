@@ -148,13 +148,13 @@ impl Headers {
     /// Writes the fields that pass, in order and as HTTP/1.1 has them. Whole lines that stand there one after the other go in one piece.
     #[inline]
     pub fn write_fields(&self, out: &mut Vec<u8>, passes: impl Fn(&Entry) -> bool) {
-        let two = |at: usize| self.bytes.get(at..).and_then(<[u8]>::first_chunk::<2>);
         let mut run = 0..0;
         for entry in self.iter().filter(|entry| passes(entry)) {
             let (name, value) = (entry.name as usize, entry.value as usize);
             let (name_end, value_end) = (name + entry.name_len as usize, value + entry.value_len as usize);
             // As nearly everyone writes it.
-            let is_line = value == name_end + 2 && two(name_end) == Some(b": ") && two(value_end) == Some(b"\r\n");
+            let is_line =
+                self.bytes.get(value_end..value_end + 2) == Some(b"\r\n") && self.bytes.get(name_end..value) == Some(b": ");
             if !is_line || name != run.end {
                 out.extend_from_slice(&self.bytes[run]);
                 run = name..name;

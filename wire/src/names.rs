@@ -169,6 +169,7 @@ fn lower_case(word: u64) -> u64 {
 }
 
 /// One bit per name, so that a set of names is a `u64`.
+#[inline]
 pub(crate) const fn bit(name: Name) -> u64 {
     1 << name as u8
 }

@@ -5,6 +5,7 @@ use super::{Limit, Limits, NAME, PLAN};
 use maitred_core::limit_table::{Key, Verdict};
 use maitred_core::limits::series::Answered;
 use maitred_core::limits::{Ask, SharedCounts, Taken, Unanswered};
+use maitred_core::wire::Headers;
 use maitred_core::{Exchange, Fault, Flow, Hook, Kind, Policy, Ports, Response, while_wanted};
 use maitred_model::CountersFailure;
 use std::sync::Arc;
@@ -218,6 +219,23 @@ impl Limits {
 
     fn tell(&self, exchange: &Exchange, response: &mut Response, ports: &dyn Ports) {
         let headers = &mut response.head.headers;
+        let tightest = match exchange.taken.as_slice() {
+            [only] if self.cost_headers.is_empty() && exchange.taken.quota.is_none() => {
+                Some(Left::of(self.limit(only.limit), &only.verdict))
+            }
+            _ => self.settle(exchange, headers, ports),
+        };
+        if self.ways.draft {
+            self.tell_policies(exchange, headers);
+        }
+        if let Some(left) = &tightest {
+            headers::tell(self.ways, left, headers);
+        }
+    }
+
+    /// Settles what it cost. What is left of the tightest.
+    #[inline(never)]
+    fn settle<'a>(&'a self, exchange: &Exchange, headers: &mut Headers, ports: &dyn Ports) -> Option<Left<'a>> {
         let mut tightest: Option<Left<'_>> = exchange.taken.quota.as_ref().map(Left::of_quota);
         for taken in exchange.taken.as_slice().iter() {
             let limit = self.limit(taken.limit);
@@ -233,15 +251,10 @@ impl Limits {
         for name in &self.cost_headers {
             headers.remove(name.as_str().as_bytes());
         }
-        if self.ways.draft {
-            self.tell_policies(exchange, headers);
-        }
-        if let Some(left) = &tightest {
-            headers::tell(self.ways, left, headers);
-        }
+        tightest
     }
 
-    fn tell_policies(&self, exchange: &Exchange, headers: &mut maitred_core::wire::Headers) {
+    fn tell_policies(&self, exchange: &Exchange, headers: &mut Headers) {
         self.policies.tell(headers);
         let Some(plans) = &self.plans else { return };
         let consumer = exchange.principal.as_ref().and_then(|principal| principal.consumer.as_ref());
@@ -261,7 +274,6 @@ impl Limit {
     }
 
     /// The answer says what it cost; the rest is owed, or given back.
-    #[inline(never)]
     fn settle(&self, taken: &Taken, said: Option<&[u8]>, ports: &dyn Ports) -> Verdict {
         let cost = said.and_then(headers::read_cost).unwrap_or(taken.units);
         let (more, less) = (cost.saturating_sub(taken.units), taken.units.saturating_sub(cost));
