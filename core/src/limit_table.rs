@@ -187,6 +187,7 @@ impl KeyWriter {
         }
     }
 
+    #[inline(never)]
     fn network(mut self, address: Ipv6Addr, prefix: u8) -> KeyWriter {
         let host_bits = u32::from(128u8.saturating_sub(prefix));
         let network = address.to_bits() & u128::MAX.checked_shl(host_bits).unwrap_or(0);

@@ -109,12 +109,15 @@ impl Keys {
                 writer.address(exchange.client_ip(), *prefix);
                 writer.key()
             }
-            (None, parts) => {
-                let mut writer = table.writer();
-                parts.iter().for_each(|part| part.write(&mut writer, exchange, ports));
-                writer.key()
-            }
+            (None, _) => self.of_parts(exchange, ports, table),
         }
+    }
+
+    #[inline(never)]
+    fn of_parts(&self, exchange: &Exchange, ports: &dyn Ports, table: &Table) -> Key {
+        let mut writer = table.writer();
+        self.parts.iter().for_each(|part| part.write(&mut writer, exchange, ports));
+        writer.key()
     }
 
     /// `None`: it is not consumers that are counted apart.
