@@ -34,7 +34,16 @@ pub struct Entry {
     value_len: u32,
     name_len: u16,
     pub known: Name,
-    removed: bool,
+    shape: Shape,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// Name and value, wherever they are.
+    Pieces,
+    /// It stands there as HTTP/1.1 writes it.
+    Line,
+    Removed,
 }
 
 /// The fields of one head, and the buffer that everything else in the head points into.
@@ -109,7 +118,7 @@ impl Headers {
             value: value.start,
             value_len: value.len,
             known,
-            removed: false,
+            shape: Shape::Pieces,
         });
     }
 
@@ -141,7 +150,7 @@ impl Headers {
             value: value as u32,
             value_len: (self.bytes.len() - 2 - value) as u32,
             known: Name::Other,
-            removed: false,
+            shape: Shape::Line,
         });
     }
 
@@ -153,8 +162,8 @@ impl Headers {
             let (name, value) = (entry.name as usize, entry.value as usize);
             let (name_end, value_end) = (name + entry.name_len as usize, value + entry.value_len as usize);
             // As nearly everyone writes it.
-            let is_line =
-                self.bytes.get(value_end..value_end + 2) == Some(b"\r\n") && self.bytes.get(name_end..value) == Some(b": ");
+            let is_line = entry.shape == Shape::Line
+                || self.bytes.get(value_end..value_end + 2) == Some(b"\r\n") && self.bytes.get(name_end..value) == Some(b": ");
             if !is_line || name != run.end {
                 out.extend_from_slice(&self.bytes[run]);
                 run = name..name;
@@ -194,14 +203,16 @@ impl Headers {
         }
         self.first[known as usize] = 0;
         for entry in &mut self.entries[first as usize - 1..] {
-            entry.removed |= entry.known == known;
+            if entry.known == known {
+                entry.shape = Shape::Removed;
+            }
         }
         self.repeated &= !crate::names::bit(known);
     }
 
     fn remove_at(&mut self, index: usize) {
         let known = self.entries[index].known;
-        self.entries[index].removed = true;
+        self.entries[index].shape = Shape::Removed;
         if known != Name::Other {
             self.remove_known(known);
         }
@@ -210,7 +221,7 @@ impl Headers {
     /// Removes the fields for which `doomed` says so.
     pub fn remove_where(&mut self, mut doomed: impl FnMut(&[u8]) -> bool) {
         for index in 0..self.entries.len() {
-            if !self.entries[index].removed && doomed(self.name(&self.entries[index])) {
+            if self.entries[index].shape != Shape::Removed && doomed(self.name(&self.entries[index])) {
                 self.remove_at(index);
             }
         }
@@ -218,7 +229,7 @@ impl Headers {
 
     /// Fields in order, without the removed ones.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| !entry.removed)
+        self.entries.iter().filter(|entry| entry.shape != Shape::Removed)
     }
 
     /// How many fields there are, the removed ones included.
@@ -278,7 +289,7 @@ impl Headers {
             index if self.is_repeated(name) => &self.entries[index as usize - 1..],
             index => &self.entries[index as usize - 1..index as usize],
         };
-        entries.iter().filter(move |entry| entry.known == name && !entry.removed).map(|entry| self.value(entry))
+        entries.iter().filter(move |entry| entry.known == name && entry.shape != Shape::Removed).map(|entry| self.value(entry))
     }
 
     /// The first value of any name, compared without regard to case.
