@@ -73,7 +73,7 @@ impl Policy for RateLimit {
         }
         // Nobody has waited for anything before the first phase.
         let now = if self.is_late { ports.now() } else { exchange.record.started };
-        match limits.take_here(asked, now, exchange, ports) {
+        match limits.take_here(&asked, now, exchange, ports) {
             Ok(Duration::ZERO) => Hook::Ready(Ok(Flow::Go(()))),
             Ok(wait) => Hook::Pending(Box::pin(limits.turn(wait, exchange, ports))),
             Err(fault) => Hook::Ready(Err(fault)),
@@ -89,10 +89,10 @@ impl Policy for RateLimit {
 
 impl Limits {
     /// Takes of all of them, or of none. `Ok`: how long to wait for the turn.
-    fn take_here(&self, asked: Asked<'_>, now: Instant, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Duration, Fault> {
+    fn take_here(&self, asked: &Asked<'_>, now: Instant, exchange: &mut Exchange, ports: &dyn Ports) -> Result<Duration, Fault> {
         let before = exchange.taken.as_slice().len();
         let mut is_delayed = false;
-        for (first, limits) in asked {
+        for &(first, limits) in asked {
             for (index, limit) in (first..).zip(limits) {
                 let key = limit.keys.of(exchange, ports, &limit.table);
                 let verdict = limit.table.take(key, limit.units, &limit.pace, now);
@@ -106,7 +106,9 @@ impl Limits {
         if is_delayed {
             return self.admitted(before, exchange, ports);
         }
-        asked.iter().flat_map(|(_, limits)| *limits).for_each(|limit| limit.series.count(ports.worker(), Answered::Allowed));
+        for (_, limits) in asked {
+            limits.iter().for_each(|limit| limit.series.count(ports.worker(), Answered::Allowed));
+        }
         Ok(Duration::ZERO)
     }
 
@@ -129,7 +131,7 @@ impl Limits {
         });
         let verdicts = match (verdicts, failure) {
             (Ok(verdicts), _) => verdicts,
-            (Err(Unanswered), CountersFailure::Local) => return self.take_here(asked, ports.now(), exchange, ports),
+            (Err(Unanswered), CountersFailure::Local) => return self.take_here(&asked, ports.now(), exchange, ports),
             (Err(Unanswered), CountersFailure::Open) => {
                 each(asked).for_each(|(_, limit)| limit.series.count(ports.worker(), Answered::Allowed));
                 return Ok(Duration::ZERO);
