@@ -112,10 +112,12 @@ impl Verdicts {
     }
 
     fn place(&self, authorizer: u64, credential: &[u8]) -> usize {
-        let tail = &credential[credential.len().saturating_sub(TAIL)..];
-        let mut bytes = [0u8; TAIL];
-        bytes[..tail.len()].copy_from_slice(tail);
-        let number = u128::from_le_bytes(bytes);
+        let tail = credential.last_chunk().copied().unwrap_or_else(|| {
+            let mut bytes = [0u8; TAIL];
+            bytes[..credential.len()].copy_from_slice(credential);
+            bytes
+        });
+        let number = u128::from_le_bytes(tail);
         let (low, high) = (number as u64, (number >> 64) as u64);
         let mix = |a: u64, b: u64| {
             let product = u128::from(a) * u128::from(b);

@@ -26,16 +26,15 @@ pub fn find<'a>(place: &'a KeyPlace, exchange: &'a Exchange) -> Found<'a> {
     if !is_behind_scheme(place) {
         return place::find(place, exchange);
     }
-    let mut values = exchange.request.headers.all_known(Name::Authorization);
-    let (first, second) = (values.next(), values.next());
-    let found = first.and_then(token);
-    match second {
-        None => found.map_or(Found::Nothing, |token| Found::One(Cow::Borrowed(token))),
-        // Of two a back end might read the other.
-        Some(second) if found.is_some() || token(second).is_some() || values.any(|value| token(value).is_some()) => {
-            Found::Several
-        }
-        Some(_) => Found::Nothing,
+    let headers = &exchange.request.headers;
+    // Of two a back end might read the other.
+    if headers.is_repeated(Name::Authorization) {
+        let is_there = headers.all_known(Name::Authorization).any(|value| token(value).is_some());
+        return if is_there { Found::Several } else { Found::Nothing };
+    }
+    match headers.known(Name::Authorization).and_then(token) {
+        Some(token) => Found::One(Cow::Borrowed(token)),
+        None => Found::Nothing,
     }
 }
 
