@@ -19,7 +19,7 @@ use crate::report::{Bar, Row};
 use crate::routes::Routes;
 use crate::scenarios::Lab;
 use crate::stats::Spread;
-use crate::sys;
+use crate::sys::{self, Rank};
 
 pub const NAME: &str = "floods";
 
@@ -33,8 +33,6 @@ const PER_SECOND: f64 = 500.0;
 const CLIENT_STREAMS: usize = 16;
 /// Streams on each of the eight connections when they ask properly.
 const PROPER_STREAMS: usize = 8;
-/// Its own CPU time and the back end's are not what is measured, so both go before attackers and gateway where that is allowed.
-const FIRST: i32 = -15;
 const LOOK: Duration = Duration::from_millis(200);
 
 pub fn run(lab: &mut Lab) -> io::Result<()> {
@@ -98,9 +96,10 @@ fn record(lab: &mut Lab, attack: Attack, damage: &Damage, titles: [String; 3], b
 }
 
 fn one(lab: &Lab, contender: &Contender, folder: &Path, attack: Attack) -> io::Result<Damage> {
-    sys::prioritise(FIRST);
+    // Its own CPU time and the client's are not what is measured: both go before attackers and gateway, neither of which gets a rank.
+    sys::be(Rank::Measured);
     let backend = Backend::start(None);
-    sys::prioritise(0);
+    sys::be(Rank::Ordinary);
     let backend = backend?;
     let setup = Setup { limits: attack::WRITE_TIMEOUT_YAML, ..Lab::setup(folder, &backend, lab.options.workers) };
     let window = |length| Until::Window { warmup: lab.options.warmup(), length };
@@ -158,7 +157,7 @@ fn join<T>(thread: ScopedJoinHandle<io::Result<T>>) -> io::Result<T> {
 
 /// The client that means well, on a connection of its own.
 fn client(proxy: &Proxy, until: Until) -> io::Result<Outcome> {
-    sys::prioritise(FIRST);
+    sys::be(Rank::Instrument);
     let (requests, pace) = ([h2::get("/1k", false, 1024)], Pace::Open { per_second: PER_SECOND });
     let client = Client { tls: None, http: Http::Two { streams: CLIENT_STREAMS }, life: Life::Long };
     load::run_plain(&Job { port: proxy.ports.h2c, connections: 1, client, requests: &requests, pace, until })

@@ -57,6 +57,8 @@ pub(crate) struct Connection {
     half_close: bool,
     /// That end came, with every request whole; answers may still be on their way.
     half_closed: Cell<bool>,
+    /// Of a client that floods: until then it hears nothing.
+    calm: RefCell<Option<Timer>>,
     /// Goodbye was said for a fault of the peer's: nothing more is read.
     condemned: Cell<Option<H2Code>>,
 }
@@ -89,6 +91,8 @@ pub(crate) struct Closed;
 impl Connection {
     /// For last words to be read by one who broke the rules.
     pub const LAST_WORDS_TIME: Duration = Duration::from_millis(500);
+    /// Before a client that floods hears of its end: one that is closed at once begins anew at once, and that costs most of all.
+    pub const CALM_TIME: Duration = Duration::from_millis(500);
 
     /// `input` was read before. `half_close`: a FIN behind whole requests does not mean that the client is gone.
     pub fn new(
@@ -124,6 +128,7 @@ impl Connection {
             write_timeout,
             half_close,
             half_closed: Cell::new(false),
+            calm: RefCell::default(),
             condemned: Cell::new(None),
         })
     }
@@ -183,7 +188,8 @@ impl Connection {
         drop(driver);
         let was_condemned = self.condemned.get();
         let ended = self.poll_receive(cx, limits, now);
-        let flushed = self.poll_flush(cx);
+        let is_calm = self.calm.borrow().as_ref().is_none_or(|calm| calm.poll(cx).is_ready());
+        let flushed = if is_calm { self.poll_flush(cx) } else { Poll::Pending };
         match (self.condemned.get(), flushed) {
             (_, Poll::Ready(Err(_))) => Turn::Over,
             (Some(code), _) if was_condemned.is_none() => Turn::Condemned(code),
@@ -237,6 +243,11 @@ impl Connection {
         let calm = if flooded { Err(H2Code::ENHANCE_YOUR_CALM) } else { Ok(()) };
         if let Err(code) = taken.and(calm) {
             self.condemned.set(Some(code));
+            if limits.is_some() && code == H2Code::ENHANCE_YOUR_CALM {
+                let calm = Timer::new(&self.worker.timers);
+                calm.arm(now + Self::CALM_TIME);
+                *self.calm.borrow_mut() = Some(calm);
+            }
             state.condemn(code);
             receiving.input.release(&self.worker);
         }

@@ -225,12 +225,12 @@ impl<S: Service> Serving<S> {
     /// The client broke the rules, and is told: how long for it to listen?
     fn condemned(&mut self, code: H2Code, now: Instant, cx: &mut Context<'_>) {
         let shared = &self.shared;
-        if code == H2Code::ENHANCE_YOUR_CALM {
-            shared.worker.shard().h2_floods.add(1);
-        }
+        let is_flood = code == H2Code::ENHANCE_YOUR_CALM;
+        shared.worker.shard().h2_floods.add(u64::from(is_flood));
         tracing::debug!(peer = %shared.ends.peer, %code, "an HTTP/2 connection was closed for what its client sent");
         (self.farewell, self.parted) = (true, true);
-        self.timer.arm(now + Connection::LAST_WORDS_TIME);
+        let calm = if is_flood { Connection::CALM_TIME } else { Duration::ZERO };
+        self.timer.arm(now + calm + Connection::LAST_WORDS_TIME);
         // If its last words are out, it is over.
         cx.waker().wake_by_ref();
     }
