@@ -28,7 +28,7 @@ use tokio::task::spawn_local;
 /// Letters that may wait; a connection that finds the box full stays where it was accepted.
 const MAILBOX: usize = 1024;
 /// Connections accepted before others get their turn.
-const ACCEPTS_PER_TURN: usize = 2;
+const ACCEPTS_PER_TURN: usize = 16;
 /// Connections taken from the queue of a socket that is about to close; there are rarely more.
 const BACKLOG_MAX: usize = 4096;
 /// A worker keeps what it accepts unless it has more than this share of the mean, and this many more.

@@ -35,9 +35,9 @@ pub struct Worker {
     /// Told when a drain is over: tunnels say goodbye then.
     pub farewell: Notify,
     pub(crate) handshakes: Turnstile,
-    efforts: Turns,
-    /// Connections to back ends, each of which takes as long as some requests.
-    pub(crate) dials: Turns,
+    efforts: Turnstile,
+    /// How often the worker had rested when the last effort was made.
+    rests: Cell<u64>,
     buffers: RefCell<Vec<Vec<u8>>>,
     relays: RefCell<Vec<Vec<u8>>>,
     outputs: RefCell<Vec<Vec<u8>>>,
@@ -71,8 +71,8 @@ impl Worker {
             draining: Notify::new(),
             farewell: Notify::new(),
             handshakes: Turnstile::default(),
-            efforts: Turns::default(),
-            dials: Turns::default(),
+            efforts: Turnstile::default(),
+            rests: Cell::default(),
             buffers: RefCell::default(),
             relays: RefCell::default(),
             outputs: RefCell::default(),
@@ -112,7 +112,12 @@ impl Worker {
 
     /// Until it is one's turn to make an effort.
     pub async fn turn(&self) {
-        self.efforts.next().await;
+        let _place = self.efforts.enter(EFFORTS_PER_TURN).await;
+        // A worker that had nothing left to do since has served everybody. Else sockets are looked at first, and whoever is ready is served.
+        if self.rests.get() == rests() {
+            yield_now().await;
+        }
+        self.rests.set(rests());
     }
 
     /// `BUFFER_BYTES` of zeroed or used memory.
@@ -162,26 +167,6 @@ impl Worker {
         if kept.len() < EXCHANGES_KEPT {
             kept.push(exchange);
         }
-    }
-}
-
-/// Efforts of one kind, one after the other.
-#[derive(Default)]
-pub(crate) struct Turns {
-    line: Turnstile,
-    /// How often the worker had rested when the last effort was made.
-    rests: Cell<u64>,
-}
-
-impl Turns {
-    /// Until the next one may be made.
-    pub async fn next(&self) {
-        let _place = self.line.enter(EFFORTS_PER_TURN).await;
-        // A worker that had nothing left to do since has served everybody. Else sockets are looked at first, and whoever is ready is served.
-        if self.rests.get() == rests() {
-            yield_now().await;
-        }
-        self.rests.set(rests());
     }
 }
 
@@ -375,7 +360,7 @@ mod tests {
             while efforts.get() < 3 {
                 yield_now().await;
             }
-            let (before, line) = (efforts.get(), worker.efforts.line.line.borrow().len() as u32);
+            let (before, line) = (efforts.get(), worker.efforts.line.borrow().len() as u32);
             worker.turn().await;
             // Those in line, who is inside, and whom the run queue had before this task.
             assert!(efforts.get() <= before + line + 3, "{} efforts went before, {line} were in line", efforts.get() - before);

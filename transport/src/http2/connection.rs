@@ -7,7 +7,7 @@ use super::state::{Arrival, State, Terms, tell_all};
 use crate::input::Input;
 use crate::server::H2Limits;
 use crate::socket::Socket;
-use crate::timers::{Timer, put_off};
+use crate::timers::Timer;
 use crate::worker::Worker;
 use maitred_wire::{FRAME_BYTES_MAX, H2Code, H2Reader, Headers, PREFACE, ResponseHead, h2_data, h2_headers, hpack_no_table};
 use std::cell::{Cell, RefCell};
@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 
 /// Whoever sends without end would otherwise keep a worker from all its other clients.
 const READS_PER_TURN: u32 = 4;
-/// And whoever asks for much at once would make all others wait for every head of it to be read.
-const HEADS_PER_TURN: u64 = 8;
 /// Bytes that all streams of a connection together may have handed over and the socket has not taken.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that the kernel holds ahead of what a client's window takes: enough for a full turn, less than would delay an urgent answer.
@@ -70,8 +68,6 @@ struct Receiving {
     preface: bool,
     /// The other side speaks HTTP/2 for certain: a server's first bytes may say that it does not.
     is_certain: bool,
-    /// What is at hand has more heads than a turn takes in.
-    is_behind: bool,
 }
 
 /// How far a turn of the connection's task came.
@@ -118,7 +114,7 @@ impl Connection {
             socket,
             worker: worker.clone(),
             state: RefCell::new(state),
-            receiving: RefCell::new(Receiving { input, reader, preface: server, is_certain: server, is_behind: false }),
+            receiving: RefCell::new(Receiving { input, reader, preface: server, is_certain: server }),
             driver: RefCell::default(),
             told: Cell::new(false),
             owed: Cell::new(0),
@@ -204,17 +200,13 @@ impl Connection {
     /// Ready when nothing more comes.
     fn poll_receive(&self, cx: &mut Context<'_>, limits: Option<&H2Limits>, now: Instant) -> Poll<()> {
         let receiving = &mut *self.receiving.borrow_mut();
-        // What was read before it was known to be HTTP/2, or had to wait for this turn.
-        let is_first = !receiving.input.is_empty() && self.reads.get() == 0;
-        if is_first || receiving.is_behind && self.condemned.get().is_none() {
+        // What was read before it was known to be HTTP/2.
+        if !receiving.input.is_empty() && self.reads.get() == 0 {
             self.take_in(receiving, limits, now);
         }
         for _ in 0..READS_PER_TURN {
             if self.half_closed.get() || self.condemned.get().is_some() {
                 return Poll::Pending;
-            }
-            if receiving.is_behind {
-                break;
             }
             match ready!(receiving.input.poll_fill(cx, &self.socket, &self.worker, INPUT_BYTES_MAX)) {
                 Ok(1..) => self.take_in(receiving, limits, now),
@@ -227,11 +219,11 @@ impl Connection {
             }
         }
         // What came is judged, and others have their turn, before more is taken.
-        put_off(cx);
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Takes in the frames at hand, or as many as a turn has.
+    /// Takes in every frame at hand.
     fn take_in(&self, receiving: &mut Receiving, limits: Option<&H2Limits>, now: Instant) {
         self.reads.set(self.reads.get() + 1);
         let state = &mut *self.state.borrow_mut();
@@ -591,12 +583,7 @@ impl Receiving {
             }
         }
         let mut at = 0;
-        let most = state.flood.tally.sections + HEADS_PER_TURN;
         loop {
-            self.is_behind = state.flood.tally.sections >= most;
-            if self.is_behind {
-                break;
-            }
             let (count, frame) = self.reader.next(&data[at..])?;
             at += count;
             match frame {

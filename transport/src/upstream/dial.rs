@@ -42,7 +42,6 @@ impl Dial {
     ) -> Result<Socket, Fault> {
         let unreachable =
             |error: io::Error| Fault::new(Kind::UpstreamUnreachable, format!("cannot connect to {remote}: {error}"));
-        worker.dials.next().await;
         let socket = match remote {
             Remote::Tcp(address) => {
                 let stream = TcpStream::connect(address).await.map_err(unreachable)?;

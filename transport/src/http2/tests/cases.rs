@@ -1,22 +1,12 @@
 //! What once went wrong, each by itself.
 
 use super::acts::request;
-use super::play::{Play, terms};
+use super::play::Play;
 use super::runtime;
 use crate::http2::channel::Channel;
-use crate::http2::{Connection, Terms};
-use crate::input::Input;
-use crate::worker::Worker;
-use maitred_core::Clock;
-use maitred_core::metrics::Metrics;
-use maitred_wire::{H2Code, PREFACE, h2_data, h2_headers, h2_reset, h2_settings, h2_window_update, hpack_field, hpack_status};
-use std::future::poll_fn;
+use maitred_wire::{H2Code, h2_data, h2_headers, h2_reset, h2_window_update, hpack_field, hpack_status};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
-use tokio::net::UnixStream;
-use tokio::task::yield_now;
+use std::task::{Context, Waker};
 
 fn play(server: bool) -> Play {
     Play::new(server, &runtime())
@@ -143,28 +133,4 @@ fn memory_for_a_large_head_is_not_kept() {
     assert!(state.scratch.capacity() > 20_000);
     state.shrink();
     assert!(state.scratch.capacity() < 10_000);
-}
-
-#[test]
-fn who_asks_for_much_at_once_is_heard_a_part_at_a_time() {
-    const REQUESTS: u32 = 20;
-    runtime().block_on(async {
-        let worker = Worker::new(0, Clock::default(), Arc::new(Metrics::new(1)));
-        let (socket, client) = UnixStream::pair().unwrap();
-        let terms = Terms { streams: REQUESTS, ..terms(true) };
-        let connection = Connection::new(socket.into(), Input::default(), terms, &worker, Duration::from_secs(9), false);
-        let mut words = PREFACE.to_vec();
-        h2_settings(&mut words, &[]);
-        (0..REQUESTS).for_each(|at| h2_headers(&mut words, 1 + 2 * at, true, |out| request(out, 1)));
-        client.writable().await.unwrap();
-        assert_eq!(client.try_write(&words).unwrap(), words.len());
-        let mut turns = Vec::new();
-        for _ in 0..100 {
-            poll_fn(|cx| Poll::Ready(connection.poll_turn(cx, None, worker.now()))).await;
-            let begun = std::iter::from_fn(|| connection.take_arrival(true)).count() as u32;
-            turns.extend((begun > 0).then_some(begun));
-            yield_now().await;
-        }
-        assert_eq!(turns, [8, 8, 4]);
-    });
 }

@@ -80,16 +80,13 @@ pub(super) struct Play {
     pub(super) goodbye: u32,
 }
 
-pub fn terms(server: bool) -> Terms {
-    Terms { server, streams: STREAMS, window: WINDOW, connection_window: CONNECTION_WINDOW, head: HEAD }
-}
-
 impl Play {
     pub(super) fn new(server: bool, runtime: &Runtime) -> Play {
         let _inside = runtime.enter();
         let worker = Worker::new(0, Clock::default(), Arc::new(Metrics::new(1)));
         let (socket, _) = UnixStream::pair().unwrap();
-        let connection = Connection::new(socket.into(), Input::default(), terms(server), &worker, Duration::from_secs(9), false);
+        let terms = Terms { server, streams: STREAMS, window: WINDOW, connection_window: CONNECTION_WINDOW, head: HEAD };
+        let connection = Connection::new(socket.into(), Input::default(), terms, &worker, Duration::from_secs(9), false);
         let mut play = Play {
             connection,
             worker,
