@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Whoever sends without end would otherwise keep a worker from all its other clients.
 const READS_PER_TURN: u32 = 4;
+/// A read holds up to 2,000 frames of the smallest kind, and four full reads of them keep a worker for a third of a millisecond.
+const FRAMES_PER_TURN: u32 = 256;
 /// Bytes that all streams of a connection together may have handed over and the socket has not taken.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that the kernel holds ahead of what a client's window takes: enough for a full turn, less than would delay an urgent answer.
@@ -66,6 +68,8 @@ struct Receiving {
     reader: H2Reader,
     /// The client's preface is still to come.
     preface: bool,
+    /// `input` may hold whole frames.
+    is_behind: bool,
     /// The other side speaks HTTP/2 for certain: a server's first bytes may say that it does not.
     is_certain: bool,
 }
@@ -88,7 +92,11 @@ impl Connection {
     /// For last words to be read by one who broke the rules.
     pub const LAST_WORDS_TIME: Duration = Duration::from_millis(500);
     /// Before a client that floods hears of its end: one that is closed at once begins anew at once, and that costs most of all.
-    pub const CALM_TIME: Duration = Duration::from_millis(500);
+    const CALM_TIME: Duration = Duration::from_millis(500);
+    /// On top of it, by chance: clients that were closed together would begin anew together, time and again.
+    const CALM_SPREAD_MS: usize = 250;
+    /// A client that floods and does not listen is gone by then.
+    pub const FLOOD_TIME: Duration = Duration::from_millis(950);
 
     /// `input` was read before. `half_close`: a FIN behind whole requests does not mean that the client is gone.
     pub fn new(
@@ -100,6 +108,7 @@ impl Connection {
         half_close: bool,
     ) -> Rc<Connection> {
         let (now, server) = (worker.now(), terms.server);
+        let is_behind = !input.is_empty();
         // HPACK may make a block larger, though nobody with sense lets it; a frame of the usual size is always taken.
         let reader = H2Reader::new(terms.head.head_bytes.saturating_add(FRAME_BYTES_MAX));
         let mut state = State::new(terms, worker, now);
@@ -114,7 +123,7 @@ impl Connection {
             socket,
             worker: worker.clone(),
             state: RefCell::new(state),
-            receiving: RefCell::new(Receiving { input, reader, preface: server, is_certain: server }),
+            receiving: RefCell::new(Receiving { input, reader, preface: server, is_behind, is_certain: server }),
             driver: RefCell::default(),
             told: Cell::new(false),
             owed: Cell::new(0),
@@ -200,16 +209,21 @@ impl Connection {
     /// Ready when nothing more comes.
     fn poll_receive(&self, cx: &mut Context<'_>, limits: Option<&H2Limits>, now: Instant) -> Poll<()> {
         let receiving = &mut *self.receiving.borrow_mut();
-        // What was read before it was known to be HTTP/2.
-        if !receiving.input.is_empty() && self.reads.get() == 0 {
-            self.take_in(receiving, limits, now);
-        }
+        let mut room = FRAMES_PER_TURN;
         for _ in 0..READS_PER_TURN {
             if self.half_closed.get() || self.condemned.get().is_some() {
                 return Poll::Pending;
             }
+            if room == 0 {
+                break;
+            }
+            // What was read before it was known to be HTTP/2, or was too much for one turn.
+            if receiving.is_behind {
+                self.take_in(receiving, &mut room, limits, now);
+                continue;
+            }
             match ready!(receiving.input.poll_fill(cx, &self.socket, &self.worker, INPUT_BYTES_MAX)) {
-                Ok(1..) => self.take_in(receiving, limits, now),
+                Ok(1..) => self.take_in(receiving, &mut room, limits, now),
                 Ok(0) if self.half_close && !receiving.preface && !self.state.borrow().is_receiving() => {
                     self.half_closed.set(true);
                     // Whoever waits for its turn waits for nobody now.
@@ -223,13 +237,13 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Takes in every frame at hand.
-    fn take_in(&self, receiving: &mut Receiving, limits: Option<&H2Limits>, now: Instant) {
+    /// Takes in every frame at hand for which there is room.
+    fn take_in(&self, receiving: &mut Receiving, room: &mut u32, limits: Option<&H2Limits>, now: Instant) {
         self.reads.set(self.reads.get() + 1);
         let state = &mut *self.state.borrow_mut();
         state.flood.look(now);
         let before = state.unsent();
-        let taken = receiving.take_frames(state, &self.worker, now);
+        let taken = receiving.take_frames(state, room, &self.worker, now);
         self.owed.set(self.owed.get().min(before) + (state.unsent() - before));
         let flooded = limits.is_some_and(|limits| state.flood.is_over(limits)) || self.owed.get() > OWED_BYTES_MAX;
         let calm = if flooded { Err(H2Code::ENHANCE_YOUR_CALM) } else { Ok(()) };
@@ -237,7 +251,8 @@ impl Connection {
             self.condemned.set(Some(code));
             if limits.is_some() && code == H2Code::ENHANCE_YOUR_CALM {
                 let calm = Timer::new(&self.worker.timers);
-                calm.arm(now + Self::CALM_TIME);
+                let spread = Duration::from_millis(self.worker.chance.below(Self::CALM_SPREAD_MS) as u64);
+                calm.arm(now + Self::CALM_TIME + spread);
                 *self.calm.borrow_mut() = Some(calm);
             }
             state.condemn(code);
@@ -560,7 +575,9 @@ impl Connection {
 const HTTP1: &[u8] = b"HTTP/1.";
 
 impl Receiving {
-    fn take_frames(&mut self, state: &mut State, worker: &Worker, now: Instant) -> Result<(), H2Code> {
+    /// At most `room` of them, from which they are taken off.
+    fn take_frames(&mut self, state: &mut State, room: &mut u32, worker: &Worker, now: Instant) -> Result<(), H2Code> {
+        self.is_behind = false;
         if self.preface {
             let data = self.input.data();
             let length = data.len().min(PREFACE.len());
@@ -584,10 +601,17 @@ impl Receiving {
         }
         let mut at = 0;
         loop {
+            if *room == 0 {
+                self.is_behind = true;
+                break;
+            }
             let (count, frame) = self.reader.next(&data[at..])?;
             at += count;
             match frame {
-                Some(frame) => state.take(frame, now)?,
+                Some(frame) => {
+                    *room -= 1;
+                    state.take(frame, now)?;
+                }
                 None if count == 0 => break,
                 None => {}
             }

@@ -229,8 +229,7 @@ impl<S: Service> Serving<S> {
         shared.worker.shard().h2_floods.add(u64::from(is_flood));
         tracing::debug!(peer = %shared.ends.peer, %code, "an HTTP/2 connection was closed for what its client sent");
         (self.farewell, self.parted) = (true, true);
-        let calm = if is_flood { Connection::CALM_TIME } else { Duration::ZERO };
-        self.timer.arm(now + calm + Connection::LAST_WORDS_TIME);
+        self.timer.arm(now + if is_flood { Connection::FLOOD_TIME } else { Connection::LAST_WORDS_TIME });
         // If its last words are out, it is over.
         cx.waker().wake_by_ref();
     }
