@@ -222,6 +222,8 @@ pub fn prioritise(nice: i32) {
 /// Who goes before whom, where it matters that nobody else's turn comes between.
 #[derive(Clone, Copy)]
 pub enum Rank {
+    /// Behind all others: what would be on another machine.
+    Last = -1,
     Ordinary = 0,
     /// Before all ordinary threads: what is measured.
     Measured = 1,
@@ -232,13 +234,14 @@ pub enum Rank {
 /// Sets the rank of this thread, and of what it spawns from now on. Without the privilege nothing changes.
 pub fn be(rank: Rank) {
     let policy = match rank {
+        Rank::Last => libc::SCHED_IDLE,
         Rank::Ordinary => libc::SCHED_OTHER,
         Rank::Measured | Rank::Instrument => libc::SCHED_FIFO,
     };
     // SAFETY: the parameters are a local; a thread of ours is all that changes.
     unsafe {
         let mut parameters: libc::sched_param = zeroed();
-        parameters.sched_priority = rank as i32;
+        parameters.sched_priority = (rank as i32).max(0);
         libc::sched_setscheduler(0, policy, &parameters);
     }
 }

@@ -96,7 +96,8 @@ fn record(lab: &mut Lab, attack: Attack, damage: &Damage, titles: [String; 3], b
 }
 
 fn one(lab: &Lab, contender: &Contender, folder: &Path, attack: Attack) -> io::Result<Damage> {
-    // Its own CPU time and the client's are not what is measured: both go before attackers and gateway, neither of which gets a rank.
+    // Its own CPU time and the client's are not what is measured: both go before the gateway, which gets no rank. The eight connections
+    // come last, as attackers and as proper clients: they have a machine of their own, and do not take the gateway's core by what they compute.
     sys::be(Rank::Measured);
     let backend = Backend::start(None);
     sys::be(Rank::Ordinary);
@@ -122,7 +123,10 @@ fn under_attack(proxy: &Proxy, attack: Attack, until: Until) -> io::Result<(u64,
     let over = AtomicBool::new(false);
     let before = process::resident_bytes(proxy.pid())?;
     std::thread::scope(|scope| {
-        let attackers = scope.spawn(|| attack::run(attack, proxy.ports.h2c, &over));
+        let attackers = scope.spawn(|| {
+            sys::be(Rank::Last);
+            attack::run(attack, proxy.ports.h2c, &over)
+        });
         let client = scope.spawn(|| client(proxy, until));
         let mut peak = before;
         while !client.is_finished() {
@@ -139,7 +143,10 @@ fn beside_proper(proxy: &Proxy, share: f64, until: Until) -> io::Result<Outcome>
     let (over, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let until_over = Until::Flag { over: &over, answered: &answered };
-        let others = scope.spawn(move || proper(proxy, Pace::Frugal { share }, until_over));
+        let others = scope.spawn(move || {
+            sys::be(Rank::Last);
+            proper(proxy, Pace::Frugal { share }, until_over)
+        });
         let client = scope.spawn(|| client(proxy, until));
         let client = join(client);
         over.store(true, Ordering::Relaxed);
