@@ -23,6 +23,8 @@ pub fn status_line(out: &mut Vec<u8>, status: u16, phrase: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Inlined: names are mostly known where it is called, and then they are stores of a few words.
+#[inline(always)]
 pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");

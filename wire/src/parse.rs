@@ -125,17 +125,26 @@ pub(crate) struct ConnectionOptions {
 impl ConnectionOptions {
     pub fn read(headers: &Headers) -> ConnectionOptions {
         let mut options = ConnectionOptions::default();
-        for option in headers.all_known(Name::Connection).flat_map(members) {
-            if option.eq_ignore_ascii_case(b"close") {
-                options.close = true;
-            } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                options.keep_alive = true;
-            } else if option.eq_ignore_ascii_case(b"upgrade") {
-                options.upgrade = true;
-            } else {
-                options.nominates = true;
+        for value in headers.all_known(Name::Connection) {
+            // Nearly everybody says one word, and that as it stands here.
+            match value {
+                b"keep-alive" => options.keep_alive = true,
+                b"close" => options.close = true,
+                _ => members(value).for_each(|option| options.add(option)),
             }
         }
         options
+    }
+
+    fn add(&mut self, option: &[u8]) {
+        if option.eq_ignore_ascii_case(b"close") {
+            self.close = true;
+        } else if option.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
+        } else if option.eq_ignore_ascii_case(b"upgrade") {
+            self.upgrade = true;
+        } else {
+            self.nominates = true;
+        }
     }
 }
