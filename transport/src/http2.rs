@@ -5,6 +5,7 @@ mod channel;
 mod connection;
 mod flood;
 mod heads;
+mod receiving;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 
 use super::channel::{Channel, News};
 use super::heads::{self, Hpack};
+use super::receiving::Receiving;
 use super::state::{Arrival, State, Terms, tell_all};
 use crate::input::Input;
 use crate::server::H2Limits;
@@ -63,17 +64,6 @@ pub(crate) struct Connection {
     condemned: Cell<Option<H2Code>>,
 }
 
-struct Receiving {
-    input: Input,
-    reader: H2Reader,
-    /// The client's preface is still to come.
-    preface: bool,
-    /// `input` may hold whole frames.
-    is_behind: bool,
-    /// The other side speaks HTTP/2 for certain: a server's first bytes may say that it does not.
-    is_certain: bool,
-}
-
 /// How far a turn of the connection's task came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -108,7 +98,6 @@ impl Connection {
         half_close: bool,
     ) -> Rc<Connection> {
         let (now, server) = (worker.now(), terms.server);
-        let is_behind = !input.is_empty();
         // HPACK may make a block larger, though nobody with sense lets it; a frame of the usual size is always taken.
         let reader = H2Reader::new(terms.head.head_bytes.saturating_add(FRAME_BYTES_MAX));
         let mut state = State::new(terms, worker, now);
@@ -123,7 +112,7 @@ impl Connection {
             socket,
             worker: worker.clone(),
             state: RefCell::new(state),
-            receiving: RefCell::new(Receiving { input, reader, preface: server, is_behind, is_certain: server }),
+            receiving: RefCell::new(Receiving::new(input, reader, server)),
             driver: RefCell::default(),
             told: Cell::new(false),
             owed: Cell::new(0),
@@ -568,57 +557,5 @@ impl Connection {
         std::mem::swap(head, &mut came);
         self.state.borrow_mut().keep_head(came);
         true
-    }
-}
-
-/// How an answer in HTTP/1.1 begins.
-const HTTP1: &[u8] = b"HTTP/1.";
-
-impl Receiving {
-    /// At most `room` of them, from which they are taken off.
-    fn take_frames(&mut self, state: &mut State, room: &mut u32, worker: &Worker, now: Instant) -> Result<(), H2Code> {
-        self.is_behind = false;
-        if self.preface {
-            let data = self.input.data();
-            let length = data.len().min(PREFACE.len());
-            if data[..length] != PREFACE[..length] {
-                return Err(H2Code::PROTOCOL_ERROR);
-            }
-            if length < PREFACE.len() {
-                return Ok(());
-            }
-            self.input.consume(PREFACE.len(), worker);
-            self.preface = false;
-        }
-        let data = self.input.data();
-        if !self.is_certain {
-            let length = data.len().min(HTTP1.len());
-            match data[..length] == HTTP1[..length] {
-                true if length == HTTP1.len() => return Err(H2Code::HTTP_1_1_REQUIRED),
-                true => return Ok(()),
-                false => self.is_certain = true,
-            }
-        }
-        let mut at = 0;
-        loop {
-            if *room == 0 {
-                self.is_behind = true;
-                break;
-            }
-            let (count, frame) = self.reader.next(&data[at..])?;
-            at += count;
-            match frame {
-                Some(frame) => {
-                    *room -= 1;
-                    state.take(frame, now)?;
-                }
-                None if count == 0 => break,
-                None => {}
-            }
-        }
-        self.input.consume(at, worker);
-        self.reader.shrink();
-        state.shrink();
-        Ok(())
     }
 }
