@@ -4,7 +4,7 @@
 use maitred_model::IpNet;
 use maitred_wire::{Headers, Name};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,6 +41,12 @@ pub fn is_vouched_for_by_aws(name: &[u8]) -> bool {
 fn begins(name: &[u8], prefix: &[u8]) -> bool {
     let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     name.len() >= prefix.len() && name.iter().zip(prefix).all(|(&byte, &wanted)| fold(byte) == wanted)
+}
+
+/// The first `prefix` bits of an address, zeros behind them.
+pub fn ipv6_network(address: Ipv6Addr, prefix: u8) -> Ipv6Addr {
+    let host_bits = u32::from(128u8.saturating_sub(prefix));
+    Ipv6Addr::from_bits(address.to_bits() & u128::MAX.checked_shl(host_bits).unwrap_or(0))
 }
 
 /// What the peer and the headers it may set say about the client.

@@ -32,7 +32,7 @@ pub mod retry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use address::{Forwarded, Remote, is_vouched_for, is_vouched_for_by_aws};
+pub use address::{Forwarded, Remote, ipv6_network, is_vouched_for, is_vouched_for_by_aws};
 pub use body::{Body, Duplex, Progress, Stream, Whole};
 pub use buffered::{Held as HeldBody, Room, Taken};
 pub use chance::Chance;

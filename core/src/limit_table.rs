@@ -13,6 +13,7 @@ mod sip;
 #[cfg(test)]
 mod tests;
 
+use crate::address::ipv6_network;
 use sip::Sip;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
@@ -189,8 +190,7 @@ impl KeyWriter {
 
     #[inline(never)]
     fn network(mut self, address: Ipv6Addr, prefix: u8) -> KeyWriter {
-        let host_bits = u32::from(128u8.saturating_sub(prefix));
-        let network = address.to_bits() & u128::MAX.checked_shl(host_bits).unwrap_or(0);
+        let network = ipv6_network(address, prefix).to_bits();
         // No IPv4 address begins like that.
         self.0.word(6 << 32);
         self.0.word((network >> 64) as u64);

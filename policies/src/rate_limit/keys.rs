@@ -5,7 +5,7 @@ use crate::authorize::condition::Condition;
 use crate::authorize::given::Given;
 use maitred_core::limit_table::{Key, KeyWriter, Table};
 use maitred_core::wire::Name;
-use maitred_core::{Exchange, Ports, Principal};
+use maitred_core::{Exchange, Ports, Principal, ipv6_network};
 use maitred_model::{HeaderName, LimitBy, Spanned};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -271,11 +271,7 @@ impl Part {
 fn network(exchange: &Exchange, ipv6_prefix: u8) -> String {
     match exchange.client_ip().to_canonical() {
         std::net::IpAddr::V4(v4) => v4.to_string(),
-        std::net::IpAddr::V6(v6) => {
-            let host_bits = u32::from(128u8.saturating_sub(ipv6_prefix));
-            let network = v6.to_bits() & u128::MAX.checked_shl(host_bits).unwrap_or(0);
-            format!("{}/{ipv6_prefix}", std::net::Ipv6Addr::from_bits(network))
-        }
+        std::net::IpAddr::V6(v6) => format!("{}/{ipv6_prefix}", ipv6_network(v6, ipv6_prefix)),
     }
 }
 
