@@ -58,6 +58,7 @@ mod retries;
 mod routing;
 mod services;
 mod signatures;
+mod storm;
 mod strictness;
 mod symptoms;
 mod tls;
