@@ -382,3 +382,21 @@ apis: { all: { routes: [ \"GET /\": kitchen ] } }";
     client.until_readable(|| gateway.turn(Duration::from_secs(1)));
     assert!(client.response().status >= 502);
 }
+
+#[test]
+fn what_a_back_end_said_before_it_cut_the_line_is_heard_to_its_end() {
+    // Many small pieces, and a PING whose acknowledgement nobody takes any more.
+    let backend = H2Backend::new(|_, stream| {
+        let id = stream.id();
+        let mut frames = vec![Frame::ping([1; 8]), Frame::headers(id, hpack::block(&[(":status", "200")]), false)];
+        frames.extend((0..300).map(|_| Frame::data(id, "z", false)));
+        frames.push(Frame::data(id, "", true));
+        stream.frames(&frames);
+        stream.abort();
+    });
+    let gateway = gateway_to_h2c(&backend);
+    for _ in 0..20 {
+        let response = gateway.get("/");
+        assert_eq!((response.status, response.text().len()), (200, 300));
+    }
+}

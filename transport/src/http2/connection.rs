@@ -8,7 +8,7 @@ use super::state::{Arrival, State, Terms, tell_all};
 use crate::input::Input;
 use crate::server::H2Limits;
 use crate::socket::Socket;
-use crate::timers::Timer;
+use crate::timers::{Timer, put_off};
 use crate::worker::Worker;
 use maitred_wire::{FRAME_BYTES_MAX, H2Code, H2Reader, Headers, PREFACE, ResponseHead, h2_data, h2_headers, hpack_no_table};
 use std::cell::{Cell, RefCell};
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// Whoever sends without end would otherwise keep a worker from all its other clients.
 const READS_PER_TURN: u32 = 4;
-/// A read holds up to 2,000 frames of the smallest kind, and four full reads of them keep a worker for a third of a millisecond.
+/// Of a client's. A read holds thousands of the smallest kind, and four full reads of them keep a worker for a third of a millisecond.
 const FRAMES_PER_TURN: u32 = 256;
 /// Bytes that all streams of a connection together may have handed over and the socket has not taken.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
@@ -198,7 +198,8 @@ impl Connection {
     /// Ready when nothing more comes.
     fn poll_receive(&self, cx: &mut Context<'_>, limits: Option<&H2Limits>, now: Instant) -> Poll<()> {
         let receiving = &mut *self.receiving.borrow_mut();
-        let mut room = FRAMES_PER_TURN;
+        // Whatever a back end said before it closed is heard, before a write to it fails.
+        let mut room = if limits.is_some() { FRAMES_PER_TURN } else { u32::MAX };
         for _ in 0..READS_PER_TURN {
             if self.half_closed.get() || self.condemned.get().is_some() {
                 return Poll::Pending;
@@ -212,7 +213,10 @@ impl Connection {
                 continue;
             }
             match ready!(receiving.input.poll_fill(cx, &self.socket, &self.worker, INPUT_BYTES_MAX)) {
-                Ok(1..) => self.take_in(receiving, &mut room, limits, now),
+                Ok(1..) => {
+                    self.reads.set(self.reads.get() + 1);
+                    self.take_in(receiving, &mut room, limits, now);
+                }
                 Ok(0) if self.half_close && !receiving.preface && !self.state.borrow().is_receiving() => {
                     self.half_closed.set(true);
                     // Whoever waits for its turn waits for nobody now.
@@ -222,13 +226,12 @@ impl Connection {
             }
         }
         // What came is judged, and others have their turn, before more is taken.
-        cx.waker().wake_by_ref();
+        put_off(cx);
         Poll::Pending
     }
 
     /// Takes in every frame at hand for which there is room.
     fn take_in(&self, receiving: &mut Receiving, room: &mut u32, limits: Option<&H2Limits>, now: Instant) {
-        self.reads.set(self.reads.get() + 1);
         let state = &mut *self.state.borrow_mut();
         state.flood.look(now);
         let before = state.unsent();

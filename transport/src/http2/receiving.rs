@@ -26,7 +26,7 @@ impl Receiving {
         Receiving { input, reader, preface: is_server, is_behind, is_certain: is_server }
     }
 
-    /// Takes in whole frames, at most `room`, which shrinks by as many.
+    /// Takes in whole frames and pieces of header blocks, at most `room`, which shrinks by as many.
     pub fn take_frames(&mut self, state: &mut State, room: &mut u32, worker: &Worker, now: Instant) -> Result<(), H2Code> {
         self.is_behind = false;
         if self.preface {
@@ -51,22 +51,18 @@ impl Receiving {
             }
         }
         let mut at = 0;
-        loop {
-            if *room == 0 {
-                self.is_behind = true;
+        while *room > 0 {
+            let (count, frame) = self.reader.next(&data[at..])?;
+            if let Some(frame) = frame {
+                state.take(frame, now)?;
+            } else if count == 0 {
                 break;
             }
-            let (count, frame) = self.reader.next(&data[at..])?;
+            // A piece of a header block costs as much as a frame.
+            *room -= 1;
             at += count;
-            match frame {
-                Some(frame) => {
-                    *room -= 1;
-                    state.take(frame, now)?;
-                }
-                None if count == 0 => break,
-                None => {}
-            }
         }
+        self.is_behind = *room == 0 && at < data.len();
         self.input.consume(at, worker);
         self.reader.shrink();
         state.shrink();

@@ -165,7 +165,7 @@ impl<S: Service> Serving<S> {
             Turn::Condemned(code) => self.condemned(code, now, cx),
             Turn::Waiting => {}
         }
-        // After what was at hand was read: who asked before is told behind the answer.
+        // After a turn's share of what was at hand was read: who asked before is told behind the answer.
         if !self.farewell && (self.service.is_draining() || drain.as_mut().poll(cx).is_ready()) {
             self.farewell = true;
             if self.shared.connection.plan_goodbye() {
