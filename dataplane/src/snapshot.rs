@@ -20,6 +20,7 @@ use maitred_policies::rate_limit::PlanLimits;
 use maitred_transport::{CountersSpec, Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
 use maitred_wire::{Method, Name, Slice};
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -119,8 +120,15 @@ impl Snapshot {
     }
 
     /// What the listener at `address` asks of those who come in; `None`: there is none any more.
+    #[cfg(feature = "http3")]
     pub(crate) fn door(&self, address: &ListenAddress) -> Option<&Arc<Door>> {
-        self.doors.iter().find(|(other, _)| other == address).map(|(_, door)| door)
+        door(&self.doors, address)
+    }
+
+    /// The same for one who came in at `local`. A listener that has just gone may have another at its place, which would have taken them a moment
+    /// later.
+    pub(crate) fn door_at(&self, address: &ListenAddress, local: SocketAddr) -> Option<&Arc<Door>> {
+        door(&self.doors, address).or_else(|| successor(&self.doors, address, local))
     }
 
     /// Every listener with TLS, and when its certificates end.
@@ -342,6 +350,20 @@ pub fn authority(endpoint: &Endpoint) -> String {
     }
 }
 
+fn door<'a, T>(doors: &'a [(ListenAddress, T)], address: &ListenAddress) -> Option<&'a T> {
+    doors.iter().find(|(other, _)| other == address).map(|(_, door)| door)
+}
+
+/// Who listens now where a listener was, at that address or at all of them.
+fn successor<'a, T>(doors: &'a [(ListenAddress, T)], gone: &ListenAddress, local: SocketAddr) -> Option<&'a T> {
+    let any: IpAddr = if local.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let at = |ip: IpAddr| door(doors, &ListenAddress::Tcp(SocketAddr::new(ip, local.port())));
+    match gone {
+        ListenAddress::Tcp(_) => at(local.ip()).or_else(|| at(any)),
+        ListenAddress::Unix(_) => None,
+    }
+}
+
 impl Drop for Snapshot {
     fn drop(&mut self) {
         self.metrics.snapshots.fetch_sub(1, Ordering::Relaxed);
@@ -371,5 +393,22 @@ mod tests {
             let endpoint = &document.upstreams["a"].endpoints[0];
             assert_eq!((endpoint_url(endpoint).as_str(), authority(endpoint).as_str()), (url, host), "{written}");
         }
+    }
+
+    #[test]
+    fn who_came_in_where_a_listener_was_is_let_in_by_the_one_that_is_there_now() {
+        let tcp = |address: &str| ListenAddress::Tcp(address.parse().expect("an address"));
+        let doors = [tcp("10.0.0.1:80"), tcp("0.0.0.0:80"), tcp("0.0.0.0:81"), tcp("[::]:82"), ListenAddress::Unix("/s".into())];
+        let doors = doors.map(|address| (address.clone(), address.to_string()));
+        let at =
+            |gone: &ListenAddress, local: &str| successor(&doors, gone, local.parse().expect("an address")).map(String::as_str);
+        let gone = tcp("127.0.0.1:0");
+        assert_eq!(at(&gone, "10.0.0.1:80"), Some("10.0.0.1:80"), "the nearest");
+        assert_eq!(at(&gone, "10.0.0.2:80"), Some("0.0.0.0:80"));
+        assert_eq!(at(&gone, "127.0.0.1:81"), Some("0.0.0.0:81"));
+        assert_eq!(at(&gone, "[::1]:82"), Some("[::]:82"));
+        assert_eq!(at(&gone, "127.0.0.1:82"), None, "a socket of IPv6 takes none of IPv4");
+        assert_eq!(at(&gone, "127.0.0.1:83"), None);
+        assert_eq!(at(&ListenAddress::Unix("/t".into()), "0.0.0.0:80"), None, "it has no port");
     }
 }

@@ -326,6 +326,8 @@ impl Desk {
             match turn {
                 Turn::Close(closing) => {
                     if closing.as_ref().is_none_or(|closing| closing.takes_waiting) {
+                        // What has come since sockets were looked at last is not known to be there.
+                        tokio::task::yield_now().await;
                         let _ = poll_fn(|cx| Poll::Ready(self.accept_some(&acceptor, &listener, BACKLOG_MAX, cx))).await;
                     }
                     drop(acceptor);
@@ -394,7 +396,7 @@ impl Desk {
     fn take(self: Rc<Self>, accepted: Accepted, listener: &ListenAddress) {
         self.worker.shard().connections_accepted.add(1);
         // Accepted in the moment in which its listener went: as if it had come later.
-        let Some(door) = self.service.world().snapshot.door(listener).cloned() else { return };
+        let Some(door) = self.service.world().snapshot.door_at(listener, accepted.local).cloned() else { return };
         let open = Open::new(self.worker.clone());
         let ends = (accepted.peer, accepted.local);
         let socket = accepted.into_socket();

@@ -283,7 +283,7 @@ fn a_listener_that_goes_may_come_again_at_once() {
     let listen = |more: &str| format!("listen: [\"127.0.0.1:0\"{more}]\nworkers: 2\n{}", text("x"));
     let gateway = gateway(&listen(", \"127.0.0.2:0\""), &[]);
     let place = gateway.addresses()[1];
-    // By its number it is another listener, at the same place.
+    gateway.publish(&listen(""));
     for _ in 0..20 {
         gateway.publish(&listen(&format!(", \"{place}\"")));
         assert_eq!(maitred_testkit::Client::connect(place).get("/").status, 200);
