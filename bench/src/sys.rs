@@ -231,7 +231,7 @@ pub enum Rank {
     Instrument = 2,
 }
 
-/// Sets the rank of this thread, and of what it spawns from now on. Without the privilege nothing changes.
+/// Sets the rank of this thread, and of what it spawns from now on. Without the privilege nothing changes but by `Last`, which needs none.
 pub fn be(rank: Rank) {
     let policy = match rank {
         Rank::Last => libc::SCHED_IDLE,

@@ -18,7 +18,7 @@ const NOBODY_ASKS: &str = "no route lets anybody in by an API key, and so this o
                            `authenticate`, or add the consumer with an identity and without a key";
 
 const SHORT: &str =
-    "a key of fewer than 16 bytes can be guessed: give it a new one, `maitred consumer rotate-key NAME --grace 30d`";
+    "a key of fewer than 16 bytes can be guessed: give it a new one with `maitred consumer rotate-key` and the consumer's name";
 /// As `check` warns of keys in the configuration.
 const KEY_BYTES_MIN: usize = 16;
 

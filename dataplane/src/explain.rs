@@ -7,7 +7,7 @@ use crate::told;
 use crate::world::head_limits;
 use maitred_core::{Exchange, Fault};
 use maitred_integrations::Integration;
-use maitred_model::{Authenticate, Authorize, AuthorizerKind};
+use maitred_model::{Ask, Authenticate, Authorize, AuthorizerKind};
 use maitred_policies::authenticate::{Choice, Listed};
 use maitred_policies::cors::{self, CorsPolicy};
 use maitred_wire::Parsed;
@@ -48,6 +48,8 @@ pub struct Asked<'a> {
     pub anonymous: bool,
     /// The first whose credential the request has, be it right or wrong.
     pub decides: Option<&'a str>,
+    /// That one is asked about every request, with a credential or without.
+    pub is_always_asked: bool,
     /// The first where people log in: who opens a page without a credential is sent there.
     pub login: Option<&'a str>,
     /// All that API and route demand.
@@ -107,6 +109,10 @@ pub fn explain<'a>(
     let place = winner.map(|route| snapshot.routes[route as usize].place);
     let asked = place.and_then(|place| asked(snapshot, place, &exchange));
     let preflight = place.and_then(|place| preflight(snapshot, place, &mut exchange));
+    // As what the back end is asked for will be.
+    let names = asked.iter().flat_map(|asked| &asked.authorizers);
+    let stripped = names.filter_map(|name| snapshot.identity.choice(name)).filter(|choice| choice.strip);
+    stripped.for_each(|choice| choice.authorizer.strip(&mut exchange));
     let forwarded = winner
         .filter(|_| preflight.is_none())
         .and_then(|route| forwarded(&snapshot.routes[route as usize].integration, &exchange));
@@ -145,7 +151,10 @@ fn asked<'a>(snapshot: &'a Snapshot, (api, position): (u32, u32), exchange: &Exc
         authorizer.is_some_and(|authorizer| matches!(authorizer.kind, AuthorizerKind::Oidc(_)))
     };
     let login = authorizers.iter().copied().find(is_login).filter(|_| !anonymous);
-    Some(Asked { decides, login, authorizers, anonymous: *anonymous, demands: identity::demands(api, route) })
+    let is_always_asked = decides
+        .and_then(|name| snapshot.document.authorizers.get(name))
+        .is_some_and(|authorizer| matches!(&authorizer.kind, AuthorizerKind::Forward(forward) if forward.ask == Ask::Always));
+    Some(Asked { decides, is_always_asked, login, authorizers, anonymous: *anonymous, demands: identity::demands(api, route) })
 }
 
 /// Asks the policy that would answer.

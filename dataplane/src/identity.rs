@@ -122,7 +122,12 @@ impl Identity {
                     let hint = "it is to be a JWK set, such as `{ \"keys\": [{ \"kty\": \"EC\", … }] }`";
                     diagnostics.push(Diagnostic::error("bad-keys", configured.span, message).hint(hint));
                 });
-                return set.ok().map(|set| Arc::new(KeyCell::fixed(set, state.clock.now())));
+                let set = set.ok()?;
+                for remark in set.remarks() {
+                    let message = format!("`{}`: {remark}", path.display());
+                    diagnostics.push(Diagnostic::warning("odd-key", configured.span, message));
+                }
+                return Some(Arc::new(KeyCell::fixed(set, state.clock.now())));
             }
         };
         let cell = state.keys(source);

@@ -80,10 +80,11 @@ fn brought(file: &Path) -> anyhow::Result<String> {
         true => io::stdin().lock().take(KEY_FILE_BYTES_MAX).read_to_string(&mut key),
         false => File::open(file).and_then(|file| file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut key)),
     };
-    read.with_context(|| format!("cannot read the key in {}", file.display()))?;
+    let place = if file == Path::new("-") { "what comes in".to_owned() } else { file.display().to_string() };
+    read.with_context(|| format!("cannot read the key in {place}"))?;
     // Editors and `echo` end a file with a line break, which no key holds.
     let key = key.trim_end_matches(['\r', '\n']);
-    ensure!(!key.is_empty(), "there is no key in {}", file.display());
+    ensure!(!key.is_empty(), "there is no key in {place}");
     Ok(key.to_owned())
 }
 

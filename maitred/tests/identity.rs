@@ -94,6 +94,8 @@ authorizers:
   keys: { api_key: {} }
   cookie: { api_key: { in: cookie, name: key } }
   web: { oidc: { issuer: \"https://id.example.com/\", client_id: web } }
+  query: { api_key: { in: query, name: key }, strip: true }
+  elsewhere: { forward: { url: http://127.0.0.1:9002/auth } }
 apis:
   menu:
     policies:
@@ -102,6 +104,8 @@ apis:
     routes:
       - { match: GET /open, authenticate: none, proxy: kitchen }
       - { match: GET /page, authenticate: [web], authorize: none, proxy: kitchen }
+      - { match: GET /stripped, authenticate: [query, anonymous], authorize: none, proxy: kitchen }
+      - { match: GET /elsewhere, authenticate: [elsewhere], authorize: none, proxy: kitchen }
       - { match: GET /perhaps, authenticate: [keys, anonymous], authorize: none, proxy: kitchen }
       - match: \"GET /of/{id}\"
         authorize: { claims: { tenant: [acme, 3], realm.role: \"*\" }, condition: \"path.id == claims.tenant\" }
@@ -140,6 +144,10 @@ apis:
         (&true.into(), &Value::Null, &serde_json::json!([]))
     );
     assert!(explain("/perhaps", &[]).stdout.contains("comes in as anonymous"));
+    let stripped = explain("/stripped?a=1&key=zzz&b=2", &[]).stdout;
+    assert!(stripped.contains("decided by  query, whose") && stripped.contains("asked for   /stripped?a=1&b=2\n"), "{stripped}");
+    let elsewhere = explain("/elsewhere", &[]).stdout;
+    assert!(elsewhere.contains("decided by  elsewhere, which is asked about every request\n"), "{elsewhere}");
     assert_eq!(of("/open", &["-H", "x-api-key: a"]), Value::Null);
     let open = explain("/open", &["-H", "x-api-key: a"]).stdout;
     assert!(open.contains("identity    nobody is asked\n") && open.contains("goes to     proxy kitchen\n"), "{open}");

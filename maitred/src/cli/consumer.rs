@@ -53,7 +53,7 @@ pub enum ConsumerVerb {
         /// Makes no key
         #[arg(long)]
         no_key: bool,
-        /// A file with a key that it has already, from another gateway; `-` is stdin. No other is made
+        /// A file with a key that it has already, from another gateway; `-` is stdin. A line break at its end is not part of it. No other is made
         #[arg(long, value_name = "FILE", conflicts_with = "no_key")]
         key_file: Option<PathBuf>,
     },

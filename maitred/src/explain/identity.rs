@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 pub fn lines(asked: Option<&Asked<'_>>) -> Vec<Line> {
     let Some(asked) = asked else { return vec![("identity", "nobody is asked".to_owned())] };
-    let Asked { authorizers, anonymous, decides, login, demands } = asked;
+    let Asked { authorizers, anonymous, decides, is_always_asked, login, demands } = asked;
     let anyone = if *anonymous { ", else anonymous" } else { "" };
     let decided = match decides {
+        Some(name) if *is_always_asked => format!("{name}, which is asked about every request"),
         Some(name) => format!("{name}, whose credential the request has"),
         None if *anonymous => "nobody: the request has no credential, and comes in as anonymous".to_owned(),
         None => {
@@ -56,7 +57,7 @@ fn words(demand: &Demand, what: &str) -> impl Iterator<Item = String> {
 }
 
 pub fn as_json(asked: &Asked<'_>) -> Value {
-    let Asked { authorizers, anonymous, decides, login, demands } = asked;
+    let Asked { authorizers, anonymous, decides, is_always_asked: _, login, demands } = asked;
     json!({
         "authorizers": authorizers,
         "anonymous": anonymous,

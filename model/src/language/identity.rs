@@ -22,6 +22,13 @@ impl Shape for AuthenticateShape {
         if matches!(&node.kind, Kind::Scalar(scalar) if scalar.text == NONE) {
             return Some(Authenticate::Open);
         }
+        if let Kind::Scalar(scalar) = &node.kind
+            && scalar.text == ANONYMOUS
+        {
+            let hint = "write `authenticate: none` to let in everyone, or name an authorizer before it: `[name, anonymous]`";
+            cx.error("missing-value", node.span, "`anonymous` stands behind an authorizer", hint);
+            return None;
+        }
         let Kind::Sequence(items) = &node.kind else {
             return List::<Spanned<Name>>::decode(node, cx).map(|_| Authenticate::Open);
         };

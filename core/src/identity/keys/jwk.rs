@@ -21,6 +21,7 @@ const EXPONENT_BYTES_MAX: usize = 4;
 pub struct KeySet {
     keys: Vec<Key>,
     text: Box<[u8]>,
+    remarks: Vec<String>,
 }
 
 /// One key, for what it is good for.
@@ -59,20 +60,38 @@ impl KeySet {
             return Err(format!("the JWK set has more than {KEYS_MAX} keys"));
         }
         let mut keys = Vec::new();
-        let mut passed_over = None;
-        for jwk in list {
+        let (mut passed_over, mut remarks) = (None, Vec::new());
+        for (number, jwk) in list.iter().enumerate() {
+            let name = || match jwk.get("kid").and_then(Value::as_str) {
+                Some(id) => format!("the key `{id}`"),
+                None => format!("the key number {}", number + 1),
+            };
             match Key::parse(jwk) {
-                Ok(key) => keys.push(key),
+                Ok(key) => {
+                    if jwk.get("d").is_some() {
+                        remarks.push(format!("{} comes with its private part, which only its owner may have", name()));
+                    }
+                    keys.push(key);
+                }
                 Err(why) => {
+                    // Keys that encrypt stand in many sets.
+                    if jwk.get("use").is_none_or(|purpose| purpose == "sig") {
+                        remarks.push(format!("{} is passed over: {why}", name()));
+                    }
                     passed_over.get_or_insert(why);
                 }
             }
         }
         match (keys.is_empty(), passed_over) {
-            (false, _) => Ok(KeySet { keys, text: bytes.into() }),
+            (false, _) => Ok(KeySet { keys, text: bytes.into(), remarks }),
             (true, Some(why)) => Err(format!("the JWK set has no key that can be used; the first: {why}")),
             (true, None) => Err("the JWK set has no key".to_owned()),
         }
+    }
+
+    /// What is to be said of single keys: which are passed over, and why.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// One key that the issuer has too.
@@ -80,7 +99,7 @@ impl KeySet {
         let part =
             |algorithm: &JwtAlgorithm| Some((*algorithm, Part::Shared(Box::new(hmac::Key::new(hash(*algorithm)?, secret)))));
         let key = Key { id: None, parts: algorithms.iter().filter_map(part).collect() };
-        KeySet { keys: vec![key], text: Box::default() }
+        KeySet { keys: vec![key], text: Box::default(), remarks: Vec::new() }
     }
 
     /// As it was read.
@@ -334,6 +353,16 @@ mod tests {
             assert!(told.contains(why), "{key}: {told}");
             assert_eq!(parse(&[&key, ED]).expect("the other is good").keys.len(), 1);
         }
+    }
+
+    #[test]
+    fn what_is_odd_about_a_key_is_remarked() {
+        let (weak, private) = (rsa_of(128, "AQAB") + r#","kid":"w""#, ED.to_owned() + r#","d":"AA""#);
+        let set = parse(&[&weak, &private, &(EC.to_owned() + r#","use":"enc""#), EC]).expect("two are good");
+        let remarks = set.remarks();
+        assert!(remarks[0].contains("the key `w` is passed over: it has 1024 bits"), "{remarks:?}");
+        assert!(remarks[1].starts_with("the key number 2 comes with its private part"), "{remarks:?}");
+        assert_eq!((remarks.len(), set.keys.len()), (2, 2), "a key that encrypts is nothing odd");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Keys that verify, each with the one algorithm that it is for (RFC 9421 §3.3): what a signature claims about its algorithm never chooses.
 
 use aws_lc_rs::hmac;
+use aws_lc_rs::rsa::PublicEncryptingKey;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     RSA_PSS_2048_8192_SHA512, VerificationAlgorithm,
@@ -33,7 +34,12 @@ impl Key {
             PublicAlgorithm::RsaPss => &RSA_PSS_2048_8192_SHA512,
             PublicAlgorithm::RsaPkcs1 => &RSA_PKCS1_2048_8192_SHA256,
         };
-        let key = ParsedPublicKey::new(verification, der).map_err(|_| "its key is of another kind than the algorithm wants")?;
+        let is_rsa = matches!(algorithm, PublicAlgorithm::RsaPss | PublicAlgorithm::RsaPkcs1);
+        let key = ParsedPublicKey::new(verification, &der).map_err(|_| "its key is of another kind than the algorithm wants")?;
+        // This one looks at how long the key is; the other only when it verifies.
+        if is_rsa && PublicEncryptingKey::from_der(&der).is_err() {
+            return Err("its RSA key has fewer than 2048 bits, or more than 8192");
+        }
         Ok(Key { algorithm: algorithm.name(), kind: Verifier::Public(Box::new(key)) })
     }
 

@@ -407,6 +407,14 @@ fn a_signature_is_used_once_and_not_used_up_by_a_wrong_body() {
     assert!(decide(&authorizer, &mut exchange(&spaced, BODY), &ports).unwrap_err().contains("before"));
 }
 
+/// Too short for anybody to trust.
+const RSA_1024: &str = "-----BEGIN PUBLIC KEY-----\n\
+             MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDFvAdQOUUmpWWeJ4WMnQ/qPOmF\n\
+             JjG6iaNJf+ZtG0kXD01P4RmTYLtfZpLg5C11wbBBTiYzxMH8CCzwdFy75wBNfLva\n\
+             gT7MH3lDeuc1+WrKme+iQZ5gd1qTkqM/dJhWYTAwSsZnhM79kXhUkNDL3BeVrOuB\n\
+             rTRsJiL/TKh3eX4XwQIDAQAB\n\
+             -----END PUBLIC KEY-----";
+
 #[test]
 fn keys_that_are_not_of_their_algorithm_are_found_out() {
     for (algorithm, pem, good) in [
@@ -418,6 +426,8 @@ fn keys_that_are_not_of_their_algorithm_are_found_out() {
         (PublicAlgorithm::Ed25519, ECC_P256, false),
         (PublicAlgorithm::EcdsaP256, RSA_PSS, false),
         (PublicAlgorithm::RsaPss, ED25519, false),
+        (PublicAlgorithm::RsaPss, RSA_1024, false),
+        (PublicAlgorithm::RsaPkcs1, RSA_1024, false),
         (PublicAlgorithm::Ed25519, "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", false),
         (PublicAlgorithm::Ed25519, "-----BEGIN PUBLIC KEY-----", false),
         (PublicAlgorithm::Ed25519, "", false),
