@@ -67,10 +67,11 @@ fn is_ours(name: Name) -> bool {
 
 /// Whether a field goes on as it came. `Proxy` goes never: CGI makes an outgoing proxy's address of it.
 fn passes(known: Name, name: &[u8], trusted: bool) -> bool {
-    if is_ours(known) || name.eq_ignore_ascii_case(b"proxy") {
-        return false;
+    if known != Name::Other {
+        // None of them is `Proxy`, and those that are vouched for are ours.
+        return !is_ours(known);
     }
-    trusted || !is_vouched_for(name)
+    !name.eq_ignore_ascii_case(b"proxy") && (trusted || !is_vouched_for(name))
 }
 
 fn start_line(out: &mut Vec<u8>, exchange: &Exchange, target: &Target) {

@@ -40,6 +40,13 @@ pub fn find<'a>(place: &'a KeyPlace, exchange: &'a Exchange) -> Found<'a> {
 
 /// What stands behind the scheme, which is written in any case (RFC 9110 §11.1).
 fn token(value: &[u8]) -> Option<&[u8]> {
+    // As nearly everybody writes it.
+    if let Some(token @ [first, .., last]) = value.strip_prefix(b"Bearer ")
+        && !first.is_ascii_whitespace()
+        && !last.is_ascii_whitespace()
+    {
+        return Some(token);
+    }
     let (scheme, rest) = value.trim_ascii().split_first_chunk::<6>()?;
     // Of a letter in either case that bit makes the small one, and of nothing else.
     let is_bearer = scheme.map(|byte| byte | 0x20) == *SCHEME && rest.first().is_none_or(u8::is_ascii_whitespace);
