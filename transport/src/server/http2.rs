@@ -30,9 +30,6 @@ const LATE_TURN: Duration = Duration::from_micros(500);
 /// Longer than its turn takes: a request that waited so long waited for its client to make room, and its time begins when it is over.
 const WAITED: Duration = Duration::from_millis(500);
 
-/// In thousandths: clients who are given up at the same moment come back at the same moment, with all that they ask.
-const GRACE_MAX: usize = 125;
-
 /// Requests answered at once whose client has no room for an answer; others of that kind wait until it has, or those are over. Each would
 /// hold a connection to a back end for nothing.
 const CRAMPED_MAX: usize = 2;
@@ -109,7 +106,6 @@ pub(super) async fn serve<S: Service>(
         parted: false,
         pace: ARRIVALS_PER_TURN,
         put_off: None,
-        grace: shared.worker.chance.below(GRACE_MAX) as u32,
         room: None,
         rest: None,
     }
@@ -145,8 +141,6 @@ struct Serving<S: Service> {
     /// How many requests a turn begins, and since when others wait for theirs.
     pace: usize,
     put_off: Option<Instant>,
-    /// By how many thousandths longer than `write_timeout` this client is waited for.
-    grace: u32,
     /// Of requests that wait for their client to make room.
     room: Option<Timer>,
     /// Of those that are answered and not yet whole.
@@ -211,7 +205,7 @@ impl<S: Service> Serving<S> {
     fn give_up_some(&mut self, cx: &mut Context<'_>, now: Instant) {
         let connection = &self.shared.connection;
         let Some(since) = connection.cramped_since() else { return };
-        let patience = self.service.limits().write_timeout * (1000 + self.grace) / 1000;
+        let patience = self.service.limits().write_timeout;
         let timer = self.room.get_or_insert_with(|| Timer::new(&self.shared.worker.timers));
         timer.arm(since + patience);
         if since + patience <= now {
