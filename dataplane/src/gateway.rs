@@ -387,7 +387,7 @@ impl Bound {
 }
 
 /// Where it listens, if it has a port.
-fn place(listener: &ListenAddress) -> Option<SocketAddr> {
+pub(crate) fn place(listener: &ListenAddress) -> Option<SocketAddr> {
     match listener {
         ListenAddress::Tcp(address) => Some(*address),
         ListenAddress::Unix(_) => None,
@@ -406,7 +406,7 @@ fn all_free(addresses: &[ListenAddress], ours: &[SocketAddr]) -> io::Result<()> 
 }
 
 /// Sockets of IPv6 take none of IPv4.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+pub(crate) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && (is_any || one.ip() == other.ip())
 }

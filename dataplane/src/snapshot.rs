@@ -1,5 +1,6 @@
 //! The compiled configuration: immutable, shared by all workers, replaced as a whole. Everything in it is `Send + Sync`.
 
+use crate::gateway::{overlap, place};
 use crate::hosts::Hosts;
 use crate::identity::Identity;
 use crate::router::{Candidate, Params, Router, choose};
@@ -20,7 +21,7 @@ use maitred_policies::rate_limit::PlanLimits;
 use maitred_transport::{CountersSpec, Door, Expiry, HttpChallenges, IssuedCertificates, UpstreamSpec};
 use maitred_wire::{Method, Name, Slice};
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -354,14 +355,11 @@ fn door<'a, T>(doors: &'a [(ListenAddress, T)], address: &ListenAddress) -> Opti
     doors.iter().find(|(other, _)| other == address).map(|(_, door)| door)
 }
 
-/// Who listens now where a listener was, at that address or at all of them.
+/// Who listens now where a listener was: at that address, or else at all of them. A Unix socket has no place that another could have.
 fn successor<'a, T>(doors: &'a [(ListenAddress, T)], gone: &ListenAddress, local: SocketAddr) -> Option<&'a T> {
-    let any: IpAddr = if local.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let at = |ip: IpAddr| door(doors, &ListenAddress::Tcp(SocketAddr::new(ip, local.port())));
-    match gone {
-        ListenAddress::Tcp(_) => at(local.ip()).or_else(|| at(any)),
-        ListenAddress::Unix(_) => None,
-    }
+    place(gone)?;
+    let here = doors.iter().filter_map(|(address, door)| Some((place(address)?, door))).filter(|(at, _)| overlap(*at, local));
+    here.min_by_key(|(at, _)| at.ip().is_unspecified()).map(|(_, door)| door)
 }
 
 impl Drop for Snapshot {

@@ -76,11 +76,12 @@ fn asked(verb: &ConsumerVerb) -> anyhow::Result<Asked> {
 /// A key that was made elsewhere. Never an argument: those are seen by others on the machine, and kept by shells.
 fn brought(file: &Path) -> anyhow::Result<String> {
     let mut key = String::new();
-    let read = match file == Path::new("-") {
+    let is_stdin = file == Path::new("-");
+    let read = match is_stdin {
         true => io::stdin().lock().take(KEY_FILE_BYTES_MAX).read_to_string(&mut key),
         false => File::open(file).and_then(|file| file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut key)),
     };
-    let place = if file == Path::new("-") { "what comes in".to_owned() } else { file.display().to_string() };
+    let place = if is_stdin { "what comes in".to_owned() } else { file.display().to_string() };
     read.with_context(|| format!("cannot read the key in {place}"))?;
     // Editors and `echo` end a file with a line break, which no key holds.
     let key = key.trim_end_matches(['\r', '\n']);
